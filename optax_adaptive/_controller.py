@@ -1,0 +1,47 @@
+"""The contract that every learning-rate rule obeys."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+Array = jax.Array
+ControllerState = Any  # A pytree of arrays with fixed shapes and dtypes.
+
+
+class Observation(NamedTuple):
+    """What a rule sees when it decides, once a window of metric values.
+
+    Smaller is always better here: with ``mode="max"`` the metric arrives negated.
+    A window without a single finite value (a blow-up) arrives as ``value = inf``; it
+    never enters ``history``, whose entries are finite throughout.
+    """
+
+    step: Array  # shape=(), dtype=int32: optimizer steps so far
+    value: Array  # shape=(), dtype=float32: newest window mean
+    history: Array  # shape=(n,), dtype=float32: oldest first, zero-padded on the left
+    mask: Array  # shape=(n,), dtype=bool: which entries of history are real
+    standard_error: Array  # shape=(n,), dtype=float32: of each window mean
+    validation: Array  # shape=(), dtype=float32: newest value given to observe()
+    is_validated: Array  # shape=(), dtype=bool: is it new since the last decision?
+    log_scale: Array  # shape=(), dtype=float32: log of the factor in force
+
+
+class Controller(NamedTuple):
+    """A learning-rate rule: a pair of pure functions, like an optax transformation.
+
+    A rule never sees parameters, gradients, the clock or the disk. ``update`` returns
+    the *new* log factor, absolute and not additive, so that a rule which holds returns
+    ``observation.log_scale``.
+
+    Attributes:
+      init: Returns the first state: a pytree of arrays of fixed shape and dtype.
+      update: Maps an :class:`Observation` and a state to the new log factor, float32
+        of shape ``()``, and the new state.
+      initial_log_scale: Log of the factor in force before the first decision. A rule
+        that searches upwards starts far below 0.
+    """
+
+    init: Callable[[], ControllerState]
+    update: Callable[[Observation, ControllerState], tuple[Array, ControllerState]]
+    initial_log_scale: float | Array = 0.0
