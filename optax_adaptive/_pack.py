@@ -31,7 +31,9 @@ def overwrite(words: Array, tree: Any) -> Array:
         stop = start + leaf.size
         if leaf.ndim:
             leaf = jnp.pad(leaf.reshape(-1), (start, words.size - stop))
-        words = jnp.where((index >= start) & (index < stop), leaf, words)
+            words = jnp.where((index >= start) & (index < stop), leaf, words)
+        else:
+            words = jnp.where(index == start, leaf, words)
         start = stop
     return words
 
