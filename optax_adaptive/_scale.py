@@ -154,7 +154,7 @@ def scale_by_controller(
     check_count("window", window, 3)
     check_range("min_scale", min_scale, 0.0)
     if is_concrete(min_scale):
-        check_range("max_scale", max_scale, min_scale, open_low=min_scale == 0)
+        check_range("max_scale", max_scale, min_scale, open_low=bool(min_scale == 0))
     sign = 1.0 if mode == "min" else -1.0
 
     def bounded(log_scale: Array) -> Array:
