@@ -12,7 +12,7 @@ from optax_adaptive._scale import ScaleByControllerState, scale_by_controller
 Array = jax.Array
 
 
-class ControlledSchedule:
+class _ControlledSchedule:
     """A stateful schedule as optax defines it: base rate times the factor of a rule."""
 
     def __init__(
@@ -40,7 +40,7 @@ class ControlledSchedule:
 
 def as_schedule(
     learning_rate: float, controller: Controller, **kwargs: Any
-) -> ControlledSchedule:
+) -> optax.schedules.StatefulSchedule:
     """A rule in the place of a learning-rate schedule.
 
     For optimizers that are built by ``optax.inject_hyperparams``, whose
@@ -70,4 +70,4 @@ def as_schedule(
       >>> print(f"{state.hyperparams['learning_rate']:.3f}")
       0.050
     """
-    return ControlledSchedule(learning_rate, scale_by_controller(controller, **kwargs))
+    return _ControlledSchedule(learning_rate, scale_by_controller(controller, **kwargs))
