@@ -1,0 +1,152 @@
+"""observe, lr_scale, summary: reach a controller's state inside any optimizer state."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from optax_adaptive._controller import Array
+from optax_adaptive._scale import ScaleByControllerState
+
+
+def _is_controller_state(node: Any) -> bool:
+    return isinstance(node, ScaleByControllerState)
+
+
+def _find(opt_state: Any) -> dict[str, ScaleByControllerState]:
+    """Every controller's state by its path, which says where it lies."""
+    nodes, _ = jax.tree_util.tree_flatten_with_path(
+        opt_state, is_leaf=_is_controller_state
+    )
+    found = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): node
+        for path, node in nodes
+        if _is_controller_state(node)
+    }
+    if not found:
+        raise ValueError(
+            "no controller in this optimizer state: chain scale_by_controller(...) "
+            "after the optimizer, and pass the state that tx.init or tx.update gave"
+            f" (this is a {type(opt_state).__name__})"
+        )
+    return found
+
+
+def observe(opt_state: Any, value: Any) -> Any:
+    """Hands a validation metric to every controller in ``opt_state``.
+
+    Rules see it at their next decision; with ``feedback="observe"`` it *is* the next
+    decision's metric, taken at the next update. Works inside ``jax.jit`` and outside,
+    through chain, partition, masked, MultiSteps and other wrappers. A second value
+    before the first is used replaces it.
+
+    Args:
+      opt_state: The state of an optimizer that contains ``scale_by_controller``.
+      value: Scalar of any real dtype, smaller or larger better as the controller's
+        ``mode`` says. For a state with leading device or vmap axes, an array of just
+        these axes is taken too.
+
+    Returns:
+      A new state of the same structure, shapes and dtypes.
+
+    Raises:
+      ValueError: If the state holds no controller or ``value`` has another shape.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, optax_adaptive
+      >>> from optax_adaptive import controllers
+      >>> rule = controllers.plateau(factor=0.5, patience=1)
+      >>> tx = optax.chain(
+      ...     optax.sgd(1.0),
+      ...     optax_adaptive.scale_by_controller(rule, feedback="observe"),
+      ... )
+      >>> grads = jnp.array(1.0)
+      >>> state = tx.init(grads)
+      >>> for accuracy_loss in (0.3, 0.4):
+      ...     state = optax_adaptive.observe(state, accuracy_loss)
+      ...     updates, state = tx.update(grads, state)
+      >>> float(updates)
+      -0.5
+    """
+    _find(opt_state)  # complain if there is none
+
+    def deposit(node):
+        if not _is_controller_state(node):
+            return node
+        shape = node.validation_metric.shape
+        if jnp.shape(value) not in ((), shape):
+            raise ValueError(
+                f"the observed value must be a scalar, but its shape is "
+                f"{jnp.shape(value)}; average it first"
+            )
+        metric = jnp.asarray(value).astype(jnp.float32)
+        return node._replace(
+            # A copy: states that shared a buffer could not be donated.
+            validation_metric=jnp.array(jnp.broadcast_to(metric, shape), copy=True),
+            is_validated=jnp.ones(shape, jnp.bool_),
+        )
+
+    return jax.tree.map(deposit, opt_state, is_leaf=_is_controller_state)
+
+
+def lr_scale(opt_state: Any) -> Array:
+    """Reads the factor in force.
+
+    Args:
+      opt_state: The state of an optimizer with one ``scale_by_controller`` in it.
+
+    Returns:
+      float32 of shape ``()``: what the last update was multiplied by.
+
+    Raises:
+      ValueError: If there is no controller in the state, or more than one.
+
+    Example:
+      >>> import optax_adaptive
+      >>> tx = optax_adaptive.scale_by_controller(optax_adaptive.controllers.hold())
+      >>> float(optax_adaptive.lr_scale(tx.init(None)))
+      1.0
+    """
+    found = _find(opt_state)
+    if len(found) > 1:
+        raise ValueError(
+            f"{len(found)} controllers in this optimizer state, at {sorted(found)}; "
+            "summary(opt_state) gives the factor of each"
+        )
+    return next(iter(found.values())).lr_scale
+
+
+def summary(opt_state: Any) -> dict[str, Array]:
+    """The handful of numbers that a log wants, still on the device.
+
+    Args:
+      opt_state: The state of an optimizer that contains ``scale_by_controller``.
+
+    Returns:
+      Arrays of shape ``()`` by name: ``lr_scale`` (float32), ``last_value`` and
+      ``best_value`` (float32: window means as they were handed in; 0 and ±inf before
+      the first), ``windows`` (int32: window means so far) and ``nonfinite_values``
+      (int32: values left out). With several controllers each name is preceded by
+      where its state lies, as in ``"1/lr_scale"``.
+
+    Raises:
+      ValueError: If there is no controller in the state.
+
+    Example:
+      >>> import optax_adaptive
+      >>> tx = optax_adaptive.scale_by_controller(optax_adaptive.controllers.hold())
+      >>> sorted(optax_adaptive.summary(tx.init(None)))
+      ['best_value', 'last_value', 'lr_scale', 'nonfinite_values', 'windows']
+    """
+    found = _find(opt_state)
+    numbers = {}
+    for path, state in found.items():
+        prefix = f"{path}/" if len(found) > 1 else ""
+        numbers |= {
+            prefix + "lr_scale": state.lr_scale,
+            prefix + "last_value": state.metric_history[..., -1],
+            prefix + "best_value": state.best_metric,
+            prefix + "windows": state.windows_seen,
+            prefix + "nonfinite_values": state.nonfinite_seen,
+        }
+    return numbers

@@ -1,0 +1,37 @@
+"""The learning-rate rules, one a file, and the ways to combine them."""
+
+from collections.abc import Callable
+
+from optax_adaptive._controller import Controller
+from optax_adaptive.controllers.bold_driver import bold_driver
+from optax_adaptive.controllers.combinators import anchored, clip, then, warmup
+from optax_adaptive.controllers.greedy import greedy
+from optax_adaptive.controllers.hold import hold
+from optax_adaptive.controllers.plateau import plateau
+from optax_adaptive.controllers.range_test import range_test
+from optax_adaptive.controllers.trend import trend
+
+# Every rule by name, ready with its defaults: what the common tests and the
+# benchmarks run over.
+REGISTRY: dict[str, Callable[[], Controller]] = {
+    "hold": hold,
+    "plateau": plateau,
+    "greedy": greedy,
+    "bold_driver": bold_driver,
+    "trend": trend,
+    "range_test": range_test,
+}
+
+__all__ = [
+    "REGISTRY",
+    "anchored",
+    "bold_driver",
+    "clip",
+    "greedy",
+    "hold",
+    "plateau",
+    "range_test",
+    "then",
+    "trend",
+    "warmup",
+]

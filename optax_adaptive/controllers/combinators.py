@@ -1,0 +1,209 @@
+"""Rules made from rules, by wrapping: clip, warmup, anchored, then."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from optax_adaptive import _history
+from optax_adaptive._controller import Array, Controller, ControllerState
+from optax_adaptive._validate import check_count, check_range
+
+
+def clip(rule: Controller, max_change: float | Array) -> Controller:
+    """Bounds how far ``rule`` moves the rate in one decision.
+
+    Args:
+      rule: The rule to bound.
+      max_change: Largest factor a decision, above 1: 2 allows halving to doubling.
+
+    Returns:
+      A :class:`~optax_adaptive.Controller` with the state of ``rule``.
+
+    Raises:
+      ValueError: If ``max_change`` is not above 1.
+
+    Example:
+      >>> from optax_adaptive import controllers
+      >>> rule = controllers.clip(controllers.plateau(factor=0.1), max_change=2.0)
+    """
+    check_range("max_change", max_change, 1.0, open_low=True)
+
+    def update_fn(observation, state):
+        log_scale, state = rule.update(observation, state)
+        bound = jnp.log(max_change)
+        change = jnp.clip(log_scale - observation.log_scale, -bound, bound)
+        return observation.log_scale + change, state
+
+    return rule._replace(update=update_fn)
+
+
+class WarmupState(NamedTuple):
+    """State of :func:`warmup`."""
+
+    warmed_log_scale: Array  # shape=(), dtype=float32: the factor under the warmup
+    warmed_state: ControllerState
+
+
+def warmup(rule: Controller, steps: int | Array) -> Controller:
+    """Ramps the factor of ``rule`` up from near 0 over the first ``steps`` steps.
+
+    The ramp is linear in the step and moves once a window. Meanwhile ``rule`` waits: it
+    is asked from the first window that ends after the ramp.
+
+    Args:
+      rule: The rule to warm up to.
+      steps: Optimizer steps until the full factor, at least 1.
+
+    Returns:
+      A :class:`~optax_adaptive.Controller`.
+
+    Raises:
+      ValueError: If ``steps`` is not an integer of at least 1.
+
+    Example:
+      >>> from optax_adaptive import controllers
+      >>> rule = controllers.warmup(controllers.plateau(), steps=500)
+    """
+    check_count("steps", steps)
+
+    def ramp(step):
+        return jnp.log(jnp.minimum((step + 1) / steps, 1.0)).astype(jnp.float32)
+
+    def init_fn():
+        return WarmupState(
+            warmed_log_scale=jnp.array(rule.initial_log_scale, jnp.float32),
+            warmed_state=rule.init(),
+        )
+
+    def update_fn(observation, state):
+        is_over = observation.step + 1 >= steps
+        inner = observation._replace(log_scale=state.warmed_log_scale)
+        asked = WarmupState(*rule.update(inner, state.warmed_state))
+        state = jax.tree.map(
+            lambda new, old: jnp.where(is_over, new, old), asked, state
+        )
+        return state.warmed_log_scale + ramp(observation.step), state
+
+    first = rule.initial_log_scale + ramp(jnp.zeros((), jnp.int32))
+    return Controller(init_fn, update_fn, initial_log_scale=first)
+
+
+class AnchoredState(NamedTuple):
+    """State of :func:`anchored`."""
+
+    anchor_log_scale: Array  # shape=(), dtype=float32
+    anchor_state: ControllerState
+    residual_log_scale: Array  # shape=(), dtype=float32
+    residual_state: ControllerState
+
+
+def anchored(anchor: Controller, residual: Controller) -> Controller:
+    """Multiplies the factors of two rules, each of which sees only its own.
+
+    A rule that explores, as ``residual``, moves around what ``anchor`` settles on
+    without either compounding the other's moves.
+
+    Args:
+      anchor: The rule that sets the level.
+      residual: The rule that moves around it.
+
+    Returns:
+      A :class:`~optax_adaptive.Controller`.
+
+    Example:
+      >>> from optax_adaptive import controllers
+      >>> rule = controllers.anchored(controllers.plateau(), controllers.bold_driver())
+
+    Reference:
+      Residual policies: Silver et al., `Residual policy learning
+      <https://arxiv.org/abs/1812.06298>`_, 2018
+    """
+
+    def init_fn():
+        return AnchoredState(
+            anchor_log_scale=jnp.array(anchor.initial_log_scale, jnp.float32),
+            anchor_state=anchor.init(),
+            residual_log_scale=jnp.array(residual.initial_log_scale, jnp.float32),
+            residual_state=residual.init(),
+        )
+
+    def update_fn(observation, state):
+        state = AnchoredState(
+            *anchor.update(
+                observation._replace(log_scale=state.anchor_log_scale),
+                state.anchor_state,
+            ),
+            *residual.update(
+                observation._replace(log_scale=state.residual_log_scale),
+                state.residual_state,
+            ),
+        )
+        return state.anchor_log_scale + state.residual_log_scale, state
+
+    return Controller(
+        init_fn, update_fn, anchor.initial_log_scale + residual.initial_log_scale
+    )
+
+
+class ThenState(NamedTuple):
+    """State of :func:`then`."""
+
+    first_state: ControllerState
+    second_state: ControllerState
+    windows_in_second: Array  # shape=(), dtype=int32: finite ones since the hand-over
+
+
+def then(first: Controller, second: Controller) -> Controller:
+    """Follows ``first`` until it is done, then ``second``.
+
+    ``second`` starts from the factor that ``first`` leaves, and sees no window from
+    before the hand-over.
+
+    Args:
+      first: A rule that ends: its state has a boolean field ``is_done``, as that of
+        :func:`range_test` has.
+      second: The rule to hand over to.
+
+    Returns:
+      A :class:`~optax_adaptive.Controller`.
+
+    Raises:
+      ValueError: If the state of ``first`` has no field ``is_done``.
+
+    Example:
+      >>> from optax_adaptive import controllers
+      >>> rule = controllers.then(controllers.range_test(), controllers.plateau())
+    """
+    if not hasattr(jax.eval_shape(first.init), "is_done"):
+        raise ValueError(
+            "the first rule of then() must say when it is done, by a boolean field "
+            "`is_done` in its state, as range_test does"
+        )
+
+    def init_fn():
+        return ThenState(
+            first_state=first.init(),
+            second_state=second.init(),
+            windows_in_second=jnp.zeros((), jnp.int32),
+        )
+
+    def follow_first(observation, state):
+        log_scale, first_state = first.update(observation, state.first_state)
+        return log_scale, state._replace(first_state=first_state)
+
+    def follow_second(observation, state):
+        is_finite = jnp.isfinite(observation.value)
+        windows = state.windows_in_second + is_finite.astype(jnp.int32)
+        observation = observation._replace(
+            mask=_history.newest(observation.mask, windows)
+        )
+        log_scale, second_state = second.update(observation, state.second_state)
+        return log_scale, ThenState(state.first_state, second_state, windows)
+
+    def update_fn(observation, state):
+        return jax.lax.cond(
+            state.first_state.is_done, follow_second, follow_first, observation, state
+        )
+
+    return Controller(init_fn, update_fn, first.initial_log_scale)
