@@ -36,7 +36,7 @@ def streams():
     decay = 0.5 + 4 * np.exp(-t / 25)
     noisy = decay + rng.normal(0, 0.15, STEPS)
     spikes = decay + np.where(rng.random(STEPS) < 0.08, 20, 0)
-    waves = 3 + 2 * np.sin(t / 9) - t / 80
+    waves = 4 + 2 * np.sin(t / 9) - t / 80
     return {
         "noisy_decay": exact(np.abs(noisy)),
         "spikes": exact(spikes),

@@ -1,0 +1,50 @@
+"""Slow reference of what a rule is shown: windows of a stream, one at a time."""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Window(NamedTuple):
+    """A closed window; the lists hold it and the windows before it."""
+
+    value: float  # inf if no value was finite
+    means: list[float]  # of the finite windows, oldest first
+    errors: list[float]  # their standard errors
+    step: int  # index of the value that closed the window
+
+
+def windows_reference(values, accumulation_size=1) -> Iterator[Window]:
+    kept, nonfinite_run = [], 0
+    means, errors = [], []
+    for step, value in enumerate(np.asarray(values, np.float64)):
+        if math.isfinite(value):
+            kept, nonfinite_run = [*kept, value], 0
+        else:
+            nonfinite_run += 1
+        if len(kept) == accumulation_size:
+            means = [*means, np.mean(kept)]
+            if accumulation_size > 1:
+                error = np.std(kept, ddof=1) / math.sqrt(accumulation_size)
+            else:
+                changes = np.diff(means)
+                error = math.sqrt(np.mean(changes**2) / 2) if len(changes) else 0.0
+            errors = [*errors, error]
+            yield Window(means[-1], means, errors, step)
+            kept, nonfinite_run = [], 0
+        elif nonfinite_run == accumulation_size:
+            yield Window(math.inf, means, errors, step)
+            kept, nonfinite_run = [], 0
+
+
+def scales_reference(rule, values, accumulation_size=1, initial_scale=1.0):
+    """Scale after each value, by ``rule(window, log_scale)``: the new log scale."""
+    log_scale, scales = math.log(initial_scale), []
+    closed = {w.step: w for w in windows_reference(values, accumulation_size)}
+    for step in range(len(values)):
+        if step in closed:
+            log_scale = rule(closed[step], log_scale)
+        scales.append(math.exp(log_scale))
+    return scales
