@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tests.controllers.streams import STREAMS
+from tests.follow import follow
+
 
 class Window(NamedTuple):
     """A closed window; the lists hold it and the windows before it."""
@@ -39,12 +42,19 @@ def windows_reference(values, accumulation_size=1) -> Iterator[Window]:
             kept, nonfinite_run = [], 0
 
 
-def scales_reference(rule, values, accumulation_size=1, initial_scale=1.0):
-    """Scale after each value, by ``rule(window, log_scale)``: the new log scale."""
-    log_scale, scales = math.log(initial_scale), []
-    closed = {w.step: w for w in windows_reference(values, accumulation_size)}
-    for step in range(len(values)):
-        if step in closed:
-            log_scale = rule(closed[step], log_scale)
-        scales.append(math.exp(log_scale))
-    return scales
+def assert_follows(tx, make_rule, accumulation_size=1, initial_scale=1.0, rtol=1e-4):
+    """Compares ``tx`` on every stream with ``rule(window, log_scale)``.
+
+    ``make_rule`` makes a slow rule, which returns the new log scale of each window.
+    """
+    run = follow(tx)
+    for name, values in STREAMS.items():
+        rule, scale, expected = make_rule(), initial_scale, []
+        closed = {w.step: w for w in windows_reference(values, accumulation_size)}
+        for step in range(len(values)):
+            if step in closed:
+                scale = math.exp(rule(closed[step], math.log(scale)))
+                scale = min(max(scale, 1e-8), 1e8)
+            expected.append(scale)
+        np.testing.assert_allclose(run(values)[0], expected, rtol=rtol, err_msg=name)
+        assert len(set(expected)) > 1, f"nothing happens on {name}"

@@ -15,15 +15,17 @@ class Trace(NamedTuple):
     scales: np.ndarray  # shape=(steps,), dtype=float64: after each step
 
 
-def read(library: str) -> list[Trace]:
-    """Traces of ``"optax"``, ``"torch"`` or ``"transformers"``."""
+def read(library: str) -> dict[str, list[Trace]]:
+    """Traces of ``"optax"``, ``"torch"`` or ``"transformers"``, by their settings."""
     path = pathlib.Path(__file__).with_name(f"{library}.json")
     recorded = json.loads(path.read_text())
-    return [
-        Trace(
-            metrics=np.float32(recorded["streams"][trace["stream"]]),
-            settings=trace["settings"],
-            scales=np.repeat(*zip(*trace["scales"], strict=True)),
+    by_settings = {}
+    for trace in recorded["traces"]:
+        by_settings.setdefault(json.dumps(trace["settings"]), []).append(
+            Trace(
+                metrics=np.float32(recorded["streams"][trace["stream"]]),
+                settings=trace["settings"],
+                scales=np.repeat(*zip(*trace["scales"], strict=True)),
+            )
         )
-        for trace in recorded["traces"]
-    ]
+    return by_settings

@@ -1,7 +1,6 @@
 """Streams on which every rule is compared with its slow reference."""
 
 import numpy as np
-import pytest
 
 STEPS = 150
 
@@ -17,10 +16,9 @@ def _streams():
         "decay": 0.5 + 3 * np.exp(-t / 30) + noise,
         "waves": 3 + np.sin(t / 12) + noise / 2,
         "valley": 2 + np.abs(t - 80) / 40 + noise,
+        "negative": -8 + 3 * np.exp(-t / 30) + noise,
         "holes": holes,
     }
 
 
-@pytest.fixture(params=_streams().items(), ids=lambda named: named[0])
-def stream(request):
-    return np.float32(request.param[1])
+STREAMS = {name: np.float32(values) for name, values in _streams().items()}
