@@ -59,7 +59,7 @@ def autotune(
     2. *Climb*, about 20 to 100 steps. The rate rises exponentially from where nothing
        moves until the loss is clearly worse than at the start. Back to the start.
     3. *Compare*. Up to four short runs, at rates a factor of √10 apart below that edge,
-       each annealed to 0 and each from the start. The best of them, times 0.15, which
+       each annealed to 0 and each from the start. The best of them, times 0.2, which
        is what distinguishes long runs from short, is the rate. Back to the start.
     4. *Hold* that rate. With ``total_steps`` it falls to 0 over the last fifth. A rise
        of the loss that its noise does not explain leads back to the last healthy
@@ -184,7 +184,7 @@ def autotune(
 
     def update_fn(updates, state, params=None, *, value=None, **extra_args):
         if params is None:
-            raise ValueError(optax.NO_PARAMS_MSG)
+            raise ValueError("update() needs the argument `params`")
         value = as_metric(value)
         updates, inner_state = optimizer.update(
             updates, state.inner_state, params, value=value, **extra_args

@@ -101,7 +101,7 @@ def with_averaging(
 
     def update_fn(updates, state, params=None, **extra_args):
         if params is None:
-            raise ValueError(optax.NO_PARAMS_MSG)
+            raise ValueError("update() needs the argument `params`")
         inner_state, averaging = state
         updates, inner_state = optimizer.update(
             updates, inner_state, params, **extra_args

@@ -18,6 +18,7 @@ from optax_adaptive._controller import Array
 STEADY, LOW, HIGH = range(3)  # no trial; its first half; its second
 
 COOL_DOWN = 0.2  # the last part of a known horizon, over which the rate falls to 0
+FIRST_TRIAL = 8  # in lengths of an arm of the search
 TRIALS_UNTIL = 0.4  # of a known horizon
 MAX_LOST = 2  # trials; then there are no more
 WINNING = 2.0  # standard errors
@@ -37,6 +38,8 @@ class Hold(NamedTuple):
     lost: Array  # shape=(), dtype=int32: trials that were not won
     low_loss: Array  # shape=(), dtype=float32: end of the first half
     total: Array  # shape=(), dtype=float32: sum of the last losses of this half
+    last: Array  # shape=(), dtype=float32: the loss before
+    noise: Array  # shape=(), dtype=float32: variance of a loss, summed over both tails
 
 
 class Step(NamedTuple):
@@ -60,10 +63,12 @@ def first_hold(arm_steps: int) -> Hold:
         stage=none,
         clock=none,
         length=none,
-        next_trial=jnp.array(4 * arm_steps, jnp.int32),
+        next_trial=jnp.array(FIRST_TRIAL * arm_steps, jnp.int32),
         lost=none,
         low_loss=zero,
         total=zero,
+        last=zero,
+        noise=zero,
     )
 
 
@@ -114,7 +119,8 @@ def _steady(
         next_trial=jnp.where(starts_trial, 2 * hold.elapsed, hold.next_trial),
         stage=jnp.where(starts_trial, LOW, STEADY),
     )
-    new = _where(starts_trial, _open_half(new, LOW), new)
+    opened = _open_half(new, LOW)._replace(noise=jnp.zeros((), jnp.float32))
+    new = _where(starts_trial, opened, new)
     return new, Step(
         is_taken=starts_trial | (is_due & calm & ~raised),
         is_restored=raised,
@@ -132,19 +138,24 @@ def _trial(hold: Hold, value: Array) -> tuple[Hold, Step]:
     ceiling = hold.alarm.slow + _alarm.CLIP * deviation
     clipped = jnp.where(is_finite, jnp.minimum(value, ceiling), ceiling)
     count = jnp.maximum(hold.length // 4, 3)
-    total = hold.total + jnp.where(clock > hold.length - count, clipped, 0.0)
+    is_tail = clock > hold.length - count
+    total = hold.total + jnp.where(is_tail, clipped, 0.0)
+    # Differences, since the loss falls meanwhile; that is not its noise.
+    noise = hold.noise + jnp.where(is_tail, 0.5 * jnp.square(clipped - hold.last), 0.0)
     samples = count.astype(jnp.float32)
     loss = total / samples
     is_over = clock >= hold.length
 
-    gain = (hold.low_loss - loss) / (deviation * jnp.sqrt(2.0 / samples) + 1e-12)
+    # Both means have variance noise / (2 samples) / samples; the floor is rounding's.
+    error = jnp.sqrt(noise) / samples + 1e-6 * jnp.abs(loss)
+    is_gain = hold.low_loss - loss > WINNING * error
     # A high half that ends near the ceiling, or in NaN, has blown up.
     is_lost = ~is_finite | (loss > hold.low_loss + 0.5 * _alarm.CLIP * deviation)
     ends_low, ends_high = is_over & is_low, ~is_low & (is_over | ~is_finite)
-    is_won = ends_high & (gain > WINNING) & is_finite
+    is_won = ends_high & is_gain & is_finite
     goes_back = ends_low | (ends_high & is_lost)
 
-    new = hold._replace(clock=clock, total=total)
+    new = hold._replace(clock=clock, total=total, last=clipped, noise=noise)
     after_low = _open_half(new, HIGH)._replace(low_loss=loss)
     after_high = _open_half(new, STEADY)._replace(
         doublings=hold.doublings + is_won.astype(jnp.int32),

@@ -83,7 +83,7 @@ def with_rollback(
 
     def update_fn(updates, state, params=None, *, value=None, **extra_args):
         if params is None:
-            raise ValueError(optax.NO_PARAMS_MSG)
+            raise ValueError("update() needs the argument `params`")
         value = as_metric(value)
         updates, inner_state = optimizer.update(
             updates, state.inner_state, params, value=value, **extra_args

@@ -28,7 +28,7 @@ ARM_RATIO = math.sqrt(10.0)  # between neighbouring arms
 NUM_ARMS = 4
 # Best rate of a whole run over best rate of a short annealed one. It hardly depends on
 # the optimizer, while the best rate over the edge ranges from 1/30 (Adam) to 1 (SGD).
-LONG_OVER_SHORT = 0.15
+LONG_OVER_SHORT = 0.2
 
 
 class Budget(NamedTuple):
