@@ -4,6 +4,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
@@ -310,7 +311,8 @@ def _as_metric(value: Any) -> Array:
 def _multiply(updates: optax.Updates, lr_scale: Array) -> optax.Updates:
     def scaled(update):
         # At least float32: a factor of 1e-8 vanishes in float16.
-        dtype = jnp.promote_types(update.dtype, jnp.float32)
+        # numpy's rule, which jax_numpy_dtype_promotion="strict" does not forbid.
+        dtype = np.promote_types(update.dtype, np.float32)
         return (update.astype(dtype) * lr_scale.astype(dtype)).astype(update.dtype)
 
     return jax.tree.map(scaled, updates)
