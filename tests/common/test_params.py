@@ -21,7 +21,10 @@ def test_updates_keep_their_dtype_and_the_state_its_own(rule):
     tx = scaling(rule)
     with jax.enable_x64(True):
         updates = {dtype: jnp.ones(2, dtype) for dtype in DTYPES}
-        update, state = jax.jit(lambda *args, **kw: tx.update(*args, **kw)), tx.init(None)
+        update, state = (
+            jax.jit(lambda *args, **kw: tx.update(*args, **kw)),
+            tx.init(None),
+        )
         for value in np.float64(stream()[:4]):
             scaled, new_state = update(updates, state, value=value)
             assert all(scaled[dtype].dtype == jnp.dtype(dtype) for dtype in DTYPES)

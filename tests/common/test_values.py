@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optax_adaptive import Controller, controllers, scale_by_controller, summary
+from optax_adaptive import controllers, scale_by_controller, summary
 from tests.common.rules import SETTINGS, every_rule, followed, scaling, stream
 
 VALUES = [
@@ -124,29 +124,6 @@ def test_max_of_a_metric_is_min_of_its_negative(rule):
         falling, _ = followed(rule)(values)
         rising, _ = followed(rule, mode="max")(-values)
         np.testing.assert_array_equal(falling, rising)
-
-
-def test_rules_see_finite_histories_only():
-    seen = []
-
-    def update_fn(observation, state):
-        jax.debug.callback(lambda observation: seen.append(observation), observation)
-        return observation.log_scale, state
-
-    spy = Controller(lambda: (), update_fn)
-    tx = scale_by_controller(spy, accumulation_size=1, window=4)
-    update, state = jax.jit(tx.update), tx.init(None)
-    for value in np.float32([1, np.nan, 2, np.inf, 1e30]):
-        _, state = update(np.float32(1), state, value=value)
-    jax.effects_barrier()
-    np.testing.assert_array_equal(
-        [observation.value for observation in seen],
-        np.float32([1, np.inf, 2, np.inf, 1e30]),
-    )
-    np.testing.assert_array_equal(seen[-1].history, np.float32([0, 1, 2, 1e30]))
-    np.testing.assert_array_equal(seen[-1].mask, [False, True, True, True])
-    assert [int(observation.step) for observation in seen] == [0, 1, 2, 3, 4]
-    assert all(np.all(np.isfinite(s.standard_error)) for s in seen)
 
 
 @every_rule
