@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from optax_adaptive import _meter
 from optax_adaptive._controller import Array
 from optax_adaptive._pack import overwrite, unpack
-from optax_adaptive._scale import METER_LAYOUT, Meter, ScaleByControllerState
+from optax_adaptive._scale import ScaleByControllerState
 
 
 def _is_controller_state(node: Any) -> bool:
@@ -42,8 +43,8 @@ def _over_lanes(function: Callable, state: ScaleByControllerState) -> Callable:
     return function
 
 
-def _read_meter(state: ScaleByControllerState) -> Meter:
-    unpack_meter = partial(unpack, METER_LAYOUT)
+def _read_meter(state: ScaleByControllerState) -> _meter.Meter:
+    unpack_meter = partial(unpack, _meter.LAYOUT)
     return _over_lanes(unpack_meter, state)(state.controller_memory)
 
 
