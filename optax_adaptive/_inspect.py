@@ -95,9 +95,8 @@ def observe(opt_state: Any, value: Any) -> Any:
                 f"the observed value must be a scalar, but its shape is "
                 f"{jnp.shape(value)}; average it first"
             )
-        metric = jnp.asarray(value).astype(jnp.float32)
         meter = _read_meter(node)._replace(
-            validation=jnp.broadcast_to(metric, shape),
+            validation=jnp.broadcast_to(_meter.as_float32(value), shape),
             is_validated=jnp.ones(shape, jnp.bool_),
         )
         words = _over_lanes(overwrite, node)(node.controller_memory, meter)

@@ -223,15 +223,15 @@ def _as_metric(value: Any) -> Array:
             "update() needs the keyword `value`: pass the loss, as in "
             "tx.update(grads, opt_state, params, value=loss)"
         )
-    value = jnp.asarray(value)
+    if jnp.iscomplexobj(value):
+        raise TypeError(f"`value` must be real, but it is {value!r}")
+    value = _meter.as_float32(value)
     if value.ndim:
         raise ValueError(
             f"`value` must be a scalar, but its shape is {value.shape}; average it "
             "first, as in value=loss.mean()"
         )
-    if jnp.issubdtype(value.dtype, jnp.complexfloating):
-        raise TypeError(f"`value` must be real, but its dtype is {value.dtype}")
-    return lax.stop_gradient(value).astype(jnp.float32)
+    return lax.stop_gradient(value)
 
 
 def _multiply(updates: optax.Updates, lr_scale: Array) -> optax.Updates:
