@@ -61,13 +61,14 @@ def test_slope(count, trend):
     np.testing.assert_allclose(tested.z, z, rtol=1e-4)
 
 
-@pytest.mark.parametrize("count", [5, 8, SIZE])
+@pytest.mark.parametrize(("count", "error"), [(5, 0.1), (8, 0.02), (SIZE, 0.01)])
 @pytest.mark.parametrize("trend", [0.1, 0.3, 0.5])
-def test_the_score_has_the_tail_of_the_exact_t_test(count, trend):
+def test_the_score_errs_a_little_on_the_cautious_side(count, error, trend):
     values = noise(count, seed=count) + trend * np.arange(count)
     line = scipy.stats.linregress(np.arange(count), values)
     exact = scipy.stats.norm.isf(line.pvalue / 2) * np.sign(line.slope)
-    assert abs(_history.slope_test(*padded(values)).z - exact) < 0.02
+    assert 0 < exact < 4
+    assert exact - error < _history.slope_test(*padded(values)).z < exact + 1e-3
 
 
 def test_fewer_than_three_or_equal_entries_have_no_slope():
