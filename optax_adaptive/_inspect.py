@@ -23,7 +23,7 @@ def _find(opt_state: Any) -> dict[str, ScaleByControllerState]:
         opt_state, is_leaf=_is_controller_state
     )
     found = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): node
+        jax.tree_util.keystr(path, simple=True, separator="/"): _bare(node)
         for path, node in nodes
         if _is_controller_state(node)
     }
@@ -34,6 +34,11 @@ def _find(opt_state: Any) -> dict[str, ScaleByControllerState]:
             f" (this is a {type(opt_state).__name__})"
         )
     return found
+
+
+def _bare(state: ScaleByControllerState) -> ScaleByControllerState:
+    """Takes the arrays out of what wraps them, as ``nnx.Optimizer`` does."""
+    return ScaleByControllerState(*jax.tree.leaves(state))
 
 
 def _over_lanes(function: Callable, state: ScaleByControllerState) -> Callable:
@@ -89,18 +94,20 @@ def observe(opt_state: Any, value: Any) -> Any:
     def deposit(node):
         if not _is_controller_state(node):
             return node
-        shape = node.lr_scale.shape
+        state = _bare(node)
+        shape = state.lr_scale.shape
         if jnp.shape(value) not in ((), shape):
             raise ValueError(
                 f"the observed value must be a scalar, but its shape is "
                 f"{jnp.shape(value)}; average it first"
             )
-        meter = _read_meter(node)._replace(
+        meter = _read_meter(state)._replace(
             validation=jnp.broadcast_to(_meter.as_float32(value), shape),
             is_validated=jnp.ones(shape, jnp.bool_),
         )
-        words = _over_lanes(overwrite, node)(node.controller_memory, meter)
-        return node._replace(controller_memory=words)
+        words = _over_lanes(overwrite, state)(state.controller_memory, meter)
+        observed = state._replace(controller_memory=words)
+        return jax.tree.unflatten(jax.tree.structure(node), observed)
 
     return jax.tree.map(deposit, opt_state, is_leaf=_is_controller_state)
 
