@@ -25,7 +25,7 @@ def _find(opt_state: Any) -> dict[str, ScaleByControllerState]:
         opt_state, is_leaf=_is_controller_state
     )
     found = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): node
+        jax.tree_util.keystr(path, simple=True, separator="/"): _bare(node)
         for path, node in nodes
         if _is_controller_state(node)
     }
@@ -38,7 +38,12 @@ def _find(opt_state: Any) -> dict[str, ScaleByControllerState]:
     return found
 
 
-def _over_lanes(function: Callable, state: ScaleByControllerState) -> Callable:
+def _bare(state: ScaleByControllerState) -> ScaleByControllerState:
+    """Takes the arrays out of what wraps them, as ``nnx.Optimizer`` does."""
+    return ScaleByControllerState(*jax.tree.leaves(state))
+
+
+def _over_leading_axes(function: Callable, state: ScaleByControllerState) -> Callable:
     """Maps ``function`` over the leading axes that pmap or vmap gave to ``state``."""
     for _ in range(state.lr_scale.ndim):
         function = jax.vmap(function)
@@ -47,7 +52,7 @@ def _over_lanes(function: Callable, state: ScaleByControllerState) -> Callable:
 
 def _read_meter(state: ScaleByControllerState) -> _meter.Meter:
     unpack_meter = partial(unpack, _meter.LAYOUT)
-    return _over_lanes(unpack_meter, state)(state.controller_memory)
+    return _over_leading_axes(unpack_meter, state)(state.controller_memory)
 
 
 def observe(opt_state: Any, value: Any) -> Any:
@@ -91,19 +96,20 @@ def observe(opt_state: Any, value: Any) -> Any:
     def deposit(node):
         if not _is_controller_state(node):
             return node
-        shape = node.lr_scale.shape
+        state = _bare(node)
+        shape = state.lr_scale.shape
         if jnp.shape(value) not in ((), shape):
             raise ValueError(
                 f"the observed value must be a scalar, but its shape is "
                 f"{jnp.shape(value)}; average it first"
             )
-        metric = jnp.asarray(value).astype(jnp.float32)
-        meter = _read_meter(node)._replace(
-            validation=jnp.broadcast_to(metric, shape),
+        meter = _read_meter(state)._replace(
+            validation=jnp.broadcast_to(_meter.as_float32(value), shape),
             is_validated=jnp.ones(shape, jnp.bool_),
         )
-        words = _over_lanes(overwrite, node)(node.controller_memory, meter)
-        return node._replace(controller_memory=words)
+        words = _over_leading_axes(overwrite, state)(state.controller_memory, meter)
+        observed = state._replace(controller_memory=words)
+        return jax.tree.unflatten(jax.tree.structure(node), observed)
 
     return jax.tree.map(deposit, opt_state, is_leaf=_is_controller_state)
 

@@ -1,9 +1,10 @@
 """The meter: the open window of metric values, and what has been seen so far."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 Array = jax.Array
@@ -46,6 +47,15 @@ def first(mode: str) -> Meter:
 
 
 LAYOUT = jax.eval_shape(lambda: first("min"))
+
+
+def as_float32(metric: Any) -> Array:
+    """Takes a metric of any dtype; what float32 cannot hold becomes infinite."""
+    if isinstance(metric, jax.Array):
+        return metric.astype(jnp.float32)
+    # Straight to float32: by way of int32, 3e9 as an integer would turn negative.
+    with np.errstate(over="ignore"):
+        return jnp.asarray(metric, jnp.float32)
 
 
 def accumulate(meter: Meter, metric: Array, is_new: Array) -> Meter:

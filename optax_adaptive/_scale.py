@@ -4,6 +4,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
@@ -50,8 +51,9 @@ def scale_by_controller(
 
     Values are averaged over ``accumulation_size`` steps, the newest ``window`` means
     are kept, and once for each mean the rule is asked for the new factor. The first
-    factor is the rule's own. A non-finite value is left out of its window and counted;
-    ``accumulation_size`` of them in a row reach the rule as one window of value inf.
+    factor is the rule's own. A value that is not finite, or above 1e37 in size, is left
+    out of its window and counted; ``accumulation_size`` of them in a row reach the rule
+    as one window of value inf.
 
     Args:
       controller: The rule, from ``optax_adaptive.controllers`` or your own.
@@ -223,15 +225,15 @@ def as_metric(value: Any) -> Array:
             "update() needs the keyword `value`: pass the loss, as in "
             "tx.update(grads, opt_state, params, value=loss)"
         )
-    value = jnp.asarray(value)
+    if jnp.iscomplexobj(value):
+        raise TypeError(f"`value` must be real, but it is {value!r}")
+    value = _meter.as_float32(value)
     if value.ndim:
         raise ValueError(
             f"`value` must be a scalar, but its shape is {value.shape}; average it "
             "first, as in value=loss.mean()"
         )
-    if jnp.issubdtype(value.dtype, jnp.complexfloating):
-        raise TypeError(f"`value` must be real, but its dtype is {value.dtype}")
-    return lax.stop_gradient(value).astype(jnp.float32)
+    return lax.stop_gradient(value)
 
 
 def multiply(updates: optax.Updates, lr_scale: Array) -> optax.Updates:
@@ -239,7 +241,8 @@ def multiply(updates: optax.Updates, lr_scale: Array) -> optax.Updates:
 
     def scaled(update):
         # At least float32: a factor of 1e-8 vanishes in float16.
-        dtype = jnp.promote_types(update.dtype, jnp.float32)
+        # numpy's rule, which jax_numpy_dtype_promotion="strict" does not forbid.
+        dtype = np.promote_types(update.dtype, np.float32)
         return (update.astype(dtype) * lr_scale.astype(dtype)).astype(update.dtype)
 
     return jax.tree.map(scaled, updates)
