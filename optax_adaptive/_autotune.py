@@ -116,10 +116,10 @@ def autotune(
 
     Reference:
       Smith, `Cyclical Learning Rates for Training Neural Networks
-      <https://arxiv.org/abs/1506.01186>`_, 2015; Ivgi et al., `DoG is SGD's Best Friend
-      <https://arxiv.org/abs/2302.12022>`_, 2023; Wu et al., `Understanding Short-Horizon
-      Bias <https://arxiv.org/abs/1803.02021>`_, 2018; Defazio et al., `The Road Less
-      Scheduled <https://arxiv.org/abs/2405.15682>`_, 2024.
+      <https://arxiv.org/abs/1506.01186>`_, 2015. Ivgi et al., `DoG is SGD's Best
+      Friend <https://arxiv.org/abs/2302.12022>`_, 2023. Wu et al., `Understanding
+      Short-Horizon Bias <https://arxiv.org/abs/1803.02021>`_, 2018. Defazio et al.,
+      `The Road Less Scheduled <https://arxiv.org/abs/2405.15682>`_, 2024.
     """
     optimizer = optax.with_extra_args_support(optimizer)
     if total_steps is not None:
@@ -171,9 +171,7 @@ def autotune(
         return memory._replace(search=search), decision
 
     def hold_step(memory: Memory, value: Array):
-        hold, step = _hold.advance(
-            memory.hold, value, memory.meter.step, total_steps
-        )
+        hold, step = _hold.advance(memory.hold, value, memory.meter.step, total_steps)
         factor = _hold.factor(hold, memory.meter.step, total_steps)
         decision = Decision(
             lr_scale=jnp.exp(memory.search.log_scale) * factor,

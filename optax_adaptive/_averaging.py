@@ -86,7 +86,8 @@ def with_averaging(
       >>> for _ in range(2):
       ...     updates, state = tx.update(jnp.array(1.0), state, params)
       ...     params = optax.apply_updates(params, updates)
-      >>> round(float(params), 2), round(float(optax_adaptive.eval_params(state, params)), 2)
+      >>> evaluated = optax_adaptive.eval_params(state, params)
+      >>> round(float(params), 2), round(float(evaluated), 2)
       (0.8, 0.85)
 
     Reference:
@@ -181,8 +182,8 @@ def recompute_batch_stats(
     Example:
       >>> import jax.numpy as jnp, optax_adaptive
       >>> batches = [jnp.array([1.0, 3.0]), jnp.array([5.0, 7.0])]
-      >>> stats = optax_adaptive.recompute_batch_stats(lambda x: {"mean": x.mean()}, batches)
-      >>> float(stats["mean"])
+      >>> stats = optax_adaptive.recompute_batch_stats(jnp.mean, batches)
+      >>> float(stats)
       4.0
 
     Reference:

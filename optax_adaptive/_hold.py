@@ -6,7 +6,6 @@ rates (Wu et al., 2018): so what still wins by going faster is surely too slow n
 a lost trial proves nothing. That is why trials here only ever raise.
 """
 
-import math
 from typing import NamedTuple
 
 import jax
@@ -168,9 +167,9 @@ def _trial(hold: Hold, value: Array) -> tuple[Hold, Step]:
     return new, Step(
         is_taken=no,
         is_restored=goes_back,
-        is_skipped=no,
+        is_skipped=~is_finite,
         is_blown_up=no,
-        is_counted=~is_low,
+        is_counted=no,  # it may still be undone
     )
 
 

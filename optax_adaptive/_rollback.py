@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from optax_adaptive import _alarm, _meter, _snapshot
+from optax_adaptive import _alarm, _snapshot
 from optax_adaptive._controller import Array
 from optax_adaptive._scale import as_metric, multiply
 from optax_adaptive._validate import check_range
@@ -111,8 +111,10 @@ def with_rollback(
             inner_state=inner_state,
             snapshot=snapshot,
             alarm=alarm,
-            next_snapshot=jnp.where(is_due, seen + seen // 10 + 10, state.next_snapshot),
-            updates_seen=optax.safe_increment(seen),
+            next_snapshot=jnp.where(
+                is_due, seen + seen // 10 + 10, state.next_snapshot
+            ),
+            updates_seen=seen + 1,
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

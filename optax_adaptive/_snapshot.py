@@ -68,9 +68,9 @@ def apply(
         taken = (params, old_inner_state if keeps_inner else ())
         copy = _select(is_taken & ~is_restored, taken, copy)
         copied_params, copied_inner = copy
-        back = jax.tree.map(lambda c, p, u: (c - p).astype(u.dtype), *(
-            copied_params, params, updates
-        ))
+        back = jax.tree.map(
+            lambda c, p, u: (c - p).astype(u.dtype), *(copied_params, params, updates)
+        )
         if not keeps_inner:
             copied_inner = reset_inner(copied_params)
         zeros = optax.tree.zeros_like(updates)

@@ -30,8 +30,9 @@ def run(tx, params, steps, seed=0):
     update = jax.jit(tx.update)
     rng = np.random.default_rng(seed)
     for _ in range(steps):
-        grads = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), p.dtype),
-                             params)
+        grads = jax.tree.map(
+            lambda p: jnp.asarray(rng.normal(size=p.shape), p.dtype), params
+        )
         updates, state = update(grads, state, params)
         params = optax.apply_updates(params, updates)
         seen.append(params)
@@ -50,7 +51,9 @@ def test_matches_the_reference(fraction):
 
 def test_training_is_not_changed():
     bare, _, _ = run(optax.chain(optax.adam(0.1)), jnp.ones(3), 20)
-    averaged, _, _ = run(optax_adaptive.with_averaging(optax.adam(0.1)), jnp.ones(3), 20)
+    averaged, _, _ = run(
+        optax_adaptive.with_averaging(optax.adam(0.1)), jnp.ones(3), 20
+    )
     np.testing.assert_array_equal(bare, averaged)
 
 

@@ -55,10 +55,10 @@ def digits(steps: int = 2000, batch: int = 64, label_noise: float = 0.0) -> Task
     """64-128-64-10 network with dropout 0.5 on noisy 8x8 digits."""
     from sklearn.datasets import load_digits
 
-    data = load_digits()
-    order = np.random.RandomState(0).permutation(len(data.target))
-    images = jnp.asarray(data.data[order] / 16.0, jnp.float32)
-    labels = jnp.asarray(data.target[order], jnp.int32)
+    pixels, classes = map(np.asarray, load_digits(return_X_y=True))
+    order = np.random.RandomState(0).permutation(len(classes))
+    images = jnp.asarray(pixels[order] / 16.0, jnp.float32)
+    labels = jnp.asarray(classes[order], jnp.int32)
     train, test = slice(1200), slice(1200, None)
     sizes = (64, 128, 64, 10)
 
@@ -103,7 +103,7 @@ def cnn(data_dir: str, steps: int = 800, batch: int = 32) -> Task:
     import tensorflow_datasets as tfds
 
     def load(split, size):
-        source = tfds.data_source(
+        source: Any = tfds.data_source(
             "cifar10", split=split, data_dir=data_dir, download=False
         )
         rows = [source[i] for i in range(size)]
@@ -235,7 +235,9 @@ def lstm(steps: int = 800, width: int = 64) -> Task:
         }
 
     def logits(params, x):
-        return apply(params["out"], recur(params["lstm"], params["embedding"][x], width))
+        return apply(
+            params["out"], recur(params["lstm"], params["embedding"][x], width)
+        )
 
     return _language(init, logits, steps, batch=16, length=32)
 
@@ -314,9 +316,7 @@ def demand(steps: int = 800, batch: int = 32, width: int = 32) -> Task:
         return mean_error(params, starts)
 
     test = jnp.arange(split, len(series) - 2 * day, 4)
-    return Task(
-        steps, init, loss, lambda p: std * mean_error(p, test), False, "MW"
-    )
+    return Task(steps, init, loss, lambda p: std * mean_error(p, test), False, "MW")
 
 
 def make(name: str, data_dir: str) -> Task:
