@@ -19,8 +19,9 @@ STEADY, LOW, HIGH = range(3)  # no trial; its first half; its second
 COOL_DOWN = 0.2  # the last part of a known horizon, over which the rate falls to 0
 FIRST_TRIAL = 8  # in lengths of an arm of the search
 TRIALS_UNTIL = 0.4  # of a known horizon
-MAX_LOST = 2  # trials; then there are no more
-WINNING = 2.0  # standard errors
+TRIAL = 0.25  # length of either half of a trial, as a fraction of the elapsed steps
+# Standard errors. One, since a tie would already speak for the higher rate.
+WINNING = 1.0
 
 
 class Hold(NamedTuple):
@@ -34,7 +35,7 @@ class Hold(NamedTuple):
     clock: Array  # shape=(), dtype=int32: steps in this half of the trial
     length: Array  # shape=(), dtype=int32: steps of either half
     next_trial: Array  # shape=(), dtype=int32: in elapsed steps
-    lost: Array  # shape=(), dtype=int32: trials that were not won
+    is_settled: Array  # shape=(), dtype=bool: no more trials, one was lost
     low_loss: Array  # shape=(), dtype=float32: end of the first half
     total: Array  # shape=(), dtype=float32: sum of the last losses of this half
     last: Array  # shape=(), dtype=float32: the loss before
@@ -63,7 +64,7 @@ def first_hold(arm_steps: int) -> Hold:
         clock=none,
         length=none,
         next_trial=jnp.array(FIRST_TRIAL * arm_steps, jnp.int32),
-        lost=none,
+        is_settled=jnp.zeros((), jnp.bool_),
         low_loss=zero,
         total=zero,
         last=zero,
@@ -101,9 +102,10 @@ def _steady(
 ) -> tuple[Hold, Step]:
     alarm, verdict = _alarm.watch(hold.alarm, value)
     raised, calm = verdict.is_raised, verdict.is_calm
-    starts_trial = calm & (hold.elapsed >= hold.next_trial) & (hold.lost < MAX_LOST)
+    starts_trial = calm & (hold.elapsed >= hold.next_trial) & ~hold.is_settled
     if total_steps is not None:
-        starts_trial &= step < TRIALS_UNTIL * total_steps
+        starts_trial &= step < int(TRIALS_UNTIL * total_steps)
+    elapsed = hold.elapsed.astype(jnp.float32)
     is_due = hold.elapsed >= hold.next_snapshot
     # Copies at growing intervals cost next to nothing, and lose a tenth at most.
     next_snapshot = hold.elapsed + hold.elapsed // 10 + 10
@@ -113,9 +115,10 @@ def _steady(
         alarm=alarm,
         next_snapshot=jnp.where(is_due & calm, next_snapshot, hold.next_snapshot),
         doublings=hold.doublings - raised.astype(jnp.int32),
-        lost=jnp.where(raised, MAX_LOST, hold.lost),  # the edge has been seen
-        length=jnp.where(starts_trial, hold.elapsed // 8, hold.length),
-        next_trial=jnp.where(starts_trial, 2 * hold.elapsed, hold.next_trial),
+        is_settled=hold.is_settled | raised,  # the edge has been seen
+        length=jnp.where(
+            starts_trial, (TRIAL * elapsed).astype(jnp.int32), hold.length
+        ),
         stage=jnp.where(starts_trial, LOW, STEADY),
     )
     opened = _open_half(new, LOW)._replace(noise=jnp.zeros((), jnp.float32))
@@ -136,7 +139,7 @@ def _trial(hold: Hold, value: Array) -> tuple[Hold, Step]:
     is_finite = jnp.isfinite(value)
     ceiling = hold.alarm.slow + _alarm.CLIP * deviation
     clipped = jnp.where(is_finite, jnp.minimum(value, ceiling), ceiling)
-    count = jnp.maximum(hold.length // 4, 3)
+    count = jnp.maximum(hold.length // 2, 3)
     is_tail = clock > hold.length - count
     total = hold.total + jnp.where(is_tail, clipped, 0.0)
     # Differences, since the loss falls meanwhile; that is not its noise.
@@ -158,7 +161,9 @@ def _trial(hold: Hold, value: Array) -> tuple[Hold, Step]:
     after_low = _open_half(new, HIGH)._replace(low_loss=loss)
     after_high = _open_half(new, STEADY)._replace(
         doublings=hold.doublings + is_won.astype(jnp.int32),
-        lost=hold.lost + (~is_won).astype(jnp.int32),
+        # Those that win follow each other, once the alarm has settled.
+        next_trial=hold.elapsed + _alarm.WARM_UP,
+        is_settled=~is_won,
     )
     # Half the progress was thrown away, and the noise of another rate is new.
     after_high = after_high._replace(alarm=_alarm.first_alarm())

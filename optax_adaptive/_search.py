@@ -61,11 +61,12 @@ class Step(NamedTuple):
 
 
 def budget(total_steps: int | None) -> Budget:
-    """Divides about 8% of the horizon; without one, as for 1,250 steps."""
+    """Divides about a tenth of the horizon; without one, as for 1,250 steps."""
     if total_steps is None:
         return Budget(arm_steps=20, steps_per_decade=5)
     return Budget(
-        arm_steps=min(max(3 * total_steps // 200, 10), 200),
+        # Shorter arms learn the output's bias at best, which any rate can.
+        arm_steps=min(max(10, min(total_steps // 40, 20), 3 * total_steps // 200), 200),
         steps_per_decade=min(max(total_steps // 250, 4), 16),
     )
 
@@ -161,15 +162,13 @@ def _run_arm(search: Search, norm: Array, *, budget: Budget) -> tuple[Search, St
     annealed = 1.0 - (search.clock.astype(jnp.float32) - 1.0) / budget.arm_steps
     log_scale = log_scales[search.arm] + jnp.log(annealed)
 
-    # As in listening, one spike is forgiven, three in a row are not.
-    wild = search.center + 10.0 * search.deviation
-    is_wild = jnp.min(search.losses[-3:]) > wild
-    is_wild |= search.losses[-1] == jnp.inf
-    is_over = is_wild | (search.clock == budget.arm_steps)
+    # A high loss does not end an arm: the first steps at a good rate may overshoot.
+    is_lost = search.losses[-1] == jnp.inf
+    is_over = is_lost | (search.clock == budget.arm_steps)
     count = tail(budget)
     loss = jnp.sort(search.losses[-count:])[:-1].mean()
-    loss = jnp.where(is_wild, jnp.inf, loss)
-    # Leaving out the highest of a few makes their mean a little noisier.
+    loss = jnp.where(is_lost, jnp.inf, loss)
+    # As in listening, one spike is forgiven. Leaving out the highest of a few makes their mean a little noisier.
     error = 1.3 * search.deviation / math.sqrt(count)
     # Rates come in falling order: once past the best, the rest are too small.
     is_past = jnp.isfinite(loss) & (loss > jnp.min(search.arm_losses) + 3.0 * error)
