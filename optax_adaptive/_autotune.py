@@ -63,13 +63,13 @@ def autotune(
        is what distinguishes long runs from short, is the rate. Back to the start.
     4. *Hold* that rate. With ``total_steps`` it falls to 0 over the last fifth. A rise
        of the loss that its noise does not explain leads back to the last healthy
-       parameters, at half the rate. Early on, twice the rate is tried, and kept if it is
-       significantly faster; then again, until it is not.
+       parameters, at half the rate. Early on, twice the rate is tried, and kept if it
+       is faster; then again, until it is not.
     5. *Average* the parameters all along: evaluate :func:`eval_params`. The average
        makes up for annealing where there is no horizon.
 
-    The first three cost about a tenth of ``total_steps``, or 100 steps without it. In this
-    time the parameters move to and fro: read the loss of it as that of a search.
+    The first three cost about a tenth of ``total_steps``, or 100 steps without it. In
+    this time the parameters move to and fro: read its loss as that of a search.
 
     Memory, beside the optimizer's own: a snapshot of params and of the inner state, and
     an average of params (float32 where they are coarser).
@@ -162,7 +162,7 @@ def autotune(
             step=_hold.Step(
                 is_taken=memory.meter.step == 0,
                 is_restored=step.is_restart,
-                is_skipped=no,
+                is_skipped=~jnp.isfinite(value),
                 is_blown_up=no,
                 is_counted=~no,
             ),

@@ -119,7 +119,7 @@ def flat(params, batch, key):
 
 
 def sometimes_nan(params, batch, key):
-    is_bad = jax.random.bernoulli(key, 0.01)
+    is_bad = jax.random.bernoulli(key, 0.05)
     return jnp.where(is_bad, jnp.nan, 1.0) * squared_error(params, batch)
 
 
