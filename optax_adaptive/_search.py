@@ -119,6 +119,7 @@ def advance(
 def _listen(search: Search, norm: Array, *, budget: Budget) -> tuple[Search, Step]:
     """Measures loss, noise and size of the updates while nothing moves."""
     del budget
+    norm = jnp.where(jnp.isfinite(norm), norm, 0.0)
     mean_norm = search.norm + norm / LISTEN_STEPS
     heard = search.losses[-LISTEN_STEPS:]
     center = jnp.median(heard)
