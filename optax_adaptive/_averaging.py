@@ -34,7 +34,6 @@ def average(
     *,
     fraction: float | Array,
     is_restarted: Array,
-    is_counted: Array,
 ) -> AveragingState:
     """Adds ``params + updates`` to the average.
 
@@ -45,14 +44,13 @@ def average(
     steps = jnp.where(restarts, 0, state.averaged_steps)
     half_life = fraction * steps.astype(jnp.float32) + 1.0
     weight = jnp.where(restarts, 1.0, 1.0 - jnp.exp2(-1.0 / half_life))
-    weight = jnp.where(is_counted, weight, 0.0)
 
     def mix(mean, param, update):
         newest = param.astype(mean.dtype) + update.astype(mean.dtype)
         return mean + weight.astype(mean.dtype) * (newest - mean)
 
     mean = jax.tree.map(mix, state.averaged_params, params, updates)
-    return AveragingState(mean, steps + is_counted.astype(jnp.int32))
+    return AveragingState(mean, steps + 1)
 
 
 def with_averaging(
@@ -113,7 +111,6 @@ def with_averaging(
             updates,
             fraction=fraction,
             is_restarted=jnp.zeros((), jnp.bool_),
-            is_counted=jnp.ones((), jnp.bool_),
         )
         return updates, (inner_state, averaging)
 

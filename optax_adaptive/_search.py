@@ -61,12 +61,11 @@ class Step(NamedTuple):
 
 
 def budget(total_steps: int | None) -> Budget:
-    """Divides about a tenth of the horizon; without one, as for 1,250 steps."""
+    """Divides about 7% of the horizon, and never less than 70 steps."""
     if total_steps is None:
-        return Budget(arm_steps=20, steps_per_decade=5)
+        return Budget(arm_steps=15, steps_per_decade=5)
     return Budget(
-        # Shorter arms learn the output's bias at best, which any rate can.
-        arm_steps=min(max(10, min(total_steps // 40, 20), 3 * total_steps // 200), 200),
+        arm_steps=min(max(3 * total_steps // 400, 10), 200),
         steps_per_decade=min(max(total_steps // 250, 4), 16),
     )
 

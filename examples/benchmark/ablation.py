@@ -46,7 +46,6 @@ VARIANTS = {
     "averaging 0.2": [(_autotune, "AVERAGING", 0.2)],
     "cool-down 0.4": [(_hold, "COOL_DOWN", 0.4)],
     "cool-down 1 (linear)": [(_hold, "COOL_DOWN", 1.0)],
-    "no trials": [(_hold, "FIRST_TRIAL", 10**6)],
     "no alarm": [(_alarm, "WARM_UP", 10**9)],
     "alarm at half the rise": [(_alarm, "RISE", 1.25), (_alarm, "DRIFT", 2.0)],
     "climb twice as fast": [(_search, "budget", partial(_budget, climb=0.5))],
