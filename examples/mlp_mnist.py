@@ -85,7 +85,7 @@ def main(args: list[str] | None = None) -> loop.Values:
     config = flags.parse(Config, SMOKE, __doc__, args)
     devices.connect(config.coordinator, config.process_id, config.processes)
     data = images.load(config.dataset, config.data_dir, train_size=config.train_size)
-    model = MLP(data.info, config, nnx.Rngs(config.seed))
+    model = loop.create(lambda rngs: MLP(data.info, config, rngs), config.seed)
     return loop.fit(config, data, model, train_step, per_example, metric="accuracy")
 
 

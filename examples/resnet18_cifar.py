@@ -50,12 +50,13 @@ class Block(nnx.Module):
         self.norm1 = nnx.BatchNorm(outputs, **norm)
         self.conv2 = nnx.Conv(outputs, outputs, (3, 3), **shared)
         self.norm2 = nnx.BatchNorm(outputs, **norm)
-        self.shortcut = nnx.identity
+        shortcut = []  # the identity
         if stride != 1 or inputs != outputs:
-            self.shortcut = nnx.Sequential(
+            shortcut = [
                 nnx.Conv(inputs, outputs, (1, 1), stride, **shared),
                 nnx.BatchNorm(outputs, **norm),
-            )
+            ]
+        self.shortcut = nnx.Sequential(*shortcut)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps (B, H, W, C) to (B, H/stride, W/stride, outputs)."""
@@ -131,7 +132,7 @@ def main(args: list[str] | None = None) -> loop.Values:
         rgb=True,
         train_size=config.train_size,
     )
-    model = ResNet18(data.info, config, nnx.Rngs(config.seed))
+    model = loop.create(lambda rngs: ResNet18(data.info, config, rngs), config.seed)
     return loop.fit(config, data, model, train_step, per_example, metric="accuracy")
 
 

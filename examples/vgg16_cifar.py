@@ -121,7 +121,7 @@ def main(args: list[str] | None = None) -> loop.Values:
         rgb=True,
         train_size=config.train_size,
     )
-    model = VGG16(data.info, config, nnx.Rngs(config.seed))
+    model = loop.create(lambda rngs: VGG16(data.info, config, rngs), config.seed)
     return loop.fit(config, data, model, train_step, per_example, metric="accuracy")
 
 

@@ -158,6 +158,16 @@ def fit(
     return values
 
 
+def create(make: Callable[[nnx.Rngs], Any], seed: int) -> Any:
+    """Makes a model with fresh parameters, in one compiled call.
+
+    Its keys are of the kind rbg: XLA compiles the default kind for CPU at most of a
+    second for each shape of parameter.
+    """
+    key = jax.random.key(seed, impl="rbg")
+    return nnx.jit(lambda: make(nnx.Rngs(key)))()
+
+
 def init_state(method: methods.Method, params, statistics, mesh) -> TrainState:
     """The first state, a copy on every device.
 
