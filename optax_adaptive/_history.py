@@ -20,46 +20,52 @@ def push(buffer: Array, entry: Array) -> Array:
     return jnp.concatenate([buffer[1:], entry[None]])
 
 
+def filled(size: int, count: Array) -> Array:
+    """Mask of shape ``(size,)`` of a buffer after ``count`` pushes, dtype bool."""
+    return jnp.arange(size, dtype=jnp.int32) >= size - count
+
+
 def newest(mask: Array, count: Array) -> Array:
     """Keeps at most the ``count`` newest entries of a history's ``mask``."""
-    size = mask.shape[0]
-    return mask & (jnp.arange(size, dtype=jnp.int32) >= size - count)
+    return mask & filled(mask.shape[0], count)
 
 
-def mean(history: Array, mask: Array) -> Array:
-    """Mean of the entries that ``mask`` keeps; 0 where it keeps none."""
-    kept = jnp.maximum(jnp.sum(mask, dtype=jnp.int32), 1).astype(jnp.float32)
+def mean(history: Array, count: Array) -> Array:
+    """Mean of the ``count`` newest entries; 0 where that is none."""
+    kept = jnp.maximum(count, 1).astype(jnp.float32)
     # Dividing first: a sum of values near the float32 limit would overflow.
-    return jnp.sum(jnp.where(mask, history / kept, 0.0))
+    return jnp.sum(jnp.where(filled(history.shape[0], count), history / kept, 0.0))
 
 
-def difference_error(history: Array, mask: Array) -> Array:
-    """Noise of a single entry, from successive differences; 0 below two entries.
+def difference_error(history: Array, count: Array) -> Array:
+    """Noise of one of the ``count`` newest entries; 0 where they are fewer than two.
 
-    The root of half the mean squared difference, which a slow trend hardly moves.
+    The root of half the mean squared successive difference, which a slow trend hardly
+    moves.
 
     Reference:
       von Neumann, *Distribution of the ratio of the mean square successive difference
       to the variance*, Annals of Mathematical Statistics 12, 1941
     """
-    pairs = mask[1:] & mask[:-1]
-    differences = jnp.where(pairs, history[1:] - history[:-1], 0.0)
+    pairs = jnp.maximum(count - 1, 0)
+    differences = history[1:] - history[:-1]
+    differences = jnp.where(filled(differences.shape[0], pairs), differences, 0.0)
     largest = jnp.max(jnp.abs(differences))
     unit = differences / jnp.where(largest > 0, largest, 1.0)
     return largest * jnp.sqrt(mean(jnp.square(unit), pairs) / 2)
 
 
-def slope_test(history: Array, mask: Array) -> Slope:
-    """Tests whether the entries that ``mask`` keeps rise or fall with their index.
+def slope_test(history: Array, count: Array) -> Slope:
+    """Tests whether the ``count`` newest entries rise or fall with their index.
 
-    Ordinary least squares; the t statistic with ``m - 2`` degrees of freedom is mapped
-    to a standard normal one by Wallace's formula, accurate to about 0.02 from three
-    degrees of freedom on. The incomplete beta function of the exact tail would cost
-    more compilation than all other parts of a rule together.
+    Ordinary least squares; the t statistic with ``count - 2`` degrees of freedom is
+    mapped to a standard normal one by Wallace's formula, accurate to about 0.02 from
+    three degrees of freedom on. The incomplete beta function of the exact tail would
+    cost more compilation than all other parts of a rule together.
 
     Args:
-      history: float32 of shape ``(n,)``, finite.
-      mask: bool of shape ``(n,)``: which entries count.
+      history: float32 of shape ``(n,)``, finite, oldest first.
+      count: int32 of shape ``()``, at most ``n``: how many of the newest count.
 
     Returns:
       The slope a window and its z score, negative where the metric falls. Both are 0
@@ -69,26 +75,24 @@ def slope_test(history: Array, mask: Array) -> Slope:
       Wallace, *Bounds on normal approximations to Student's and the chi-square
       distributions*, Annals of Mathematical Statistics 30, 1959
     """
-    kept = jnp.sum(mask, dtype=jnp.int32).astype(jnp.float32)
-    index = jnp.arange(history.shape[0], dtype=jnp.float32)
-    x = jnp.where(mask, index - mean(index, mask), 0.0)
-    y = jnp.where(mask, history - mean(history, mask), 0.0)
+    size = history.shape[0]
+    kept = jnp.maximum(count, 3).astype(jnp.float32)
+    mask = filled(size, count)
+    # The index is equally spaced, so its moments need no sums.
+    x = jnp.arange(size, dtype=jnp.float32) - (size - (kept + 1) / 2)
+    sxx = kept * (kept * kept - 1) / 12
+    y = jnp.where(mask, history - mean(history, count), 0.0)
     # Unit spread, so that squares neither overflow nor vanish: 1e30 is a legal metric.
     spread = jnp.max(jnp.abs(y))
     y = y / jnp.where(spread > 0, spread, 1.0)
-    sxx = jnp.sum(x * x)
-    slope = jnp.sum(x * y) / jnp.where(sxx > 0, sxx, 1.0)
-    freedom = jnp.maximum(kept - 2, 1)
-    residual = jnp.sum(jnp.square(y - slope * x)) / freedom
+    slope = jnp.sum(x * y) / sxx
+    residual = jnp.sum(jnp.where(mask, jnp.square(y - slope * x), 0.0))
     # A perfect line has no residual; the floor is float32's rounding of the entries.
-    squared_error = jnp.maximum(residual, 1e-12) / jnp.where(sxx > 0, sxx, 1.0)
-    t2 = slope * slope / squared_error
-    z = (
-        (8 * freedom + 1)
-        / (8 * freedom + 3)
-        * jnp.sqrt(freedom * jnp.log1p(t2 / freedom))
-    )
-    is_known = kept >= 3
+    freedom = kept - 2
+    t2 = jnp.square(slope) * sxx * freedom / jnp.maximum(residual, 1e-12)
+    wallace = (8 * freedom + 1) / (8 * freedom + 3)
+    z = wallace * jnp.sqrt(freedom * jnp.log1p(t2 / freedom))
+    is_known = count >= 3
     return Slope(
         value=jnp.where(is_known, slope * spread, 0.0),
         z=jnp.where(is_known, jnp.sign(slope) * z, 0.0),

@@ -1,12 +1,15 @@
 """observe, lr_scale, summary: reach a controller's state inside any optimizer state."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from optax_adaptive._controller import Array
-from optax_adaptive._scale import ScaleByControllerState
+from optax_adaptive._pack import overwrite, unpack
+from optax_adaptive._scale import METER_LAYOUT, Meter, ScaleByControllerState
 
 
 def _is_controller_state(node: Any) -> bool:
@@ -30,6 +33,18 @@ def _find(opt_state: Any) -> dict[str, ScaleByControllerState]:
             f" (this is a {type(opt_state).__name__})"
         )
     return found
+
+
+def _over_lanes(function: Callable, state: ScaleByControllerState) -> Callable:
+    """Maps ``function`` over the leading axes that pmap or vmap gave to ``state``."""
+    for _ in range(state.lr_scale.ndim):
+        function = jax.vmap(function)
+    return function
+
+
+def _read_meter(state: ScaleByControllerState) -> Meter:
+    unpack_meter = partial(unpack, METER_LAYOUT)
+    return _over_lanes(unpack_meter, state)(state.controller_memory)
 
 
 def observe(opt_state: Any, value: Any) -> Any:
@@ -73,18 +88,19 @@ def observe(opt_state: Any, value: Any) -> Any:
     def deposit(node):
         if not _is_controller_state(node):
             return node
-        shape = node.validation_metric.shape
+        shape = node.lr_scale.shape
         if jnp.shape(value) not in ((), shape):
             raise ValueError(
                 f"the observed value must be a scalar, but its shape is "
                 f"{jnp.shape(value)}; average it first"
             )
         metric = jnp.asarray(value).astype(jnp.float32)
-        return node._replace(
-            # A copy: states that shared a buffer could not be donated.
-            validation_metric=jnp.array(jnp.broadcast_to(metric, shape), copy=True),
+        meter = _read_meter(node)._replace(
+            validation=jnp.broadcast_to(metric, shape),
             is_validated=jnp.ones(shape, jnp.bool_),
         )
+        words = _over_lanes(overwrite, node)(node.controller_memory, meter)
+        return node._replace(controller_memory=words)
 
     return jax.tree.map(deposit, opt_state, is_leaf=_is_controller_state)
 
@@ -142,11 +158,12 @@ def summary(opt_state: Any) -> dict[str, Array]:
     numbers = {}
     for path, state in found.items():
         prefix = f"{path}/" if len(found) > 1 else ""
+        meter = _read_meter(state)
         numbers |= {
             prefix + "lr_scale": state.lr_scale,
-            prefix + "last_value": state.metric_history[..., -1],
-            prefix + "best_value": state.best_metric,
-            prefix + "windows": state.windows_seen,
-            prefix + "nonfinite_values": state.nonfinite_seen,
+            prefix + "last_value": meter.last,
+            prefix + "best_value": meter.best,
+            prefix + "windows": meter.windows,
+            prefix + "nonfinite_values": meter.nonfinite,
         }
     return numbers

@@ -9,29 +9,66 @@ from jax import lax
 
 from optax_adaptive import _history
 from optax_adaptive._controller import Array, Controller, ControllerState, Observation
+from optax_adaptive._pack import check_same_layout, overwrite, pack, unpack
 from optax_adaptive._validate import check_choice, check_count, check_range, is_concrete
 
 # Sums of a few such values stay below float32's largest number, 3.4e38.
-_LARGEST_METRIC = 1e37
+LARGEST = 1e37
 
 
 class ScaleByControllerState(NamedTuple):
-    """State of :func:`scale_by_controller`. Metrics are kept as they were handed in."""
+    """State of :func:`scale_by_controller`: read it by ``lr_scale`` and ``summary``.
+
+    Two leaves, since each costs dispatch time in every step: see ``_pack``.
+    """
 
     lr_scale: Array  # shape=(), dtype=float32: the factor in force
+    controller_memory: Array  # shape=(m,), dtype=uint32: a packed Memory
+
+
+class Meter(NamedTuple):
+    """What every step touches. Metrics are kept as they were handed in."""
+
+    step: Array  # shape=(), dtype=int32: updates so far
+    windows: Array  # shape=(), dtype=int32: windows in the history so far
+    last: Array  # shape=(), dtype=float32: mean of the newest one
+    best: Array  # shape=(), dtype=float32: best mean; ±inf before the first
+    size: Array  # shape=(), dtype=int32: finite values in the open window
+    mean: Array  # shape=(), dtype=float32: their mean
+    m2: Array  # shape=(), dtype=float32: their squared deviations, summed
+    run: Array  # shape=(), dtype=int32: newest non-finite values in a row
+    nonfinite: Array  # shape=(), dtype=int32: non-finite values so far
+    validation: Array  # shape=(), dtype=float32: newest value given to observe()
+    is_validated: Array  # shape=(), dtype=bool: was it given since its last use?
+
+
+class Memory(NamedTuple):
+    """All that a controller remembers; only a decision touches more than the meter."""
+
+    meter: Meter
+    history: Array  # shape=(window,), dtype=float32: window means, oldest first
+    errors: Array  # shape=(window,), dtype=float32: their standard errors
     controller_state: ControllerState
-    metric_history: Array  # shape=(window,), dtype=float32: oldest first
-    metric_errors: Array  # shape=(window,), dtype=float32: standard errors
-    best_metric: Array  # shape=(), dtype=float32: best window mean; ±inf before one
-    windows_seen: Array  # shape=(), dtype=int32: window means recorded so far
-    window_size: Array  # shape=(), dtype=int32: values in the open window
-    window_mean: Array  # shape=(), dtype=float32
-    window_m2: Array  # shape=(), dtype=float32: sum of squared deviations
-    nonfinite_run: Array  # shape=(), dtype=int32: non-finite values in a row
-    nonfinite_seen: Array  # shape=(), dtype=int32: non-finite values so far
-    validation_metric: Array  # shape=(), dtype=float32: newest observe()d value
-    is_validated: Array  # shape=(), dtype=bool: was it observed since its last use?
-    update_step: Array  # shape=(), dtype=int32: updates so far
+
+
+def first_meter(mode: str) -> Meter:
+    """The meter before the first step."""
+    return Meter(
+        step=jnp.zeros((), jnp.int32),
+        windows=jnp.zeros((), jnp.int32),
+        last=jnp.zeros((), jnp.float32),
+        best=jnp.array(jnp.inf if mode == "min" else -jnp.inf, jnp.float32),
+        size=jnp.zeros((), jnp.int32),
+        mean=jnp.zeros((), jnp.float32),
+        m2=jnp.zeros((), jnp.float32),
+        run=jnp.zeros((), jnp.int32),
+        nonfinite=jnp.zeros((), jnp.int32),
+        validation=jnp.zeros((), jnp.float32),
+        is_validated=jnp.zeros((), jnp.bool_),
+    )
+
+
+METER_LAYOUT = jax.eval_shape(lambda: first_meter("min"))
 
 
 def scale_by_controller(
@@ -117,129 +154,140 @@ def scale_by_controller(
     check_count("window", window, 3)
     check_range("min_scale", min_scale, 0.0)
     if is_concrete(min_scale):
-        check_range("max_scale", max_scale, min_scale, open_low=min_scale == 0)
+        check_range("max_scale", max_scale, min_scale, open_low=bool(min_scale == 0))
     sign = 1.0 if mode == "min" else -1.0
 
     def bounded(log_scale: Array) -> Array:
         scale = jnp.clip(jnp.exp(log_scale), min_scale, max_scale)
         return scale.astype(jnp.float32)
 
+    def first_memory() -> Memory:
+        return Memory(
+            meter=first_meter(mode),
+            history=jnp.zeros((window,), jnp.float32),
+            errors=jnp.zeros((window,), jnp.float32),
+            controller_state=controller.init(),
+        )
+
     def init_fn(params: optax.Params) -> ScaleByControllerState:
         del params  # Its contents may be placeholders.
         return ScaleByControllerState(
             lr_scale=bounded(jnp.array(controller.initial_log_scale, jnp.float32)),
-            controller_state=controller.init(),
-            metric_history=jnp.zeros((window,), jnp.float32),
-            metric_errors=jnp.zeros((window,), jnp.float32),
-            best_metric=jnp.array(sign * jnp.inf, jnp.float32),
-            windows_seen=jnp.zeros((), jnp.int32),
-            window_size=jnp.zeros((), jnp.int32),
-            window_mean=jnp.zeros((), jnp.float32),
-            window_m2=jnp.zeros((), jnp.float32),
-            nonfinite_run=jnp.zeros((), jnp.int32),
-            nonfinite_seen=jnp.zeros((), jnp.int32),
-            validation_metric=jnp.zeros((), jnp.float32),
-            is_validated=jnp.zeros((), jnp.bool_),
-            update_step=jnp.zeros((), jnp.int32),
+            controller_memory=pack(first_memory()),
         )
 
-    def accumulate(state, metric, is_new):
-        # A NaN compares false: it is not finite either.
-        is_finite = is_new & (jnp.abs(metric) <= _LARGEST_METRIC)
-        is_nonfinite = is_new & ~is_finite
-        size = state.window_size + is_finite.astype(jnp.int32)
-        # Welford, 1962: a running mean of squares would cancel in float32.
-        delta = jnp.where(is_finite, metric, 0.0) - state.window_mean
-        mean = state.window_mean + delta / jnp.maximum(size, 1).astype(jnp.float32)
-        m2 = state.window_m2 + delta * (delta + state.window_mean - mean)
-        m2 = jnp.minimum(m2, jnp.finfo(jnp.float32).max)
-        run = state.nonfinite_run + is_nonfinite.astype(jnp.int32)
-        return state._replace(
-            window_size=size,
-            window_mean=jnp.where(is_finite, mean, state.window_mean),
-            window_m2=jnp.where(is_finite, m2, state.window_m2),
-            nonfinite_run=jnp.where(is_finite, 0, run),
-            nonfinite_seen=state.nonfinite_seen + is_nonfinite.astype(jnp.int32),
+    def record(memory: Memory) -> Memory:
+        """Moves the open window into the history."""
+        meter = memory.meter
+        history = _history.push(memory.history, meter.mean)
+        windows = meter.windows + 1
+        if is_concrete(accumulation_size) and accumulation_size > 1:
+            error = _standard_error(meter)
+        else:
+            error = jnp.where(
+                meter.size > 1,
+                _standard_error(meter),
+                _history.difference_error(history, jnp.minimum(windows, window)),
+            )
+        is_better = sign * meter.mean < sign * meter.best
+        best = jnp.where(is_better, meter.mean, meter.best)
+        return memory._replace(
+            meter=meter._replace(windows=windows, last=meter.mean, best=best),
+            history=history,
+            errors=_history.push(memory.errors, error),
         )
 
-    def record(state):
-        """Moves the open window into the history, if it holds a finite value."""
-        is_blown_up = state.window_size < accumulation_size
-        size = state.window_size.astype(jnp.float32)
-        history = _history.push(state.metric_history, state.window_mean)
-        variance = state.window_m2 / jnp.maximum(size - 1, 1)
-        seen = state.windows_seen + 1
-        error = jnp.where(
-            size > 1,
-            jnp.sqrt(variance / jnp.maximum(size, 1)),
-            _history.difference_error(history, _mask(seen)),
+    def decide(lr_scale: Array, words: Array) -> tuple[Array, Array]:
+        memory = unpack(jax.eval_shape(first_memory), words)
+        meter = memory.meter
+        is_blown_up = meter.size < accumulation_size
+        value = jnp.where(is_blown_up, jnp.inf, sign * meter.mean)
+        memory = jax.tree.map(
+            lambda old, new: jnp.where(is_blown_up, old, new), memory, record(memory)
         )
-        is_better = sign * state.window_mean < sign * state.best_metric
-        recorded = state._replace(
-            metric_history=history,
-            metric_errors=_history.push(state.metric_errors, error),
-            best_metric=jnp.where(is_better, state.window_mean, state.best_metric),
-            windows_seen=seen,
-        )
-        return is_blown_up, jax.tree.map(
-            lambda old, new: jnp.where(is_blown_up, old, new), state, recorded
-        )
-
-    def _mask(seen):
-        return _history.newest(jnp.ones((window,), jnp.bool_), seen)
-
-    def decide(state):
-        is_blown_up, state = record(state)
-        old_log_scale = jnp.log(state.lr_scale)
-        is_validated = state.is_validated & jnp.isfinite(state.validation_metric)
+        log_scale = jnp.log(lr_scale)
+        # With feedback="observe" an observation is what made the decision due.
+        is_validated = meter.is_validated | (feedback == "observe")
+        is_validated &= jnp.abs(meter.validation) <= LARGEST
         observation = Observation(
-            step=state.update_step,
-            value=jnp.where(is_blown_up, jnp.inf, sign * state.window_mean),
-            history=sign * state.metric_history,
-            mask=_mask(state.windows_seen),
-            standard_error=state.metric_errors,
-            validation=jnp.where(is_validated, sign * state.validation_metric, 0.0),
+            step=meter.step - 1,
+            value=value,
+            history=sign * memory.history,
+            mask=_history.filled(window, memory.meter.windows),
+            standard_error=memory.errors,
+            validation=jnp.where(is_validated, sign * meter.validation, 0.0),
             is_validated=is_validated,
-            log_scale=old_log_scale,
+            log_scale=log_scale,
         )
-        log_scale, controller_state = controller.update(
-            observation, state.controller_state
+        new_log_scale, controller_state = controller.update(
+            observation, memory.controller_state
         )
+        check_same_layout(memory.controller_state, controller_state)
         # exp(log(x)) is not x: a rule that holds must not let the factor drift.
-        is_held = (log_scale == old_log_scale) | jnp.isnan(log_scale)
-        return state._replace(
-            lr_scale=jnp.where(is_held, state.lr_scale, bounded(log_scale)),
-            controller_state=controller_state,
-            window_size=jnp.zeros((), jnp.int32),
-            window_mean=jnp.zeros((), jnp.float32),
-            window_m2=jnp.zeros((), jnp.float32),
-            nonfinite_run=jnp.zeros((), jnp.int32),
-            is_validated=jnp.zeros((), jnp.bool_),
+        is_held = (new_log_scale == log_scale) | jnp.isnan(new_log_scale)
+        lr_scale = jnp.where(is_held, lr_scale, bounded(new_log_scale))
+        memory = memory._replace(
+            meter=_open_window(memory.meter), controller_state=controller_state
         )
+        return lr_scale, pack(memory)
 
-    def keep(state):
-        return state
+    def keep(lr_scale: Array, words: Array) -> tuple[Array, Array]:
+        return lr_scale, words
 
     def update_fn(updates, state, params=None, *, value=None, **extra_args):
         del params, extra_args
+        meter = unpack(METER_LAYOUT, state.controller_memory)
         if feedback == "value":
             metric, is_new = _as_metric(value), jnp.ones((), jnp.bool_)
         else:
-            metric, is_new = state.validation_metric, state.is_validated
+            metric, is_new = meter.validation, meter.is_validated
+            meter = meter._replace(is_validated=jnp.zeros((), jnp.bool_))
         if axis_name is not None:
             metric = lax.pmean(metric, axis_name)
-        state = accumulate(state, metric, is_new)
-        is_due = (state.window_size >= accumulation_size) | (
-            state.nonfinite_run >= accumulation_size
-        )
+        meter = _accumulate(meter, metric, is_new)
+        is_due = (meter.size >= accumulation_size) | (meter.run >= accumulation_size)
+        words = overwrite(state.controller_memory, meter)
         # `decide` and `keep` keep their identity, or eager calls would trace anew.
-        state = lax.cond(is_due, decide, keep, state)
-        if feedback == "observe":
-            state = state._replace(is_validated=jnp.zeros((), jnp.bool_))
-        state = state._replace(update_step=optax.safe_increment(state.update_step))
-        return _multiply(updates, state.lr_scale), state
+        lr_scale, words = lax.cond(is_due, decide, keep, state.lr_scale, words)
+        return _multiply(updates, lr_scale), ScaleByControllerState(lr_scale, words)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _accumulate(meter: Meter, metric: Array, is_new: Array) -> Meter:
+    """Adds ``metric`` to the open window (Welford, 1962), or counts it."""
+    is_finite = is_new & (jnp.abs(metric) <= LARGEST)  # NaN compares false
+    is_nonfinite = (is_new & ~is_finite).astype(jnp.int32)
+    size = meter.size + is_finite.astype(jnp.int32)
+    delta = jnp.where(is_finite, metric, 0.0) - meter.mean
+    step = delta / jnp.maximum(size, 1).astype(jnp.float32)
+    # A running mean of squares would cancel in float32; this one can only overflow.
+    m2 = jnp.minimum(meter.m2 + delta * (delta - step), jnp.finfo(jnp.float32).max)
+    return meter._replace(
+        step=optax.safe_increment(meter.step),
+        size=size,
+        mean=jnp.where(is_finite, meter.mean + step, meter.mean),
+        m2=jnp.where(is_finite, m2, meter.m2),
+        run=jnp.where(is_finite, 0, meter.run + is_nonfinite),
+        nonfinite=meter.nonfinite + is_nonfinite,
+    )
+
+
+def _open_window(meter: Meter) -> Meter:
+    """Empties the window: what follows a decision is judged on its own."""
+    return meter._replace(
+        size=jnp.zeros((), jnp.int32),
+        mean=jnp.zeros((), jnp.float32),
+        m2=jnp.zeros((), jnp.float32),
+        run=jnp.zeros((), jnp.int32),
+        is_validated=jnp.zeros((), jnp.bool_),
+    )
+
+
+def _standard_error(meter: Meter) -> Array:
+    """Standard error of the open window's mean, from its own values."""
+    size = meter.size.astype(jnp.float32)
+    return jnp.sqrt(meter.m2 / jnp.maximum(size - 1, 1) / jnp.maximum(size, 1))
 
 
 def _as_metric(value: Any) -> Array:

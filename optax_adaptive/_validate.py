@@ -3,19 +3,19 @@
 import math
 from typing import Any
 
-import jax
+from jax.core import Tracer
 
 
 def is_concrete(value: Any) -> bool:
     """Whether ``value`` can be compared now: not a tracer, as under vmap or jit."""
-    return not isinstance(value, jax.core.Tracer)
+    return not isinstance(value, Tracer)
 
 
 def check_range(
     name: str,
     value: Any,
-    low: float = -math.inf,
-    high: float = math.inf,
+    low: Any = -math.inf,
+    high: Any = math.inf,
     *,
     open_low: bool = False,
     open_high: bool = False,

@@ -99,8 +99,7 @@ def greedy(
     def update_fn(observation, state):
         is_finite = jnp.isfinite(observation.value)
         seen = state.windows_since_reset + is_finite.astype(jnp.int32)
-        newest = _history.newest(observation.mask, jnp.minimum(seen, smoothing))
-        smooth = _history.mean(observation.history, newest)
+        smooth = _history.mean(observation.history, jnp.minimum(seen, smoothing))
         value = jnp.where(is_finite, smooth, jnp.inf)
 
         # Cooldown goes first: warmup waits until it is over.

@@ -75,10 +75,10 @@ def plateau(
         )
 
     def is_falling(observation):
-        span = jnp.maximum(patience, 5)
-        mask = _history.newest(observation.mask, span)
-        is_short = jnp.sum(mask, dtype=jnp.int32) < 5  # too few to tell: wait
-        slope = _history.slope_test(observation.history, mask)
+        seen = jnp.sum(observation.mask, dtype=jnp.int32)
+        count = jnp.minimum(seen, jnp.maximum(patience, 5))
+        is_short = count < 5  # too few to tell: wait
+        slope = _history.slope_test(observation.history, count)
         return jnp.isfinite(observation.value) & (is_short | (slope.z < -_Z_95))
 
     def update_fn(observation, state):

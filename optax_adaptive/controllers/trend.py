@@ -71,8 +71,8 @@ def trend(
     def update_fn(observation, state):
         is_finite = jnp.isfinite(observation.value)
         windows = state.windows_at_rate + is_finite.astype(jnp.int32)
-        mask = _history.newest(observation.mask, jnp.minimum(windows, span))
-        z = _history.slope_test(observation.history, mask).z
+        count = jnp.minimum(jnp.minimum(windows, span), observation.history.shape[0])
+        z = _history.slope_test(observation.history, count).z
         is_tested = windows >= _SHORTEST
         is_flat = (windows >= span) & (z > -_Z_FALLING)
         flat_windows = jnp.where(is_flat, state.flat_windows + 1, 0)

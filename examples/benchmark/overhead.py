@@ -1,0 +1,189 @@
+"""What a controller costs: step time, compile time and bytes, as paired ratios.
+
+Adam alone, with ``optax.contrib.reduce_on_plateau``, and with every rule, on trees of
+16 parameters, of ResNet-18's 11 million, and of as many as fill half the memory. All
+methods take turns within every repetition, and each is compared with Adam in the same
+repetition, so that a slow moment of the machine hits both::
+
+    python examples/benchmark/overhead.py --output overhead.jsonl
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import optax_adaptive
+from optax_adaptive import controllers
+
+ACCUMULATION_SIZE = 20  # of reduce_on_plateau too: both decide equally often
+
+
+def methods() -> dict[str, optax.GradientTransformationExtraArgs]:
+    """Adam alone and with everything that may follow it."""
+    adam = optax.with_extra_args_support(optax.adam(1e-3))
+    plateau = optax.contrib.reduce_on_plateau(accumulation_size=ACCUMULATION_SIZE)
+    made = {"adam": adam, "reduce_on_plateau": optax.chain(adam, plateau)}
+    for name, rule in controllers.REGISTRY.items():
+        scaling = optax_adaptive.scale_by_controller(
+            rule(), accumulation_size=ACCUMULATION_SIZE
+        )
+        made[name] = optax.chain(adam, scaling)
+    return made
+
+
+def resnet18_shapes() -> list[tuple[int, ...]]:
+    """Shapes of ResNet-18's parameters for 32x32 images: 62 leaves, 11.2 million."""
+    shapes: list[tuple[int, ...]] = [(3, 3, 3, 64), (64,), (64,)]
+    width_in = 64
+    for stage, width in enumerate((64, 128, 256, 512)):
+        for block in range(2):
+            shapes += [(3, 3, width_in, width), (width,), (width,)]
+            shapes += [(3, 3, width, width), (width,), (width,)]
+            if stage > 0 and block == 0:
+                shapes += [(1, 1, width_in, width), (width,), (width,)]
+            width_in = width
+    return [*shapes, (512, 10), (10,)]
+
+
+def trees() -> dict[str, tuple[list[tuple[int, ...]], int, int]]:
+    """Name -> shapes of the parameters, steps a timing, repetitions."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    # Parameters, gradients and two moments, and once more while they are replaced.
+    rows = int(memory / 2 / (8 * 4) / 4096 / 16)
+    return {
+        "16 parameters": ([(4,)] * 4, 200, 200),
+        "11.2M (ResNet-18)": (resnet18_shapes(), 5, 40),
+        f"{16 * rows * 4096 / 1e6:.0f}M (half the memory)": ([(rows, 4096)] * 16, 1, 7),
+    }
+
+
+def make_step(tx: optax.GradientTransformationExtraArgs) -> Callable:
+    """A jitted optimizer step; a new function each time, so that it compiles anew."""
+
+    def step(params, state, grads, value):
+        updates, state = tx.update(grads, state, params, value=value)
+        return optax.apply_updates(params, updates), state
+
+    return jax.jit(step, donate_argnums=(0, 1))
+
+
+def time_compile(tx: Any, params: Any, repetitions: int) -> float:
+    """Seconds to trace and compile a step; the least of a few."""
+    state = jax.eval_shape(tx.init, params)
+    seconds = []
+    for _ in range(repetitions):
+        start = time.perf_counter()
+        make_step(tx).lower(params, state, params, jnp.float32(1.0)).compile()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def state_bytes(tx: Any, params: Any) -> int:
+    """Bytes of the optimizer's state."""
+    leaves = jax.tree.leaves(jax.eval_shape(tx.init, params))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+
+
+def time_steps(
+    shapes: list[tuple[int, ...]], steps: int, repetitions: int, name: str
+) -> dict[str, np.ndarray]:
+    """Seconds a step by method, of shape (repetitions,): pairs across methods."""
+    made = methods()
+    jitted = {method: make_step(tx) for method, tx in made.items()}
+    grads = [jnp.full(shape, 1e-3, jnp.float32) for shape in shapes]
+    # One set of parameters for all: several would not fit.
+    params = [jnp.zeros(shape, jnp.float32) for shape in shapes]
+    value = jnp.float32(1.0)
+    seconds: dict[str, list[float]] = {method: [] for method in made}
+    for repetition in track(range(repetitions + 1), description=name):
+        for method, tx in made.items():
+            state = tx.init(params)
+            params, state = jitted[method](params, state, grads, value)  # warm
+            jax.block_until_ready(params)
+            start = time.perf_counter()
+            for _ in range(steps):
+                params, state = jitted[method](params, state, grads, value)
+            jax.block_until_ready((params, state))
+            if repetition:  # the first compiles
+                seconds[method].append((time.perf_counter() - start) / steps)
+            del state
+    return {method: np.array(times) for method, times in seconds.items()}
+
+
+def main() -> None:
+    """Measures, prints a table for each tree, and writes the numbers."""
+    parser = argparse.ArgumentParser(description="What a controller costs a step.")
+    parser.add_argument("--output", type=Path, help="JSON lines with every number")
+    parser.add_argument("--quick", action="store_true", help="the small tree only")
+    flags = parser.parse_args()
+    device = jax.devices()[0]
+    lines: list[dict[str, Any]] = [
+        {
+            "jax": jax.__version__,
+            "optax": optax.__version__,
+            "optax_adaptive": optax_adaptive.__version__,
+            "device": f"{device.device_kind} ({os.cpu_count()} cores)",
+            "machine": platform.machine(),
+        }
+    ]
+    for name, (shapes, steps, repetitions) in trees().items():
+        seconds = time_steps(shapes, steps, 3 if flags.quick else repetitions, name)
+        abstract = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+        table = Table(title=f"{name}: median over {len(seconds['adam'])} pairs")
+        for heading in ("method", "step", "over Adam", "middle half", "adds"):
+            table.add_column(
+                heading, justify="left" if heading == "method" else "right"
+            )
+        for heading in ("compile", "adds", "state adds"):
+            table.add_column(heading, justify="right")
+        compiled = {m: time_compile(tx, abstract, 5) for m, tx in methods().items()}
+        sizes = {m: state_bytes(tx, abstract) for m, tx in methods().items()}
+        for method, times in seconds.items():
+            low, ratio, high = np.percentile(times / seconds["adam"], [25, 50, 75])
+            added = np.median(times - seconds["adam"])
+            compile_added = compiled[method] - compiled["adam"]
+            bytes_added = sizes[method] - sizes["adam"]
+            lines.append(
+                {
+                    "tree": name,
+                    "method": method,
+                    "step_seconds": float(np.median(times)),
+                    "step_ratio": float(ratio),
+                    "step_ratio_quartiles": [float(low), float(high)],
+                    "step_seconds_added": float(added),
+                    "compile_seconds_added": compile_added,
+                    "state_bytes_added": bytes_added,
+                }
+            )
+            table.add_row(
+                method,
+                f"{1e6 * np.median(times):.1f} us",
+                f"{ratio:.3f}",
+                f"{low:.3f} to {high:.3f}",
+                f"{1e6 * added:.1f} us",
+                f"{1e3 * compiled[method]:.0f} ms",
+                f"{1e3 * compile_added:.0f} ms",
+                f"{bytes_added} B",
+            )
+        Console(width=110).print(table)
+        if flags.quick:
+            break
+    if flags.output:
+        flags.output.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+if __name__ == "__main__":
+    main()

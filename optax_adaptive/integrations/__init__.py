@@ -1,0 +1,11 @@
+"""Ways into loops that were not written for optimizers that read the loss.
+
+No third-party library is imported here: the functions go by what they are handed.
+"""
+
+from optax_adaptive.integrations.as_schedule import as_schedule
+from optax_adaptive.integrations.checkpoint import Graft, graft
+from optax_adaptive.integrations.multi_steps import multi_steps
+from optax_adaptive.integrations.train_state import apply_gradients
+
+__all__ = ["Graft", "apply_gradients", "as_schedule", "graft", "multi_steps"]

@@ -1,0 +1,68 @@
+"""graft: carry over what fits of a checkpoint whose optimizer was another one."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Graft(NamedTuple):
+    """What :func:`graft` made, and what did not fit."""
+
+    tree: Any  # the target's structure, with every leaf that fitted taken over
+    fresh: tuple[str, ...]  # paths of the target that keep their own leaf
+    unused: tuple[str, ...]  # paths of the checkpoint that nothing took
+
+
+def graft(target: Any, restored: Any) -> Graft:
+    """Fills ``target`` with the leaves of ``restored`` that lie at the same path.
+
+    For adding a controller to a run that began without one, or changing it, where a
+    typed restore fails on the other structure. Restore the checkpoint without a target
+    (Orbax then gives nested dicts and lists, whose keys are the names of the fields)
+    and graft it onto a freshly initialised state.
+
+    Args:
+      target: A pytree of arrays with the wanted structure, shapes and dtypes.
+      restored: A pytree whose paths are compared by name and index.
+
+    Returns:
+      A :class:`Graft`. A leaf of another shape or dtype does not fit. Look at ``fresh``
+      and ``unused``: they say what was started anew and what was left behind.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> from optax_adaptive import integrations
+      >>> target = optax.TraceState(trace={"w": jnp.zeros(2), "b": jnp.zeros(1)})
+      >>> restored = {"trace": {"w": jnp.ones(2)}, "count": jnp.array(3)}
+      >>> result = integrations.graft(target, restored)
+      >>> result.tree.trace["w"].tolist(), result.fresh, result.unused
+      ([1.0, 1.0], ('trace/b',), ('count',))
+    """
+    found = dict(_by_path(restored))
+    taken, leaves = set(), []
+    named = _by_path(target)
+    for path, leaf in named:
+        other = found.get(path)
+        if other is not None and _layout(other) == _layout(leaf):
+            taken.add(path)
+            leaf = jnp.asarray(other)
+        leaves.append(leaf)
+    tree = jax.tree.unflatten(jax.tree.structure(target), leaves)
+    fresh = tuple(path for path, _ in named if path not in taken)
+    unused = tuple(path for path in found if path not in taken)
+    return Graft(tree, fresh, unused)
+
+
+def _by_path(tree: Any) -> list[tuple[str, Any]]:
+    # Fields, keys and indices print alike, so a NamedTuple matches the dict or list
+    # that it became on disk.
+    return [
+        (jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    ]
+
+
+def _layout(leaf: Any) -> tuple[tuple[int, ...], np.dtype]:
+    return jnp.shape(leaf), jnp.result_type(leaf)

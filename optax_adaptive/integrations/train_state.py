@@ -1,0 +1,39 @@
+"""apply_gradients: a step of Flax linen's TrainState that hands the loss on."""
+
+from typing import Any
+
+import optax
+
+
+def apply_gradients(train_state: Any, *, grads: Any, value: Any, **changes: Any) -> Any:
+    """As ``train_state.apply_gradients``, with the loss for the transformation.
+
+    ``flax.training.train_state.TrainState.apply_gradients`` gives its keywords to
+    ``replace`` and none to ``tx.update``, so that a ``value`` never arrives.
+
+    Args:
+      train_state: Anything with ``step``, ``params``, ``tx``, ``opt_state`` and
+        ``replace``, as a linen ``TrainState`` has.
+      grads: Gradients, with the structure of ``train_state.params``.
+      value: The scalar loss at ``train_state.params``.
+      **changes: Further fields to replace, such as batch statistics.
+
+    Returns:
+      The next train state.
+
+    Example:
+      A training step then reads::
+
+        loss, grads = jax.value_and_grad(loss_fn)(state.params)
+        state = apply_gradients(state, grads=grads, value=loss)
+    """
+    tx = optax.with_extra_args_support(train_state.tx)
+    updates, opt_state = tx.update(
+        grads, train_state.opt_state, train_state.params, value=value
+    )
+    return train_state.replace(
+        step=train_state.step + 1,
+        params=optax.apply_updates(train_state.params, updates),
+        opt_state=opt_state,
+        **changes,
+    )

@@ -1,0 +1,23 @@
+"""Runs a transformation over a stream of metrics, compiled once."""
+
+import jax
+import jax.numpy as jnp
+
+
+def follow(tx):
+    """Returns a jitted function of (values, state=None) -> (scales, state).
+
+    The updates are one scalar 1, so that each updated value is the factor in force.
+    """
+
+    def step(state, value):
+        scale, state = tx.update(jnp.ones((), jnp.float32), state, value=value)
+        return state, scale
+
+    @jax.jit
+    def run(values, state=None):
+        state = tx.init(None) if state is None else state
+        state, scales = jax.lax.scan(step, state, values)
+        return scales, state
+
+    return run
