@@ -58,9 +58,10 @@ class Forecaster(nnx.Module):
         """Maps a history (B, C, 2) to a forecast (B, H), both standardised."""
         history, week_before = batch["history"], batch["week_before"]
         zeros = jnp.zeros((len(history), self.head.in_features // 2), history.dtype)
-        x = self.lstm(history, initial_carry=(zeros, zeros))  # (B, C, width)
+        states = self.lstm(history, initial_carry=(zeros, zeros))
+        x = jnp.asarray(states)[:, -1]  # (B, width)
         angle = 2 * jnp.pi * batch["phase"][:, None] * jnp.array([1.0, 7.0])  # (B, 2)
-        known = [x[:, -1], week_before, jnp.sin(angle), jnp.cos(angle)]
+        known = [x, week_before, jnp.sin(angle), jnp.cos(angle)]
         x = nnx.relu(self.hidden(jnp.concatenate(known, -1)))  # (B, 2*width)
         x = self.dropout(x, rngs=rngs).astype(jnp.float32)
         # What is to be learned is the change since the week before.
@@ -97,7 +98,7 @@ def train_step(graphdef, optimizer, key, state: loop.TrainState, batch: loop.Bat
     return state, values
 
 
-def main(args: list[str] | None = None) -> loop.Values:
+def main(args: list[str] | None = None) -> loop.Means:
     """Trains with the flags of the command line."""
     config = flags.parse(Config, SMOKE, __doc__, args)
     devices.connect(config.coordinator, config.process_id, config.processes)

@@ -45,9 +45,7 @@ class LSTMClassifier(nnx.Module):
     def __init__(self, info: dict, config: Config, rngs: nnx.Rngs):
         """Makes fresh parameters for ``info["vocabulary"]`` words."""
         self.word_dropout, width = config.word_dropout, config.width
-        self.embed = nnx.Embed(
-            info["vocabulary"], width, dtype=config.dtype, rngs=rngs
-        )
+        self.embed = nnx.Embed(info["vocabulary"], width, dtype=config.dtype, rngs=rngs)
         self.lstm = nnx.Bidirectional(
             *(
                 nnx.RNN(
@@ -67,23 +65,28 @@ class LSTMClassifier(nnx.Module):
         """Maps tokens (B, T) to logits (B, classes)."""
         is_word = tokens != text.PAD  # (B, T)
         if not self.dropout.deterministic:
-            hidden = jax.random.bernoulli(rngs.dropout(), self.word_dropout, tokens.shape)
+            hidden = jax.random.bernoulli(
+                rngs.dropout(), self.word_dropout, tokens.shape
+            )
             tokens = jnp.where(hidden & is_word, text.UNKNOWN, tokens)
         x = self.dropout(self.embed(tokens), rngs=rngs)  # (B, T, width)
         zeros = jnp.zeros((len(tokens), x.shape[-1] // 2), x.dtype)
-        x = self.lstm(
+        outputs = self.lstm(
             x,
             seq_lengths=is_word.sum(1),
             initial_carry=((zeros, zeros), (zeros, zeros)),
-        )  # (B, T, width)
-        x, mask = x.astype(jnp.float32), is_word[..., None]
+        )
+        x = jnp.asarray(outputs, jnp.float32)  # (B, T, width)
+        mask = is_word[..., None]
         mean = jnp.sum(x * mask, 1) / jnp.sum(mask, 1)  # (B, width)
         largest = jnp.max(jnp.where(mask, x, -jnp.inf), 1)  # (B, width)
         pooled = jnp.concatenate([mean, largest], -1)
         return self.head(self.dropout(pooled, rngs=rngs))
 
 
-def per_example(model: LSTMClassifier, batch: loop.Batch, rngs: nnx.Rngs) -> loop.Values:
+def per_example(
+    model: LSTMClassifier, batch: loop.Batch, rngs: nnx.Rngs
+) -> loop.Values:
     """Loss and accuracy of each example, (B,) each."""
     logits, labels = model(batch["tokens"], rngs), batch["label"]
     return {
@@ -113,7 +116,7 @@ def train_step(graphdef, optimizer, key, state: loop.TrainState, batch: loop.Bat
     return state, values
 
 
-def main(args: list[str] | None = None) -> loop.Values:
+def main(args: list[str] | None = None) -> loop.Means:
     """Trains with the flags of the command line."""
     config = flags.parse(Config, SMOKE, __doc__, args)
     devices.connect(config.coordinator, config.process_id, config.processes)

@@ -80,7 +80,7 @@ def train_step(graphdef, optimizer, key, state: loop.TrainState, batch: loop.Bat
     return state, values
 
 
-def main(args: list[str] | None = None) -> loop.Values:
+def main(args: list[str] | None = None) -> loop.Means:
     """Trains with the flags of the command line."""
     config = flags.parse(Config, SMOKE, __doc__, args)
     devices.connect(config.coordinator, config.process_id, config.processes)

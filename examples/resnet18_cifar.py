@@ -1,4 +1,4 @@
-"""ResNet-18 with a 3x3 stem for 32x32 images, on CIFAR (He et al., CVPR 2016).
+r"""ResNet-18 with a 3x3 stem for 32x32 images, on CIFAR (He et al., CVPR 2016).
 
   python examples/resnet18_cifar.py --method trend
   python examples/resnet18_cifar.py --width 16 --steps-per-dispatch 1   # for a CPU
@@ -121,7 +121,7 @@ def train_step(graphdef, optimizer, key, state: loop.TrainState, batch: loop.Bat
     return loop.TrainState(state.step + 1, params, statistics, opt_state), values
 
 
-def main(args: list[str] | None = None) -> loop.Values:
+def main(args: list[str] | None = None) -> loop.Means:
     """Trains with the flags of the command line."""
     config = flags.parse(Config, SMOKE, __doc__, args)
     devices.connect(config.coordinator, config.process_id, config.processes)

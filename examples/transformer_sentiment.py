@@ -1,9 +1,9 @@
-"""A BERT-style encoder that tells favourable film reviews from others, on IMDB.
+r"""A BERT-style encoder that tells favourable film reviews from others, on IMDB.
 
 Learned positions, GELU, padding masked in attention, and the first token pooled
 (Devlin et al., NAACL 2019). The default is small; BERT-base is
 
-  python examples/transformer_sentiment.py --width 768 --layers 12 --heads 12 \\
+  python examples/transformer_sentiment.py --width 768 --layers 12 --heads 12 \
       --length 512 --vocabulary 30522 --norm post
 
   python examples/transformer_sentiment.py --method trend
@@ -146,7 +146,7 @@ def train_step(graphdef, optimizer, key, state: loop.TrainState, batch: loop.Bat
     return state, values
 
 
-def main(args: list[str] | None = None) -> loop.Values:
+def main(args: list[str] | None = None) -> loop.Means:
     """Trains with the flags of the command line."""
     config = flags.parse(Config, SMOKE, __doc__, args)
     devices.connect(config.coordinator, config.process_id, config.processes)

@@ -1,8 +1,8 @@
-"""VGG-16 with batch norm on CIFAR (Simonyan & Zisserman, ICLR 2015).
+r"""VGG-16 with batch norm on CIFAR (Simonyan & Zisserman, ICLR 2015).
 
   python examples/vgg16_cifar.py --method trend
   python examples/vgg16_cifar.py --width 16 --steps-per-dispatch 1   # for a CPU
-  python examples/vgg16_cifar.py --dataset digits --width 8 --epochs 3 \\
+  python examples/vgg16_cifar.py --dataset digits --width 8 --epochs 3 \
       --steps-per-dispatch 1   # embedded, no download
 
 Expect about 93% test accuracy on CIFAR-10 at full width after 50 epochs, and 97% on
@@ -61,9 +61,7 @@ class VGG16(nnx.Module):
                     nnx.Conv(inputs, outputs, (3, 3), dtype=config.dtype, rngs=rngs)
                 )
                 norms.append(
-                    nnx.BatchNorm(
-                        outputs, momentum=0.9, dtype=config.dtype, rngs=rngs
-                    )
+                    nnx.BatchNorm(outputs, momentum=0.9, dtype=config.dtype, rngs=rngs)
                 )
                 inputs = outputs
         self.convs, self.norms = nnx.List(convs), nnx.List(norms)
@@ -110,7 +108,7 @@ def train_step(graphdef, optimizer, key, state: loop.TrainState, batch: loop.Bat
     return loop.TrainState(state.step + 1, params, statistics, opt_state), values
 
 
-def main(args: list[str] | None = None) -> loop.Values:
+def main(args: list[str] | None = None) -> loop.Means:
     """Trains with the flags of the command line."""
     config = flags.parse(Config, SMOKE, __doc__, args)
     devices.connect(config.coordinator, config.process_id, config.processes)

@@ -88,7 +88,11 @@ def parse(
         default = smoke.get(field.name) if "--smoke" in args else None
         default = field.default if default is None else default
         options: dict[str, Any] = {"default": default}
-        options["help"] = f"{field.metadata['help']} ({default})"
+        options["help"] = field.metadata["help"]
+        if field.metadata["choices"]:
+            options["help"] += ": " + ", ".join(field.metadata["choices"])
+        if default is not None:
+            options["help"] += f" ({default})"
         if hints[field.name] is bool:
             options["action"] = argparse.BooleanOptionalAction
         else:

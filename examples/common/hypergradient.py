@@ -45,8 +45,8 @@ def hypergradient(
         norms = optax.tree.norm(updates) * optax.tree.norm(state.last_update)
         # Updates point downhill: a negative product means that the last step could
         # have been longer.
-        cosine = jnp.where(norms > 0, -product / jnp.where(norms > 0, norms, 1), 0)
-        factor = state.rate_factor * (1 + step_size * cosine.astype(jnp.float32))
+        cosine = -jnp.asarray(product / jnp.maximum(norms, 1e-30), jnp.float32)
+        factor = state.rate_factor * (1 + step_size * cosine)
         updates, base_state = base.update(updates, state.base_state, params)
         scaled = optax.tree.scale(factor, updates)
         return scaled, HypergradientState(factor, updates, base_state)

@@ -42,7 +42,7 @@ class Ld2011_2014(tfds.core.GeneratorBasedBuilder):
         # One split: the split in time is made by whoever cuts the windows.
         return {"train": self._generate_examples(dl_manager.manual_dir)}
 
-    def _generate_examples(self, manual_dir: Any) -> Iterator[tuple[str, dict]]:  
+    def _generate_examples(self, manual_dir: Any) -> Iterator[tuple[str, dict]]:
         clients, demand = read_hourly(Path(manual_dir) / "LD2011_2014.txt")
         for client, values in zip(clients, demand.T, strict=True):
             yield client, {"client": client, "demand": values}

@@ -37,7 +37,11 @@ class Log:
 
             self.path = workdir.path / "metrics.jsonl"
             events = read(self.path)
-            kept = [event for event in events if event["step"] <= resumed_at]
+            kept = [
+                event
+                for event in events
+                if event["step"] <= resumed_at and event["event"] != "test"
+            ]
             self.path.write_text("".join(json.dumps(event) + "\n" for event in kept))
             board = str(workdir.path / "tensorboard")
             self._board = SummaryWriter(board, purge_step=resumed_at + 1)

@@ -4,7 +4,7 @@ A script brings three functions and a model; see ``mlp_mnist.py``, the shortest.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,34 +13,34 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 
 import optax_adaptive
 from common import devices, flags, methods, pipeline
 from common.checkpoints import Workdir
+from common.evaluation import Evaluation
 from common.logs import Log
 from common.pipeline import Dataset, Prefetch
 from common.plots import plot_run
 
 Batch = dict[str, jax.Array]
 Values = dict[str, jax.Array]  # loss and metrics by name
-
-# Batches that renew batch-norm statistics: at momentum 0.9 the old ones are 0.5% then.
-STATISTICS_BATCHES = 50
+Means = dict[str, float]  # the same over a split
 
 
 class TrainState(NamedTuple):
     """All that a run must remember."""
 
     step: jax.Array  # shape=(), dtype=int32
-    params: nnx.State
-    statistics: nnx.State  # of batch norm; empty for most models
+    params: Any  # nnx.State
+    statistics: Any  # nnx.State of batch norm; empty for most models
     opt_state: optax.OptState
 
 
 # (graphdef, optimizer, key, state, batch) -> the next state, loss and metrics
 TrainStep = Callable[..., tuple[TrainState, Values]]
 # (model, batch, rngs) -> loss and metrics of each example, (B,) each
-PerExample = Callable[[nnx.Module, Batch, nnx.Rngs], Values]
+PerExample = Callable[[Any, Batch, nnx.Rngs], Values]
 
 
 def fit(
@@ -50,7 +50,7 @@ def fit(
     train_step: TrainStep,
     per_example: PerExample,
     metric: str,
-) -> Values:
+) -> Means:
     """Trains, validates after each epoch, and tests at the end.
 
     Args:
@@ -102,36 +102,11 @@ def fit(
     run_chunk = make_run_chunk(train_step, graphdef, method, key)
     evaluate = Evaluation(config, data, graphdef, method, per_example, mesh)
     for epoch in range(start // steps_per_epoch, config.epochs):
-        clock = time.perf_counter()
-        chunks = Prefetch(
-            pipeline.train_chunks(
-                data,
-                config.seed,
-                epoch,
-                start=int(state.step) - epoch * steps_per_epoch,
-                batch_size=config.batch_size,
-                chunk=config.steps_per_dispatch,
-            ),
-            mesh,
+        clock, first = time.perf_counter(), int(state.step)
+        state, waited = train_epoch(
+            config, data, mesh, run_chunk, state, epoch, log, workdir
         )
-        first = step = int(state.step)
-        pending = None  # Logged one chunk late, so that the device never waits.
-        for chunk in chunks:
-            before, step = step, step + len(next(iter(chunk.values())))
-            state, values = run_chunk(state, chunk)
-            if pending is not None:
-                log.train(epoch, *jax.device_get(pending))
-            pending = (step, values)
-            every = config.checkpoint_steps
-            if workdir and every and step // every > before // every:
-                # The end of an epoch is saved below, after its validation.
-                if step < (epoch + 1) * steps_per_epoch:
-                    log.train(epoch, *jax.device_get(pending))
-                    pending = None
-                    workdir.save(step, state)
-        if pending is not None:
-            log.train(epoch, *jax.device_get(pending))
-        seconds = time.perf_counter() - clock
+        seconds, step = time.perf_counter() - clock, int(state.step)
         values = evaluate(state, epoch, data.validation)
         opt_state = method.observe(state.opt_state, values["loss"])
         state = state._replace(opt_state=opt_state)
@@ -141,7 +116,7 @@ def fit(
             step,
             **values,
             examples_per_second=round(speed, 1),
-            share_waiting_for_data=round(chunks.waited / seconds, 4),
+            share_waiting_for_data=round(waited / seconds, 4),
         )
         shown = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
         log.say(f"epoch {epoch + 1}: validation {shown}  ({speed:,.0f} examples/s)")
@@ -149,13 +124,59 @@ def fit(
             workdir.save(step, state)
     values = evaluate(state, config.epochs, data.test)
     log.write("test", steps, **values)
-    log.say("test " + "  ".join(f"{name} {value:.4f}" for name, value in values.items()))
+    log.say(
+        "test " + "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+    )
     log.close()
     if workdir is not None:
         workdir.close()
         if log.path is not None:
             plot_run(log.path, metric, workdir.path / "run.png")
     return values
+
+
+def train_epoch(
+    config: flags.RunConfig,
+    data: Dataset,
+    mesh: Mesh,
+    run_chunk: Callable[[TrainState, Batch], tuple[TrainState, Values]],
+    state: TrainState,
+    epoch: int,
+    log: Log,
+    workdir: Workdir | None,
+) -> tuple[TrainState, float]:
+    """Trains to the end of an epoch, from wherever in it the state is.
+
+    Returns:
+      The state, and the seconds that it waited for data.
+    """
+    steps_per_epoch = pipeline.size(data.train) // config.batch_size
+    step, end = int(state.step), (epoch + 1) * steps_per_epoch
+    chunks = pipeline.train_chunks(
+        data,
+        config.seed,
+        epoch,
+        start=step - epoch * steps_per_epoch,
+        batch_size=config.batch_size,
+        chunk=config.steps_per_dispatch,
+    )
+    prefetch = Prefetch(chunks, mesh)
+    pending = None  # Logged one chunk late, so that the device never waits.
+    for chunk in prefetch:
+        before, step = step, step + len(next(iter(chunk.values())))
+        state, values = run_chunk(state, chunk)
+        if pending is not None:
+            log.train(epoch, *jax.device_get(pending))
+        pending = (step, values)
+        every = config.checkpoint_steps
+        # The end of the epoch is saved after its validation.
+        if workdir and every and step // every > before // every and step < end:
+            log.train(epoch, *jax.device_get(pending))
+            pending = None
+            workdir.save(step, state)
+    if pending is not None:
+        log.train(epoch, *jax.device_get(pending))
+    return state, prefetch.waited
 
 
 def create(make: Callable[[nnx.Rngs], Any], seed: int) -> Any:
@@ -211,56 +232,3 @@ def make_run_chunk(
         return state, {**jax.tree.map(jnp.mean, values), "learning_rate": rate}
 
     return jax.jit(run_chunk, donate_argnums=0)
-
-
-class Evaluation:
-    """Means of loss and metrics over a split, of the parameters to evaluate."""
-
-    def __init__(self, config, data, graphdef, method, per_example, mesh):
-        """Compiles on first use."""
-        self.config, self.data, self.mesh = config, data, mesh
-        self.averages = method.averages
-
-        def statistics_step(params, statistics, chunk):
-            model = nnx.merge(graphdef, params, statistics, copy=True)
-            batch = jax.tree.map(lambda array: array[0], chunk)
-            # Dropout before a batch norm would change its statistics: the same key
-            # each time, as only the statistics are wanted.
-            per_example(model, batch, nnx.Rngs(0))
-            return nnx.state(model, nnx.Not(nnx.Param))
-
-        def sums(params, statistics, chunk):
-            model = nnx.merge(graphdef, params, statistics, copy=True)
-            model.eval()
-            batch = jax.tree.map(lambda array: array[0], chunk)
-            values = per_example(model, batch, nnx.Rngs(0))
-            return {n: jnp.sum(v * batch["weight"]) for n, v in values.items()}
-
-        self._eval_params = jax.jit(method.eval_params)
-        self._statistics_step = jax.jit(statistics_step)
-        self._sums = jax.jit(sums)
-
-    def __call__(self, state: TrainState, epoch: int, split) -> dict[str, float]:
-        """Evaluates; where the method averages, with statistics of its own."""
-        params, statistics = state.params, state.statistics
-        if self.averages:
-            params = self._eval_params(state.opt_state, params)
-            if jax.tree.leaves(statistics):
-                for chunk in self._statistics_chunks(epoch):
-                    statistics = self._statistics_step(params, statistics, chunk)
-        batches = pipeline.eval_batches(
-            split, self.data.prepare, self.config.batch_size
-        )
-        totals: dict[str, Any] = {}
-        for chunk in Prefetch(batches, self.mesh):
-            for name, value in self._sums(params, statistics, chunk).items():
-                totals[name] = totals.get(name, 0) + value
-        return {n: float(v) / pipeline.size(split) for n, v in totals.items()}
-
-    def _statistics_chunks(self, epoch: int) -> Iterator[Batch]:
-        config = self.config
-        chunks = pipeline.train_chunks(
-            self.data, config.seed, epoch, 0, config.batch_size, chunk=1
-        )
-        short = (c for _, c in zip(range(STATISTICS_BATCHES), chunks, strict=False))
-        return iter(Prefetch(short, self.mesh))

@@ -189,19 +189,6 @@ PEERS: dict[str, tuple[float, Callable[[Plan], Method]]] = {
 }
 
 
-def _autotune(plan: Plan) -> Method:
-    return Method(
-        optax_adaptive.autotune(
-            plan.base(plan.learning_rate), total_steps=plan.steps
-        ),
-        lambda state, step: plan.learning_rate * optax_adaptive.lr_scale(state),
-        optax_adaptive.eval_params,
-        averages=True,
-        decides=True,
-        observe=optax_adaptive.observe,
-    )
-
-
 NAMES = (*SCHEDULES, *controllers.REGISTRY, *PEERS)
 
 

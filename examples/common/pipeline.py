@@ -70,7 +70,9 @@ def train_chunks(
         yield {name: np.stack([b[name] for b in batches]) for name in batches[0]}
 
 
-def eval_batches(split: Arrays, prepare: Transform, batch_size: int) -> Iterator[Arrays]:
+def eval_batches(
+    split: Arrays, prepare: Transform, batch_size: int
+) -> Iterator[Arrays]:
     """All examples in order, as chunks of one batch; padding has ``weight`` 0."""
     rows, rng = devices.local_rows(batch_size), np.random.default_rng(0)
     for first in range(0, size(split), batch_size):

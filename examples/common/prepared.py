@@ -51,7 +51,8 @@ def open_prepared(name: str, data_dir: str | None, offline: str) -> tuple[Any, s
     skip = {"image": tfds.decode.SkipDecoding()}
     try:
         builder = tfds.builder(name, data_dir=root)
-        decoders: Any = skip if "image" in (builder.info.features or {}) else None
+        features: Any = builder.info.features
+        decoders: Any = skip if "image" in features else None
         sources = builder.as_data_source(decoders=decoders)
         version = f"{builder.info.full_name} in {root}"
     except Exception as error:

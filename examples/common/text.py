@@ -40,8 +40,8 @@ def load(
 
     Returns:
       A data set whose batches hold ``tokens`` (B, T) int32, which begin with START
-      and end with PAD, and ``label`` (B,) int32; and the texts and labels, for a baseline:
-      of train and validation together, and of test.
+      and end with PAD, and ``label`` (B,) int32; and, for a baseline, the texts and
+      labels of train and validation together, and of test.
     """
     if name == "docstrings":
         texts, labels = _docstrings()

@@ -1,0 +1,76 @@
+"""Evaluation: means over a split, of averaged parameters where a method has them."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh
+
+from common import flags, methods, pipeline
+from common.pipeline import Arrays, Dataset, Prefetch
+
+# Batches that renew batch-norm statistics: at momentum 0.9 the old ones are 0.5% then.
+STATISTICS_BATCHES = 50
+
+
+class Evaluation:
+    """Means of loss and metrics over a split, of the parameters to evaluate."""
+
+    def __init__(
+        self,
+        config: flags.RunConfig,
+        data: Dataset,
+        graphdef: Any,
+        method: methods.Method,
+        per_example: Callable[..., dict[str, jax.Array]],
+        mesh: Mesh,
+    ):
+        """Compiles on first use."""
+        self.config, self.data, self.mesh = config, data, mesh
+        self.averages = method.averages
+
+        def statistics_step(params, statistics, chunk):
+            model = nnx.merge(graphdef, params, statistics, copy=True)
+            batch = jax.tree.map(lambda array: array[0], chunk)
+            # Dropout before a batch norm would change its statistics: the same key
+            # each time, as only the statistics are wanted.
+            per_example(model, batch, nnx.Rngs(0))
+            return nnx.state(model, nnx.Not(nnx.Param))
+
+        def sums(params, statistics, chunk):
+            model = nnx.merge(graphdef, params, statistics, copy=True)
+            model.eval()
+            batch = jax.tree.map(lambda array: array[0], chunk)
+            values = per_example(model, batch, nnx.Rngs(0))
+            return {n: jnp.sum(v * batch["weight"]) for n, v in values.items()}
+
+        self._eval_params = jax.jit(method.eval_params)
+        self._statistics_step = jax.jit(statistics_step)
+        self._sums = jax.jit(sums)
+
+    def __call__(self, state: Any, epoch: int, split: Arrays) -> dict[str, float]:
+        """Evaluates; where the method averages, with statistics of its own."""
+        params, statistics = state.params, state.statistics
+        if self.averages:
+            params = self._eval_params(state.opt_state, params)
+            if jax.tree.leaves(statistics):
+                for chunk in self._statistics_chunks(epoch):
+                    statistics = self._statistics_step(params, statistics, chunk)
+        batches = pipeline.eval_batches(
+            split, self.data.prepare, self.config.batch_size
+        )
+        totals: dict[str, Any] = {}
+        for chunk in Prefetch(batches, self.mesh):
+            for name, value in self._sums(params, statistics, chunk).items():
+                totals[name] = totals.get(name, 0) + value
+        return {n: float(v) / pipeline.size(split) for n, v in totals.items()}
+
+    def _statistics_chunks(self, epoch: int) -> Iterator[dict[str, jax.Array]]:
+        config = self.config
+        chunks = pipeline.train_chunks(
+            self.data, config.seed, epoch, 0, config.batch_size, chunk=1
+        )
+        short = (c for _, c in zip(range(STATISTICS_BATCHES), chunks, strict=False))
+        return iter(Prefetch(short, self.mesh))

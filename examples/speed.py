@@ -1,0 +1,112 @@
+"""How fast the input pipeline and the training loop are, on this machine.
+
+  python examples/speed.py pipeline --dataset cifar10
+  python examples/speed.py loop
+
+`pipeline` counts augmented images a second. `loop` trains the MLP and a narrow
+ResNet-18 on digits by the scripts' loop (fresh batches, logs) and by a bare jitted loop
+over one batch that lies on the device, in turn, and prints the ratio of their speeds
+and the share of time that the scripts' loop waited for data.
+"""
+
+import argparse
+import statistics
+import time
+
+import jax
+from flax import nnx
+
+import mlp_mnist
+import resnet18_cifar
+from common import devices, images, loop, methods, pipeline
+from common.logs import Log
+
+
+def time_pipeline(dataset: str, data_dir: str | None) -> None:
+    """Prints augmented images a second over an epoch."""
+    data = images.load(dataset, data_dir, "crop_flip", rgb=True)
+    for epoch in range(3):
+        start, count = time.perf_counter(), 0
+        for chunk in pipeline.train_chunks(data, 0, epoch, 0, 64, 16):
+            count += chunk["label"].size
+        speed = count / (time.perf_counter() - start)
+        print(f"{data.source}: {speed:,.0f} images a second, cropped and flipped")
+
+
+def time_loop(script, config, model_type: type, rounds: int) -> None:
+    """Prints the speed of the scripts' loop over that of a bare one."""
+    data = images.load(config.dataset, augmentation="crop_flip", rgb=True)
+    mesh = devices.make_mesh(config.batch_size)
+    steps = pipeline.size(data.train) // config.batch_size
+    method = methods.build("trend", "adam", None, steps, steps)
+    model = loop.create(lambda rngs: model_type(data.info, config, rngs), 0)
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    state = loop.init_state(method, params, rest, mesh)
+    key = jax.random.key(0)
+    run_chunk = loop.make_run_chunk(script.train_step, graphdef, method, key)
+    log = Log(None, steps, 0, method.decides)
+    # The same chunks as the loop runs, of the first batches.
+    lengths = {}
+    for chunk in pipeline.train_chunks(
+        data, 0, 0, 0, config.batch_size, config.steps_per_dispatch
+    ):
+        lengths[len(chunk["label"])] = jax.device_put(chunk, devices.batched(mesh))
+        state, _ = run_chunk(state, lengths[len(chunk["label"])])
+
+    def bare(state):
+        full, left = divmod(steps, config.steps_per_dispatch)
+        for _ in range(full):
+            state, _ = run_chunk(state, lengths[config.steps_per_dispatch])
+        if left:
+            state, _ = run_chunk(state, lengths[left])
+        return jax.block_until_ready(state)
+
+    ratios, waits, speeds = [], [], []
+    for epoch in range(rounds):
+        start = time.perf_counter()
+        state = bare(state)
+        middle = time.perf_counter()
+        state = state._replace(step=state.step * 0 + epoch * steps)
+        state, waited = loop.train_epoch(
+            config, data, mesh, run_chunk, state, epoch, log, None
+        )
+        jax.block_until_ready(state)
+        end = time.perf_counter()
+        ratios.append((middle - start) / (end - middle))
+        waits.append(waited / (end - middle))
+        speeds.append(steps * config.batch_size / (end - middle))
+    log.close()
+    print(
+        f"{model_type.__name__} on {jax.devices()[0].device_kind}: "
+        f"{statistics.median(speeds):,.0f} images a second, "
+        f"{statistics.median(ratios):.3f} of a bare loop (median of {rounds}; "
+        f"{min(ratios):.3f} to {max(ratios):.3f}), "
+        f"waiting for data {statistics.median(waits):.2%} of the time"
+    )
+
+
+def main(args: list[str] | None = None) -> None:
+    """Measures what the command line names."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("pipeline", "loop"))
+    parser.add_argument("--dataset", default="digits", choices=images.CIFAR)
+    parser.add_argument("--data-dir")
+    parser.add_argument("--rounds", type=int, default=9)
+    chosen = parser.parse_args(args)
+    if chosen.what == "pipeline":
+        return time_pipeline(chosen.dataset, chosen.data_dir)
+    on_cpu = jax.default_backend() == "cpu"
+    mlp = mlp_mnist.Config(dataset="digits", width=512)
+    resnet = resnet18_cifar.Config(
+        dataset="digits",
+        width=8 if on_cpu else 64,
+        steps_per_dispatch=1 if on_cpu else 16,
+    )
+    time_loop(mlp_mnist, mlp, mlp_mnist.MLP, chosen.rounds)
+    time_loop(resnet18_cifar, resnet, resnet18_cifar.ResNet18, chosen.rounds)
+
+
+if __name__ == "__main__":
+    main()
