@@ -103,7 +103,7 @@ def _split(texts: list[str], labels: np.ndarray, share: float):
     return [([texts[i] for i in part], labels[part]) for part in parts]
 
 
-def _docstrings(most: int = 400) -> tuple[list[str], np.ndarray]:
+def _docstrings(most: int = 250) -> tuple[list[str], np.ndarray]:
     """Up to ``most`` docstrings of each package, read from its source files."""
     texts, labels = [], []
     aliases = (*PACKAGES, "scikit", "np", "jnp", "nnx", "linen")
