@@ -61,13 +61,17 @@ def train_chunks(
     steps = len(order) // batch_size
     rows = devices.local_rows(batch_size)
     for first in range(start, steps, chunk):
-        batches = []
-        for step in range(first, min(first + chunk, steps)):
+        out: Arrays = {}
+        count = min(chunk, steps - first)
+        for k, step in enumerate(range(first, first + count)):
             index = order[step * batch_size : (step + 1) * batch_size][rows]
             rng = np.random.default_rng([seed, epoch, step, rows.start])
             batch = {name: array[index] for name, array in data.train.items()}
-            batches.append(data.augment(batch, rng))
-        yield {name: np.stack([b[name] for b in batches]) for name in batches[0]}
+            for name, array in data.augment(batch, rng).items():
+                if k == 0:
+                    out[name] = np.empty((count, *array.shape), array.dtype)
+                out[name][k] = array
+        yield out
 
 
 def eval_batches(
