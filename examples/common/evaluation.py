@@ -11,8 +11,8 @@ from jax.sharding import Mesh
 from common import flags, methods, pipeline
 from common.pipeline import Arrays, Dataset, Prefetch
 
-# Batches that renew batch-norm statistics: at momentum 0.9 the old ones are 0.5% then.
-STATISTICS_BATCHES = 50
+# Training batches whose batch-norm statistics are averaged.
+STATISTICS_BATCHES = 20
 
 
 class Evaluation:
