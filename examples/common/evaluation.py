@@ -31,11 +31,13 @@ class Evaluation:
         self.config, self.data, self.mesh = config, data, mesh
         self.averages = method.averages
 
-        def statistics_step(params, statistics, chunk):
-            model = nnx.merge(graphdef, params, statistics, copy=True)
+        def batch_statistics(params, statistics, chunk):
+            # The batch's own statistics, and nothing of what training left: after a
+            # blow-up that may be nan, and 0 * nan is nan too.
+            zeros = jax.tree.map(jnp.zeros_like, statistics)
+            model = nnx.merge(graphdef, params, zeros, copy=True)
+            model.set_attributes(momentum=0.0, raise_if_not_found=False)
             batch = jax.tree.map(lambda array: array[0], chunk)
-            # Dropout before a batch norm would change its statistics: the same key
-            # each time, as only the statistics are wanted.
             per_example(model, batch, nnx.Rngs(0))
             return nnx.state(model, nnx.Not(nnx.Param))
 
@@ -47,7 +49,7 @@ class Evaluation:
             return {n: jnp.sum(v * batch["weight"]) for n, v in values.items()}
 
         self._eval_params = jax.jit(method.eval_params)
-        self._statistics_step = jax.jit(statistics_step)
+        self._batch_statistics = jax.jit(batch_statistics)
         self._sums = jax.jit(sums)
 
     def __call__(self, state: Any, epoch: int, split: Arrays) -> dict[str, float]:
@@ -56,8 +58,9 @@ class Evaluation:
         if self.averages:
             params = self._eval_params(state.opt_state, params)
             if jax.tree.leaves(statistics):
-                for chunk in self._statistics_chunks(epoch):
-                    statistics = self._statistics_step(params, statistics, chunk)
+                chunks = self._statistics_chunks(epoch)
+                each = [self._batch_statistics(params, statistics, c) for c in chunks]
+                statistics = jax.tree.map(lambda *s: sum(s) / len(s), *each)
         batches = pipeline.eval_batches(
             split, self.data.prepare, self.config.batch_size
         )
