@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from optax_adaptive import _meter
 from optax_adaptive._controller import Array
 from optax_adaptive._pack import overwrite, unpack
-from optax_adaptive._scale import METER_LAYOUT, Meter, ScaleByControllerState
+from optax_adaptive._scale import ScaleByControllerState
 
 
 def _is_controller_state(node: Any) -> bool:
@@ -22,7 +23,7 @@ def _find(opt_state: Any) -> dict[str, ScaleByControllerState]:
         opt_state, is_leaf=_is_controller_state
     )
     found = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): node
+        jax.tree_util.keystr(path, simple=True, separator="/"): _bare(node)
         for path, node in nodes
         if _is_controller_state(node)
     }
@@ -35,6 +36,11 @@ def _find(opt_state: Any) -> dict[str, ScaleByControllerState]:
     return found
 
 
+def _bare(state: ScaleByControllerState) -> ScaleByControllerState:
+    """Takes the arrays out of what wraps them, as ``nnx.Optimizer`` does."""
+    return ScaleByControllerState(*jax.tree.leaves(state))
+
+
 def _over_lanes(function: Callable, state: ScaleByControllerState) -> Callable:
     """Maps ``function`` over the leading axes that pmap or vmap gave to ``state``."""
     for _ in range(state.lr_scale.ndim):
@@ -42,8 +48,8 @@ def _over_lanes(function: Callable, state: ScaleByControllerState) -> Callable:
     return function
 
 
-def _read_meter(state: ScaleByControllerState) -> Meter:
-    unpack_meter = partial(unpack, METER_LAYOUT)
+def _read_meter(state: ScaleByControllerState) -> _meter.Meter:
+    unpack_meter = partial(unpack, _meter.LAYOUT)
     return _over_lanes(unpack_meter, state)(state.controller_memory)
 
 
@@ -88,19 +94,20 @@ def observe(opt_state: Any, value: Any) -> Any:
     def deposit(node):
         if not _is_controller_state(node):
             return node
-        shape = node.lr_scale.shape
+        state = _bare(node)
+        shape = state.lr_scale.shape
         if jnp.shape(value) not in ((), shape):
             raise ValueError(
                 f"the observed value must be a scalar, but its shape is "
                 f"{jnp.shape(value)}; average it first"
             )
-        metric = jnp.asarray(value).astype(jnp.float32)
-        meter = _read_meter(node)._replace(
-            validation=jnp.broadcast_to(metric, shape),
+        meter = _read_meter(state)._replace(
+            validation=jnp.broadcast_to(_meter.as_float32(value), shape),
             is_validated=jnp.ones(shape, jnp.bool_),
         )
-        words = _over_lanes(overwrite, node)(node.controller_memory, meter)
-        return node._replace(controller_memory=words)
+        words = _over_lanes(overwrite, state)(state.controller_memory, meter)
+        observed = state._replace(controller_memory=words)
+        return jax.tree.unflatten(jax.tree.structure(node), observed)
 
     return jax.tree.map(deposit, opt_state, is_leaf=_is_controller_state)
 

@@ -4,16 +4,14 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
-from optax_adaptive import _history
+from optax_adaptive import _history, _meter
 from optax_adaptive._controller import Array, Controller, ControllerState, Observation
 from optax_adaptive._pack import check_same_layout, overwrite, pack, unpack
 from optax_adaptive._validate import check_choice, check_count, check_range, is_concrete
-
-# Sums of a few such values stay below float32's largest number, 3.4e38.
-LARGEST = 1e37
 
 
 class ScaleByControllerState(NamedTuple):
@@ -26,49 +24,13 @@ class ScaleByControllerState(NamedTuple):
     controller_memory: Array  # shape=(m,), dtype=uint32: a packed Memory
 
 
-class Meter(NamedTuple):
-    """What every step touches. Metrics are kept as they were handed in."""
-
-    step: Array  # shape=(), dtype=int32: updates so far
-    windows: Array  # shape=(), dtype=int32: windows in the history so far
-    last: Array  # shape=(), dtype=float32: mean of the newest one
-    best: Array  # shape=(), dtype=float32: best mean; ±inf before the first
-    size: Array  # shape=(), dtype=int32: finite values in the open window
-    mean: Array  # shape=(), dtype=float32: their mean
-    m2: Array  # shape=(), dtype=float32: their squared deviations, summed
-    run: Array  # shape=(), dtype=int32: newest non-finite values in a row
-    nonfinite: Array  # shape=(), dtype=int32: non-finite values so far
-    validation: Array  # shape=(), dtype=float32: newest value given to observe()
-    is_validated: Array  # shape=(), dtype=bool: was it given since its last use?
-
-
 class Memory(NamedTuple):
     """All that a controller remembers; only a decision touches more than the meter."""
 
-    meter: Meter
+    meter: _meter.Meter
     history: Array  # shape=(window,), dtype=float32: window means, oldest first
     errors: Array  # shape=(window,), dtype=float32: their standard errors
     controller_state: ControllerState
-
-
-def first_meter(mode: str) -> Meter:
-    """The meter before the first step."""
-    return Meter(
-        step=jnp.zeros((), jnp.int32),
-        windows=jnp.zeros((), jnp.int32),
-        last=jnp.zeros((), jnp.float32),
-        best=jnp.array(jnp.inf if mode == "min" else -jnp.inf, jnp.float32),
-        size=jnp.zeros((), jnp.int32),
-        mean=jnp.zeros((), jnp.float32),
-        m2=jnp.zeros((), jnp.float32),
-        run=jnp.zeros((), jnp.int32),
-        nonfinite=jnp.zeros((), jnp.int32),
-        validation=jnp.zeros((), jnp.float32),
-        is_validated=jnp.zeros((), jnp.bool_),
-    )
-
-
-METER_LAYOUT = jax.eval_shape(lambda: first_meter("min"))
 
 
 def scale_by_controller(
@@ -163,7 +125,7 @@ def scale_by_controller(
 
     def first_memory() -> Memory:
         return Memory(
-            meter=first_meter(mode),
+            meter=_meter.first(mode),
             history=jnp.zeros((window,), jnp.float32),
             errors=jnp.zeros((window,), jnp.float32),
             controller_state=controller.init(),
@@ -182,11 +144,11 @@ def scale_by_controller(
         history = _history.push(memory.history, meter.mean)
         windows = meter.windows + 1
         if is_concrete(accumulation_size) and accumulation_size > 1:
-            error = _standard_error(meter)
+            error = _meter.standard_error(meter)
         else:
             error = jnp.where(
                 meter.size > 1,
-                _standard_error(meter),
+                _meter.standard_error(meter),
                 _history.difference_error(history, jnp.minimum(windows, window)),
             )
         is_better = sign * meter.mean < sign * meter.best
@@ -208,7 +170,7 @@ def scale_by_controller(
         log_scale = jnp.log(lr_scale)
         # With feedback="observe" an observation is what made the decision due.
         is_validated = meter.is_validated | (feedback == "observe")
-        is_validated &= jnp.abs(meter.validation) <= LARGEST
+        is_validated &= jnp.abs(meter.validation) <= _meter.LARGEST
         observation = Observation(
             step=meter.step - 1,
             value=value,
@@ -224,10 +186,11 @@ def scale_by_controller(
         )
         check_same_layout(memory.controller_state, controller_state)
         # exp(log(x)) is not x: a rule that holds must not let the factor drift.
+        # Nor may a rule that fails, with a NaN, poison it.
         is_held = (new_log_scale == log_scale) | jnp.isnan(new_log_scale)
         lr_scale = jnp.where(is_held, lr_scale, bounded(new_log_scale))
         memory = memory._replace(
-            meter=_open_window(memory.meter), controller_state=controller_state
+            meter=_meter.open_window(memory.meter), controller_state=controller_state
         )
         return lr_scale, pack(memory)
 
@@ -236,7 +199,7 @@ def scale_by_controller(
 
     def update_fn(updates, state, params=None, *, value=None, **extra_args):
         del params, extra_args
-        meter = unpack(METER_LAYOUT, state.controller_memory)
+        meter = unpack(_meter.LAYOUT, state.controller_memory)
         if feedback == "value":
             metric, is_new = _as_metric(value), jnp.ones((), jnp.bool_)
         else:
@@ -244,7 +207,7 @@ def scale_by_controller(
             meter = meter._replace(is_validated=jnp.zeros((), jnp.bool_))
         if axis_name is not None:
             metric = lax.pmean(metric, axis_name)
-        meter = _accumulate(meter, metric, is_new)
+        meter = _meter.accumulate(meter, metric, is_new)
         is_due = (meter.size >= accumulation_size) | (meter.run >= accumulation_size)
         words = overwrite(state.controller_memory, meter)
         # `decide` and `keep` keep their identity, or eager calls would trace anew.
@@ -254,63 +217,28 @@ def scale_by_controller(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-def _accumulate(meter: Meter, metric: Array, is_new: Array) -> Meter:
-    """Adds ``metric`` to the open window (Welford, 1962), or counts it."""
-    is_finite = is_new & (jnp.abs(metric) <= LARGEST)  # NaN compares false
-    is_nonfinite = (is_new & ~is_finite).astype(jnp.int32)
-    size = meter.size + is_finite.astype(jnp.int32)
-    delta = jnp.where(is_finite, metric, 0.0) - meter.mean
-    step = delta / jnp.maximum(size, 1).astype(jnp.float32)
-    # A running mean of squares would cancel in float32; this one can only overflow.
-    m2 = jnp.minimum(meter.m2 + delta * (delta - step), jnp.finfo(jnp.float32).max)
-    return meter._replace(
-        step=optax.safe_increment(meter.step),
-        size=size,
-        mean=jnp.where(is_finite, meter.mean + step, meter.mean),
-        m2=jnp.where(is_finite, m2, meter.m2),
-        run=jnp.where(is_finite, 0, meter.run + is_nonfinite),
-        nonfinite=meter.nonfinite + is_nonfinite,
-    )
-
-
-def _open_window(meter: Meter) -> Meter:
-    """Empties the window: what follows a decision is judged on its own."""
-    return meter._replace(
-        size=jnp.zeros((), jnp.int32),
-        mean=jnp.zeros((), jnp.float32),
-        m2=jnp.zeros((), jnp.float32),
-        run=jnp.zeros((), jnp.int32),
-        is_validated=jnp.zeros((), jnp.bool_),
-    )
-
-
-def _standard_error(meter: Meter) -> Array:
-    """Standard error of the open window's mean, from its own values."""
-    size = meter.size.astype(jnp.float32)
-    return jnp.sqrt(meter.m2 / jnp.maximum(size - 1, 1) / jnp.maximum(size, 1))
-
-
 def _as_metric(value: Any) -> Array:
     if value is None:
         raise TypeError(
             "update() needs the keyword `value`: pass the loss, as in "
             "tx.update(grads, opt_state, params, value=loss)"
         )
-    value = jnp.asarray(value)
+    if jnp.iscomplexobj(value):
+        raise TypeError(f"`value` must be real, but it is {value!r}")
+    value = _meter.as_float32(value)
     if value.ndim:
         raise ValueError(
             f"`value` must be a scalar, but its shape is {value.shape}; average it "
             "first, as in value=loss.mean()"
         )
-    if jnp.issubdtype(value.dtype, jnp.complexfloating):
-        raise TypeError(f"`value` must be real, but its dtype is {value.dtype}")
-    return lax.stop_gradient(value).astype(jnp.float32)
+    return lax.stop_gradient(value)
 
 
 def _multiply(updates: optax.Updates, lr_scale: Array) -> optax.Updates:
     def scaled(update):
         # At least float32: a factor of 1e-8 vanishes in float16.
-        dtype = jnp.promote_types(update.dtype, jnp.float32)
+        # numpy's rule, which jax_numpy_dtype_promotion="strict" does not forbid.
+        dtype = np.promote_types(update.dtype, np.float32)
         return (update.astype(dtype) * lr_scale.astype(dtype)).astype(update.dtype)
 
     return jax.tree.map(scaled, updates)

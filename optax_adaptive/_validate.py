@@ -35,7 +35,10 @@ def check_range(
 
 def check_count(name: str, value: Any, low: int = 1) -> None:
     """Raises unless ``value`` is an integer of at least ``low``."""
-    if is_concrete(value) and (isinstance(value, bool) or int(value) != value):
+    is_integer = not isinstance(value, bool) and (
+        not is_concrete(value) or float(value).is_integer()
+    )
+    if not is_integer:
         raise ValueError(f"{name} must be an integer, but it is {value!r}")
     check_range(name, value, low)
 

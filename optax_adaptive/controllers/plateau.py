@@ -43,8 +43,8 @@ def plateau(
       atol: Absolute margin of an improvement, at least 0, in units of the metric.
       cooldown: Windows after a reduction that do not count as bad, at least 0.
       criterion: ``"best"``: a window improves if it beats the best one so far by the
-        margin. ``"slope"``: it improves while the newest ``patience`` windows (at
-        least 5) fall significantly, at 5%, so that one lucky window does not make a
+        margin. ``"slope"``: it improves while the newest ``patience - 1`` windows
+        (at least 5) fall significantly, at 5%, so that one lucky window does not make a
         steady descent look like a plateau. Then the margins play no part.
 
     Returns:
@@ -76,7 +76,9 @@ def plateau(
 
     def is_falling(observation):
         seen = jnp.sum(observation.mask, dtype=jnp.int32)
-        count = jnp.minimum(seen, jnp.maximum(patience, 5))
+        # Fewer than `patience`: an outlier leaves the fit before it has made that many
+        # windows look bad.
+        count = jnp.minimum(seen, jnp.maximum(patience - 1, 5))
         is_short = count < 5  # too few to tell: wait
         slope = _history.slope_test(observation.history, count)
         return jnp.isfinite(observation.value) & (is_short | (slope.z < -_Z_95))

@@ -1,0 +1,56 @@
+"""graft takes over what fits of another optimizer's checkpoint."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax.serialization import msgpack_restore, to_bytes
+
+from optax_adaptive import controllers, lr_scale, scale_by_controller
+from optax_adaptive.integrations import graft
+
+PARAMS = {"w": jnp.ones(3)}
+
+
+def with_controller(rule, window=8):
+    return optax.chain(
+        optax.trace(0.9), scale_by_controller(rule, accumulation_size=1, window=window)
+    )
+
+
+def trained(tx):
+    state = tx.init(PARAMS)
+    for _ in range(3):
+        _, state = tx.update(PARAMS, state, PARAMS, value=1.0)
+    return state
+
+
+def restored(state):
+    """The state as a checkpoint read without a target gives it: nested dicts."""
+    return msgpack_restore(to_bytes(state))
+
+
+def test_a_controller_is_added_to_a_run_without_one():
+    bare = optax.with_extra_args_support(optax.chain(optax.trace(0.9)))
+    old, target = trained(bare), with_controller(controllers.hold()).init(PARAMS)
+    result = graft(target, restored(old))
+    np.testing.assert_array_equal(result.tree[0].trace["w"], old[0].trace["w"])
+    assert set(result.fresh) == {"1/lr_scale", "1/controller_memory"}
+    assert result.unused == ()
+
+
+def test_the_same_optimizer_is_restored_in_full():
+    tx = with_controller(controllers.plateau(0.5, 1))
+    state = trained(tx)
+    result = graft(tx.init(PARAMS), restored(state))
+    jax.tree.map(np.testing.assert_array_equal, result.tree, state)
+    assert result.fresh == result.unused == ()
+    tx.update(PARAMS, result.tree, PARAMS, value=1.0)
+
+
+def test_another_rule_keeps_the_factor_and_forgets_the_rest():
+    state = trained(with_controller(controllers.plateau(0.5, 1)))
+    target = with_controller(controllers.hold(), window=5).init(PARAMS)
+    result = graft(target, restored(state))
+    assert lr_scale(result.tree) == lr_scale(state) == 0.25
+    assert result.fresh == result.unused == ("1/controller_memory",)

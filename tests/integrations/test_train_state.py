@@ -1,0 +1,38 @@
+"""apply_gradients gives linen's TrainState what its own method withholds."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax.training.train_state import TrainState
+
+from optax_adaptive import controllers, lr_scale, scale_by_controller
+from optax_adaptive.integrations import apply_gradients
+
+
+def make(tx):
+    return TrainState.create(
+        apply_fn=lambda params: params, params={"w": jnp.ones(2)}, tx=tx
+    )
+
+
+def test_the_loss_reaches_the_controller():
+    rule = controllers.plateau(0.5, patience=1)
+    tx = optax.chain(optax.sgd(0.1), scale_by_controller(rule, accumulation_size=1))
+    state = make(tx)
+    step = jax.jit(lambda s, loss: apply_gradients(s, grads=s.params, value=loss))
+    for loss in np.float32([1, 1, 1]):
+        state = step(state, loss)
+    assert lr_scale(state.opt_state) == pytest.approx(0.25)
+    assert state.step == 3
+    expected = (1 - 0.1) * (1 - 0.05) * (1 - 0.025)
+    np.testing.assert_allclose(state.params["w"], expected, rtol=1e-5)
+
+
+def test_it_is_linens_own_method_where_no_controller_is():
+    state = make(optax.sgd(0.1))
+    ours = apply_gradients(state, grads=state.params, value=1.0)
+    theirs = state.apply_gradients(grads=state.params)
+    np.testing.assert_array_equal(ours.params["w"], theirs.params["w"])
+    assert ours.step == theirs.step

@@ -1,0 +1,168 @@
+"""Errors that say what is wrong: nothing is silently ignored."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from optax_adaptive import (
+    Controller,
+    controllers,
+    lr_scale,
+    observe,
+    scale_by_controller,
+    summary,
+)
+from tests.common.rules import every_rule, tunable
+
+HOLD = controllers.hold()
+
+OUT_OF_RANGE = [
+    (controllers.plateau, dict(factor=0.0), r"factor must be in \(0.0, 1.0\)"),
+    (controllers.plateau, dict(factor=1.0), "factor must be in"),
+    (controllers.plateau, dict(patience=0), r"patience must be in \[1, inf\)"),
+    (controllers.plateau, dict(patience=1.5), "patience must be an integer"),
+    (controllers.plateau, dict(rtol=-1e-3), "rtol must be in"),
+    (controllers.plateau, dict(rtol=1.5), "rtol must be in"),
+    (controllers.plateau, dict(atol=-1.0), "atol must be in"),
+    (controllers.plateau, dict(cooldown=-1), "cooldown must be in"),
+    (controllers.plateau, dict(criterion="mean"), "criterion must be one of"),
+    (controllers.greedy, dict(factor=1.0), "factor must be in"),
+    (controllers.greedy, dict(patience=-1), "patience must be in"),
+    (controllers.greedy, dict(warmup=-1), "warmup must be in"),
+    (controllers.greedy, dict(min_scale=0.0), "min_scale must be in"),
+    (controllers.greedy, dict(min_scale=2.0, max_scale=1.0), "max_scale must be in"),
+    (controllers.greedy, dict(smoothing=0), "smoothing must be in"),
+    (controllers.greedy, dict(reset_after=-1), "reset_after must be in"),
+    (controllers.bold_driver, dict(growth=0.9), "growth must be in"),
+    (controllers.bold_driver, dict(decay=1.0), "decay must be in"),
+    (controllers.trend, dict(growth=0.9), "growth must be in"),
+    (controllers.trend, dict(decay=0.0), "decay must be in"),
+    (controllers.trend, dict(span=4), "span must be in"),
+    (controllers.range_test, dict(start=0.0), "start must be in"),
+    (controllers.range_test, dict(start=1.0, stop=0.5), "stop must be in"),
+    (controllers.range_test, dict(growth=1.0), "growth must be in"),
+    (controllers.range_test, dict(idle_growth=1.0), "idle_growth must be in"),
+    (controllers.range_test, dict(backoff=0.5), "backoff must be in"),
+    (controllers.clip, dict(rule=HOLD, max_change=1.0), "max_change must be in"),
+    (controllers.warmup, dict(rule=HOLD, steps=0), "steps must be in"),
+    (controllers.then, dict(first=HOLD, second=HOLD), "is_done"),
+]
+BAD_SETTINGS = [
+    (dict(accumulation_size=0), "accumulation_size must be in"),
+    (dict(accumulation_size=2.5), "accumulation_size must be an integer"),
+    (dict(accumulation_size=True), "accumulation_size must be an integer"),
+    (dict(window=2), "window must be in"),
+    (dict(min_scale=-1.0), "min_scale must be in"),
+    (dict(max_scale=1e-9), "max_scale must be in"),
+    (dict(min_scale=0.0, max_scale=0.0), "max_scale must be in"),
+    (dict(mode="lowest"), "mode must be one of"),
+    (dict(feedback="loss"), "feedback must be one of"),
+]
+
+
+@pytest.mark.parametrize(("make", "arguments", "message"), OUT_OF_RANGE)
+def test_a_hyperparameter_out_of_range(make, arguments, message):
+    with pytest.raises(ValueError, match=message) as raised:
+        make(**arguments)
+    if len(arguments) == 1:
+        assert repr(*arguments.values()) in str(raised.value)
+
+
+@every_rule
+def test_no_hyperparameter_may_be_nan_or_negative(rule):
+    for name, default in tunable(rule).items():
+        for value in (np.nan, -1 if isinstance(default, int) else -1.0):
+            with pytest.raises(ValueError, match=name):
+                controllers.REGISTRY[rule](**{name: value})
+
+
+@every_rule
+def test_the_range_holds_for_jax_numbers_too(rule):
+    for name in tunable(rule):
+        with pytest.raises(ValueError, match=name):
+            controllers.REGISTRY[rule](**{name: jnp.array(-1)})
+
+
+@pytest.mark.parametrize(("settings", "message"), BAD_SETTINGS)
+def test_a_setting_out_of_range(settings, message):
+    with pytest.raises(ValueError, match=message):
+        scale_by_controller(HOLD, **settings)
+
+
+def test_a_traced_window_says_how_to_keep_it_static():
+    with pytest.raises(ValueError, match="static_args"):
+        jax.jit(lambda window: scale_by_controller(HOLD, window=window).init(None))(8)
+
+
+def test_a_factory_is_not_a_controller():
+    with pytest.raises(TypeError, match=r"controllers\.plateau\(\)"):
+        scale_by_controller(controllers.plateau)
+
+
+def test_every_setting_is_keyword_only():
+    parameters = list(inspect.signature(scale_by_controller).parameters.values())
+    assert all(p.kind is p.KEYWORD_ONLY for p in parameters[1:])
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (None, TypeError, "value=loss"),
+        (jnp.ones(3), ValueError, r"\(3,\).*average"),
+        (np.ones((1, 1)), ValueError, r"\(1, 1\).*average"),
+        ([1.0, 2.0], ValueError, r"\(2,\).*average"),
+        (jnp.array(1j), TypeError, "complex64"),
+    ],
+)
+def test_a_bad_value(value, error, message):
+    tx = optax.chain(optax.sgd(1.0), scale_by_controller(HOLD))
+    state = tx.init(jnp.ones(2))
+    with pytest.raises(error, match=message):
+        tx.update(jnp.ones(2), state, value=value)
+    with pytest.raises(error, match=message):
+        jax.jit(lambda state: tx.update(jnp.ones(2), state, value=value))(state)
+
+
+def test_a_forgotten_value():
+    tx = optax.chain(optax.sgd(1.0), scale_by_controller(HOLD))
+    with pytest.raises(TypeError, match="value=loss"):
+        tx.update(jnp.ones(2), tx.init(jnp.ones(2)))
+
+
+@pytest.mark.parametrize("read", [lr_scale, summary, lambda state: observe(state, 1.0)])
+@pytest.mark.parametrize("optimizer", [optax.adam(0.1), optax.sgd(0.1)])
+def test_a_state_without_a_controller(read, optimizer):
+    with pytest.raises(ValueError, match="no controller"):
+        read(optimizer.init(jnp.ones(2)))
+
+
+def test_an_observed_vector():
+    state = scale_by_controller(HOLD).init(None)
+    with pytest.raises(ValueError, match=r"\(3,\).*average"):
+        observe(state, jnp.ones(3))
+
+
+def test_two_controllers_have_no_single_factor():
+    tx = optax.chain(scale_by_controller(HOLD), scale_by_controller(HOLD))
+    with pytest.raises(ValueError, match="2 controllers.*summary"):
+        lr_scale(tx.init(None))
+
+
+def test_a_rule_whose_state_changes_its_layout():
+    def update_fn(observation, state):
+        return observation.log_scale, observation.history
+
+    rule = Controller(lambda: jnp.zeros((), jnp.float32), update_fn)
+    tx = scale_by_controller(rule, accumulation_size=1)
+    with pytest.raises(TypeError, match="structure, shapes and dtypes"):
+        tx.update(jnp.ones(()), tx.init(None), value=1.0)
+
+
+def test_a_rule_whose_state_is_not_32_bit():
+    rule = Controller(lambda: jnp.zeros((), jnp.float16), HOLD.update)
+    with pytest.raises(TypeError, match="32-bit"):
+        scale_by_controller(rule).init(None)
