@@ -2,8 +2,8 @@ r"""ResNet-18 with a 3x3 stem for 32x32 images, on CIFAR (He et al., CVPR 2016).
 
   python examples/resnet18_cifar.py --method trend
   python examples/resnet18_cifar.py --width 16 --steps-per-dispatch 1   # for a CPU
-  python examples/resnet18_cifar.py --dataset digits --augment none --width 8 --epochs 5 \
-      --steps-per-dispatch 1   # embedded, no download
+  python examples/resnet18_cifar.py --dataset digits --augment none --width 8 \
+      --epochs 5 --steps-per-dispatch 1   # embedded, no download
 
 Expect about 94% test accuracy on CIFAR-10 at full width after 50 epochs, and 97% on
 the digits. On a CPU keep to one step a dispatch: XLA compiles a convolution inside a

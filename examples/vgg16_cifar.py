@@ -2,8 +2,8 @@ r"""VGG-16 with batch norm on CIFAR (Simonyan & Zisserman, ICLR 2015).
 
   python examples/vgg16_cifar.py --method trend
   python examples/vgg16_cifar.py --width 16 --steps-per-dispatch 1   # for a CPU
-  python examples/vgg16_cifar.py --dataset digits --augment none --width 8 --epochs 5 \
-      --steps-per-dispatch 1   # embedded, no download
+  python examples/vgg16_cifar.py --dataset digits --augment none --width 8 \
+      --epochs 5 --steps-per-dispatch 1   # embedded, no download
 
 Expect about 93% test accuracy on CIFAR-10 at full width after 50 epochs, and 97% on
 the digits. On a CPU keep to one step a dispatch: XLA compiles a convolution inside a
