@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from etils import epath
 from jax.experimental import multihost_utils
 
 from common import flags
@@ -36,7 +35,7 @@ class Workdir:
             multihost_utils.sync_global_devices("workdir")
         options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
         self._manager = ocp.CheckpointManager(
-            epath.Path(self.path / "checkpoints"), options=options
+            self.path / "checkpoints", options=options
         )
 
     def _claim(self, wanted: dict[str, Any], overwrite: bool) -> None:
