@@ -25,16 +25,12 @@ def filled(size: int, count: Array) -> Array:
     return jnp.arange(size, dtype=jnp.int32) >= size - count
 
 
-def newest(mask: Array, count: Array) -> Array:
-    """Keeps at most the ``count`` newest entries of a history's ``mask``."""
-    return mask & filled(mask.shape[0], count)
-
-
 def mean(history: Array, count: Array) -> Array:
     """Mean of the ``count`` newest entries; 0 where that is none."""
-    kept = jnp.maximum(count, 1).astype(jnp.float32)
+    size = history.shape[0]
+    kept = jnp.clip(count, 1, size).astype(jnp.float32)
     # Dividing first: a sum of values near the float32 limit would overflow.
-    return jnp.sum(jnp.where(filled(history.shape[0], count), history / kept, 0.0))
+    return jnp.sum(jnp.where(filled(size, count), history / kept, 0.0))
 
 
 def difference_error(history: Array, count: Array) -> Array:
@@ -66,7 +62,7 @@ def slope_test(history: Array, count: Array) -> Slope:
 
     Args:
       history: float32 of shape ``(n,)``, finite, oldest first.
-      count: int32 of shape ``()``, at most ``n``: how many of the newest count.
+      count: int32 of shape ``()``: how many of the newest count; above ``n``, all do.
 
     Returns:
       The slope a window and its z score, negative where the metric falls. Both are 0
@@ -77,20 +73,25 @@ def slope_test(history: Array, count: Array) -> Slope:
       distributions*, Annals of Mathematical Statistics 30, 1959
     """
     size = history.shape[0]
-    kept = jnp.maximum(count, 3).astype(jnp.float32)
+    kept = jnp.clip(count, 3, size).astype(jnp.float32)
     mask = filled(size, count)
     # The index is equally spaced, so its moments need no sums.
     x = jnp.arange(size, dtype=jnp.float32) - (size - (kept + 1) / 2)
     sxx = kept * (kept * kept - 1) / 12
-    y = jnp.where(mask, history - mean(history, count), 0.0)
+    center = mean(history, count)
+    y = jnp.where(mask, history - center, 0.0)
     # Unit spread, so that squares neither overflow nor vanish: 1e30 is a legal metric.
     spread = jnp.max(jnp.abs(y))
-    y = y / jnp.where(spread > 0, spread, 1.0)
+    spread = jnp.where(spread > 0, spread, 1.0)
+    y = y / spread
     slope = jnp.sum(x * y) / sxx
     residual = jnp.sum(jnp.where(mask, jnp.square(y - slope * x), 0.0))
-    # A perfect line has no residual; the floor is float32's rounding of the entries.
+    # A perfect line has no residual: the floor is float32's rounding of the entries,
+    # lest metrics of 1000 that differ in their last bit look like a strong trend.
+    rounding = jnp.finfo(jnp.float32).eps * (1 + jnp.abs(center / spread))
     freedom = kept - 2
-    t2 = jnp.square(slope) * sxx * freedom / jnp.maximum(residual, 1e-12)
+    residual = jnp.maximum(residual, kept * jnp.square(rounding))
+    t2 = jnp.square(slope) * sxx * freedom / residual
     wallace = (8 * freedom + 1) / (8 * freedom + 3)
     z = wallace * jnp.sqrt(freedom * jnp.log1p(t2 / freedom))
     is_known = count >= 3

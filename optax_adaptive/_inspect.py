@@ -41,7 +41,7 @@ def _bare(state: ScaleByControllerState) -> ScaleByControllerState:
     return ScaleByControllerState(*jax.tree.leaves(state))
 
 
-def _over_lanes(function: Callable, state: ScaleByControllerState) -> Callable:
+def _over_leading_axes(function: Callable, state: ScaleByControllerState) -> Callable:
     """Maps ``function`` over the leading axes that pmap or vmap gave to ``state``."""
     for _ in range(state.lr_scale.ndim):
         function = jax.vmap(function)
@@ -50,7 +50,7 @@ def _over_lanes(function: Callable, state: ScaleByControllerState) -> Callable:
 
 def _read_meter(state: ScaleByControllerState) -> _meter.Meter:
     unpack_meter = partial(unpack, _meter.LAYOUT)
-    return _over_lanes(unpack_meter, state)(state.controller_memory)
+    return _over_leading_axes(unpack_meter, state)(state.controller_memory)
 
 
 def observe(opt_state: Any, value: Any) -> Any:
@@ -105,7 +105,7 @@ def observe(opt_state: Any, value: Any) -> Any:
             validation=jnp.broadcast_to(_meter.as_float32(value), shape),
             is_validated=jnp.ones(shape, jnp.bool_),
         )
-        words = _over_lanes(overwrite, state)(state.controller_memory, meter)
+        words = _over_leading_axes(overwrite, state)(state.controller_memory, meter)
         observed = state._replace(controller_memory=words)
         return jax.tree.unflatten(jax.tree.structure(node), observed)
 

@@ -51,8 +51,9 @@ def scale_by_controller(
 
     Values are averaged over ``accumulation_size`` steps, the newest ``window`` means
     are kept, and once for each mean the rule is asked for the new factor. The first
-    factor is the rule's own. A non-finite value is left out of its window and counted;
-    ``accumulation_size`` of them in a row reach the rule as one window of value inf.
+    factor is the rule's own. A value that is not finite, or above 1e37 in size, is left
+    out of its window and counted; ``accumulation_size`` of them in a row reach the rule
+    as one window of value inf.
 
     Args:
       controller: The rule, from ``optax_adaptive.controllers`` or your own.

@@ -26,12 +26,9 @@ def test_push_drops_the_oldest():
     np.testing.assert_array_equal(buffer, [1, 2, 9])
 
 
-def test_masks():
+def test_filled():
     np.testing.assert_array_equal(_history.filled(3, 2), [False, True, True])
     np.testing.assert_array_equal(_history.filled(3, 5), [True, True, True])
-    mask = jnp.array([False, True, True])
-    np.testing.assert_array_equal(_history.newest(mask, 1), [False, False, True])
-    np.testing.assert_array_equal(_history.newest(mask, 9), mask)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, SIZE])
@@ -90,3 +87,9 @@ def test_statistics_of_the_largest_metrics_are_finite():
     assert np.isfinite(_history.mean(*history))
     assert np.isfinite(_history.difference_error(*history))
     assert np.all(np.isfinite(_history.slope_test(*history)))
+
+
+def test_rounding_is_no_trend():
+    one_bit = np.float32(1000) + np.float32(2**-14) * np.arange(8, dtype=np.float32)
+    assert abs(_history.slope_test(jnp.asarray(one_bit), jnp.int32(8)).z) < 3.29
+    assert _history.slope_test(jnp.arange(8.0), jnp.int32(8)).z > 10

@@ -76,13 +76,17 @@ def warmup(rule: Controller, steps: int | Array) -> Controller:
             warmed_state=rule.init(),
         )
 
+    def ask(observation, state):
+        observation = observation._replace(log_scale=state.warmed_log_scale)
+        return WarmupState(*rule.update(observation, state.warmed_state))
+
+    def wait(observation, state):
+        del observation
+        return state
+
     def update_fn(observation, state):
         is_over = observation.step + 1 >= steps
-        inner = observation._replace(log_scale=state.warmed_log_scale)
-        asked = WarmupState(*rule.update(inner, state.warmed_state))
-        state = jax.tree.map(
-            lambda new, old: jnp.where(is_over, new, old), asked, state
-        )
+        state = jax.lax.cond(is_over, ask, wait, observation, state)
         return state.warmed_log_scale + ramp(observation.step), state
 
     first = rule.initial_log_scale + ramp(jnp.zeros((), jnp.int32))
@@ -195,9 +199,8 @@ def then(first: Controller, second: Controller) -> Controller:
     def follow_second(observation, state):
         is_finite = jnp.isfinite(observation.value)
         windows = state.windows_in_second + is_finite.astype(jnp.int32)
-        observation = observation._replace(
-            mask=_history.newest(observation.mask, windows)
-        )
+        since = _history.filled(observation.mask.shape[0], windows)
+        observation = observation._replace(mask=observation.mask & since)
         log_scale, second_state = second.update(observation, state.second_state)
         return log_scale, ThenState(state.first_state, second_state, windows)
 

@@ -54,8 +54,8 @@ def greedy(
       warmup: Windows after an increase that are not judged, at least 0.
       min_scale: Factor below which it does not lower the rate, above 0.
       max_scale: Factor above which it does not raise the rate, at least ``min_scale``.
-      smoothing: Newest windows whose mean is judged, at least 1 and at most the
-        ``window`` of :func:`optax_adaptive.scale_by_controller`.
+      smoothing: Newest windows whose mean is judged, at least 1. More than the
+        ``window`` of :func:`optax_adaptive.scale_by_controller` are all that it keeps.
       reset_after: Reductions at the floor after which the rule starts again from the
         base rate, at least 0.
 

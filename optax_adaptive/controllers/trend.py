@@ -71,7 +71,7 @@ def trend(
     def update_fn(observation, state):
         is_finite = jnp.isfinite(observation.value)
         windows = state.windows_at_rate + is_finite.astype(jnp.int32)
-        count = jnp.minimum(jnp.minimum(windows, span), observation.history.shape[0])
+        count = jnp.minimum(windows, span)
         z = _history.slope_test(observation.history, count).z
         is_tested = windows >= _SHORTEST
         is_flat = (windows >= span) & (z > -_Z_FALLING)

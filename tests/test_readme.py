@@ -1,0 +1,38 @@
+"""The README's Python blocks run as they stand, one after the other."""
+
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import optax_adaptive
+from optax_adaptive import controllers
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+@jax.numpy_dtype_promotion("standard")  # optax.adam mixes dtypes
+def test_the_python_blocks_run():
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(blocks) >= 3
+    names = {
+        "optax": optax,
+        "optax_adaptive": optax_adaptive,
+        "controllers": controllers,
+        "params": jnp.ones(3),
+        "grads": jnp.ones(3),
+        "loss": jnp.float32(1.0),
+        "accuracy": jnp.float32(0.5),
+    }
+    for block in blocks:
+        exec(block, names)
+        # The state must be that of the block's own optimizer from here on.
+        names["opt_state"] = names["tx"].init(names["params"])
+    rule = names["halve_on_rise"](patience=1)
+    tx = optax_adaptive.scale_by_controller(rule, accumulation_size=1)
+    state = tx.init(None)
+    for value in (1.0, 2.0, 3.0):
+        _, state = tx.update(jnp.ones(()), state, value=value)
+    assert optax_adaptive.lr_scale(state) == 0.25
