@@ -13,7 +13,7 @@ import importlib
 import json
 from pathlib import Path
 
-from common import flags, logs
+from common import logs
 
 HERE = Path(__file__).parent
 RESULTS, README = HERE / "results.jsonl", HERE / "README.md"
@@ -30,7 +30,7 @@ def summarise(script: str, workdir: Path, shows: str) -> dict[str, str]:
     options = []
     for field in dataclasses.fields(config_type):
         value = start["config"].get(field.name, field.default)
-        if value != field.default and field.name not in flags.PLACE:
+        if field.name == "method" or value != field.default:
             options.append(f"--{field.name.replace('_', '-')} {value}")
     other = ("event", "step", "seconds", "loss")
     metrics = [name for name in test if name not in other]
