@@ -1,9 +1,10 @@
 """A multilayer perceptron, 784-128-64-10 with dropout 0.5, on MNIST.
 
   python examples/mlp_mnist.py --method trend
-  python examples/mlp_mnist.py --dataset digits --epochs 30   # embedded, no download
+  python examples/mlp_mnist.py --dataset digits --method trend --learning-rate 0.003
 
-Expect about 98% test accuracy on MNIST and 97% on the digits of scikit-learn.
+The second takes embedded data, scikit-learn's digits: expect 99% test accuracy, in
+half a minute.
 """
 
 import dataclasses

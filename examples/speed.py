@@ -79,11 +79,12 @@ def time_loop(
         loop_times.append(end - middle)
         waits.append(waited / (end - middle))
     log.close()
-    # The fastest round of each: whatever else the machine does only makes it slower.
+    ratios = [a / b for a, b in zip(bare_times, loop_times, strict=True)]
     print(
         f"{model_type.__name__} on {jax.devices()[0].device_kind}: "
         f"{steps * config.batch_size / min(loop_times):,.0f} images a second, "
-        f"{min(bare_times) / min(loop_times):.3f} of a bare loop (fastest of {rounds}), "
+        f"of a bare loop {statistics.median(ratios):.3f} (median of {rounds} pairs), "
+        f"{min(bare_times) / min(loop_times):.3f} (fastest of each), "
         f"waiting for data {statistics.median(waits):.2%} of the time"
     )
 
