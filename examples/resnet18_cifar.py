@@ -6,8 +6,9 @@ r"""ResNet-18 with a 3x3 stem for 32x32 images, on CIFAR (He et al., CVPR 2016).
       --epochs 5 --steps-per-dispatch 1   # embedded, no download
 
 Expect about 80% test accuracy on CIFAR-10 after 8 epochs at width 16, in an hour on
-one CPU core; at full width, published runs reach 93 to 95%. On a CPU keep to one step a dispatch: XLA compiles a convolution inside a
-loop for CPU to code that is 30 times slower.
+one busy CPU core; at full width, published runs reach 93 to 95%. On a CPU keep to one
+step a dispatch: XLA compiles a convolution inside a loop for CPU to code that is 30
+times slower.
 """
 
 import dataclasses

@@ -6,9 +6,9 @@ r"""VGG-16 with batch norm on CIFAR (Simonyan & Zisserman, ICLR 2015).
       --epochs 5 --steps-per-dispatch 1   # embedded, no download
 
 Expect about 54% test accuracy on CIFAR-10 after 8 epochs at width 16 on 10,000 of its
-images, in a quarter of an hour on one CPU core; at full width and on all images,
-published runs reach 92 to 94%. On a CPU keep to one step a dispatch: XLA compiles a convolution inside a
-loop for CPU to code that is 30 times slower.
+images, in a quarter of an hour on one busy CPU core; at full width and on all images,
+published runs reach 92 to 94%. On a CPU keep to one step a dispatch: XLA compiles a
+convolution inside a loop for CPU to code that is 30 times slower.
 """
 
 import dataclasses
