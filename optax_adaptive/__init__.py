@@ -1,19 +1,34 @@
 """Learning rates that follow the loss, for Optax."""
 
 from optax_adaptive import controllers
+from optax_adaptive._autotune import AutotuneState, autotune
+from optax_adaptive._averaging import (
+    eval_params,
+    recompute_batch_stats,
+    with_averaging,
+)
 from optax_adaptive._controller import Controller, Observation
 from optax_adaptive._inspect import lr_scale, observe, summary
+from optax_adaptive._rollback import with_rollback
 from optax_adaptive._scale import ScaleByControllerState, scale_by_controller
+from optax_adaptive._snapshot import select_on_rollback
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AutotuneState",
     "Controller",
     "Observation",
     "ScaleByControllerState",
+    "autotune",
     "controllers",
+    "eval_params",
     "lr_scale",
     "observe",
+    "recompute_batch_stats",
     "scale_by_controller",
+    "select_on_rollback",
     "summary",
+    "with_averaging",
+    "with_rollback",
 ]

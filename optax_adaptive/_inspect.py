@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from optax_adaptive import _meter
+from optax_adaptive._autotune import AutotuneState
 from optax_adaptive._controller import Array
 from optax_adaptive._pack import overwrite, unpack
 from optax_adaptive._scale import ScaleByControllerState
+from optax_adaptive._snapshot import SnapshotState
 
 
 def _is_controller_state(node: Any) -> bool:
@@ -149,7 +151,9 @@ def summary(opt_state: Any) -> dict[str, Array]:
       Arrays of shape ``()`` by name: ``lr_scale`` (float32), ``last_value`` and
       ``best_value`` (float32: window means as they were handed in; 0 and ±inf before
       the first), ``windows`` (int32: window means so far) and ``nonfinite_values``
-      (int32: values left out). With several controllers each name is preceded by
+      (int32: values left out). :func:`autotune` adds ``phase`` (int32: 0 listens, 1
+      climbs, 2 compares, 3 holds), ``found_scale`` (float32, 0 before it is found) and
+      ``rollbacks`` (int32). With several controllers each name is preceded by
       where its state lies, as in ``"1/lr_scale"``.
 
     Raises:
@@ -173,4 +177,23 @@ def summary(opt_state: Any) -> dict[str, Array]:
             prefix + "windows": meter.windows,
             prefix + "nonfinite_values": meter.nonfinite,
         }
+    return numbers | _search_numbers(opt_state)
+
+
+def _search_numbers(opt_state: Any) -> dict[str, Array]:
+    """What autotune and with_rollback add to a summary."""
+    numbers = {}
+
+    def visit(node):
+        if isinstance(node, AutotuneState):
+            numbers["phase"] = node.phase
+            numbers["found_scale"] = node.found_scale
+            jax.tree.map(visit, list(node), is_leaf=is_known)
+        elif isinstance(node, SnapshotState):
+            numbers["rollbacks"] = node.rollbacks
+
+    def is_known(node):
+        return isinstance(node, (AutotuneState, SnapshotState))
+
+    jax.tree.map(visit, opt_state, is_leaf=is_known)
     return numbers

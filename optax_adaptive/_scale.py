@@ -202,7 +202,7 @@ def scale_by_controller(
         del params, extra_args
         meter = unpack(_meter.LAYOUT, state.controller_memory)
         if feedback == "value":
-            metric, is_new = _as_metric(value), jnp.ones((), jnp.bool_)
+            metric, is_new = as_metric(value), jnp.ones((), jnp.bool_)
         else:
             metric, is_new = meter.validation, meter.is_validated
             meter = meter._replace(is_validated=jnp.zeros((), jnp.bool_))
@@ -213,12 +213,13 @@ def scale_by_controller(
         words = overwrite(state.controller_memory, meter)
         # `decide` and `keep` keep their identity, or eager calls would trace anew.
         lr_scale, words = lax.cond(is_due, decide, keep, state.lr_scale, words)
-        return _multiply(updates, lr_scale), ScaleByControllerState(lr_scale, words)
+        return multiply(updates, lr_scale), ScaleByControllerState(lr_scale, words)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-def _as_metric(value: Any) -> Array:
+def as_metric(value: Any) -> Array:
+    """The metric as float32 of shape (), or a clear error."""
     if value is None:
         raise TypeError(
             "update() needs the keyword `value`: pass the loss, as in "
@@ -235,7 +236,9 @@ def _as_metric(value: Any) -> Array:
     return lax.stop_gradient(value)
 
 
-def _multiply(updates: optax.Updates, lr_scale: Array) -> optax.Updates:
+def multiply(updates: optax.Updates, lr_scale: Array) -> optax.Updates:
+    """Multiplies every leaf in at least float32, and keeps its dtype."""
+
     def scaled(update):
         # At least float32: a factor of 1e-8 vanishes in float16.
         # numpy's rule, which jax_numpy_dtype_promotion="strict" does not forbid.

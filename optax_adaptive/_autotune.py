@@ -1,0 +1,249 @@
+"""autotune: no learning rate to tune. Listen, climb, compare, then hold and average."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from optax_adaptive import _averaging, _hold, _meter, _search, _snapshot
+from optax_adaptive._controller import Array
+from optax_adaptive._pack import pack, unpack
+from optax_adaptive._scale import ScaleByControllerState, as_metric, multiply
+from optax_adaptive._validate import check_count
+
+AVERAGING = 0.05  # half-life of the average, as a fraction of the steps held
+
+
+class AutotuneState(NamedTuple):
+    """State of :func:`autotune`."""
+
+    inner_state: Any
+    scaling: ScaleByControllerState  # holds the factor and a packed Memory
+    snapshot: _snapshot.SnapshotState
+    averaging: _averaging.AveragingState
+    phase: Array  # shape=(), dtype=int32: 0 listen, 1 climb, 2 compare, 3 hold
+    found_scale: Array  # shape=(), dtype=float32: what the search found; 0 before
+
+
+class Memory(NamedTuple):
+    """All scalars that autotune remembers."""
+
+    meter: _meter.Meter
+    search: _search.Search
+    hold: _hold.Hold
+
+
+class Decision(NamedTuple):
+    """What becomes of this step's update."""
+
+    lr_scale: Array
+    step: _hold.Step
+    restarts_average: Array
+
+
+def autotune(
+    optimizer: optax.GradientTransformation,
+    *,
+    total_steps: int | None = None,
+    restore_inner: bool = True,
+) -> optax.GradientTransformationExtraArgs:
+    """Finds the learning rate of ``optimizer`` by itself, and holds or anneals it.
+
+    The optimizer's own rate does not matter: from 1e-7 to 10 the result is the same.
+    What it does, all of it from the loss alone:
+
+    1. *Listen*, 12 steps. Updates too small to move anything measure the loss, its
+       noise and the size of an update.
+    2. *Climb*, about 20 to 100 steps. The rate rises exponentially from where nothing
+       moves until the loss is clearly worse than at the start. Back to the start.
+    3. *Compare*. Up to four short runs, at rates a factor of √10 apart below that edge,
+       each annealed to 0 and each from the start. The best of them, times 0.2, which
+       is what distinguishes long runs from short, is the rate. Back to the start.
+    4. *Hold* that rate. With ``total_steps`` it falls to 0 over the last fifth. A rise
+       of the loss that its noise does not explain leads back to the last healthy
+       parameters, at half the rate. Early on, twice the rate is tried, and kept if it
+       is faster; then again, until it is not.
+    5. *Average* the parameters all along: evaluate :func:`eval_params`. The average
+       makes up for annealing where there is no horizon.
+
+    The first three cost about a tenth of ``total_steps``, or 100 steps without it. In
+    this time the parameters move to and fro: read its loss as that of a search.
+
+    Memory, beside the optimizer's own: a snapshot of params and of the inner state, and
+    an average of params (float32 where they are coarser).
+
+    Args:
+      optimizer: Any optimizer with a *constant* learning rate, such as
+        ``optax.adamw(1e-3)``. Rules of this library may be chained inside it, with
+        ``feedback="observe"`` to follow a validation metric: they then scale the rate
+        that is found here.
+      total_steps: Number of updates of the whole run, an integer of at least 200, or
+        None where it is not known.
+      restore_inner: Whether the inner state is copied and restored. Otherwise it is
+        initialised anew after each return, which saves the memory of its copy.
+
+    Returns:
+      A transformation to use outermost (its updates must be what is added to the
+      parameters; ``optax.MultiSteps`` around it is fine). Its ``update`` takes the
+      keyword ``value``: the scalar loss at the parameters *before* the update. State is
+      float32 whatever the dtype of params. :func:`lr_scale` reads the factor on the
+      optimizer's own rate, :func:`summary` the phase and what was found, and
+      :func:`select_on_rollback` lets batch statistics follow each return.
+
+    Raises:
+      ValueError: If ``total_steps`` is out of range, if ``update`` is given no params
+        or a ``value`` that is not a scalar.
+      TypeError: In ``update``, if ``value`` is missing.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax, optax_adaptive
+      >>> tx = optax_adaptive.autotune(optax.sgd(1e-7), total_steps=300)
+      >>> def loss_fn(params):
+      ...     return jnp.sum(jnp.square(params - 1.0))
+      >>> def step(carry, _):
+      ...     params, state = carry
+      ...     loss, grads = jax.value_and_grad(loss_fn)(params)
+      ...     updates, state = tx.update(grads, state, params, value=loss)
+      ...     return (optax.apply_updates(params, updates), state), loss
+      >>> params = jnp.zeros(3)
+      >>> (params, state), _ = jax.lax.scan(
+      ...     step, (params, tx.init(params)), length=300
+      ... )
+      >>> bool(loss_fn(optax_adaptive.eval_params(state, params)) < 1e-3)
+      True
+
+    Reference:
+      Smith, `Cyclical Learning Rates for Training Neural Networks
+      <https://arxiv.org/abs/1506.01186>`_, 2015. Ivgi et al., `DoG is SGD's Best
+      Friend <https://arxiv.org/abs/2302.12022>`_, 2023. Wu et al., `Understanding
+      Short-Horizon Bias <https://arxiv.org/abs/1803.02021>`_, 2018. Defazio et al.,
+      `The Road Less Scheduled <https://arxiv.org/abs/2405.15682>`_, 2024.
+    """
+    optimizer = optax.with_extra_args_support(optimizer)
+    if total_steps is not None:
+        check_count("total_steps", total_steps, 200)
+    budget = _search.budget(total_steps)
+
+    def first_memory() -> Memory:
+        return Memory(
+            meter=_meter.first("min"),
+            search=_search.first_search(budget),
+            hold=_hold.first_hold(budget.arm_steps),
+        )
+
+    layout = jax.eval_shape(first_memory)
+
+    def init_fn(params):
+        inner_state = optimizer.init(params)
+        return AutotuneState(
+            inner_state=inner_state,
+            scaling=ScaleByControllerState(
+                lr_scale=jnp.zeros((), jnp.float32),
+                controller_memory=pack(first_memory()),
+            ),
+            snapshot=_snapshot.empty(params, inner_state, restore_inner),
+            averaging=_averaging.empty(params),
+            phase=jnp.zeros((), jnp.int32),
+            found_scale=jnp.zeros((), jnp.float32),
+        )
+
+    def search_step(memory: Memory, value: Array, updates, params):
+        norm = lax.cond(
+            memory.search.stage == _search.LISTEN,
+            lambda: _norm(updates) / (1.0 + _norm(params)),
+            lambda: jnp.zeros((), jnp.float32),
+        )
+        search, step = _search.advance(memory.search, value, norm, budget)
+        no = jnp.zeros((), jnp.bool_)
+        decision = Decision(
+            lr_scale=jnp.exp(step.log_scale),
+            step=_hold.Step(
+                is_taken=memory.meter.step == 0,
+                is_restored=step.is_restart,
+                is_skipped=~jnp.isfinite(value),
+                is_blown_up=no,
+                is_counted=~no,
+            ),
+            restarts_average=~no,
+        )
+        return memory._replace(search=search), decision
+
+    def hold_step(memory: Memory, value: Array):
+        hold, step = _hold.advance(memory.hold, value, memory.meter.step, total_steps)
+        factor = _hold.factor(hold, memory.meter.step, total_steps)
+        decision = Decision(
+            lr_scale=jnp.exp(memory.search.log_scale) * factor,
+            step=step,
+            restarts_average=step.is_blown_up,
+        )
+        return memory._replace(hold=hold), decision
+
+    def update_fn(updates, state, params=None, *, value=None, **extra_args):
+        if params is None:
+            raise ValueError("update() needs the argument `params`")
+        value = as_metric(value)
+        updates, inner_state = optimizer.update(
+            updates, state.inner_state, params, value=value, **extra_args
+        )
+        memory = unpack(layout, state.scaling.controller_memory)
+        memory, decision = lax.cond(
+            memory.search.stage == _search.FOUND,
+            hold_step,
+            lambda memory, value: search_step(memory, value, updates, params),
+            memory,
+            value,
+        )
+        step = decision.step
+        updates, inner_state, snapshot = _snapshot.apply(
+            state.snapshot,
+            params,
+            state.inner_state,
+            (multiply(updates, decision.lr_scale), inner_state),
+            optimizer.init,
+            is_taken=step.is_taken,
+            is_restored=step.is_restored,
+            is_skipped=step.is_skipped,
+            is_blown_up=step.is_blown_up,
+        )
+        averaging = _averaging.average(
+            state.averaging,
+            params,
+            updates,
+            fraction=AVERAGING,
+            is_restarted=decision.restarts_average,
+            is_counted=step.is_counted,
+        )
+        is_found = memory.search.stage == _search.FOUND
+        memory = memory._replace(meter=_count(memory.meter, value))
+        return updates, AutotuneState(
+            inner_state=inner_state,
+            scaling=ScaleByControllerState(decision.lr_scale, pack(memory)),
+            snapshot=snapshot,
+            averaging=averaging,
+            phase=memory.search.stage,
+            found_scale=jnp.where(is_found, jnp.exp(memory.search.log_scale), 0.0),
+        )
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _count(meter: _meter.Meter, value: Array) -> _meter.Meter:
+    """Each value is a window of its own here."""
+    meter = _meter.accumulate(meter, value, jnp.ones((), jnp.bool_))
+    is_new = meter.size > 0
+    last = jnp.where(is_new, meter.mean, meter.last)
+    best = jnp.where(is_new, jnp.minimum(meter.best, last), meter.best)
+    windows = meter.windows + is_new.astype(jnp.int32)
+    return _meter.open_window(meter._replace(last=last, best=best, windows=windows))
+
+
+def _norm(tree: Any) -> Array:
+    """Euclidean norm, float32, of what may be too small to be squared."""
+    leaves = [leaf.astype(jnp.float32) for leaf in jax.tree.leaves(tree)]
+    leaves = [leaf for leaf in leaves if leaf.size]
+    peaks = [jnp.max(jnp.abs(leaf)) for leaf in leaves]
+    peak = jnp.maximum(jnp.max(jnp.stack(peaks)), _search.TINY)
+    squares = [jnp.sum(jnp.square(leaf / peak)) for leaf in leaves]
+    return peak * jnp.sqrt(jnp.sum(jnp.stack(squares)))

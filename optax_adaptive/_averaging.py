@@ -1,0 +1,205 @@
+"""Averaged parameters for evaluation: annealing that needs no horizon."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optax_adaptive._controller import Array
+from optax_adaptive._validate import check_range
+
+
+class AveragingState(NamedTuple):
+    """The average, kept in float32 where params are coarser."""
+
+    averaged_params: optax.Params  # dtype: at least float32
+    averaged_steps: Array  # shape=(), dtype=int32: since the last restart; -1: empty
+
+
+def empty(params: optax.Params) -> AveragingState:
+    """Buffers of the right shapes; the contents of ``params`` are not read."""
+
+    def zeros(leaf):
+        return jnp.zeros(leaf.shape, jnp.promote_types(leaf.dtype, jnp.float32))
+
+    return AveragingState(jax.tree.map(zeros, params), jnp.array(-1, jnp.int32))
+
+
+def average(
+    state: AveragingState,
+    params: optax.Params,
+    updates: optax.Updates,
+    *,
+    fraction: float | Array,
+    is_restarted: Array,
+    is_counted: Array,
+) -> AveragingState:
+    """Adds ``params + updates`` to the average.
+
+    The half-life is ``fraction`` of the steps since the restart, and never below one
+    step: so old parameters are forgotten at the pace at which training slows down.
+    """
+    restarts = is_restarted | (state.averaged_steps < 0)
+    steps = jnp.where(restarts, 0, state.averaged_steps)
+    half_life = fraction * steps.astype(jnp.float32) + 1.0
+    weight = jnp.where(restarts, 1.0, 1.0 - jnp.exp2(-1.0 / half_life))
+    weight = jnp.where(is_counted, weight, 0.0)
+
+    def mix(mean, param, update):
+        newest = param.astype(mean.dtype) + update.astype(mean.dtype)
+        return mean + weight.astype(mean.dtype) * (newest - mean)
+
+    mean = jax.tree.map(mix, state.averaged_params, params, updates)
+    return AveragingState(mean, steps + is_counted.astype(jnp.int32))
+
+
+def with_averaging(
+    optimizer: optax.GradientTransformation, *, fraction: float | Array = 0.05
+) -> optax.GradientTransformationExtraArgs:
+    """Keeps an average of the parameters, for evaluation, beside any optimizer.
+
+    Training is not changed. The average is exponential, with a half-life that grows in
+    proportion to the elapsed time: at any moment it is about as good as parameters
+    whose learning rate was annealed until then.
+
+    Memory: one copy of params, in float32 where they are coarser.
+
+    Args:
+      optimizer: Any optimizer, with its learning rate, outermost (its updates must be
+        what is added to the parameters).
+      fraction: Half-life as a fraction of the steps so far, greater than 0. Smaller
+        follows faster, larger averages more noise away.
+
+    Returns:
+      A transformation; read the average with :func:`eval_params`.
+
+    Raises:
+      ValueError: If ``fraction`` is out of range, or ``update`` is given no params.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, optax_adaptive
+      >>> tx = optax_adaptive.with_averaging(optax.sgd(0.1))
+      >>> params = jnp.array(1.0)
+      >>> state = tx.init(params)
+      >>> for _ in range(2):
+      ...     updates, state = tx.update(jnp.array(1.0), state, params)
+      ...     params = optax.apply_updates(params, updates)
+      >>> evaluated = optax_adaptive.eval_params(state, params)
+      >>> round(float(params), 2), round(float(evaluated), 2)
+      (0.8, 0.85)
+
+    Reference:
+      Defazio et al., `The Road Less Scheduled <https://arxiv.org/abs/2405.15682>`_,
+      2024.
+    """
+    optimizer = optax.with_extra_args_support(optimizer)
+    check_range("fraction", fraction, 0.0, open_low=True)
+
+    def init_fn(params):
+        return (optimizer.init(params), empty(params))
+
+    def update_fn(updates, state, params=None, **extra_args):
+        if params is None:
+            raise ValueError("update() needs the argument `params`")
+        inner_state, averaging = state
+        updates, inner_state = optimizer.update(
+            updates, inner_state, params, **extra_args
+        )
+        averaging = average(
+            averaging,
+            params,
+            updates,
+            fraction=fraction,
+            is_restarted=jnp.zeros((), jnp.bool_),
+            is_counted=jnp.ones((), jnp.bool_),
+        )
+        return updates, (inner_state, averaging)
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
+    """Reads the averaged parameters, in the dtypes of ``params``.
+
+    Batch-norm statistics of the current params do not fit them: see
+    :func:`recompute_batch_stats`.
+
+    Args:
+      opt_state: The state of an optimizer that contains :func:`autotune` or
+        :func:`with_averaging`, once.
+      params: The current parameters, returned while there is no average yet.
+
+    Returns:
+      Parameters to evaluate, save or serve; training continues from ``params``.
+
+    Raises:
+      ValueError: If the state holds no average, or more than one.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, optax_adaptive
+      >>> tx = optax_adaptive.with_averaging(optax.sgd(0.1))
+      >>> params = jnp.array([1.0, 2.0])
+      >>> optax_adaptive.eval_params(tx.init(params), params).tolist()
+      [1.0, 2.0]
+    """
+
+    def is_average(node):
+        return isinstance(node, AveragingState)
+
+    leaves = jax.tree.leaves(opt_state, is_leaf=is_average)
+    found = [leaf for leaf in leaves if is_average(leaf)]
+    if len(found) != 1:
+        raise ValueError(
+            f"expected one with_averaging or autotune in this optimizer state, found "
+            f"{len(found)}"
+        )
+    (state,) = found
+    return jax.tree.map(
+        lambda p, mean: jnp.where(state.averaged_steps < 0, p, mean.astype(p.dtype)),
+        params,
+        state.averaged_params,
+    )
+
+
+def recompute_batch_stats(
+    batch_stats_fn: Callable[[Any], Any], batches: Iterable[Any]
+) -> Any:
+    """Batch-norm statistics for averaged weights: the mean over some batches.
+
+    Args:
+      batch_stats_fn: Maps a batch to a pytree of that batch's own statistics, at the
+        averaged weights: a forward pass in training mode, with momentum 0.
+      batches: Training batches of one size; ten or twenty are enough.
+
+    Returns:
+      The mean of the statistics, a pytree of the same structure and dtypes.
+
+    Raises:
+      ValueError: If there is no batch.
+
+    Example:
+      >>> import jax.numpy as jnp, optax_adaptive
+      >>> batches = [jnp.array([1.0, 3.0]), jnp.array([5.0, 7.0])]
+      >>> stats = optax_adaptive.recompute_batch_stats(jnp.mean, batches)
+      >>> float(stats)
+      4.0
+
+    Reference:
+      Izmailov et al., `Averaging Weights Leads to Wider Optima and Better
+      Generalization <https://arxiv.org/abs/1803.05407>`_, 2018.
+    """
+    mean, count = None, 0
+    for batch in batches:
+        stats = batch_stats_fn(batch)
+        count += 1
+        weight = 1.0 / count
+        mean = stats if mean is None else _lerp(mean, stats, weight)
+    if mean is None:
+        raise ValueError("batches must hold at least one batch, but it is empty")
+    return mean
+
+
+def _lerp(old: Any, new: Any, weight: float) -> Any:
+    return jax.tree.map(lambda a, b: a + weight * (b - a), old, new)

@@ -1,0 +1,120 @@
+"""with_rollback: go back to a snapshot when the loss blows up."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from optax_adaptive import _alarm, _snapshot
+from optax_adaptive._controller import Array
+from optax_adaptive._scale import as_metric, multiply
+from optax_adaptive._validate import check_range
+
+
+class RollbackState(NamedTuple):
+    """State of :func:`with_rollback`."""
+
+    inner_state: Any
+    snapshot: _snapshot.SnapshotState
+    alarm: _alarm.Alarm
+    next_snapshot: Array  # shape=(), dtype=int32: in updates
+    updates_seen: Array  # shape=(), dtype=int32
+
+
+def with_rollback(
+    optimizer: optax.GradientTransformation,
+    *,
+    backoff: float | Array = 0.5,
+    restore_inner: bool = True,
+) -> optax.GradientTransformationExtraArgs:
+    """Goes back to the last healthy parameters when the loss blows up.
+
+    A blow-up is two non-finite losses in a row, or a rise that the noise of the loss
+    does not explain. The updates then lead back to a snapshot of the parameters,
+    ``snapshot - params``, so that any loop that applies updates goes back; the inner
+    state goes back as well, and from then on updates are multiplied by ``backoff`` once
+    for each blow-up so far. A single non-finite loss has its update left out. Snapshots
+    are taken while the loss is as good as ever, at intervals of a tenth of the steps
+    so far.
+
+    Memory: one copy of params and, with ``restore_inner``, of the inner state.
+
+    Args:
+      optimizer: Any optimizer, with its learning rate, outermost (its updates must be
+        what is added to the parameters).
+      backoff: Factor on all later updates after a blow-up, in (0, 1].
+      restore_inner: Whether the inner state is copied and restored. Otherwise it is
+        initialised anew, which saves the memory of its copy.
+
+    Returns:
+      A transformation whose ``update`` takes the keyword ``value``: the scalar loss at
+      the parameters *before* the update. What lives outside params follows by
+      :func:`select_on_rollback`.
+
+    Raises:
+      ValueError: If ``backoff`` is out of range, if ``update`` is given no params or a
+        ``value`` that is not a scalar.
+      TypeError: In ``update``, if ``value`` is missing.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, optax_adaptive
+      >>> tx = optax_adaptive.with_rollback(optax.sgd(0.5))
+      >>> params = jnp.array(1.0)
+      >>> state = tx.init(params)
+      >>> for loss in (1.0, float("inf"), float("inf")):
+      ...     updates, state = tx.update(jnp.array(-1.0), state, params, value=loss)
+      ...     params = optax.apply_updates(params, updates)
+      >>> float(params), int(state.snapshot.rollbacks)
+      (1.0, 1)
+    """
+    optimizer = optax.with_extra_args_support(optimizer)
+    check_range("backoff", backoff, 0.0, 1.0, open_low=True)
+
+    def init_fn(params):
+        inner_state = optimizer.init(params)
+        return RollbackState(
+            inner_state=inner_state,
+            snapshot=_snapshot.empty(params, inner_state, restore_inner),
+            alarm=_alarm.first_alarm(),
+            next_snapshot=jnp.array(_alarm.WARM_UP, jnp.int32),
+            updates_seen=jnp.zeros((), jnp.int32),
+        )
+
+    def update_fn(updates, state, params=None, *, value=None, **extra_args):
+        if params is None:
+            raise ValueError("update() needs the argument `params`")
+        value = as_metric(value)
+        updates, inner_state = optimizer.update(
+            updates, state.inner_state, params, value=value, **extra_args
+        )
+        rollbacks = state.snapshot.rollbacks.astype(jnp.float32)
+        updates = multiply(updates, jnp.power(jnp.float32(backoff), rollbacks))
+        alarm, verdict = _alarm.watch(state.alarm, value)
+        seen, is_blown_up = state.updates_seen, verdict.is_raised
+        is_due = (seen >= state.next_snapshot) & verdict.is_calm
+        is_taken = (is_due | (seen == 0)) & ~is_blown_up
+        updates, inner_state, snapshot = _snapshot.apply(
+            state.snapshot,
+            params,
+            state.inner_state,
+            (updates, inner_state),
+            optimizer.init,
+            is_taken=is_taken,
+            is_restored=is_blown_up,
+            is_skipped=~verdict.is_finite & ~is_blown_up,
+            is_blown_up=is_blown_up,
+        )
+        # What was normal before a blow-up is not known to be normal from the copy on.
+        alarm = lax.cond(is_blown_up, _alarm.first_alarm, lambda: alarm)
+        return updates, RollbackState(
+            inner_state=inner_state,
+            snapshot=snapshot,
+            alarm=alarm,
+            next_snapshot=jnp.where(
+                is_due, seen + seen // 10 + 10, state.next_snapshot
+            ),
+            updates_seen=seen + 1,
+        )
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)

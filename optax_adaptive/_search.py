@@ -1,0 +1,213 @@
+"""The search that opens autotune: listen, climb to the edge, then compare arms.
+
+The climb is the learning-rate range test (Smith, 2015) with a start that is measured
+in the parameters' own unit, as in DoG (Ivgi et al., 2023), so that the base learning
+rate drops out. The edge alone is a poor guide, since its distance from the best rate
+depends on the optimizer. So short runs below it, each annealed to 0, all from the same
+parameters, decide: annealing takes away the noise that a large rate adds, and with it
+most of the bias of short horizons towards small rates (Wu et al., 2018).
+"""
+
+import math
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from optax_adaptive._controller import Array
+
+LISTEN, CLIMB, ARMS, FOUND = range(4)
+
+TINY = 1e-30  # guards divisions and logarithms
+LISTEN_STEPS = 12
+FIRST_MOVE = 1e-6  # size of an update in units of 1 + |params|: nothing moves
+CLIMB_FROM, CLIMB_TO = 1e-5, 10.0  # the same, for the climb
+ARM_RATIO = math.sqrt(10.0)  # between neighbouring arms
+NUM_ARMS = 4
+# Best rate of a whole run over best rate of a short annealed one. It hardly depends on
+# the optimizer, while the best rate over the edge ranged from 1/200 to 1/17.
+LONG_OVER_SHORT = 0.2
+
+
+class Budget(NamedTuple):
+    """What the search may spend, in steps, fixed at construction."""
+
+    arm_steps: int
+    steps_per_decade: int
+
+
+class Search(NamedTuple):
+    """What the search has seen; all logs are natural."""
+
+    stage: Array  # shape=(), dtype=int32: LISTEN, CLIMB, ARMS or FOUND
+    clock: Array  # shape=(), dtype=int32: steps in this stage, or in this arm
+    losses: Array  # shape=(n,), dtype=float32: the newest, oldest first
+    center: Array  # shape=(), dtype=float32: median loss while nothing moves
+    deviation: Array  # shape=(), dtype=float32: and its noise
+    has_descended: Array  # shape=(), dtype=bool: has any rate lowered the loss?
+    log_scale: Array  # shape=(), dtype=float32: of the climb's start, edge, or answer
+    norm: Array  # shape=(), dtype=float32: mean of |update| / (1 + |params|)
+    arm: Array  # shape=(), dtype=int32: which one is running
+    arm_losses: Array  # shape=(NUM_ARMS,), dtype=float32: inf if it blew up or not run
+
+
+class Step(NamedTuple):
+    """What to do with this step's update."""
+
+    log_scale: Array  # shape=(), dtype=float32
+    is_restart: Array  # shape=(), dtype=bool: go back to the first parameters instead
+
+
+def budget(total_steps: int | None) -> Budget:
+    """Divides about a tenth of the horizon; without one, as for 1,250 steps."""
+    if total_steps is None:
+        return Budget(arm_steps=20, steps_per_decade=5)
+    return Budget(
+        # Shorter arms learn the output's bias at best, which any rate can.
+        arm_steps=min(max(10, min(total_steps // 40, 20), 3 * total_steps // 200), 200),
+        steps_per_decade=min(max(total_steps // 250, 4), 16),
+    )
+
+
+def first_search(budget: Budget) -> Search:
+    """The search before the first step."""
+    zero, none = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32)
+    return Search(
+        stage=none,
+        clock=none,
+        losses=jnp.zeros((max(LISTEN_STEPS, tail(budget)),), jnp.float32),
+        center=zero,
+        deviation=zero,
+        has_descended=jnp.zeros((), jnp.bool_),
+        log_scale=zero,
+        norm=zero,
+        arm=none,
+        arm_losses=jnp.full((NUM_ARMS,), jnp.inf, jnp.float32),
+    )
+
+
+def tail(budget: Budget) -> int:
+    """Number of losses, at the end of an arm, that it is judged by."""
+    return max(3, budget.arm_steps // 4)
+
+
+def advance(
+    search: Search, value: Array, norm: Array, budget: Budget
+) -> tuple[Search, Step]:
+    """One step of the search.
+
+    Args:
+      search: Its state; ``stage`` is not FOUND.
+      value: float32 loss before this update, of any sign.
+      norm: float32 size of this update at factor 1, in units of 1 + |params|; read
+        while listening only.
+      budget: From :func:`budget`.
+
+    Returns:
+      The new state, and what to do. When ``stage`` becomes FOUND, ``log_scale`` is the
+      answer, and this step restarts.
+    """
+    value = jnp.where(jnp.isfinite(value), value, jnp.inf)
+    losses = jnp.concatenate([search.losses[1:], value[None]])
+    search = search._replace(losses=losses, clock=search.clock + 1)
+    stages = [partial(stage, budget=budget) for stage in (_listen, _climb, _run_arm)]
+    return lax.switch(search.stage, stages, search, norm)
+
+
+def _listen(search: Search, norm: Array, *, budget: Budget) -> tuple[Search, Step]:
+    """Measures loss, noise and size of the updates while nothing moves."""
+    del budget
+    norm = jnp.where(jnp.isfinite(norm), norm, 0.0)
+    mean_norm = search.norm + norm / LISTEN_STEPS
+    heard = search.losses[-LISTEN_STEPS:]
+    center = jnp.median(heard)
+    # The largest of the deviations is left out: it may be a spike.
+    deviations = jnp.sort(jnp.abs(heard - center))[:-1]
+    # Mean over standard deviation is 0.8 for a normal, less without its largest.
+    deviation = jnp.maximum(1.45 * deviations.mean(), 1e-3 * jnp.abs(center) + 1e-8)
+    is_over = search.clock == LISTEN_STEPS
+    start = math.log(CLIMB_FROM) - jnp.log(jnp.maximum(mean_norm, TINY))
+    search = search._replace(norm=mean_norm)
+    heard_out = _open_stage(search, CLIMB)._replace(
+        center=center, deviation=deviation, log_scale=start
+    )
+    first_move = math.log(FIRST_MOVE) - jnp.log(jnp.maximum(norm, TINY))
+    step = Step(first_move, jnp.zeros((), jnp.bool_))
+    return _where(is_over, heard_out, search), step
+
+
+def _climb(search: Search, norm: Array, *, budget: Budget) -> tuple[Search, Step]:
+    """Raises the rate each step until the loss is worse than where it began."""
+    del norm
+    climbed = search.clock.astype(jnp.float32) - 1.0
+    log_scale = search.log_scale + climbed * (math.log(10.0) / budget.steps_per_decade)
+    is_low = jnp.median(search.losses[-5:]) < search.center - 2.0 * search.deviation
+    has_descended = search.has_descended | is_low
+    # Before anything has moved, noise must not end the climb.
+    margin = jnp.where(has_descended, 3.0, 10.0) * search.deviation
+    is_risen = jnp.min(search.losses[-3:]) > search.center + margin
+    top = math.log10(CLIMB_TO / CLIMB_FROM) * budget.steps_per_decade
+    is_over = is_risen | _is_lost(search) | (climbed >= top)
+    search = search._replace(has_descended=has_descended)
+    edge = _open_stage(search, ARMS)._replace(log_scale=log_scale)
+    return _where(is_over, edge, search), Step(log_scale, is_over)
+
+
+def _run_arm(search: Search, norm: Array, *, budget: Budget) -> tuple[Search, Step]:
+    """Trains for a while from the first parameters, annealed; then judges."""
+    del norm
+    arms = jnp.arange(NUM_ARMS, dtype=jnp.float32)
+    log_scales = search.log_scale - (arms + 1.0) * math.log(ARM_RATIO)
+    annealed = 1.0 - (search.clock.astype(jnp.float32) - 1.0) / budget.arm_steps
+    log_scale = log_scales[search.arm] + jnp.log(annealed)
+
+    # A high loss does not end an arm: the first steps at a good rate may overshoot.
+    is_lost = _is_lost(search)
+    is_over = is_lost | (search.clock == budget.arm_steps)
+    count = tail(budget)
+    loss = jnp.sort(search.losses[-count:])[:-1].mean()
+    loss = jnp.where(is_lost, jnp.inf, loss)
+    # As in listening, one spike is forgiven, which makes the mean a little noisier.
+    error = 1.3 * search.deviation / math.sqrt(count)
+    # Rates come in falling order: once past the best, the rest are too small.
+    is_past = jnp.isfinite(loss) & (loss > jnp.min(search.arm_losses) + 3.0 * error)
+    arm_losses = search.arm_losses.at[search.arm].set(loss)
+    is_last = is_over & (is_past | (search.arm == NUM_ARMS - 1))
+
+    # Arms that cannot be told apart share the answer, so that noise does not decide
+    # alone; 1% of the progress made counts as no difference.
+    best = jnp.min(arm_losses)
+    blur = error + 0.01 * jnp.maximum(search.center - best, 0.0) + TINY
+    excess = jnp.where(jnp.isfinite(arm_losses), (arm_losses - best) / blur, jnp.inf)
+    weights = jnp.exp(-0.5 * jnp.square(excess))
+    mean = jnp.sum(weights * log_scales) / jnp.maximum(jnp.sum(weights), TINY)
+    answer = jnp.where(jnp.isfinite(best), mean, log_scales[-1])
+
+    next_arm = _open_stage(search, ARMS)._replace(
+        arm=search.arm + 1, arm_losses=arm_losses
+    )
+    found = _open_stage(next_arm, FOUND)._replace(
+        log_scale=answer + math.log(LONG_OVER_SHORT)
+    )
+    search = _where(is_last, found, _where(is_over, next_arm, search))
+    return search, Step(log_scale, is_over)
+
+
+def _is_lost(search: Search) -> Array:
+    """One non-finite loss may be the batch's fault, two in a row are the rate's."""
+    return jnp.min(search.losses[-2:]) == jnp.inf
+
+
+def _open_stage(search: Search, stage: int) -> Search:
+    """Forgets the losses of the stage before, which would be taken for this one's."""
+    return search._replace(
+        stage=jnp.array(stage, jnp.int32),
+        clock=jnp.zeros((), jnp.int32),
+        losses=jnp.full_like(search.losses, search.center),
+    )
+
+
+def _where(condition: Array, new: Search, old: Search) -> Search:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)

@@ -1,0 +1,333 @@
+"""autotune: finds the rate from anywhere, survives everything, resumes bitwise."""
+
+import flax.serialization
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+import optax_adaptive
+
+STEPS = 400
+
+
+@pytest.fixture(autouse=True)
+def standard_promotion():
+    """Adam mixes integers and floats; so does any real training."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def teacher(key):
+    """A regression batch of 32: inputs (32, 8), targets (32,)."""
+    inputs = jax.random.normal(key, (32, 8))
+    targets = jnp.tanh(inputs @ jnp.linspace(-1.0, 1.0, 8))
+    return inputs, targets
+
+
+def student(key):
+    first, second = jax.random.split(key)
+    return {
+        "hidden": jax.random.normal(first, (8, 16)) / 8**0.5,
+        "out": jax.random.normal(second, (16,)) / 4.0,
+    }
+
+
+def squared_error(params, batch):
+    inputs, targets = batch
+    outputs = jnp.tanh(inputs @ params["hidden"]) @ params["out"]
+    return jnp.mean(jnp.square(outputs - targets))
+
+
+def train(tx, loss_fn=squared_error, steps=STEPS, seed=0, dtype=jnp.float32):
+    """Whole training as one scan; final loss at eval_params, losses, state, params."""
+    key = jax.random.key(seed)
+    params = jax.tree.map(lambda p: p.astype(dtype), student(key))
+
+    def run(params):
+        def step(carry, key):
+            params, state = carry
+            loss, grads = jax.value_and_grad(loss_fn)(params, teacher(key), key)
+            updates, state = tx.update(grads, state, params, value=loss)
+            return (optax.apply_updates(params, updates), state), loss
+
+        keys = jax.random.split(jax.random.fold_in(key, 1), steps)
+        return jax.lax.scan(step, (params, tx.init(params)), keys)
+
+    (params, state), losses = jax.jit(run)(params)
+    batch = teacher(jax.random.fold_in(key, 2))
+    evaluated = optax_adaptive.eval_params(state, params)
+    return loss_fn(evaluated, batch, key), losses, state, params
+
+
+def plain(params, batch, key):
+    del key
+    return squared_error(params, batch)
+
+
+OPTIMIZERS = {
+    "adam": optax.adam,
+    "adamw": lambda rate: optax.adamw(rate, weight_decay=0.01),
+    "sgd": optax.sgd,
+    "momentum": lambda rate: optax.sgd(rate, momentum=0.9),
+    "lion": optax.lion,
+    "adafactor": lambda rate: optax.adafactor(rate, min_dim_size_to_factor=8),
+    "muon": optax.contrib.muon,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "total_steps"), [*((name, None) for name in OPTIMIZERS), ("adam", STEPS)]
+)
+def test_every_optimizer_learns_from_any_base_rate(name, total_steps):
+    def run(rate):
+        base = optax.chain(OPTIMIZERS[name](1.0), optax.scale(rate))
+        tx = optax_adaptive.autotune(base, total_steps=total_steps)
+        final, losses, state, _ = train(tx, plain)
+        return final / losses[0], rate * state.found_scale, state.phase
+
+    progress, found, phase = jax.jit(lambda rates: jax.lax.map(run, rates))(
+        jnp.array([1e-7, 1e-2, 10.0])
+    )
+    assert (phase == 3).all()
+    assert (progress < 0.1).all()
+    np.testing.assert_allclose(found, found[0], rtol=0.5)
+
+
+def negative(params, batch, key):
+    del key
+    return squared_error(params, batch) - 5.0
+
+
+def spiky(params, batch, key):
+    is_spike = jax.random.bernoulli(key, 0.02)
+    return squared_error(params, batch) * jnp.where(is_spike, 100.0, 1.0)
+
+
+def noisy(params, batch, key):
+    inputs, targets = jax.tree.map(lambda x: x[:8], batch)
+    flips = jax.random.bernoulli(key, 0.2, targets.shape)
+    return squared_error(params, (inputs, jnp.where(flips, -targets, targets)))
+
+
+def flat(params, batch, key):
+    """Starts where hardly anything can be learned: the output is a product of ~0."""
+    del key
+    return squared_error(jax.tree.map(lambda p: 0.1 * p, params), batch)
+
+
+def sometimes_nan(params, batch, key):
+    is_bad = jax.random.bernoulli(key, 0.05)
+    return jnp.where(is_bad, jnp.nan, 1.0) * squared_error(params, batch)
+
+
+@pytest.mark.parametrize("loss_fn", [negative, spiky, noisy, flat, sometimes_nan])
+def test_adverse_losses(loss_fn):
+    tx = optax_adaptive.autotune(optax.adam(1.0), total_steps=STEPS)
+    _, _, state, params = train(tx, loss_fn)
+    evaluated = optax_adaptive.eval_params(state, params)
+    if loss_fn is flat:
+        evaluated = jax.tree.map(lambda p: 0.1 * p, evaluated)
+    batch = teacher(jax.random.key(99))
+    start = squared_error(student(jax.random.key(0)), batch)
+    assert squared_error(evaluated, batch) < 0.5 * start
+
+
+def test_blow_up_in_the_hold_is_undone():
+    """From step 250 on the gradient is far steeper: the rate must come down."""
+    tx = optax_adaptive.autotune(optax.sgd(1.0))
+    params = jnp.ones(4)
+
+    def step(carry, index):
+        params, state = carry
+        curvature = jnp.where(index < 250, 1.0, 300.0)
+        loss, grads = jax.value_and_grad(
+            lambda p: 0.5 * curvature * jnp.sum(jnp.square(p)) + 1.0
+        )(params)
+        noise = 0.01 * jax.random.normal(jax.random.key(index), (4,))
+        updates, state = tx.update(grads + noise, state, params, value=loss)
+        return (optax.apply_updates(params, updates), state), loss
+
+    (params, state), losses = jax.lax.scan(
+        step, (params, tx.init(params)), jnp.arange(700)
+    )
+    assert int(state.snapshot.rollbacks) >= 1
+    assert float(losses[-1]) < 1.5
+
+
+def test_bfloat16_params():
+    tx = optax_adaptive.autotune(optax.adam(1.0), total_steps=STEPS)
+    final, losses, state, params = train(tx, plain, dtype=jnp.bfloat16)
+    assert final < 0.2 * float(losses[0])
+    assert params["out"].dtype == jnp.bfloat16
+    scalars = (state.scaling.lr_scale, state.found_scale)
+    assert all(scalar.dtype == jnp.float32 for scalar in scalars)
+
+
+def make_step(tx):
+    def step(params, state, batch):
+        loss, grads = jax.value_and_grad(squared_error)(params, batch)
+        updates, state = tx.update(grads, state, params, value=loss)
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
+def test_resumes_bitwise_in_every_phase():
+    tx = optax_adaptive.autotune(optax.adam(0.1), total_steps=STEPS)
+    step = jax.jit(make_step(tx))
+    params = student(jax.random.key(0))
+    state = tx.init(params)
+    other, other_state = params, state
+    phases = set()
+    for i in range(200):
+        batch = teacher(jax.random.key(i))
+        params, state = step(params, state, batch)
+        if i % 10 == 0:
+            phases.add(int(other_state.phase))
+            blob = flax.serialization.to_bytes((other, other_state))
+            like = jax.tree.map(jnp.zeros_like, (other, other_state))
+            other, other_state = flax.serialization.from_bytes(like, blob)
+            other, other_state = jax.tree.map(jnp.asarray, (other, other_state))
+        other, other_state = step(other, other_state, batch)
+    assert phases == {0, 1, 2, 3}
+    pairs = zip(
+        jax.tree.leaves((params, state)),
+        jax.tree.leaves((other, other_state)),
+        strict=True,
+    )
+    for one, two in pairs:
+        np.testing.assert_array_equal(one, two)
+    assert step._cache_size() == 1
+
+
+def test_donation():
+    tx = optax_adaptive.autotune(optax.adam(0.1), total_steps=STEPS)
+    step = jax.jit(make_step(tx), donate_argnums=(0, 1))
+    params = student(jax.random.key(0))
+    state = tx.init(params)
+    for i in range(100):
+        params, state = step(params, state, teacher(jax.random.key(i)))
+    assert int(state.phase) >= 2
+
+
+def test_sharded_data_keep_the_state_equal():
+    tx = optax_adaptive.autotune(optax.adam(0.1), total_steps=STEPS)
+    mesh = Mesh(np.array(jax.devices()[:8]), ("data",))
+    split = NamedSharding(mesh, PartitionSpec("data"))
+    whole = NamedSharding(mesh, PartitionSpec())
+    step = jax.jit(make_step(tx), out_shardings=whole)
+    params = jax.device_put(student(jax.random.key(0)), whole)
+    state = jax.device_put(tx.init(params), whole)
+    for i in range(120):
+        batch = jax.device_put(teacher(jax.random.key(i)), split)
+        params, state = step(params, state, batch)
+    for leaf in jax.tree.leaves(state):
+        shards = [np.asarray(shard.data) for shard in leaf.addressable_shards]
+        assert all((shard == shards[0]).all() for shard in shards)
+    assert step._cache_size() <= 2
+
+
+def test_inside_multi_steps():
+    tx = optax.MultiSteps(
+        optax_adaptive.autotune(optax.adam(0.1), total_steps=200), every_k_schedule=2
+    )
+    params = student(jax.random.key(0))
+
+    def step(carry, key):
+        params, state = carry
+        loss, grads = jax.value_and_grad(squared_error)(params, teacher(key))
+        updates, state = tx.update(grads, state, params, value=loss)
+        return (optax.apply_updates(params, updates), state), loss
+
+    (params, state), losses = jax.lax.scan(
+        step, (params, tx.init(params)), jax.random.split(jax.random.key(1), 400)
+    )
+    assert float(losses[-1]) < 0.2 * float(losses[0])
+    assert optax_adaptive.summary(state)["phase"] == 3
+
+
+def test_summary_and_lr_scale():
+    tx = optax_adaptive.autotune(optax.sgd(0.1), total_steps=STEPS)
+    params = student(jax.random.key(0))
+    numbers = optax_adaptive.summary(tx.init(params))
+    assert int(numbers["phase"]) == 0 and float(numbers["found_scale"]) == 0.0
+    _, _, state, _ = train(tx, plain, steps=200)
+    numbers = optax_adaptive.summary(state)
+    assert int(numbers["phase"]) == 3 and int(numbers["rollbacks"]) == 0
+    assert float(numbers["found_scale"]) > 0
+    assert float(optax_adaptive.lr_scale(state)) == float(numbers["lr_scale"])
+    assert int(numbers["windows"]) == 200
+
+
+def test_a_rule_inside_follows_validation():
+    rule = optax_adaptive.controllers.plateau(factor=0.5, patience=1)
+    inner = optax.chain(
+        optax.sgd(0.1),
+        optax_adaptive.scale_by_controller(rule, feedback="observe"),
+    )
+    tx = optax_adaptive.autotune(inner, total_steps=STEPS)
+    params = student(jax.random.key(0))
+
+    @jax.jit
+    def step(state):
+        state = optax_adaptive.observe(state, 1.0)
+        return tx.update(params, state, params, value=1.0)[1]
+
+    state = tx.init(params)
+    for _ in range(4):
+        state = step(state)
+    numbers = optax_adaptive.summary(state)
+    assert min(float(v) for k, v in numbers.items() if "inner_state" in k) < 1.0
+
+
+def test_memory_is_what_the_docstring_says():
+    params = {"w": jnp.zeros((100, 100)), "b": jnp.zeros(100, jnp.bfloat16)}
+
+    def size(tree):
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+
+    inner = size(optax.adam(0.1).init(params))
+    average = size(jax.tree.map(lambda p: p.astype(jnp.float32), params))
+    for restore_inner in (True, False):
+        tx = optax_adaptive.autotune(optax.adam(0.1), restore_inner=restore_inner)
+        copies = inner * (1 + restore_inner) + size(params) + average
+        assert copies <= size(tx.init(params)) <= copies + 1000
+
+
+def test_init_reads_no_contents():
+    tx = optax_adaptive.autotune(optax.adam(0.1))
+    shapes = jax.eval_shape(lambda: student(jax.random.key(0)))
+    assert jax.tree.structure(tx.init(shapes)) == jax.tree.structure(
+        jax.eval_shape(tx.init, shapes)
+    )
+    leaves = jax.tree.leaves(tx.init(student(jax.random.key(0))))
+    pointers = [leaf.unsafe_buffer_pointer() for leaf in leaves]
+    assert len(set(pointers)) == len(pointers)
+    optax.tree.map_params(tx, lambda leaf: leaf, tx.init(shapes))
+
+
+@pytest.mark.parametrize("value", [1, 1.0, np.float64(1.0), jnp.bfloat16(1.0)])
+def test_any_scalar_is_a_value(value):
+    tx = optax_adaptive.autotune(optax.sgd(0.1))
+    params = jnp.ones(2)
+    _, state = tx.update(params, tx.init(params), params, value=value)
+    assert float(optax_adaptive.summary(state)["last_value"]) == 1.0
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match=r"total_steps must be in \[200, inf\)"):
+        optax_adaptive.autotune(optax.sgd(0.1), total_steps=100)
+    with pytest.raises(ValueError, match="total_steps must be an integer"):
+        optax_adaptive.autotune(optax.sgd(0.1), total_steps=300.5)  # type: ignore
+    tx = optax_adaptive.autotune(optax.sgd(0.1))
+    params = jnp.ones(2)
+    state = tx.init(params)
+    with pytest.raises(TypeError, match="`value`"):
+        tx.update(params, state, params)
+    with pytest.raises(ValueError, match="scalar"):
+        tx.update(params, state, params, value=jnp.ones(2))
+    with pytest.raises(ValueError, match="params"):
+        tx.update(params, state, value=1.0)

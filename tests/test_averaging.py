@@ -1,0 +1,112 @@
+"""with_averaging: the average against a slow reference, and its reader."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import optax_adaptive
+
+
+@pytest.fixture(autouse=True)
+def standard_promotion():
+    """Adam mixes integers and floats; so does any real training."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def reference(params, fraction):
+    """The average of a sequence of parameters, in float64."""
+    mean = params[0]
+    for steps, newest in enumerate(params[1:], start=1):
+        weight = 1.0 - 2.0 ** (-1.0 / (fraction * steps + 1.0))
+        mean = mean + weight * (newest - mean)
+    return mean
+
+
+def run(tx, params, steps, seed=0):
+    state, seen = tx.init(params), []
+    update = jax.jit(tx.update)
+    rng = np.random.default_rng(seed)
+    for _ in range(steps):
+        grads = jax.tree.map(
+            lambda p: jnp.asarray(rng.normal(size=p.shape), p.dtype), params
+        )
+        updates, state = update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        seen.append(params)
+    return params, state, seen
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.1, 1.0])
+def test_matches_the_reference(fraction):
+    tx = optax_adaptive.with_averaging(optax.sgd(0.1), fraction=fraction)
+    params, state, seen = run(tx, jnp.ones(3), 50)
+    want = reference([np.asarray(p, np.float64) for p in seen], fraction)
+    np.testing.assert_allclose(
+        optax_adaptive.eval_params(state, params), want, rtol=1e-5
+    )
+
+
+def test_training_is_not_changed():
+    bare, _, _ = run(optax.chain(optax.adam(0.1)), jnp.ones(3), 20)
+    averaged, _, _ = run(
+        optax_adaptive.with_averaging(optax.adam(0.1)), jnp.ones(3), 20
+    )
+    np.testing.assert_array_equal(bare, averaged)
+
+
+def test_half_life_is_a_fraction_of_the_elapsed_time():
+    """After a jump at step t, a tenth of t later half of it is in the average."""
+    tx = optax_adaptive.with_averaging(optax.sgd(1.0), fraction=0.1)
+
+    def step(carry, grad):
+        params, state = carry
+        updates, state = tx.update(grad, state, params)
+        params = optax.apply_updates(params, updates)
+        return (params, state), optax_adaptive.eval_params(state, params)
+
+    grads = jnp.zeros(1200).at[1000].set(-1.0)
+    params = jnp.zeros(())
+    _, means = jax.lax.scan(step, (params, tx.init(params)), grads)
+    assert abs(float(means[1100]) - 0.5) < 0.03
+
+
+def test_coarse_params_are_averaged_in_float32():
+    tx = optax_adaptive.with_averaging(optax.sgd(2.0**-9), fraction=1.0)
+    params = {"w": jnp.ones(2, jnp.bfloat16), "b": jnp.ones(2)}
+    params, state, _ = run(tx, params, 3)
+    dtypes = jax.tree.map(lambda x: x.dtype, state[1].averaged_params)
+    assert dtypes == {"w": jnp.float32, "b": jnp.float32}
+    evaluated = optax_adaptive.eval_params(state, params)
+    assert evaluated["w"].dtype == jnp.bfloat16
+
+
+def test_before_the_first_update_it_gives_the_params():
+    tx = optax_adaptive.with_averaging(optax.sgd(0.1))
+    params = {"w": jnp.arange(3.0)}
+    evaluated = optax_adaptive.eval_params(tx.init(params), params)
+    np.testing.assert_array_equal(evaluated["w"], params["w"])
+
+
+def test_batch_stats_are_the_mean_over_batches():
+    batches = [jnp.arange(4.0) + i for i in range(5)]
+    stats = optax_adaptive.recompute_batch_stats(
+        lambda x: {"mean": x.mean(), "var": x.var()}, batches
+    )
+    assert float(stats["mean"]) == pytest.approx(3.5)
+    assert float(stats["var"]) == pytest.approx(1.25)
+    with pytest.raises(ValueError, match="at least one batch"):
+        optax_adaptive.recompute_batch_stats(lambda x: x, [])
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="fraction"):
+        optax_adaptive.with_averaging(optax.sgd(0.1), fraction=0.0)
+    tx = optax_adaptive.with_averaging(optax.sgd(0.1))
+    params = jnp.ones(2)
+    with pytest.raises(ValueError, match="params"):
+        tx.update(params, tx.init(params))
+    with pytest.raises(ValueError, match="found 0"):
+        optax_adaptive.eval_params(optax.adam(0.1).init(params), params)

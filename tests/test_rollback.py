@@ -1,0 +1,174 @@
+"""with_rollback: blow-ups are undone, spikes and noise are not blow-ups."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import optax_adaptive
+from optax_adaptive import _alarm
+
+
+@pytest.fixture(autouse=True)
+def standard_promotion():
+    """Adam mixes integers and floats; so does any real training."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def watch_all(values):
+    """The verdicts on a stream of losses."""
+
+    def step(alarm, value):
+        return _alarm.watch(alarm, value)
+
+    values = jnp.asarray(values, jnp.float32)
+    _, verdicts = jax.lax.scan(step, _alarm.first_alarm(), values)
+    return verdicts
+
+
+def noise(steps, seed=0):
+    return np.random.default_rng(seed).normal(size=steps)
+
+
+@pytest.mark.parametrize("offset", [5.0, 0.0, -300.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_no_alarm_on_noise_and_descent(offset, seed):
+    descent = 3.0 * np.exp(-np.arange(2000) / 300)
+    values = offset + descent + 0.3 * noise(2000, seed)
+    assert not watch_all(values).is_raised.any()
+
+
+def test_no_alarm_on_spikes_of_a_hundred_times_the_loss():
+    values = 1.0 + 0.1 * noise(2000)
+    values[np.random.default_rng(1).random(2000) < 0.01] *= 100
+    assert not watch_all(values).is_raised.any()
+
+
+@pytest.mark.parametrize("offset", [5.0, 0.0, -300.0])
+def test_alarm_soon_after_a_jump(offset):
+    values = offset + 0.1 * noise(400)
+    values[300:] += 2.0
+    raised = np.flatnonzero(watch_all(values).is_raised)
+    assert 300 < raised[0] < 315
+
+
+def test_alarm_on_a_slow_rise():
+    values = 1.0 + 0.3 * noise(3000)
+    values[1000:] += np.linspace(0, 0.5, 2000)
+    raised = np.flatnonzero(watch_all(values).is_raised)
+    assert 1000 < raised[0] < 2900
+
+
+def test_two_nonfinite_values_raise_one_does_not():
+    values = np.ones(100)
+    values[50] = np.nan
+    values[80:82] = np.inf
+    verdicts = watch_all(values)
+    assert np.flatnonzero(verdicts.is_raised).tolist() == [81]
+    assert np.flatnonzero(~verdicts.is_finite).tolist() == [50, 80, 81]
+
+
+def run(tx, params, grads, values):
+    """Plain loop over given gradients and losses; all params on the way."""
+    state, seen = tx.init(params), []
+    update = jax.jit(tx.update)
+    for grad, value in zip(grads, values, strict=True):
+        updates, state = update(grad, state, params, value=value)
+        params = optax.apply_updates(params, updates)
+        seen.append(params)
+    return seen, state
+
+
+def test_returns_to_the_snapshot_exactly_and_backs_off():
+    tx = optax_adaptive.with_rollback(optax.adam(0.1), backoff=0.25)
+    params = {"w": jnp.arange(4.0), "b": jnp.array(0.5, jnp.bfloat16)}
+    grads = jax.tree.map(jnp.ones_like, params)
+    values = [1.0, 1.0, 1.0, jnp.nan, jnp.nan, 1.0]
+    seen, state = run(tx, params, [grads] * 6, values)
+    for got, want in zip(
+        jax.tree.leaves(seen[4]), jax.tree.leaves(params), strict=True
+    ):
+        np.testing.assert_array_equal(got, want)
+    assert int(state.snapshot.rollbacks) == 1
+    fresh = optax.adam(0.1)
+    updates, _ = fresh.update(grads, fresh.init(params), params)
+    np.testing.assert_allclose(seen[5]["w"], params["w"] + 0.25 * updates["w"])
+
+
+def test_a_single_nan_leaves_out_one_update():
+    tx = optax_adaptive.with_rollback(optax.adam(0.1))
+    grad, bad = jnp.ones(3), jnp.full(3, jnp.nan)
+    seen, state = run(tx, jnp.zeros(3), [grad, bad, grad], [1.0, jnp.nan, 1.0])
+    np.testing.assert_array_equal(seen[0], seen[1])
+    assert jnp.isfinite(seen[2]).all() and int(state.snapshot.rollbacks) == 0
+
+
+def test_params_only_initialises_the_inner_state_anew():
+    tx = optax_adaptive.with_rollback(optax.adam(0.1), restore_inner=False)
+    params = jnp.ones(3)
+    _, state = run(tx, params, [params] * 4, [1.0, 1.0, jnp.inf, jnp.inf])
+    assert int(state.inner_state[0].count) == 0
+    assert jax.tree.leaves(state.snapshot.snapshot_inner_state) == []
+
+
+@pytest.mark.parametrize("restore_inner", [True, False])
+def test_memory_is_what_the_docstring_says(restore_inner):
+    params = {"w": jnp.zeros((100, 100)), "b": jnp.zeros(100, jnp.bfloat16)}
+    tx = optax_adaptive.with_rollback(optax.adam(0.1), restore_inner=restore_inner)
+
+    def size(tree):
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+
+    inner = size(optax.adam(0.1).init(params))
+    copies = inner + size(params) + inner * restore_inner
+    assert copies <= size(tx.init(params)) <= copies + 100
+
+
+def test_what_lives_outside_params_follows():
+    tx = optax_adaptive.with_rollback(optax.sgd(0.1))
+
+    @jax.jit
+    def step(carry, value):
+        params, state, healthy, stats = carry
+        stats = stats + 1.0
+        updates, state = tx.update(jnp.ones(()), state, params, value=value)
+        healthy, stats = optax_adaptive.select_on_rollback(state, healthy, stats)
+        return (optax.apply_updates(params, updates), state, healthy, stats), stats
+
+    params = jnp.zeros(())
+    carry = (params, tx.init(params), jnp.zeros(()), jnp.zeros(()))
+    values = jnp.array([1.0, 1.0, 1.0, jnp.nan, jnp.nan, 1.0])
+    _, stats = jax.lax.scan(step, carry, values)
+    assert stats.tolist() == [1.0, 2.0, 3.0, 4.0, 1.0, 2.0]
+
+
+def test_donation_and_placeholders():
+    tx = optax_adaptive.with_rollback(optax.adam(0.1))
+    params = {"w": jnp.ones(8)}
+    jax.eval_shape(tx.init, params)
+    tx.init(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params))
+    state = tx.init(params)
+
+    def step(params, state):
+        updates, state = tx.update(params, state, params, value=1.0)
+        return optax.apply_updates(params, updates), state
+
+    step = jax.jit(step, donate_argnums=(0, 1))
+    for _ in range(3):
+        params, state = step(params, state)
+    assert step._cache_size() == 1
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match=r"backoff must be in \(0.0, 1.0\]"):
+        optax_adaptive.with_rollback(optax.sgd(0.1), backoff=0.0)
+    tx = optax_adaptive.with_rollback(optax.sgd(0.1))
+    params = jnp.ones(2)
+    with pytest.raises(TypeError, match="`value`"):
+        tx.update(params, tx.init(params), params)
+    with pytest.raises(ValueError, match="params"):
+        tx.update(params, tx.init(params), value=1.0)
+    with pytest.raises(ValueError, match="found 0"):
+        optax_adaptive.select_on_rollback(optax.adam(0.1).init(params), 0, 0)
