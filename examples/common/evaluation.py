@@ -1,6 +1,7 @@
 """Evaluation: means over a split, of averaged parameters where a method has them."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 
+import optax_adaptive
 from common import flags, methods, pipeline
 from common.pipeline import Arrays, Dataset, Prefetch
 
@@ -59,8 +61,8 @@ class Evaluation:
             params = self._eval_params(state.opt_state, params)
             if jax.tree.leaves(statistics):
                 chunks = self._statistics_chunks(epoch)
-                each = [self._batch_statistics(params, statistics, c) for c in chunks]
-                statistics = jax.tree.map(lambda *s: sum(s) / len(s), *each)
+                of_batch = partial(self._batch_statistics, params, statistics)
+                statistics = optax_adaptive.recompute_batch_stats(of_batch, chunks)
         batches = pipeline.eval_batches(
             split, self.data.prepare, self.config.batch_size
         )

@@ -189,7 +189,19 @@ PEERS: dict[str, tuple[float, Callable[[Plan], Method]]] = {
 }
 
 
-NAMES = (*SCHEDULES, *controllers.REGISTRY, *PEERS)
+def _autotune(plan: Plan) -> Method:
+    # It plans the whole run where that has the 200 steps that a plan needs.
+    total_steps = plan.steps if plan.steps >= 200 else None
+    return Method(
+        optax_adaptive.autotune(plan.base(plan.learning_rate), total_steps=total_steps),
+        lambda state, step: plan.learning_rate * optax_adaptive.lr_scale(state),
+        optax_adaptive.eval_params,
+        averages=True,
+        decides=True,
+    )
+
+
+NAMES = ("autotune", *SCHEDULES, *controllers.REGISTRY, *PEERS)
 
 
 def build(
@@ -220,4 +232,6 @@ def build(
         return _schedule(name, plan)
     if name in controllers.REGISTRY:
         return _controller(name, plan)
+    if name == "autotune":
+        return _autotune(plan)
     return PEERS[name][1](plan)
