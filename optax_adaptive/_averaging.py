@@ -167,7 +167,8 @@ def recompute_batch_stats(
 
     Args:
       batch_stats_fn: Maps a batch to a pytree of that batch's own statistics, at the
-        averaged weights: a forward pass in training mode, with momentum 0.
+        averaged weights: a forward pass in training mode, with momentum 0. Start it
+        from fresh statistics: 0 times the NaN of a run that blew up is NaN.
       batches: Training batches of one size; ten or twenty are enough.
 
     Returns:

@@ -1,0 +1,1 @@
+"""What the example scripts share: data, loop, logs, checkpoints and plots."""

@@ -1,0 +1,93 @@
+"""Every method trains, reads its rate, and survives donation of its state."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from common import devices, loop, methods
+from common.hypergradient import hypergradient
+
+STEPS = 100
+
+
+def step(graphdef, optimizer, key, state, batch):
+    """Least squares."""
+
+    def loss_fn(params):
+        return jnp.mean((batch["x"] @ params["w"] - batch["y"]) ** 2)
+
+    loss, grads = jax.value_and_grad(loss_fn)(state.params)
+    updates, opt_state = optimizer.update(
+        grads, state.opt_state, state.params, value=loss
+    )
+    params = optax.apply_updates(state.params, updates)
+    state = state._replace(step=state.step + 1, params=params, opt_state=opt_state)
+    return state, {"loss": loss}
+
+
+@pytest.mark.parametrize("name", methods.NAMES)
+def test_method(name):
+    method = methods.build(name, "adam", None, STEPS, steps_per_epoch=10)
+    mesh = devices.make_mesh(8)
+    params = {"w": jnp.ones(4)}
+    state = loop.init_state(method, params, nnx.State({}), mesh)
+    run_chunk = loop.make_run_chunk(step, None, method, jax.random.key(0))
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20, 8, 4)).astype(np.float32)
+    chunk = {"x": x, "y": x @ np.arange(4, dtype=np.float32)}
+    chunk = jax.device_put(chunk, devices.batched(mesh))
+    state, first = run_chunk(state, chunk)
+    state = state._replace(opt_state=method.observe(state.opt_state, 1.0))
+    state, last = run_chunk(state, chunk)
+    assert int(state.step) == 40
+    if name != "autotune":  # which still searches
+        assert float(last["loss"]) <= float(first["loss"])  # mechanize begins at 1e-8
+    rate = float(last["learning_rate"])
+    assert rate > 0 or name in ("dog", "dowg", "cocob")  # which have none
+    averaged = method.eval_params(state.opt_state, state.params)
+    is_same = jax.tree.all(jax.tree.map(jnp.allclose, averaged, state.params))
+    assert method.averages or is_same
+
+
+def rates(name, steps=STEPS, **options):
+    options = {"optimizer": "adam", "learning_rate": None} | options
+    method = methods.build(name, steps=steps, steps_per_epoch=steps // 50, **options)
+    return np.array([method.learning_rate(None, i) for i in range(steps)])
+
+
+def test_schedules_are_those_of_the_plan():
+    np.testing.assert_allclose(rates("fixed"), 0.001)
+    expected = 0.01 * 0.1 ** (np.arange(STEPS) // 20)  # ten epochs of two steps
+    np.testing.assert_allclose(rates("step"), expected, rtol=1e-5)
+    cosine = rates("cosine", steps=1000)
+    np.testing.assert_allclose(cosine[[0, 500]], [0.01, 0.005], rtol=1e-3)
+    assert 1e-6 <= cosine[-1] < 2e-6
+    for name in ("warmup_linear", "wsd", "one_cycle"):
+        curve = rates(name)
+        assert curve[0] < 0.1 * curve.max() and curve[-1] < 0.2 * curve.max()
+        np.testing.assert_allclose(curve.max(), 0.01, rtol=0.02)
+
+
+def test_every_optimizer_is_one():
+    for make in methods.OPTIMIZERS.values():
+        optax.with_extra_args_support(make(0.1)).init(jnp.ones(2))
+
+
+@pytest.mark.parametrize("start, grows", [(1e-4, True), (1.9, False)])
+def test_hypergradient_follows_the_curvature(start, grows):
+    # On x^2 / 2 by gradient descent, rates below 1 are too small and above, too large.
+    tx = hypergradient(optax.sgd(start))
+    update = jax.jit(partial(tx.update))
+    params = jnp.ones(())
+    state = tx.init(params)
+    for _ in range(5):
+        updates, state = update(params, state)
+        params = optax.apply_updates(params, updates)
+    # The first step has no last update to compare with.
+    expected = 1.02**4 if grows else 0.98**4
+    np.testing.assert_allclose(state.rate_factor, expected, rtol=1e-5)

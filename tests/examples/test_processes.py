@@ -1,0 +1,27 @@
+"""Two processes train as one does."""
+
+import socket
+
+import numpy as np
+
+from tests.examples.run import losses, run, start
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_two_processes_give_the_losses_of_one(tmp_path):
+    args = ("mlp_mnist.py", "--smoke", "--method", "trend")
+    run(*args, "--workdir", tmp_path / "one")
+    many = ("--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2")
+    many += ("--workdir", str(tmp_path / "two"))
+    processes = [start(*args, *many, "--process-id", i) for i in range(2)]
+    for process in processes:
+        output, _ = process.communicate()
+        assert process.returncode == 0, output
+    for event in ("train", "validation", "test"):
+        one, two = losses(tmp_path / "one", event), losses(tmp_path / "two", event)
+        np.testing.assert_allclose(two, one, rtol=2e-4)

@@ -1,0 +1,42 @@
+"""Every script runs end to end, and on eight devices as on one."""
+
+import math
+
+import numpy as np
+import pytest
+
+from common import logs
+from tests.examples.run import losses, run
+
+SCRIPTS = (
+    "resnet18_cifar.py",
+    "vgg16_cifar.py",
+    "transformer_sentiment.py",
+    "lstm_sentiment.py",
+    "lstm_electricity.py",
+    "mlp_mnist.py",
+)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_smoke(script, tmp_path):
+    run(script, "--smoke", "--method", "trend", "--workdir", tmp_path)
+    events = logs.read(tmp_path / "metrics.jsonl")
+    kinds = [event["event"] for event in events]
+    assert kinds[0] == "start" and kinds[-1] == "test"
+    assert {"train", "validation"} <= set(kinds)
+    assert all(math.isfinite(e["loss"]) for e in events if "loss" in e)
+    assert all(e["learning_rate"] > 0 for e in events if e["event"] == "train")
+    assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
+    assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+@pytest.mark.parametrize("script", ["mlp_mnist.py", "resnet18_cifar.py"])
+def test_eight_devices_give_the_losses_of_one(script, tmp_path):
+    # Dropout in the one, batch norm in the other.
+    for devices in (1, 8):
+        workdir = tmp_path / str(devices)
+        run(script, "--smoke", "--workdir", workdir, devices=devices)
+    for event in ("train", "validation", "test"):
+        one, eight = losses(tmp_path / "1", event), losses(tmp_path / "8", event)
+        np.testing.assert_allclose(eight, one, rtol=2e-4)
