@@ -22,6 +22,7 @@ LISTEN, CLIMB, ARMS, FOUND = range(4)
 
 TINY = 1e-30  # guards divisions and logarithms
 LISTEN_STEPS = 12
+UNKNOWN_STEPS = 2000  # search as for so many where the horizon is not known
 FIRST_MOVE = 1e-6  # size of an update in units of 1 + |params|: nothing moves
 CLIMB_FROM, CLIMB_TO = 1e-5, 10.0  # the same, for the climb
 ARM_RATIO = math.sqrt(10.0)  # between neighbouring arms
@@ -61,11 +62,11 @@ class Step(NamedTuple):
 
 
 def budget(total_steps: int | None) -> Budget:
-    """Divides about 7% of the horizon, and never less than 70 steps."""
+    """Lengths in proportion to the horizon, within what a search needs and can use."""
     if total_steps is None:
-        return Budget(arm_steps=15, steps_per_decade=5)
+        total_steps = UNKNOWN_STEPS
     return Budget(
-        arm_steps=min(max(3 * total_steps // 400, 10), 200),
+        arm_steps=min(max(3 * total_steps // 200, 10), 200),
         steps_per_decade=min(max(total_steps // 250, 4), 16),
     )
 
