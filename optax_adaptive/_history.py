@@ -15,9 +15,12 @@ class Slope(NamedTuple):
     z: Array  # shape=(), dtype=float32: standard normal if there is no trend
 
 
-def push(buffer: Array, entry: Array) -> Array:
-    """Drops the oldest entry of ``buffer`` and appends ``entry``, both float32."""
-    return jnp.concatenate([buffer[1:], entry[None]])
+def push(buffer: Array, entry: Array, is_pushed: bool | Array = True) -> Array:
+    """Drops the oldest entry of ``buffer`` and appends ``entry``, if ``is_pushed``."""
+    # A slice that starts one later moves data only, where a select would compute.
+    start = jnp.asarray(is_pushed).astype(jnp.int32)
+    longer = jnp.concatenate([buffer, entry[None]])
+    return jax.lax.dynamic_slice(longer, (start,), buffer.shape)
 
 
 def filled(size: int, count: Array) -> Array:

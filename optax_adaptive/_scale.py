@@ -139,11 +139,11 @@ def scale_by_controller(
             controller_memory=pack(first_memory()),
         )
 
-    def record(memory: Memory) -> Memory:
-        """Moves the open window into the history."""
+    def record(memory: Memory, is_finite: Array) -> Memory:
+        """Moves the open window, if it is finite, into the history."""
         meter = memory.meter
-        history = _history.push(memory.history, meter.mean)
-        windows = meter.windows + 1
+        windows = meter.windows + is_finite.astype(jnp.int32)
+        history = _history.push(memory.history, meter.mean, is_finite)
         if is_concrete(accumulation_size) and accumulation_size > 1:
             error = _meter.standard_error(meter)
         else:
@@ -152,22 +152,23 @@ def scale_by_controller(
                 _meter.standard_error(meter),
                 _history.difference_error(history, jnp.minimum(windows, window)),
             )
-        is_better = sign * meter.mean < sign * meter.best
-        best = jnp.where(is_better, meter.mean, meter.best)
+        is_better = is_finite & (sign * meter.mean < sign * meter.best)
         return memory._replace(
-            meter=meter._replace(windows=windows, last=meter.mean, best=best),
+            meter=meter._replace(
+                windows=windows,
+                last=jnp.where(is_finite, meter.mean, meter.last),
+                best=jnp.where(is_better, meter.mean, meter.best),
+            ),
             history=history,
-            errors=_history.push(memory.errors, error),
+            errors=_history.push(memory.errors, error, is_finite),
         )
 
     def decide(lr_scale: Array, words: Array) -> tuple[Array, Array]:
         memory = unpack(jax.eval_shape(first_memory), words)
         meter = memory.meter
-        is_blown_up = meter.size < accumulation_size
-        value = jnp.where(is_blown_up, jnp.inf, sign * meter.mean)
-        memory = jax.tree.map(
-            lambda old, new: jnp.where(is_blown_up, old, new), memory, record(memory)
-        )
+        is_finite = meter.size >= accumulation_size  # else the window has blown up
+        value = jnp.where(is_finite, sign * meter.mean, jnp.inf)
+        memory = record(memory, is_finite)
         log_scale = jnp.log(lr_scale)
         # With feedback="observe" an observation is what made the decision due.
         is_validated = meter.is_validated | (feedback == "observe")
@@ -175,7 +176,7 @@ def scale_by_controller(
         observation = Observation(
             step=meter.step - 1,
             value=value,
-            history=sign * memory.history,
+            history=memory.history if mode == "min" else -memory.history,
             mask=_history.filled(window, memory.meter.windows),
             standard_error=memory.errors,
             validation=jnp.where(is_validated, sign * meter.validation, 0.0),

@@ -66,7 +66,7 @@ def trees() -> dict[str, tuple[list[tuple[int, ...]], int, int]]:
     return {
         "16 parameters": ([(4,)] * 4, 200, 200),
         "11.2M (ResNet-18)": (resnet18_shapes(), 5, 40),
-        f"{16 * rows * 4096 / 1e6:.0f}M (half the memory)": ([(rows, 4096)] * 16, 1, 7),
+        f"{16 * rows * 4096 / 1e6:.0f}M (half the memory)": ([(rows, 4096)] * 16, 1, 3),
     }
 
 
