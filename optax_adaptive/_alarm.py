@@ -14,6 +14,7 @@ RISE = 2.5  # standard deviations between the averages: seven clipped values in 
 DRIFT = 4.0  # standard errors on either side of the long average
 LOOK_BACK = 0.05  # of the elapsed time in the long average
 WARM_UP = 20  # values before the first alarm
+QUIET = 100  # steps without a copy after a return: the next blow-up may be under way
 
 
 class Alarm(NamedTuple):

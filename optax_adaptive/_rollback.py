@@ -94,6 +94,7 @@ def with_rollback(
         seen, is_blown_up = state.updates_seen, verdict.is_raised
         is_due = (seen >= state.next_snapshot) & verdict.is_calm
         is_taken = (is_due | (seen == 0)) & ~is_blown_up
+        next_snapshot = jnp.where(is_due, seen + seen // 10 + 10, state.next_snapshot)
         updates, inner_state, snapshot = _snapshot.apply(
             state.snapshot,
             params,
@@ -111,9 +112,7 @@ def with_rollback(
             inner_state=inner_state,
             snapshot=snapshot,
             alarm=alarm,
-            next_snapshot=jnp.where(
-                is_due, seen + seen // 10 + 10, state.next_snapshot
-            ),
+            next_snapshot=jnp.where(is_blown_up, seen + _alarm.QUIET, next_snapshot),
             updates_seen=seen + 1,
         )
 
