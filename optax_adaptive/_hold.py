@@ -57,16 +57,13 @@ def advance(hold: Hold, value: Array) -> tuple[Hold, Step]:
     raised = verdict.is_raised
     elapsed = hold.elapsed + 1
     is_taken = verdict.is_calm & ~raised & (elapsed >= hold.next_snapshot)
-    # Copies at growing intervals cost next to nothing, and lose a tenth at most.
-    next_snapshot = elapsed + elapsed // 10 + 10
-    next_snapshot = jnp.where(raised, elapsed + _alarm.QUIET, next_snapshot)
     # What was normal before a blow-up is not known to be normal from the copy on.
     fresh = _alarm.first_alarm()
     alarm = jax.tree.map(lambda a, b: jnp.where(raised, a, b), fresh, alarm)
     new = Hold(
         alarm=alarm,
         elapsed=elapsed,
-        next_snapshot=jnp.where(is_taken | raised, next_snapshot, hold.next_snapshot),
+        next_snapshot=_alarm.next_copy(elapsed, hold.next_snapshot, is_taken, raised),
         halvings=hold.halvings + raised.astype(jnp.int32),
     )
     return new, Step(

@@ -94,7 +94,6 @@ def with_rollback(
         seen, is_blown_up = state.updates_seen, verdict.is_raised
         is_due = (seen >= state.next_snapshot) & verdict.is_calm
         is_taken = (is_due | (seen == 0)) & ~is_blown_up
-        next_snapshot = jnp.where(is_due, seen + seen // 10 + 10, state.next_snapshot)
         updates, inner_state, snapshot = _snapshot.apply(
             state.snapshot,
             params,
@@ -112,7 +111,9 @@ def with_rollback(
             inner_state=inner_state,
             snapshot=snapshot,
             alarm=alarm,
-            next_snapshot=jnp.where(is_blown_up, seen + _alarm.QUIET, next_snapshot),
+            next_snapshot=_alarm.next_copy(
+                seen, state.next_snapshot, is_due, is_blown_up
+            ),
             updates_seen=seen + 1,
         )
 
