@@ -23,7 +23,7 @@ METHODS = (*methods.NAMES, *ANCHORED)
 
 
 class Plan(NamedTuple):
-    """All combinations are run, by method first, so that the time left is a fair one."""
+    """All combinations are run, method by method: so the time left is a fair guess."""
 
     tasks: tuple[str, ...]
     optimizers: tuple[str, ...]

@@ -36,7 +36,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-import optax_adaptive
 from benchmark import plans, tasks, training
 from common import prepared
 

@@ -10,8 +10,8 @@ import numpy as np
 from benchmark.tasks.layers import apply, cross_entropy, dense, percent_correct
 from benchmark.tasks.task import Task
 
-TRAIN, VALIDATION, TEST = 12_000, 800, 2_000
-STATISTICS = 256  # training images that give batch norm its statistics in evaluation
+TRAIN, VALIDATION, TEST = 12_000, 600, 2_000
+STATISTICS = 128  # training images that give batch norm its statistics in evaluation
 CHANNELS = (3, 8, 16, 32)
 
 

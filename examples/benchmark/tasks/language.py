@@ -11,7 +11,7 @@ import optax
 from benchmark.tasks.layers import cross_entropy
 from benchmark.tasks.task import Array, Task
 
-WINDOWS = 256  # in each evaluation
+WINDOWS = 128  # in each evaluation
 
 
 def read_text() -> tuple[np.ndarray, int]:
