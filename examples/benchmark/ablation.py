@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, default=prepared.default_dir())
     parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()
-    done = {run.key(row) for row in run.read(args.output)}
+    done = run.done(args.output)
     everything = itertools.product(
         args.tasks, args.optimizers, args.methods, args.variants
     )

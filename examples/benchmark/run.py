@@ -61,15 +61,16 @@ def run_group(group: Group) -> list[dict[str, Any]]:
     """The header and rows of a group."""
     start = time.perf_counter()
     is_vmapped = group.task in VMAPPED or jax.default_backend() != "cpu"
+    task = make_task(group.task, group.data_dir)
     try:
-        task = make_task(group.task, group.data_dir)
         train = training.make_training(task, group.optimizer, group.method)
         rows = take(train, group.runs, is_vmapped)
     except Exception as error:
         failed = f"{type(error).__name__}: {error}"[:200]
         rows = [{"failed": failed} for _ in group.runs]
     config = group._asdict() | {"checkpoints": training.CHECKPOINTS}
-    config |= {"vmapped": is_vmapped}
+    facts = ("steps", "steps_per_epoch", "is_accuracy", "unit")
+    config |= {name: getattr(task, name) for name in facts} | {"vmapped": is_vmapped}
     del config["data_dir"]
     names = {"task": group.task, "optimizer": group.optimizer, "method": group.method}
     for row, (rate, seed) in zip(rows, group.runs, strict=True):
@@ -130,19 +131,23 @@ def key(row: dict[str, Any]) -> tuple:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The runs of a file, without headers and without a line that was cut off."""
-    rows = []
+    """The lines of a file, without one that was cut off."""
+    lines = []
     for line in path.read_text().splitlines() if path.exists() else ():
         try:
-            rows.append(json.loads(line))
+            lines.append(json.loads(line))
         except json.JSONDecodeError:
             continue
-    return [row for row in rows if "header" not in row]
+    return lines
 
 
-def missing(plan: plans.Plan, rows: list[dict], data_dir: Path) -> list[Group]:
+def done(path: Path) -> set[tuple]:
+    """The keys of the runs of a file."""
+    return {key(line) for line in read(path) if "header" not in line}
+
+
+def missing(plan: plans.Plan, done: set[tuple], data_dir: Path) -> list[Group]:
     """The groups that still lack a run, with the runs that they lack."""
-    done = {key(row) for row in rows}
     groups = []
     for method in plan.methods:
         for optimizer in plan.optimizers:
@@ -178,7 +183,7 @@ def execute(plan: plans.Plan, output: Path, data_dir: Path, jobs: int) -> None:
     """Runs what ``output`` lacks of ``plan``, and appends it."""
     for name in plan.tasks:
         make_task(name, data_dir)  # complain at once if its data are not there
-    groups = missing(plan, read(output), data_dir)
+    groups = missing(plan, done(output), data_dir)
     columns = (
         BarColumn(),
         MofNCompleteColumn(),

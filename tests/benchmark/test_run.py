@@ -60,8 +60,7 @@ def test_what_is_done_is_skipped(plan, tmp_path):
     run.execute(plan, output, HERE, jobs=1)
     lines = output.read_text().splitlines()
     assert lines[: len(first)] == first
-    rows = run.read(output)
-    assert len(rows) == len({run.key(row) for row in rows}) == 8
+    assert len(run.done(output)) == 8 == len(lines) - 4
     run.execute(plan, output, HERE, jobs=1)
     assert output.read_text().splitlines() == lines
 
@@ -72,6 +71,7 @@ def test_header_says_what_made_the_rows(plan, tmp_path):
     header = json.loads(output.read_text().splitlines()[0])["header"]
     assert {"jax", "optax", "optax_adaptive", "device", "commit"} <= set(header)
     assert header["config"]["method"] == "fixed"
+    assert header["config"]["unit"] == "squares"
     assert header["config"]["runs"] == [[r, s] for r in (0.01, 0.1) for s in (0, 1)]
 
 
@@ -79,22 +79,23 @@ def test_a_line_cut_off_is_run_again(plan, tmp_path):
     output = tmp_path / "results.jsonl"
     run.execute(plan, output, HERE, jobs=1)
     output.write_text(output.read_text()[:-40])
-    assert len(run.read(output)) == 7
+    assert len(run.done(output)) == 7
     run.execute(plan, output, HERE, jobs=1)
-    assert len(run.read(output)) == 8
+    assert len(run.done(output)) == 8
 
 
 def test_failures_are_results(plan, toy, monkeypatch, tmp_path):
     output = tmp_path / "results.jsonl"
     explodes = plan._replace(methods=("fixed", "missing"), base_rates=(0.1, 1e30))
     run.execute(explodes, output, HERE, jobs=1)
-    failed = {(r["method"], r["base_rate"]): r["failed"] for r in run.read(output)}
+    rows = [line for line in run.read(output) if "header" not in line]
+    failed = {(row["method"], row["base_rate"]): row["failed"] for row in rows}
     assert failed["fixed", 0.1] is None
     assert failed["fixed", 1e30] == "not finite"
     assert "KeyError" in failed["missing", 0.1]
     # JSON proper, and no second attempt.
     json.loads(output.read_text().splitlines()[2], parse_constant=pytest.fail)
-    assert run.missing(explodes, run.read(output), HERE) == []
+    assert run.missing(explodes, run.done(output), HERE) == []
 
 
 def test_methods_see_the_same_start_and_batches(toy):
