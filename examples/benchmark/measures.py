@@ -126,7 +126,9 @@ def geometric_mean(times: Array) -> float:
 def ratios(times: Array) -> Array:
     """(m, w) times by method and workload, over the fastest; inf where all missed."""
     best = times.min(0)
-    return np.where(np.isfinite(times), times / np.where(best < np.inf, best, 1), np.inf)
+    return np.where(
+        np.isfinite(times), times / np.where(best < np.inf, best, 1), np.inf
+    )
 
 
 def profile(times: Array, taus: Array) -> Array:
@@ -147,7 +149,9 @@ def sensitivity(losses: Array, initial: float) -> float:
     return float(100 * np.mean(np.fmin(losses, initial) - best) / (initial - best))
 
 
-def bootstrap(gains: list[Array], resamples: int = 10_000) -> tuple[float, float, float]:
+def bootstrap(
+    gains: list[Array], resamples: int = 10_000
+) -> tuple[float, float, float]:
     """Mean over tasks of the mean over seeds, and its 95% interval.
 
     Args:

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmark import measures
+from benchmark import measures, summaries
 from benchmark.measures import Results, Runs
 from common import methods
-from common.schedules import SCHEDULES
 
 
 class Table(NamedTuple):
@@ -22,142 +21,15 @@ class Table(NamedTuple):
     rows: list[list[str]]
 
 
-def is_decade(runs: Runs) -> np.ndarray:
-    """Which base rates are whole decades: (r,), bool."""
-    exponents = np.log10(runs.rates)
-    return np.abs(exponents - exponents.round()) < 1e-6
-
-
-def family(method: str) -> str:
-    """schedule, peer, rule, learner, ablation or autotune."""
-    learners = ("bandit", "q_learning", "actor_critic", "learned")
-    bare = method.removeprefix("cosine+")
-    if method in methods.AUTOTUNE:
-        return "autotune"
-    if method in SCHEDULES:
-        return "schedule"
-    if method in methods.PEERS:
-        return "peer"
-    if bare in ("hold", "random"):
-        return "ablation"
-    return "learner" if bare in learners else "rule"
-
-
-class Summary(NamedTuple):
-    """A method over all tasks; what the headline table shows."""
-
-    method: str
-    tuned: tuple[float, float, float]  # mean gain over the tuned cosine, and interval
-    worst: float  # of tasks and decades, gain over the tuned cosine
-    median: float
-    time: float  # geometric mean, inf with a miss
-    missed: int
-    times: int
-    score: float
-    score_any_rate: float
-    sensitivity: float
-    failed: int
-    stuck: int
-    runs: int
-
-
-def of_method(results: Results, optimizer: str, method: str) -> dict[str, Runs]:
-    """By task."""
-    return {
-        task: runs
-        for (task, o, m), runs in results.items()
-        if (o, m) == (optimizer, method)
-    }
-
-
-def gains(runs: Runs, cosine: Runs) -> np.ndarray:
-    """(r, s): test metric against the tuned cosine of the same seed."""
-    reference = measures.final_test(cosine)[measures.tuned(cosine)]
-    return measures.gain(
-        measures.final_test(runs), reference, runs.facts.is_accuracy
-    )
-
-
-def all_times(runs: Runs, cosine: Runs) -> np.ndarray:
-    """(r, s): fraction of the run until the target."""
-    return measures.time_to(
-        runs.validation, measures.target(cosine), runs.facts.is_accuracy
-    )
-
-
-def complete(results: Results, optimizer: str = "adam") -> tuple[list[str], list[str]]:
-    """Tasks that have a cosine, and the methods that have run on all of them."""
-    tasks = [t for t, o, m in results if (o, m) == (optimizer, "cosine")]
-    names = dict.fromkeys(m for _, o, m in results if o == optimizer)
-    full = [
-        name for name in names if all((t, optimizer, name) in results for t in tasks)
-    ]
-    return tasks, full
-
-
-def summaries(results: Results, optimizer: str = "adam") -> list[Summary]:
-    """All methods, the best mean gain of the tuned rate first."""
-    tasks, names = complete(results, optimizer)
-    cosines = of_method(results, optimizer, "cosine")
-    found, tuned_times, any_times = [], [], []
-    for name in names:
-        mine = of_method(results, optimizer, name)
-        gain, time, sensitivity = [], [], []
-        for task in tasks:
-            runs, cosine = mine[task], cosines[task]
-            gain.append(gains(runs, cosine))
-            time.append(all_times(runs, cosine))
-            losses = measures.final_validation(runs)[is_decade(runs)].mean(1)
-            start = float(runs.initial.mean())
-            if runs.facts.is_accuracy:
-                losses, start = 100 - losses, 100 - start
-            sensitivity.append(measures.sensitivity(losses, start))
-        best = [measures.tuned(mine[task]) for task in tasks]
-        decades = [
-            g[is_decade(mine[task])].mean(1) for g, task in zip(gain, tasks, strict=True)
-        ]
-        at_best = np.concatenate([t[i] for t, i in zip(time, best, strict=True)])
-        tuned_times.append([np.median(t[i]) for t, i in zip(time, best, strict=True)])
-        any_times.append(np.concatenate([np.median(t, 1) for t in time]))
-        found.append(
-            Summary(
-                method=name,
-                tuned=measures.bootstrap(
-                    [g[i] for g, i in zip(gain, best, strict=True)]
-                ),
-                worst=min(d.min() for d in decades),
-                median=float(np.median(np.concatenate(decades))),
-                time=measures.geometric_mean(at_best),
-                missed=int(np.isinf(at_best).sum()),
-                times=at_best.size,
-                score=0.0,
-                score_any_rate=0.0,
-                sensitivity=float(np.mean(sensitivity)),
-                failed=sum(int(mine[task].failed.sum()) for task in tasks),
-                stuck=sum(int(measures.is_stuck(mine[task]).sum()) for task in tasks),
-                runs=sum(mine[task].failed.size for task in tasks),
-            )
-        )
-    if not found:
-        return []
-    scores = measures.score(np.array(tuned_times))
-    any_scores = measures.score(np.array(any_times))
-    found = [
-        row._replace(score=float(a), score_any_rate=float(b))
-        for row, a, b in zip(found, scores, any_scores, strict=True)
-    ]
-    return sorted(found, key=lambda row: -row.tuned[0])
-
-
 def headline(results: Results) -> Table:
     """One line a method."""
     rows = []
-    for row in summaries(results):
+    for row in summaries.summaries(results):
         mean, low, high = row.tuned
         rows.append(
             [
                 f"`{row.method}`",
-                family(row.method),
+                summaries.family(row.method),
                 f"{mean:+.2f} ({low:+.2f}, {high:+.2f})",
                 f"{row.median:+.1f}",
                 f"{row.worst:+.1f}",
@@ -170,10 +42,11 @@ def headline(results: Results) -> Table:
         )
     return Table(
         "All methods",
-        "Gains are over the tuned cosine, in points of accuracy or percent of the loss, "
-        "on test: of the tuned rate (with its 95% interval), and of the median and the "
-        "worst of tasks and decades. Time to target is a fraction of the run, at the "
-        "tuned rate. Failed runs did not end finite; stuck ones no better than begun.",
+        "Gains are over the tuned cosine, in points of accuracy or percent of the "
+        "loss, on test: of the tuned rate (with its 95% interval), and of the median "
+        "and the worst of tasks and decades. Time to target is a fraction of the run, "
+        "at the tuned rate. Failed runs did not end finite, stuck ones no better than "
+        "they began.",
         [
             *("method", "kind", "tuned", "median rate", "worst rate", "time to target"),
             *("score", "score, any rate", "sensitivity, %", "failed + stuck"),
@@ -189,8 +62,8 @@ def show_time(time: float, missed: int, times: int) -> str:
 
 def by_task(results: Results, title: str, caption: str, cell: Any) -> Table:
     """One line a method, one column a task; ``cell`` is of runs and cosine."""
-    tasks, names = complete(results)
-    cosines = of_method(results, "adam", "cosine")
+    tasks, names = summaries.complete(results)
+    cosines = summaries.of_method(results, "adam", "cosine")
     units = [f"{task}, {cosines[task].facts.unit}" for task in tasks]
     rows = [
         [f"`{name}`"]
@@ -209,7 +82,7 @@ def final_cell(runs: Runs, cosine: Runs) -> str:
 
 def rate_cell(runs: Runs, choose: Any) -> str:
     """The test metric at the ``choose``-n of the decades."""
-    means = measures.final_test(runs)[is_decade(runs)].mean(1)
+    means = measures.final_test(runs)[summaries.is_decade(runs)].mean(1)
     return f"{choose(means):.4g}"
 
 
@@ -225,7 +98,7 @@ def median_cell(runs: Runs, cosine: Runs) -> str:
 
 def speed_cell(runs: Runs, cosine: Runs) -> str:
     """Median steps and epochs to the target at the tuned rate."""
-    time = float(np.median(all_times(runs, cosine)[measures.tuned(runs)]))
+    time = float(np.median(summaries.all_times(runs, cosine)[measures.tuned(runs)]))
     steps = time * runs.facts.steps
     return f"{steps:.0f} ({steps / runs.facts.steps_per_epoch:.1f})".replace(
         "inf (inf)", "∞"
@@ -259,8 +132,8 @@ def overhead(path: Path) -> Table:
         rows.append([f"`{method}`", *ratios, f"{added} B"])
     return Table(
         "Overhead",
-        "Step time over that of Adam alone, median of paired ratios, on trees of so many "
-        "parameters; and what the state adds to Adam's.",
+        "Step time over that of Adam alone, median of paired ratios, on trees of so "
+        "many parameters; and what the state adds to Adam's.",
         ["method", *trees, "state"],
         rows,
     )
@@ -271,10 +144,14 @@ def details(results: Results) -> list[Table]:
     wanted = [
         (
             "Final performance",
-            "Test metric of the tuned base rate: mean ± deviation over seeds (the rate).",
+            "Test metric at the tuned base rate: mean ± deviation over seeds (rate).",
             final_cell,
         ),
-        ("Worst base rate", "Test metric at the worst decade of 1e-7 … 10.", worst_cell),
+        (
+            "Worst base rate",
+            "Test metric at the worst decade of 1e-7 … 10.",
+            worst_cell,
+        ),
         ("Median base rate", "Test metric at the median decade.", median_cell),
         (
             "Convergence speed",
@@ -299,7 +176,7 @@ def details(results: Results) -> list[Table]:
 
 def targets(results: Results) -> list[str]:
     """Each task's, in words."""
-    cosines = of_method(results, "adam", "cosine")
+    cosines = summaries.of_method(results, "adam", "cosine")
     return [
         f"{task} {measures.target(runs):.4g} {runs.facts.unit}"
         for task, runs in cosines.items()
@@ -317,8 +194,8 @@ def robustness(results: Results) -> Table:
             continue
         best = measures.tuned(cosine)
         test = measures.final_test(cosine)[best]
-        mine = gains(runs, cosine)[is_decade(runs)].mean(1)
-        time = all_times(runs, cosine)[is_decade(runs)].ravel()
+        mine = summaries.gains(runs, cosine)[summaries.is_decade(runs)].mean(1)
+        time = summaries.all_times(runs, cosine)[summaries.is_decade(runs)].ravel()
         missed = int(np.isinf(time).sum())
         rows.append(
             [
@@ -333,8 +210,8 @@ def robustness(results: Results) -> Table:
         )
     return Table(
         "autotune and the base rate",
-        "Gain over the tuned cosine at the worst and the median of the base rates 1e-7, "
-        "1e-6, … 10, in points of accuracy or percent of the loss; search counted.",
+        "Gain over the tuned cosine at the worst and the median of the base rates "
+        "1e-7, 1e-6, … 10, in points of accuracy or percent of loss; search counted.",
         [
             *("task", "optimizer", "tuned cosine (rate)", "horizon"),
             *("worst", "median", "time to target"),
