@@ -130,6 +130,11 @@ def key(row: dict[str, Any]) -> tuple:
     return tuple(row[name] for name in names)
 
 
+def as_json(line: dict[str, Any]) -> str:
+    """Without spaces: a results file has millions of numbers."""
+    return json.dumps(line, separators=(",", ":"))
+
+
 def read(path: Path) -> list[dict[str, Any]]:
     """The lines of a file, without one that was cut off."""
     lines = []
@@ -202,7 +207,7 @@ def execute(plan: plans.Plan, output: Path, data_dir: Path, jobs: int) -> None:
         if is_cut_off:
             file.write("\n")
         for lines in results(groups, jobs):
-            file.writelines(json.dumps(line) + "\n" for line in lines)
+            file.writelines(as_json(line) + "\n" for line in lines)
             file.flush()
             last = lines[-1]
             name = f"{last['method']} on {last['task']} ({last['optimizer']})"

@@ -90,7 +90,7 @@ def make_training(
 
 
 def as_row(trace: Trace) -> dict[str, Any]:
-    """The record of one run as JSON takes it: five digits, null for what isn't finite.
+    """The record of one run as JSON takes it, with null for what isn't finite.
 
     An average of weights that were finite at the end may hide that some were not on the
     way; a run counts as failed if it *ends* with anything that is not finite.
@@ -105,7 +105,7 @@ def as_row(trace: Trace) -> dict[str, Any]:
     row: dict[str, Any] = {"failed": None if is_finite else "not finite"}
     for name, value in values.items():
         array = np.asarray(value, np.float64)
-        digits = 5 if name in ("validation", "train", "test", "initial") else 4
+        digits = {"train_loss": 3, "learning_rate": 3, "validation": 4}.get(name, 5)
         flat = [number(x, digits) for x in array.ravel()]
         row[name] = flat if array.ndim else flat[0]
     return row | {name: number(value) for name, value in found.items()}
