@@ -2,9 +2,9 @@
 
     cd examples && python -m benchmark.vmap_gain
 
-Seconds a run of each task, in three ways: compiled anew for each run, as a script that
-is started again for each base rate does; compiled once, with base rate and seed as
-arguments; and compiled once and vmapped over all runs. ``run.VMAPPED`` follows from it.
+Seconds of processor time a run of each task, in three ways: compiled anew for each run,
+as a script that is started again for each base rate does; compiled once, with base rate
+and seed as arguments; and compiled once and vmapped over all runs.
 """
 
 import argparse
@@ -24,10 +24,10 @@ METHODS = ("fixed", "trend", "autotune")  # autotune's conditionals become selec
 
 
 def seconds(function, *args) -> float:
-    """Of one call."""
-    start = time.perf_counter()
+    """Of one call: processor time, which a busy machine changes little."""
+    start = time.process_time()
     jax.block_until_ready(function(*args))
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def measure(task: tasks.Task, method: str) -> dict[str, float]:
@@ -39,9 +39,7 @@ def measure(task: tasks.Task, method: str) -> dict[str, float]:
         seconds(alone, rates[0], 0),
         seconds(together, rates, seeds),
     )
-    # The least of two, since the machine may be doing other work.
-    one = min(seconds(alone, rates[0], 0) for _ in range(2))
-    all_runs = min(seconds(together, rates, seeds) for _ in range(2))
+    one, all_runs = seconds(alone, rates[0], 0), seconds(together, rates, seeds)
     ways = {
         "compiled each time": first_alone,
         "compiled once": (first_alone - one) / RUNS + one,
