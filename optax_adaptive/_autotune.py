@@ -69,8 +69,8 @@ def autotune(
        makes up for annealing where there is no horizon.
 
     The first three take about 90 steps of 500, 145 of 2,000 and 550 of 10,000, and 145
-    where ``total_steps`` is not known. In this time the parameters move to and fro: read its
-    loss as that of a search.
+    where ``total_steps`` is not known. In this time the parameters move to and fro:
+    read its loss as that of a search.
 
     Memory, beside the optimizer's own: a snapshot of params and of the inner state, and
     an average of params (float32 where they are coarser).
