@@ -131,14 +131,19 @@ def select_on_rollback(opt_state: Any, healthy: Any, current: Any) -> tuple[Any,
     return healthy, _select(state.is_restored, healthy, current)
 
 
-def find(opt_state: Any) -> SnapshotState:
-    """The one snapshot in ``opt_state``."""
+def find_all(opt_state: Any) -> list[SnapshotState]:
+    """Every snapshot in ``opt_state``."""
 
     def is_snapshot(node):
         return isinstance(node, SnapshotState)
 
     leaves = jax.tree.leaves(opt_state, is_leaf=is_snapshot)
-    found = [leaf for leaf in leaves if is_snapshot(leaf)]
+    return [leaf for leaf in leaves if is_snapshot(leaf)]
+
+
+def find(opt_state: Any) -> SnapshotState:
+    """The one snapshot in ``opt_state``."""
+    found = find_all(opt_state)
     if len(found) != 1:
         raise ValueError(
             f"expected one with_rollback or autotune in this optimizer state, found "

@@ -37,6 +37,7 @@ _LIMIT = 4.0  # no feature is larger
 _FAST, _SLOW = 0.4, 0.1  # weights of the newest window in the averages
 _NOISE = 0.2  # and in the average of the standard errors
 _ROUNDING = 1e-6  # of a float32 mean, relative to its size
+_WILD = 4.0  # times what is usual: larger windows count as so large
 _DESCENT = 4.0  # combined standard errors that no noise explains
 
 
@@ -95,25 +96,34 @@ def remember(memory: FeatureMemory, observation: Observation) -> FeatureMemory:
     """
     is_finite = jnp.isfinite(observation.value)
     is_first = is_finite & (memory.windows == 0)
-    value = jnp.where(is_finite, observation.value, memory.last_value)
+    # A window of one value has no error until there is a second one to compare with.
+    is_early = memory.windows < 2
     error = jnp.where(is_finite, observation.standard_error[-1], memory.noise)
+    # One wild window must not blind the statistics to all that follow.
+    error = jnp.where(is_early, error, jnp.minimum(error, _WILD * memory.noise))
+    unit = memory.first_value - memory.best_value + memory.noise
+    highest = memory.first_value + _WILD * unit
+    value = jnp.where(is_finite, observation.value, memory.last_value)
+    value = jnp.where(is_early, value, jnp.minimum(value, highest))
     error = jnp.maximum(error, _ROUNDING * jnp.abs(value))
     log_scale = observation.log_scale
 
     def follow(average, newest, weight):
         moved = average + jnp.where(is_finite, weight, 0.0) * (newest - average)
-        return jnp.where(is_first, newest, moved)
+        return jnp.where(is_finite & is_fresh, newest, moved)
 
-    # A window of one value has no error until there is a second one to compare with.
-    is_early = memory.windows < 2
+    is_fresh = is_first
     noise = follow(memory.noise, error, _NOISE)
     noise = jnp.where(is_early, jnp.maximum(memory.noise, error), noise)
+    # After a blow-up the parameters are others.
+    is_fresh = is_first | memory.is_blown_up
+    fast = follow(memory.fast, value, _FAST)
     first_value = jnp.where(is_first, value, memory.first_value)
     is_best = is_first | (is_finite & (value < memory.best_value))
-    # The average of the newest windows, since one alone may be low by luck.
-    fast = follow(memory.fast, value, _FAST)
-    is_low = (fast < first_value - _DESCENT * noise) & (value < first_value)
-    has_descended = memory.has_descended | is_low
+    fall = first_value - value
+    is_low = jnp.minimum(fall, first_value - fast) > _DESCENT * noise
+    is_low |= fall > (_DESCENT + 1.0) * math.sqrt(2.0) * noise
+    has_descended = memory.has_descended | (is_low & ~is_early)
     is_lowest = ~memory.has_blown_up | (log_scale < memory.blow_up_log_scale)
     return memory._replace(
         windows=memory.windows + is_finite.astype(jnp.int32),
@@ -142,14 +152,14 @@ def remember(memory: FeatureMemory, observation: Observation) -> FeatureMemory:
 def features(
     memory: FeatureMemory,
     observation: Observation,
-    total_steps: int | Array | None = None,
+    total_steps: float | Array = math.inf,
 ) -> Array:
     """The features of a window that :func:`remember` has taken in.
 
     Args:
       memory: The memory, this window included.
       observation: The window.
-      total_steps: Length of the run in steps, None if it is unknown.
+      total_steps: Length of the run in steps, inf if it is unknown.
 
     Returns:
       float32 of shape ``(SIZE,)``, in the order of ``NAMES``, each in [-4, 4].
@@ -164,13 +174,9 @@ def features(
     unit = progress + 2.0 * memory.noise
     above = observation.log_scale - memory.descent_log_scale
     below = jnp.minimum(observation.log_scale - memory.blow_up_log_scale, 0.0)
-    if total_steps is None:
-        elapsed = remaining = has_horizon = jnp.zeros((), jnp.float32)
-    else:
-        steps = observation.step.astype(jnp.float32) + 1.0
-        elapsed = jnp.clip(steps / jnp.asarray(total_steps, jnp.float32), 0.0, 1.0)
-        remaining = jnp.log(jnp.maximum(1.0 - elapsed, 0.02)) / 4
-        has_horizon = jnp.ones((), jnp.float32)
+    horizon = jnp.asarray(total_steps, jnp.float32)
+    elapsed = (observation.step.astype(jnp.float32) + 1.0) / horizon
+    elapsed = jnp.clip(elapsed, 0.0, 1.0)
     values = (
         slope(4),
         slope(8),
@@ -182,8 +188,8 @@ def features(
         _log1p(memory.since_best) / 2,
         _log1p(memory.windows) / 3,
         elapsed,
-        remaining,
-        has_horizon,
+        jnp.log(jnp.maximum(1.0 - elapsed, 0.02)) / 4,
+        jnp.isfinite(horizon).astype(jnp.float32),
         memory.previous_action,
         jnp.where(memory.has_descended, above, 0.0) / (2 * math.log(10.0)),
         jnp.where(memory.has_blown_up, jnp.exp(below / 2), 0.0),
