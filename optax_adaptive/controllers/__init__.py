@@ -7,6 +7,7 @@ from optax_adaptive.controllers.bold_driver import bold_driver
 from optax_adaptive.controllers.combinators import anchored, clip, then, warmup
 from optax_adaptive.controllers.greedy import greedy
 from optax_adaptive.controllers.hold import hold
+from optax_adaptive.controllers.learned import learned
 from optax_adaptive.controllers.plateau import plateau
 from optax_adaptive.controllers.range_test import range_test
 from optax_adaptive.controllers.trend import trend
@@ -20,6 +21,7 @@ REGISTRY: dict[str, Callable[[], Controller]] = {
     "bold_driver": bold_driver,
     "trend": trend,
     "range_test": range_test,
+    "learned": learned,
 }
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "clip",
     "greedy",
     "hold",
+    "learned",
     "plateau",
     "range_test",
     "then",
