@@ -14,7 +14,16 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from benchmark import findings, measures, page, plans, run, summaries, tables
+from benchmark import (
+    findings,
+    measures,
+    other_tables,
+    page,
+    plans,
+    run,
+    summaries,
+    tables,
+)
 from benchmark.measures import Results
 from benchmark.tables import Table
 
@@ -63,7 +72,7 @@ def summary(lines: list[dict[str, Any]], results: Results) -> str:
     parts = ["# What the comparison gave", "", provenance(lines), ""]
     parts += [f"- {sentence}" for sentence in findings.sentences(results)]
     parts += [""]
-    overhead = tables.overhead(RESULTS / "overhead.jsonl")
+    overhead = other_tables.overhead(RESULTS / "overhead.jsonl")
     for table in (tables.headline(results), *tables.details(results), overhead):
         parts += [to_markdown(table)]
     return "\n".join(parts)
@@ -72,7 +81,7 @@ def summary(lines: list[dict[str, Any]], results: Results) -> str:
 def html(lines: list[dict[str, Any]], results: Results) -> str:
     """The page."""
     found = "".join(f"<li>{escape(x)}</li>" for x in findings.sentences(results))
-    overhead = tables.overhead(RESULTS / "overhead.jsonl")
+    overhead = other_tables.overhead(RESULTS / "overhead.jsonl")
     return page.render(
         found=re.sub("`(.*?)`", r"<code>\1</code>", found),
         headline=to_html(tables.headline(results)),
@@ -85,15 +94,20 @@ def html(lines: list[dict[str, Any]], results: Results) -> str:
 def blocks(lines: list[dict], others: list[dict]) -> dict[tuple[Path, str], str]:
     """What belongs between the markers, by file and name of the marker."""
     results = measures.gather(lines)
-    headline, robustness = EMPTY, EMPTY
+    headline, autotune, robustness = EMPTY, EMPTY, EMPTY
     if results:
         sentences = "".join(f"- {x}\n" for x in findings.sentences(results))
         headline = sentences + "\n" + to_markdown(tables.headline(results), 0)
-        table = tables.robustness(results | measures.gather(others))
-        robustness = to_markdown(table, 0)
+        every = results | measures.gather(others)
+        autotune = to_markdown(other_tables.autotune(every), 0)
+        robustness = to_markdown(other_tables.robustness(every), 0)
+    overhead = to_markdown(other_tables.overhead(RESULTS / "overhead.jsonl"), 0)
+    readme, page_on_autotune = ROOT / "README.md", ROOT / "docs" / "autotune.md"
     return {
-        (ROOT / "README.md", "benchmark"): headline,
-        (ROOT / "docs" / "autotune.md", "robustness"): robustness,
+        (readme, "benchmark"): headline,
+        (readme, "autotune"): autotune,
+        (readme, "overhead"): overhead,
+        (page_on_autotune, "robustness"): robustness,
     }
 
 
