@@ -85,24 +85,31 @@ def with_rollback(
         if params is None:
             raise ValueError("update() needs the argument `params`")
         value = as_metric(value)
-        updates, inner_state = optimizer.update(
-            updates, state.inner_state, params, value=value, **extra_args
-        )
-        rollbacks = state.snapshot.rollbacks.astype(jnp.float32)
-        updates = multiply(updates, jnp.power(jnp.float32(backoff), rollbacks))
         alarm, verdict = _alarm.watch(state.alarm, value)
         seen, is_blown_up = state.updates_seen, verdict.is_raised
         is_due = (seen >= state.next_snapshot) & verdict.is_calm
-        is_taken = (is_due | (seen == 0)) & ~is_blown_up
-        updates, inner_state, snapshot = _snapshot.apply(
+        inner_state, snapshot = _snapshot.take(
             state.snapshot,
             params,
             state.inner_state,
-            (updates, inner_state),
+            (is_due | (seen == 0)) & ~is_blown_up,
+        )
+        is_left_out = ~verdict.is_finite
+        updates, inner_state = optimizer.update(
+            _snapshot.leave_out(updates, is_left_out),
+            *(inner_state, params),
+            value=value,
+            **extra_args,
+        )
+        rollbacks = state.snapshot.rollbacks.astype(jnp.float32)
+        updates = multiply(updates, jnp.power(jnp.float32(backoff), rollbacks))
+        updates, inner_state, snapshot = _snapshot.restore(
+            snapshot,
+            params,
+            _snapshot.leave_out(updates, is_left_out),
+            inner_state,
             optimizer.init,
-            is_taken=is_taken,
             is_restored=is_blown_up,
-            is_skipped=~verdict.is_finite & ~is_blown_up,
             is_blown_up=is_blown_up,
         )
         # What was normal before a blow-up is not known to be normal from the copy on.

@@ -156,7 +156,7 @@ def missing(plan: plans.Plan, done: set[tuple], data_dir: Path) -> list[Group]:
             for task in plan.tasks:
                 runs = tuple(
                     (rate, seed)
-                    for rate in (float(f"{r:.3g}") for r in plan.base_rates)
+                    for rate in plan.rates(method, optimizer)
                     for seed in range(plan.seeds)
                     if (task, optimizer, method, rate, seed) not in done
                 )
@@ -234,6 +234,8 @@ def main(plan: str = "standard") -> None:
     name, jobs, data_dir = args.pop("plan"), args.pop("jobs"), args.pop("data_dir")
     output = args.pop("output") or HERE / "results" / f"{name}.jsonl"
     chosen = {field: value for field, value in args.items() if value is not None}
+    if "base_rates" in chosen:
+        chosen["cosine_rates"] = {}
     execute(plans.PLANS[name]._replace(**chosen), output, data_dir, jobs)
 
 

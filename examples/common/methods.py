@@ -24,6 +24,8 @@ OPTIMIZERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {
     "lion": optax.lion,
     "momentum": lambda learning_rate: optax.sgd(learning_rate, 0.9),
     "sgd": optax.sgd,
+    "adafactor": optax.adafactor,
+    "muon": contrib.muon,
 }
 
 
