@@ -10,20 +10,34 @@ from benchmark.measures import Results
 from benchmark.tables import Table, show_time
 from common import methods
 
+NAMES = ("cosine", *methods.AUTOTUNE)
+
+
+def with_autotune(files: list[Results]) -> Results:
+    """Cosine and autotune of each task and optimizer, of the first file with all.
+
+    Two files may have tuned and seeded them differently.
+    """
+    chosen: Results = {}
+    for results in reversed(files):
+        for task, optimizer in dict.fromkeys((t, o) for t, o, _ in results):
+            keys = [(task, optimizer, name) for name in NAMES]
+            if all(key in results for key in keys):
+                chosen |= {key: results[key] for key in keys}
+    return dict(sorted(chosen.items()))
+
 
 def against_cosine(results: Results) -> list[tuple[str, str, str]]:
-    """Task, optimizer and cell of the tuned cosine, where autotune was run too."""
+    """Task, optimizer and cell of the tuned cosine."""
     found = []
-    for task, optimizer in dict.fromkeys((t, o) for t, o, _ in results):
-        names = ("cosine", *methods.AUTOTUNE)
-        if all((task, optimizer, name) in results for name in names):
-            cosine = results[task, optimizer, "cosine"]
+    for (task, optimizer, name), cosine in results.items():
+        if name == "cosine":
             best = measures.tuned(cosine)
             test = measures.final_test(cosine)[best]
             rate = f"{cosine.rates[best]:.1e}"
             cell = f"{test.mean():.4g} ± {test.std():.2g} ({rate})"
             found.append((task, optimizer, cell))
-    return found
+    return sorted(found, key=lambda row: (row[1] != "adam", row))
 
 
 def decade_gains(
