@@ -95,5 +95,5 @@ def quick_agrees(lines: list[dict[str, Any]]) -> list[str]:
 
 def rank_correlation(a: list[float], b: list[float]) -> float:
     """Spearman's, ties in order of appearance."""
-    ranks = [np.argsort(np.argsort(x, kind="stable")) for x in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    first, second = (np.argsort(np.argsort(x, kind="stable")) for x in (a, b))
+    return float(np.corrcoef(first, second)[0, 1])
