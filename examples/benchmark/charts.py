@@ -43,6 +43,7 @@ def chart(
     lines: list[Line],
     x_label: str,
     is_log: tuple[bool, bool] = (False, False),
+    y_range: tuple[float, float] | None = None,
 ) -> str:
     """An <svg> of its lines, each with a tooltip that names it.
 
@@ -51,6 +52,7 @@ def chart(
       lines: The first is drawn first, beneath the others.
       x_label: Below.
       is_log: Whether the axes x and y are logarithmic.
+      y_range: What a linear y axis shows; by default all points.
 
     Returns:
       The element.
@@ -72,7 +74,7 @@ def chart(
         low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
         pad = 0.04 * (high - low) or 0.5
         bounds.append((low - pad, high + pad))
-    (x0, x1), (y0, y1) = bounds
+    (x0, x1), (y0, y1) = bounds[0], y_range or bounds[1]
     inner_width, inner_height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 
     def across(x):
@@ -101,6 +103,10 @@ def chart(
         f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}" '
         f'text-anchor="middle">{escape(x_label)}</text>'
     )
+    # Coordinates stay those of the whole, and what lies beside the axes is not shown.
+    box = f"{LEFT} {TOP} {inner_width} {inner_height}"
+    place = 'x="{}" y="{}" width="{}" height="{}"'.format(*box.split())
+    parts.append(f'<svg viewBox="{box}" {place}>')
     for line, (x, y) in zip(lines, scaled, strict=True):
         points = [f"{across(a):.1f} {up(b):.1f}" for a, b in zip(x, y, strict=True)]
         if points:
@@ -108,7 +114,7 @@ def chart(
                 f'<path d="M{"L".join(points)}" class="line" {line.style}>'
                 f"<title>{escape(line.label)}</title></path>"
             )
-    return "".join([*parts, "</svg>"])
+    return "".join([*parts, "</svg></svg>"])
 
 
 def number(value: float, is_log: bool) -> str:

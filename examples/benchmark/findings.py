@@ -1,6 +1,10 @@
 """Sentences that the results support, made from them: where static schedules win."""
 
-from benchmark import measures, summaries
+from typing import Any
+
+import numpy as np
+
+from benchmark import measures, plans, summaries
 from benchmark.measures import Results
 
 FEEDBACK = ("rule", "learner", "autotune")
@@ -58,3 +62,38 @@ def sentences(results: Results) -> list[str]:
             f"worst task `{safe.method}`, {safe.worst:+.1f}."
         )
     return found
+
+
+def quick_agrees(lines: list[dict[str, Any]]) -> list[str]:
+    """How like the quick plan ranks the methods, from its part of the standard runs."""
+    quick = plans.PLANS["quick"]
+    part = [
+        line
+        for line in lines
+        if "header" in line
+        or (
+            line["task"] in quick.tasks
+            and line["base_rate"] in quick.rates(line["method"], line["optimizer"])
+            and line["seed"] < quick.seeds
+        )
+    ]
+    whole = {row.method: row for row in summaries.summaries(measures.gather(lines))}
+    small = {row.method: row for row in summaries.summaries(measures.gather(part))}
+    names = [name for name in whole if name in small]
+    if len(names) < 3:
+        return []
+    correlations = [
+        rank_correlation([f(whole[n]) for n in names], [f(small[n]) for n in names])
+        for f in (lambda row: row.tuned[0], lambda row: row.median)
+    ]
+    return [
+        "The quick plan's part of these runs ranks the methods with a correlation of "
+        f"{correlations[0]:.2f} to all of them by the tuned rate, and of "
+        f"{correlations[1]:.2f} by the median rate (Spearman)."
+    ]
+
+
+def rank_correlation(a: list[float], b: list[float]) -> float:
+    """Spearman's, ties in order of appearance."""
+    first, second = (np.argsort(np.argsort(x, kind="stable")) for x in (a, b))
+    return float(np.corrcoef(first, second)[0, 1])

@@ -19,9 +19,10 @@ FAMILIES = {
 }
 # In every chart, to compare with.
 REFERENCES = {
-    "cosine": 'stroke="#000" stroke-width="2"',
-    "autotune": 'stroke="#d00000" stroke-width="3"',
-    "autotune_anytime": 'stroke="#d00000" stroke-width="2" stroke-dasharray="5 3"',
+    "cosine": 'stroke="#000" style="stroke-width: 2"',
+    "autotune": 'stroke="#d00000" style="stroke-width: 2.6"',
+    "autotune_anytime": 'stroke="#d00000" style="stroke-width: 2" '
+    'stroke-dasharray="5 3"',
 }
 Curve = Callable[[Runs], tuple[np.ndarray, np.ndarray]]
 
@@ -58,12 +59,24 @@ def lines_of(
     return [charts.Line(name, *curve(name), styles[name]) for name in ordered]
 
 
+def late_range(results: Results, task: str) -> tuple[float, float]:
+    """The better third of what lies between the start and the best at the end."""
+    every = [runs for (t, o, _), runs in results.items() if (t, o) == (task, "adam")]
+    is_accuracy = every[0].facts.is_accuracy
+    finals = np.concatenate([measures.final_validation(runs).mean(1) for runs in every])
+    best = finals.max() if is_accuracy else finals.min()
+    start = every[0].initial.mean()
+    low, high = sorted((best + 0.03 * (best - start), best + 0.35 * (start - best)))
+    return float(low), float(high)
+
+
 def section(
     results: Results,
     title: str,
     curve: Curve,
     x_label: str,
     is_log: tuple[bool, bool] = (False, False),
+    is_late: bool = False,
 ) -> str:
     """One panel a task for each family of methods."""
     tasks, names = summaries.complete(results)
@@ -83,6 +96,7 @@ def section(
                 lines,
                 x_label,
                 is_log,
+                late_range(results, task) if is_late else None,
             )
             for task, lines in panels
         )
@@ -142,7 +156,13 @@ def charts_of(results: Results) -> str:
                 "base learning rate",
                 (True, False),
             ),
-            section(results, "Learning curves of the tuned rates", learning, "step"),
+            section(
+                results,
+                "Learning curves of the tuned rates",
+                learning,
+                "step",
+                is_late=True,
+            ),
             section(
                 results,
                 "Learning rates of the tuned runs",

@@ -14,12 +14,22 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from benchmark import findings, measures, page, plans, run, summaries, tables
+from benchmark import (
+    findings,
+    measures,
+    other_tables,
+    page,
+    plans,
+    run,
+    summaries,
+    tables,
+)
 from benchmark.measures import Results
 from benchmark.tables import Table
 
 RESULTS = Path(__file__).with_name("results")
 ROOT = Path(__file__).parents[2]
+AUTOTUNE_PLANS = ("robustness", "optimizers")
 EMPTY = "*No runs are recorded yet.*\n"
 
 
@@ -61,9 +71,10 @@ def to_html(table: Table) -> str:
 def summary(lines: list[dict[str, Any]], results: Results) -> str:
     """The Markdown summary."""
     parts = ["# What the comparison gave", "", provenance(lines), ""]
-    parts += [f"- {sentence}" for sentence in findings.sentences(results)]
+    found = [*findings.sentences(results), *findings.quick_agrees(lines)]
+    parts += [f"- {sentence}" for sentence in found]
     parts += [""]
-    overhead = tables.overhead(RESULTS / "overhead.jsonl")
+    overhead = other_tables.overhead(RESULTS / "overhead.jsonl")
     for table in (tables.headline(results), *tables.details(results), overhead):
         parts += [to_markdown(table)]
     return "\n".join(parts)
@@ -72,7 +83,7 @@ def summary(lines: list[dict[str, Any]], results: Results) -> str:
 def html(lines: list[dict[str, Any]], results: Results) -> str:
     """The page."""
     found = "".join(f"<li>{escape(x)}</li>" for x in findings.sentences(results))
-    overhead = tables.overhead(RESULTS / "overhead.jsonl")
+    overhead = other_tables.overhead(RESULTS / "overhead.jsonl")
     return page.render(
         found=re.sub("`(.*?)`", r"<code>\1</code>", found),
         headline=to_html(tables.headline(results)),
@@ -82,18 +93,31 @@ def html(lines: list[dict[str, Any]], results: Results) -> str:
     )
 
 
-def blocks(lines: list[dict], others: list[dict]) -> dict[tuple[Path, str], str]:
-    """What belongs between the markers, by file and name of the marker."""
+def blocks(lines: list[dict], others: list[list[dict]]) -> dict[tuple[Path, str], str]:
+    """What belongs between the markers, by file and name of the marker.
+
+    Args:
+      lines: Of the standard plan.
+      others: Of the plans that run autotune alone, to be preferred in its tables.
+
+    Returns:
+      Markdown.
+    """
     results = measures.gather(lines)
-    headline, robustness = EMPTY, EMPTY
+    headline, autotune, robustness = EMPTY, EMPTY, EMPTY
     if results:
         sentences = "".join(f"- {x}\n" for x in findings.sentences(results))
         headline = sentences + "\n" + to_markdown(tables.headline(results), 0)
-        table = tables.robustness(results | measures.gather(others))
-        robustness = to_markdown(table, 0)
+        every = other_tables.with_autotune([*map(measures.gather, others), results])
+        autotune = to_markdown(other_tables.autotune(every), 0)
+        robustness = to_markdown(other_tables.robustness(every), 0)
+    overhead = to_markdown(other_tables.overhead(RESULTS / "overhead.jsonl"), 0)
+    readme, page_on_autotune = ROOT / "README.md", ROOT / "docs" / "autotune.md"
     return {
-        (ROOT / "README.md", "benchmark"): headline,
-        (ROOT / "docs" / "autotune.md", "robustness"): robustness,
+        (readme, "benchmark"): headline,
+        (readme, "autotune"): autotune,
+        (readme, "overhead"): overhead,
+        (page_on_autotune, "robustness"): robustness,
     }
 
 
@@ -125,7 +149,7 @@ def main() -> None:
     print(to_markdown(tables.headline(results)))
     print(f"wrote {text} and {source.with_suffix('.html')}")
     if is_standard:
-        others = run.read(RESULTS / "robustness.jsonl")
+        others = [run.read(RESULTS / f"{plan}.jsonl") for plan in AUTOTUNE_PLANS]
         for (path, name), content in blocks(lines, others).items():
             before, _, after = between(path.read_text(), name)
             path.write_text(before + content + after)

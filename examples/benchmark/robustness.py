@@ -1,10 +1,11 @@
-"""Does the base rate matter to other optimizers than Adam? The plan "robustness".
+"""Does the base rate matter to autotune? The plan "robustness", for Adam.
 
     cd examples && python -m benchmark.robustness --jobs 2
+    cd examples && python -m benchmark.robustness --plan optimizers
 
-Autotune, a rule and a peer from 1e-7 to 10 around AdamW, SGD, momentum and Lion, and
-the cosine on the same grid; for Adam and all methods, the standard plan has these. The
-report puts the table of both into docs/autotune.md.
+Nine base rates from 1e-7 to 10, against a cosine tuned on three rates a decade; with
+``--plan optimizers`` around other optimizers. The standard plan has the peers from the
+same rates. The report puts the tables into README.md and docs/autotune.md.
 """
 
 from benchmark import run

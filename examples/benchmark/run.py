@@ -200,15 +200,18 @@ def execute(plan: plans.Plan, output: Path, data_dir: Path, jobs: int) -> None:
         output.open("a") as file,
         Progress(*columns, speed_estimate_period=3600) as progress,
     ):
-        bar = progress.add_task("", total=len(groups))
+        bar, start = progress.add_task("", total=len(groups)), time.perf_counter()
         if is_cut_off:
             file.write("\n")
-        for lines in results(groups, jobs):
+        for i, lines in enumerate(results(groups, jobs), 1):
             file.writelines(as_json(line) + "\n" for line in lines)
             file.flush()
             last = lines[-1]
             name = f"{last['method']} on {last['task']} ({last['optimizer']})"
             progress.update(bar, advance=1, description=name)
+            if not progress.console.is_terminal:  # which would show no bar
+                left = (time.perf_counter() - start) * (len(groups) / i - 1) / 60
+                print(f"{i} of {len(groups)}, {left:.0f} min left: {name}", flush=True)
 
 
 def main(plan: str = "standard") -> None:

@@ -1,15 +1,11 @@
 """The tables of the report, from measures of runs."""
 
-import itertools
-import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmark import measures, summaries
 from benchmark.measures import Results, Runs
-from common import methods
 
 
 class Table(NamedTuple):
@@ -120,25 +116,6 @@ def stability_cell(runs: Runs, cosine: Runs) -> str:
     return f"{loss:.2g} / {metric:.2g} / {measures.final_test(runs)[best].std():.2g}"
 
 
-def overhead(path: Path) -> Table:
-    """From overhead.py's lines."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    trees = dict.fromkeys(line["tree"] for line in lines if "tree" in line)
-    rows = []
-    for method in dict.fromkeys(line["method"] for line in lines if "tree" in line):
-        mine = {x["tree"]: x for x in lines if x.get("method") == method}
-        ratios = [f"{mine[tree]['step_ratio']:.3f}" for tree in trees]
-        added = list(mine.values())[0]["state_bytes_added"]
-        rows.append([f"`{method}`", *ratios, f"{added} B"])
-    return Table(
-        "Overhead",
-        "Step time over that of Adam alone, median of paired ratios, on trees of so "
-        "many parameters; and what the state adds to Adam's.",
-        ["method", *trees, "state"],
-        rows,
-    )
-
-
 def details(results: Results) -> list[Table]:
     """All tables by task."""
     wanted = [
@@ -181,40 +158,3 @@ def targets(results: Results) -> list[str]:
         f"{task} {measures.target(runs):.4g} {runs.facts.unit}"
         for task, runs in cosines.items()
     ]
-
-
-def robustness(results: Results) -> Table:
-    """Autotune under each optimizer, in docs/autotune.md and the README."""
-    rows = []
-    pairs = dict.fromkeys((task, optimizer) for task, optimizer, _ in results)
-    for (task, optimizer), name in itertools.product(pairs, methods.AUTOTUNE):
-        runs = results.get((task, optimizer, name))
-        cosine = results.get((task, optimizer, "cosine"))
-        if runs is None or cosine is None:
-            continue
-        best = measures.tuned(cosine)
-        test = measures.final_test(cosine)[best]
-        mine = summaries.gains(runs, cosine)[summaries.is_decade(runs)].mean(1)
-        time = summaries.all_times(runs, cosine)[summaries.is_decade(runs)].ravel()
-        missed = int(np.isinf(time).sum())
-        rows.append(
-            [
-                f"{task}, {runs.facts.unit}",
-                optimizer,
-                f"{test.mean():.4g} ± {test.std():.2g} ({cosine.rates[best]:.1e})",
-                "known" if name == "autotune" else "not known",
-                f"{mine.min():+.2f}",
-                f"{np.median(mine):+.2f}",
-                show_time(measures.geometric_mean(time), missed, time.size),
-            ]
-        )
-    return Table(
-        "autotune and the base rate",
-        "Gain over the tuned cosine at the worst and the median of the base rates "
-        "1e-7, 1e-6, … 10, in points of accuracy or percent of loss; search counted.",
-        [
-            *("task", "optimizer", "tuned cosine (rate)", "horizon"),
-            *("worst", "median", "time to target"),
-        ],
-        rows,
-    )

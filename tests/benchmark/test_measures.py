@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmark import measures, summaries
+from benchmark import findings, measures, plans, summaries
 
 inf, nan = np.inf, np.nan
 
@@ -166,6 +166,17 @@ def test_summary_of_a_method(lines):
     # The cosine reaches 80 at 1.0 and 1.0 of the run, the other's median is inf.
     assert by_name["cosine"].score == 1.0 and other.score == 0.0
     assert by_name["cosine"].tuned == (0.0, 0.0, 0.0)
+
+
+def test_rank_correlation():
+    assert findings.rank_correlation([1.0, 5.0, 7.0], [-3.0, 0.0, 900.0]) == 1.0
+    assert findings.rank_correlation([1.0, 5.0, 7.0], [3.0, 2.0, 1.0]) == -1.0
+
+
+def test_the_quick_plan_is_a_part_of_the_standard_plan():
+    quick, standard = plans.PLANS["quick"], plans.PLANS["standard"]
+    for field in ("tasks", "optimizers", "methods", "base_rates"):
+        assert set(getattr(quick, field)) <= set(getattr(standard, field))
 
 
 def test_families():

@@ -4,16 +4,16 @@ import re
 
 import pytest
 
-from benchmark import charts, measures, report, run, tables
+from benchmark import charts, measures, other_tables, report, run, tables
 from tests.benchmark.test_measures import header, row
 
 STANDARD = run.read(report.RESULTS / "standard.jsonl")
-ROBUSTNESS = run.read(report.RESULTS / "robustness.jsonl")
+OTHERS = [run.read(report.RESULTS / f"{n}.jsonl") for n in report.AUTOTUNE_PLANS]
 
 
 @pytest.mark.parametrize(
     "key, content",
-    report.blocks(STANDARD, ROBUSTNESS).items(),
+    report.blocks(STANDARD, OTHERS).items(),
     ids=lambda x: str(x)[-30:],
 )
 def test_tables_are_up_to_date(key, content):
@@ -71,6 +71,26 @@ def test_headline_row(lines):
     assert first["failed + stuck"] == "0 + 0 of 6"
     cosine = dict(zip(table.header, table.rows[1], strict=True))
     assert cosine["tuned"] == "+0.00 (+0.00, +0.00)"
+
+
+def test_autotune_is_compared_with_the_cosine_of_its_own_file(lines):
+    lines += [
+        line | {"method": "autotune_anytime"}
+        for line in lines
+        if "method" in line and line["method"] == "autotune"
+    ]
+    finer = [line for line in lines if line.get("seed") != 1]  # fewer seeds
+    for line in finer[1:]:
+        line["test"] -= 40.0
+    every = other_tables.with_autotune([measures.gather(finer), measures.gather(lines)])
+    assert {runs.test.shape for runs in every.values()} == {(3, 1)}
+    (row,) = other_tables.autotune(every).rows
+    assert row == ["t, %", "adam", "40 ± 0 (1.0e-03)", "+2.00", "+2.00"]
+    partial = [line for line in finer if line.get("method") != "autotune"]
+    every = other_tables.with_autotune(
+        [measures.gather(partial), measures.gather(lines)]
+    )
+    assert {runs.test.shape for runs in every.values()} == {(3, 2)}
 
 
 def test_ticks_are_round():

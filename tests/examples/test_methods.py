@@ -11,6 +11,7 @@ from flax import nnx
 
 from common import devices, loop, methods
 from common.hypergradient import hypergradient
+from common.random_actions import random_actions
 
 STEPS = 100
 
@@ -76,6 +77,29 @@ def test_schedules_are_those_of_the_plan():
 def test_every_optimizer_is_one():
     for make in methods.OPTIMIZERS.values():
         optax.with_extra_args_support(make(0.1)).init(jnp.ones(2))
+
+
+def test_random_actions_are_bounded_and_do_not_compound():
+    rule = random_actions(max_log_scale=1.3)
+    step = jax.jit(lambda key: rule.update(None, key))
+    key, seen = rule.init(), []
+    for _ in range(60):
+        log_scale, key = step(key)
+        seen.append(round(float(log_scale), 2))
+    assert set(seen) == {-1.3, -0.65, 0.0, 0.65, 1.3}
+
+
+def test_a_schedule_and_a_rule_multiply():
+    method = methods.build("cosine+hold", "sgd", 0.1, STEPS, steps_per_epoch=10)
+    alone = methods.build("cosine", "sgd", 0.1, STEPS, steps_per_epoch=10)
+    states = [m.optimizer.init(jnp.ones(2)) for m in (method, alone)]
+    for i in range(3):
+        updates, states[0] = method.optimizer.update(
+            jnp.ones(2), states[0], jnp.ones(2), value=1.0
+        )
+        expected, states[1] = alone.optimizer.update(jnp.ones(2), states[1])
+        np.testing.assert_array_equal(updates, expected)
+        assert method.learning_rate(states[0], i) == alone.learning_rate(None, i)
 
 
 @pytest.mark.parametrize("start, grows", [(1e-4, True), (1.9, False)])

@@ -7,7 +7,7 @@ from benchmark.tasks.cnn import cnn
 from benchmark.tasks.demand import demand
 from benchmark.tasks.digits import digits
 from benchmark.tasks.lstm import lstm
-from benchmark.tasks.task import Task
+from benchmark.tasks.task import SPLITS, Task
 from benchmark.tasks.transformer import transformer
 
 TASKS: dict[str, Callable[[Path], Task]] = {
@@ -19,3 +19,5 @@ TASKS: dict[str, Callable[[Path], Task]] = {
     "transformer": lambda data_dir: transformer(),
     "demand": lambda data_dir: demand(),
 }
+
+__all__ = ["SPLITS", "TASKS", "Task"]

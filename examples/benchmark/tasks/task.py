@@ -1,12 +1,13 @@
 """What a task is: a small training as pure functions, so that a run is one scan."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 
 Array = jax.Array
 Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 class Task(NamedTuple):

@@ -1,0 +1,140 @@
+"""Tables of autotune under each optimizer, and of what a step costs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from benchmark import measures, summaries
+from benchmark.measures import Results
+from benchmark.tables import Table, show_time
+from common import methods
+
+NAMES = ("cosine", *methods.AUTOTUNE)
+
+
+def with_autotune(files: list[Results]) -> Results:
+    """Cosine and autotune of each task and optimizer, of the first file with all.
+
+    Two files may have tuned and seeded them differently.
+    """
+    chosen: Results = {}
+    for results in reversed(files):
+        for task, optimizer in dict.fromkeys((t, o) for t, o, _ in results):
+            keys = [(task, optimizer, name) for name in NAMES]
+            if all(key in results for key in keys):
+                chosen |= {key: results[key] for key in keys}
+    return dict(sorted(chosen.items()))
+
+
+def against_cosine(results: Results) -> list[tuple[str, str, str]]:
+    """Task, optimizer and cell of the tuned cosine."""
+    found = []
+    for (task, optimizer, name), cosine in results.items():
+        if name == "cosine":
+            best = measures.tuned(cosine)
+            test = measures.final_test(cosine)[best]
+            rate = f"{cosine.rates[best]:.1e}"
+            cell = f"{test.mean():.4g} ± {test.std():.2g} ({rate})"
+            found.append((task, optimizer, cell))
+    return sorted(found, key=lambda row: (row[1] != "adam", row))
+
+
+def decade_gains(
+    results: Results, task: str, optimizer: str, method: str
+) -> np.ndarray:
+    """Mean gain over the tuned cosine from each decade."""
+    runs = results[task, optimizer, method]
+    gains = summaries.gains(runs, results[task, optimizer, "cosine"])
+    return gains[summaries.is_decade(runs)].mean(1)
+
+
+def autotune(results: Results) -> Table:
+    """For the README: one line a task and optimizer."""
+    rows = []
+    for task, optimizer, cosine in against_cosine(results):
+        worst = [
+            decade_gains(results, task, optimizer, name).min()
+            for name in methods.AUTOTUNE
+        ]
+        unit = results[task, optimizer, "cosine"].facts.unit
+        rows.append(
+            [f"{task}, {unit}", optimizer, cosine, *(f"{x:+.2f}" for x in worst)]
+        )
+    return Table(
+        "autotune",
+        "Test metric against a tuned cosine schedule, with the same steps and seeds "
+        "and the search counted. *Worst* is the worst of the base rates 1e-7, 1e-6, "
+        "… 10, in points of accuracy or percent of the loss; positive is better.",
+        [
+            *("task", "optimizer", "tuned cosine (its rate)"),
+            *("worst, `total_steps` known", "worst, not known"),
+        ],
+        rows,
+    )
+
+
+def robustness(results: Results) -> Table:
+    """For docs/autotune.md: with median, and time to the target."""
+    rows = []
+    for task, optimizer, cosine in against_cosine(results):
+        for name in methods.AUTOTUNE:
+            runs = results[task, optimizer, name]
+            reference = results[task, optimizer, "cosine"]
+            gains = decade_gains(results, task, optimizer, name)
+            times = summaries.all_times(runs, reference)[summaries.is_decade(runs)]
+            missed = int(np.isinf(times).sum())
+            mean = measures.geometric_mean(times)
+            rows.append(
+                [
+                    f"{task}, {runs.facts.unit}",
+                    optimizer,
+                    cosine,
+                    "known" if name == "autotune" else "not known",
+                    f"{gains.min():+.2f}",
+                    f"{np.median(gains):+.2f}",
+                    show_time(mean, missed, times.size),
+                ]
+            )
+    return Table(
+        "autotune and the base rate",
+        "Gain over the tuned cosine at the worst and the median of the base rates "
+        "1e-7, 1e-6, … 10, in points of accuracy or percent of loss; search counted. "
+        "Time to target is a fraction of the run.",
+        [
+            *("task", "optimizer", "tuned cosine (rate)", "horizon"),
+            *("worst", "median", "time to target"),
+        ],
+        rows,
+    )
+
+
+def overhead(path: Path) -> Table:
+    """From overhead.py's lines: each method beside Adam alone."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    device, lines = lines[0]["device"], lines[1:]
+    small, *larger = dict.fromkeys(line["tree"] for line in lines)
+    rows = []
+    for method in dict.fromkeys(line["method"] for line in lines):
+        mine = {x["tree"]: x for x in lines if x["method"] == method}
+        if method != "adam":
+            compilation = mine[larger[0]]["compile_seconds_added"]
+            rows.append(
+                [
+                    f"`{method}`",
+                    f"{1e6 * mine[small]['step_seconds_added']:.1f} µs",
+                    *(f"{mine[tree]['step_ratio']:.3f}" for tree in larger),
+                    f"{1e3 * compilation:.0f} ms",
+                    f"{mine[small]['state_bytes_added']} B",
+                ]
+            )
+    return Table(
+        "Overhead",
+        f"What a method adds to Adam alone, medians of paired ratios on {device}.",
+        [
+            *("beside Adam", f"{small}: adds"),
+            *(f"{tree}: step over Adam's" for tree in larger),
+            *(f"compile adds ({larger[0]})", "state adds"),
+        ],
+        rows,
+    )
