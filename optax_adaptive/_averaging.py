@@ -60,10 +60,10 @@ def with_averaging(
 ) -> optax.GradientTransformationExtraArgs:
     """Keeps an average of the parameters, for evaluation, beside any optimizer.
 
-    Training is not changed. Where a :func:`with_rollback` inside goes back, the average
-    starts again from the restored parameters. The average is exponential, with a half-life that grows in
+    Training is not changed. The average is exponential, with a half-life that grows in
     proportion to the elapsed time: at any moment it is about as good as parameters
-    whose learning rate was annealed until then.
+    whose learning rate was annealed until then. Where a :func:`with_rollback` inside
+    goes back, the average starts again.
 
     Memory: one copy of params, in float32 where they are coarser.
 

@@ -36,9 +36,9 @@ def with_rollback(
     ``snapshot - params``, so that any loop that applies updates goes back; the inner
     state goes back as well, and from then on updates are multiplied by ``backoff`` once
     for each blow-up so far. A controller in the inner state keeps its memory and its
-    factor, and is asked at the next update, with a window of value inf. A single non-finite loss has its update left out. Snapshots
-    are taken while the loss is as good as ever, at intervals of a tenth of the steps
-    so far.
+    factor, and is asked at the next update, with a window of value inf. A single
+    non-finite loss has its update left out. Snapshots are taken while the loss is as
+    good as ever, at intervals of a tenth of the steps so far.
 
     Memory: one copy of params and, with ``restore_inner``, of the inner state.
 
