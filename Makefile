@@ -1,9 +1,12 @@
-# make demo | make test | make lint: each sets everything up, then runs.
+# make demo | test | lint | benchmark | benchmark-quick: each sets everything up, then
+# runs. JOBS processes share the benchmark; CIFAR-10 is read from OPTAX_ADAPTIVE_DATA.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+JOBS ?= 2
+
+.PHONY: demo test lint benchmark benchmark-quick clean
 
 demo: $(VENV)/installed-examples
 	$(BIN)/python examples/quickstart.py
@@ -15,6 +18,11 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+benchmark benchmark-quick: plan = $(if $(findstring quick,$@),quick,standard)
+benchmark benchmark-quick: $(VENV)/installed-test
+	cd examples && ../$(BIN)/python -m benchmark.run --plan $(plan) --jobs $(JOBS)
+	cd examples && ../$(BIN)/python -m benchmark.report --plan $(plan)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, as in: make PYTHON=python3.12 ...")'

@@ -58,18 +58,19 @@ def autotune(
        noise and the size of an update.
     2. *Climb*, about 20 to 100 steps. The rate rises exponentially from where nothing
        moves until the loss is clearly worse than at the start. Back to the start.
-    3. *Compare*. Up to four short runs, at rates a factor of √10 apart below that edge,
-       each annealed to 0 and each from the start. The best of them, times 0.2, which
-       is what distinguishes long runs from short, is the rate. Back to the start.
-    4. *Hold* that rate. With ``total_steps`` it falls to 0 over the last fifth. A rise
-       of the loss that its noise does not explain leads back to the last healthy
-       parameters, at half the rate.
+    3. *Compare*. Up to three short runs, at rates a factor of √10 apart from a fifth of
+       that edge down, each annealed to 0 and each from the start. The best of them,
+       times 0.2, which is what distinguishes long runs from short, is the rate. Back
+       to the start.
+    4. *Hold* that rate while the loss falls. Once it no longer does, lower it by √10.
+       A rise that its noise does not explain leads back to the last healthy parameters,
+       at half the rate. With ``total_steps`` it falls to 0 over the last fifth.
     5. *Average* the parameters all along: evaluate :func:`eval_params`. The average
        makes up for annealing where there is no horizon.
 
-    The first three take about 75 steps of 500 and 175 of 2,000, and 175 where
-    ``total_steps`` is not known. In this time the parameters move to and fro: read its
-    loss as that of a search.
+    The first three take about 90 steps of 500, 145 of 2,000 and 550 of 10,000, and 145
+    where ``total_steps`` is not known. In this time the parameters move to and fro:
+    read its loss as that of a search.
 
     Memory, beside the optimizer's own: a snapshot of params and of the inner state, and
     an average of params (float32 where they are coarser).
@@ -149,20 +150,14 @@ def autotune(
             found_scale=jnp.zeros((), jnp.float32),
         )
 
-    def search_step(memory: Memory, value: Array, updates, params):
-        norm = lax.cond(
-            memory.search.stage == _search.LISTEN,
-            lambda: _norm(updates) / (1.0 + _norm(params)),
-            lambda: jnp.zeros((), jnp.float32),
-        )
-        search, step = _search.advance(memory.search, value, norm, budget)
+    def search_step(memory: Memory, value: Array):
+        search, step = _search.advance(memory.search, value, budget)
         no = jnp.zeros((), jnp.bool_)
         decision = Decision(
             lr_scale=jnp.exp(step.log_scale),
             step=_hold.Step(
                 is_taken=memory.meter.step == 0,
                 is_restored=step.is_restart,
-                is_skipped=~jnp.isfinite(value),
                 is_blown_up=no,
             ),
             restarts_average=~no,
@@ -170,10 +165,11 @@ def autotune(
         return memory._replace(search=search), decision
 
     def hold_step(memory: Memory, value: Array):
-        hold, step = _hold.advance(memory.hold, value)
+        search = memory.search
+        hold, step = _hold.advance(memory.hold, value, search.center, search.deviation)
         factor = _hold.factor(hold, memory.meter.step, total_steps)
         decision = Decision(
-            lr_scale=jnp.exp(memory.search.log_scale) * factor,
+            lr_scale=jnp.exp(search.log_scale) * factor,
             step=step,
             restarts_average=step.is_blown_up,
         )
@@ -183,27 +179,35 @@ def autotune(
         if params is None:
             raise ValueError("update() needs the argument `params`")
         value = as_metric(value)
-        updates, inner_state = optimizer.update(
-            updates, state.inner_state, params, value=value, **extra_args
-        )
         memory = unpack(layout, state.scaling.controller_memory)
         memory, decision = lax.cond(
-            memory.search.stage == _search.FOUND,
-            hold_step,
-            lambda memory, value: search_step(memory, value, updates, params),
-            memory,
-            value,
+            memory.search.stage == _search.FOUND, hold_step, search_step, memory, value
         )
         step = decision.step
-        updates, inner_state, snapshot = _snapshot.apply(
-            state.snapshot,
+        inner_state, snapshot = _snapshot.take(
+            state.snapshot, params, state.inner_state, step.is_taken
+        )
+        is_left_out = ~(jnp.abs(value) <= _meter.LARGEST)  # NaN compares false
+        updates, inner_state = optimizer.update(
+            _snapshot.leave_out(updates, is_left_out),
+            *(inner_state, params),
+            value=value,
+            **extra_args,
+        )
+        search, lr_scale = lax.cond(
+            memory.search.stage == _search.LISTEN,
+            lambda: _search.hear(memory.search, _norm(updates) / (1.0 + _norm(params))),
+            lambda: (memory.search, decision.lr_scale),
+        )
+        memory = memory._replace(search=search)
+        updates = multiply(updates, lr_scale)
+        updates, inner_state, snapshot = _snapshot.restore(
+            snapshot,
             params,
-            state.inner_state,
-            (multiply(updates, decision.lr_scale), inner_state),
+            _snapshot.leave_out(updates, is_left_out),
+            inner_state,
             optimizer.init,
-            is_taken=step.is_taken,
             is_restored=step.is_restored,
-            is_skipped=step.is_skipped,
             is_blown_up=step.is_blown_up,
         )
         averaging = _averaging.average(
@@ -217,7 +221,7 @@ def autotune(
         memory = memory._replace(meter=_count(memory.meter, value))
         return updates, AutotuneState(
             inner_state=inner_state,
-            scaling=ScaleByControllerState(decision.lr_scale, pack(memory)),
+            scaling=ScaleByControllerState(lr_scale, pack(memory)),
             snapshot=snapshot,
             averaging=averaging,
             phase=memory.search.stage,

@@ -1,13 +1,16 @@
 """The rate that autotune found, held: alarms, snapshots, and a cool-down at the end."""
 
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from optax_adaptive import _alarm
+from optax_adaptive import _alarm, _descent
 from optax_adaptive._controller import Array
 
+LOWER = 10.0**-0.5  # factor on a rate at which the loss has stopped falling
+BACK_OFF = 0.5  # factor on a rate at which the loss has blown up
 COOL_DOWN = 0.2  # the last part of a known horizon, over which the rate falls to 0
 
 
@@ -15,9 +18,10 @@ class Hold(NamedTuple):
     """What the hold remembers."""
 
     alarm: _alarm.Alarm
+    descent: _descent.Descent
     elapsed: Array  # shape=(), dtype=int32: steps since the search
     next_snapshot: Array  # shape=(), dtype=int32: in elapsed steps
-    halvings: Array  # shape=(), dtype=int32: of the rate, one a blow-up
+    log_factor: Array  # shape=(), dtype=float32: on the rate found, natural
 
 
 class Step(NamedTuple):
@@ -25,7 +29,6 @@ class Step(NamedTuple):
 
     is_taken: Array  # copy the parameters
     is_restored: Array  # go back to the copy
-    is_skipped: Array  # leave this update out
     is_blown_up: Array  # count a rollback
 
 
@@ -33,25 +36,35 @@ def first_hold() -> Hold:
     """The hold before its first step."""
     return Hold(
         alarm=_alarm.first_alarm(),
+        descent=_descent.first_descent(),
         elapsed=jnp.zeros((), jnp.int32),
         next_snapshot=jnp.array(_alarm.WARM_UP, jnp.int32),
-        halvings=jnp.zeros((), jnp.int32),
+        log_factor=jnp.zeros((), jnp.float32),
     )
 
 
 def factor(hold: Hold, step: Array, total_steps: int | None) -> Array:
     """The factor on the rate found, float32, for a :class:`Hold` after this step."""
-    scale = jnp.exp2(-hold.halvings.astype(jnp.float32))
+    scale = jnp.exp(hold.log_factor)
     if total_steps is None:
         return scale
     left = (total_steps - step).astype(jnp.float32)
     return scale * jnp.clip(left / (COOL_DOWN * total_steps), 0.0, 1.0)
 
 
-def advance(hold: Hold, value: Array) -> tuple[Hold, Step]:
-    """One step of the hold, given the loss before this update.
+def advance(
+    hold: Hold, value: Array, first_loss: Array, noise: Array
+) -> tuple[Hold, Step]:
+    """One step of the hold.
 
-    The factor of this update is that of the state returned.
+    Args:
+      hold: Its state.
+      value: float32 loss before this update.
+      first_loss: float32 loss of the first parameters.
+      noise: float32 standard deviation of a value there.
+
+    Returns:
+      The new state, whose factor is that of this update, and what to do with it.
     """
     alarm, verdict = _alarm.watch(hold.alarm, value)
     raised = verdict.is_raised
@@ -60,15 +73,21 @@ def advance(hold: Hold, value: Array) -> tuple[Hold, Step]:
     # What was normal before a blow-up is not known to be normal from the copy on.
     fresh = _alarm.first_alarm()
     alarm = jax.tree.map(lambda a, b: jnp.where(raised, a, b), fresh, alarm)
+    descent, lower = _descent.watch(
+        hold.descent, verdict.clipped, elapsed, first_loss, noise
+    )
+    fresh = _descent.first_descent()
+    descent = jax.tree.map(lambda a, b: jnp.where(raised, a, b), fresh, descent)
+    change = jnp.where(raised, math.log(BACK_OFF), lower * math.log(LOWER))
     new = Hold(
         alarm=alarm,
+        descent=descent,
         elapsed=elapsed,
         next_snapshot=_alarm.next_copy(elapsed, hold.next_snapshot, is_taken, raised),
-        halvings=hold.halvings + raised.astype(jnp.int32),
+        log_factor=hold.log_factor + change,
     )
     return new, Step(
         is_taken=is_taken,
         is_restored=raised,
-        is_skipped=~verdict.is_finite & ~raised,
         is_blown_up=raised,
     )

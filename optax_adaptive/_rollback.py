@@ -96,23 +96,30 @@ def with_rollback(
         )
         is_blown_up = verdict.is_raised & ~is_away
         is_restored = is_blown_up | is_away
-        value = jnp.where(is_away, jnp.nan, value)  # of no params that count
-        updates, current_inner = optimizer.update(
-            updates, state.inner_state, params, value=value, **extra_args
-        )
-        rollbacks = state.snapshot.rollbacks.astype(jnp.float32)
-        updates = multiply(updates, jnp.power(jnp.float32(backoff), rollbacks))
         seen = state.updates_seen
         is_due = (seen >= state.next_snapshot) & verdict.is_calm
-        updates, inner_state, snapshot = _snapshot.apply(
+        inner_state, snapshot = _snapshot.take(
             state.snapshot,
             params,
             state.inner_state,
-            (_return.bounded(updates), current_inner),
+            (is_due | (seen == 0)) & ~is_restored,
+        )
+        is_left_out = ~verdict.is_finite
+        updates, current_inner = optimizer.update(
+            _snapshot.leave_out(updates, is_left_out),
+            *(inner_state, params),
+            value=jnp.where(is_away, jnp.nan, value),  # of no params that count
+            **extra_args,
+        )
+        rollbacks = state.snapshot.rollbacks.astype(jnp.float32)
+        updates = multiply(updates, jnp.power(jnp.float32(backoff), rollbacks))
+        updates, inner_state, snapshot = _snapshot.restore(
+            snapshot,
+            params,
+            _return.bounded(_snapshot.leave_out(updates, is_left_out)),
+            current_inner,
             optimizer.init,
-            is_taken=(is_due | (seen == 0)) & ~is_restored,
             is_restored=is_restored,
-            is_skipped=~verdict.is_finite & ~is_restored,
             is_blown_up=is_blown_up,
         )
         inner_state = _return.keep_rules(

@@ -26,7 +26,8 @@ UNKNOWN_STEPS = 2000  # search as for so many where the horizon is not known
 FIRST_MOVE = 1e-6  # size of an update in units of 1 + |params|: nothing moves
 CLIMB_FROM, CLIMB_TO = 1e-5, 10.0  # the same, for the climb
 ARM_RATIO = math.sqrt(10.0)  # between neighbouring arms
-NUM_ARMS = 4
+FIRST_ARM = 1.5  # in ratios below the edge
+NUM_ARMS = 3
 # Best rate of a whole run over best rate of a short annealed one. It hardly depends on
 # the optimizer, while the best rate over the edge ranged from 1/200 to 1/17.
 LONG_OVER_SHORT = 0.2
@@ -49,7 +50,7 @@ class Search(NamedTuple):
     deviation: Array  # shape=(), dtype=float32: and its noise
     has_descended: Array  # shape=(), dtype=bool: has any rate lowered the loss?
     log_scale: Array  # shape=(), dtype=float32: of the climb's start, edge, or answer
-    norm: Array  # shape=(), dtype=float32: mean of |update| / (1 + |params|)
+    norm: Array  # shape=(), dtype=float32: sum of |update| / (1 + |params|) heard
     arm: Array  # shape=(), dtype=int32: which one is running
     arm_losses: Array  # shape=(NUM_ARMS,), dtype=float32: inf if it blew up or not run
 
@@ -66,8 +67,8 @@ def budget(total_steps: int | None) -> Budget:
     if total_steps is None:
         total_steps = UNKNOWN_STEPS
     return Budget(
-        arm_steps=min(max(3 * total_steps // 200, 10), 200),
-        steps_per_decade=min(max(total_steps // 250, 4), 16),
+        arm_steps=max(min(total_steps // 40, 30), min(3 * total_steps // 200, 200)),
+        steps_per_decade=min(max(total_steps // 250, 8), 16),
     )
 
 
@@ -93,16 +94,12 @@ def tail(budget: Budget) -> int:
     return max(3, budget.arm_steps // 4)
 
 
-def advance(
-    search: Search, value: Array, norm: Array, budget: Budget
-) -> tuple[Search, Step]:
+def advance(search: Search, value: Array, budget: Budget) -> tuple[Search, Step]:
     """One step of the search.
 
     Args:
       search: Its state; ``stage`` is not FOUND.
       value: float32 loss before this update, of any sign.
-      norm: float32 size of this update at factor 1, in units of 1 + |params|; read
-        while listening only.
       budget: From :func:`budget`.
 
     Returns:
@@ -113,14 +110,26 @@ def advance(
     losses = jnp.concatenate([search.losses[1:], value[None]])
     search = search._replace(losses=losses, clock=search.clock + 1)
     stages = [partial(stage, budget=budget) for stage in (_listen, _climb, _run_arm)]
-    return lax.switch(search.stage, stages, search, norm)
+    return lax.switch(search.stage, stages, search)
 
 
-def _listen(search: Search, norm: Array, *, budget: Budget) -> tuple[Search, Step]:
-    """Measures loss, noise and size of the updates while nothing moves."""
-    del budget
+def hear(search: Search, norm: Array) -> tuple[Search, Array]:
+    """Notes the size of an update; used while listening only.
+
+    Args:
+      search: Its state after :func:`advance`.
+      norm: float32 size of this update at factor 1, in units of 1 + |params|.
+
+    Returns:
+      The new state, and the factor by which the update moves next to nothing.
+    """
     norm = jnp.where(jnp.isfinite(norm), norm, 0.0)
-    mean_norm = search.norm + norm / LISTEN_STEPS
+    return search._replace(norm=search.norm + norm), FIRST_MOVE / (norm + TINY)
+
+
+def _listen(search: Search, *, budget: Budget) -> tuple[Search, Step]:
+    """Measures the loss and its noise while nothing moves."""
+    del budget
     heard = search.losses[-LISTEN_STEPS:]
     center = jnp.median(heard)
     # The largest of the deviations is left out: it may be a spike.
@@ -128,19 +137,17 @@ def _listen(search: Search, norm: Array, *, budget: Budget) -> tuple[Search, Ste
     # Mean over standard deviation is 0.8 for a normal, less without its largest.
     deviation = jnp.maximum(1.45 * deviations.mean(), 1e-3 * jnp.abs(center) + 1e-8)
     is_over = search.clock == LISTEN_STEPS
+    mean_norm = search.norm / (LISTEN_STEPS - 1)  # this step's is not heard yet
     start = math.log(CLIMB_FROM) - jnp.log(jnp.maximum(mean_norm, TINY))
-    search = search._replace(norm=mean_norm)
     heard_out = _open_stage(search, CLIMB)._replace(
         center=center, deviation=deviation, log_scale=start
     )
-    first_move = math.log(FIRST_MOVE) - jnp.log(jnp.maximum(norm, TINY))
-    step = Step(first_move, jnp.zeros((), jnp.bool_))
-    return _where(is_over, heard_out, search), step
+    search = _where(is_over, heard_out, search)
+    return search, Step(search.log_scale, jnp.zeros((), jnp.bool_))
 
 
-def _climb(search: Search, norm: Array, *, budget: Budget) -> tuple[Search, Step]:
+def _climb(search: Search, *, budget: Budget) -> tuple[Search, Step]:
     """Raises the rate each step until the loss is worse than where it began."""
-    del norm
     climbed = search.clock.astype(jnp.float32) - 1.0
     log_scale = search.log_scale + climbed * (math.log(10.0) / budget.steps_per_decade)
     is_low = jnp.median(search.losses[-5:]) < search.center - 2.0 * search.deviation
@@ -155,11 +162,10 @@ def _climb(search: Search, norm: Array, *, budget: Budget) -> tuple[Search, Step
     return _where(is_over, edge, search), Step(log_scale, is_over)
 
 
-def _run_arm(search: Search, norm: Array, *, budget: Budget) -> tuple[Search, Step]:
+def _run_arm(search: Search, *, budget: Budget) -> tuple[Search, Step]:
     """Trains for a while from the first parameters, annealed; then judges."""
-    del norm
     arms = jnp.arange(NUM_ARMS, dtype=jnp.float32)
-    log_scales = search.log_scale - (arms + 1.0) * math.log(ARM_RATIO)
+    log_scales = search.log_scale - (arms + FIRST_ARM) * math.log(ARM_RATIO)
     annealed = 1.0 - (search.clock.astype(jnp.float32) - 1.0) / budget.arm_steps
     log_scale = log_scales[search.arm] + jnp.log(annealed)
 

@@ -31,69 +31,81 @@ def empty(params: optax.Params, inner_state: Any, restore_inner: bool) -> Snapsh
     )
 
 
-def apply(
+def take(
+    snapshot: SnapshotState, params: optax.Params, inner_state: Any, is_taken: Array
+) -> tuple[Any, SnapshotState]:
+    """Copies ``params`` and ``inner_state``, both before an update, if ``is_taken``.
+
+    Returns the inner state too, as it was: to update what went through the conditional
+    tells the compiler that the copy comes first, and that it may update in place.
+    """
+
+    def copy(inner_state, old):
+        del old
+        return inner_state, (params, inner_state if keeps_inner else ())
+
+    def keep(inner_state, old):
+        return inner_state, old
+
+    keeps_inner = _keeps_inner(snapshot, inner_state)
+    old = (snapshot.snapshot_params, snapshot.snapshot_inner_state)
+    inner_state, new = lax.cond(is_taken, copy, keep, inner_state, old)
+    return inner_state, snapshot._replace(
+        snapshot_params=new[0], snapshot_inner_state=new[1], is_taken=is_taken
+    )
+
+
+def restore(
     snapshot: SnapshotState,
     params: optax.Params,
-    old_inner_state: Any,
-    proposed: tuple[optax.Updates, Any],
+    updates: optax.Updates,
+    inner_state: Any,
     reset_inner: Any,
     *,
-    is_taken: Array,
     is_restored: Array,
-    is_skipped: Array,
     is_blown_up: Array,
 ) -> tuple[optax.Updates, Any, SnapshotState]:
-    """Takes the copy, goes back to it, leaves this update out, or lets it pass.
+    """Leads back to the copy, if ``is_restored``, or lets the update pass.
 
     Args:
-      snapshot: The copy so far.
+      snapshot: The copy.
       params: Parameters before this update.
-      old_inner_state: The optimizer's state before this update.
-      proposed: Updates and inner state, should they pass.
+      updates: Should they pass.
+      inner_state: That after this update, should it pass.
       reset_inner: Maps params to a first inner state; used if none was copied.
-      is_taken: Copy ``params`` and ``old_inner_state``. With ``is_restored`` as well,
-        the older copy is restored and kept.
       is_restored: Emit updates that lead back to the copy.
-      is_skipped: Emit zero updates and keep ``old_inner_state``.
       is_blown_up: Count a rollback.
 
     Returns:
       Updates, inner state and snapshot.
     """
-    keeps_inner = jax.tree.structure(snapshot.snapshot_inner_state) == (
-        jax.tree.structure(old_inner_state)
+    copied_params, copied_inner = snapshot[:2]
+
+    def back(inner_state):
+        keeps_inner = _keeps_inner(snapshot, inner_state)
+        return copied_inner if keeps_inner else reset_inner(copied_params)
+
+    inner_state = lax.cond(is_restored, back, lambda passed: passed, inner_state)
+    # A select fuses with whatever uses the updates; a conditional would write them out.
+    updates = jax.tree.map(
+        lambda c, p, u: jnp.where(is_restored, (c - p).astype(u.dtype), u),
+        *(copied_params, params, updates),
     )
-
-    def rarely(updates, inner_state, copy):
-        taken = (params, old_inner_state if keeps_inner else ())
-        copy = _select(is_taken & ~is_restored, taken, copy)
-        copied_params, copied_inner = copy
-        back = jax.tree.map(
-            lambda c, p, u: (c - p).astype(u.dtype), *(copied_params, params, updates)
-        )
-        if not keeps_inner:
-            copied_inner = reset_inner(copied_params)
-        zeros = optax.tree.zeros_like(updates)
-        updates = _select(is_skipped, zeros, updates)
-        inner_state = _select(is_skipped, old_inner_state, inner_state)
-        updates = _select(is_restored, back, updates)
-        inner_state = _select(is_restored, copied_inner, inner_state)
-        return updates, inner_state, copy
-
-    def usually(updates, inner_state, copy):
-        return updates, inner_state, copy
-
-    copy = (snapshot.snapshot_params, snapshot.snapshot_inner_state)
-    updates, inner_state, copy = lax.cond(
-        is_taken | is_restored | is_skipped, rarely, usually, *proposed, copy
-    )
-    new = SnapshotState(
-        *copy,
-        is_taken=is_taken & ~is_restored,
+    new = snapshot._replace(
         is_restored=is_restored,
         rollbacks=snapshot.rollbacks + is_blown_up.astype(jnp.int32),
     )
     return updates, inner_state, new
+
+
+def leave_out(updates: optax.Updates, is_left_out: Array) -> optax.Updates:
+    """Zeros instead of ``updates``, which may be NaN, if ``is_left_out``."""
+    return jax.tree.map(lambda u: jnp.where(is_left_out, 0, u).astype(u.dtype), updates)
+
+
+def _keeps_inner(snapshot: SnapshotState, inner_state: Any) -> bool:
+    kept = jax.tree.structure(snapshot.snapshot_inner_state)
+    return kept == jax.tree.structure(inner_state)
 
 
 def select_on_rollback(opt_state: Any, healthy: Any, current: Any) -> tuple[Any, Any]:

@@ -1,23 +1,21 @@
-"""Each default of autotune against others, in the form of robustness.py.
+"""Each default of autotune against others, in the form of run.py.
 
-    python examples/benchmark/ablation.py --data-dir ../shared/tfds
+    cd examples && python -m benchmark.ablation
 
 A variant sets constants of the library's modules before the run is traced. Rows with
 the method's name ``autotune: VARIANT`` are appended to results/ablation.jsonl.
 """
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import jax.numpy as jnp
-import numpy as np
-import robustness
-import tasks
-
+from benchmark import run
+from common import prepared
 from optax_adaptive import _alarm, _autotune, _hold, _search
 
 RESULTS = Path(__file__).with_name("results") / "ablation.jsonl"
@@ -54,6 +52,23 @@ VARIANTS = {
 }
 
 
+def run_variant(group: run.Group, variant: str) -> list[dict]:
+    """The lines of a group, with the variant's constants while it is traced."""
+    constants = VARIANTS[variant]
+    saved = [(module, name, getattr(module, name)) for module, name, _ in constants]
+    try:
+        for module, name, value in constants:
+            setattr(module, name, value)
+        lines = run.run_group(group)
+    finally:
+        for module, name, value in saved:
+            setattr(module, name, value)
+    return [
+        line if "header" in line else line | {"method": f"{group.method}: {variant}"}
+        for line in lines
+    ]
+
+
 def main() -> None:
     """Runs what is asked for and is not there yet."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -62,65 +77,27 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS))
     parser.add_argument("--methods", nargs="+", default=["autotune"])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--data-dir", default="../shared/tfds")
+    parser.add_argument("--data-dir", type=Path, default=prepared.default_dir())
     parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()
-    done = set()
-    if args.output.exists():
-        rows = map(json.loads, args.output.read_text().splitlines())
-        done = {
-            (row["task"], row["optimizer"], row["method"])
-            for row in rows
-            if "header" not in row
-        }
+    done = run.done(args.output)
+    everything = itertools.product(
+        args.tasks, args.optimizers, args.methods, args.variants
+    )
     with args.output.open("a") as output:
-        config = {"tasks": args.tasks, "seeds": args.seeds, "base_rate": 1e-3}
-        print(json.dumps(robustness.header(config)), file=output, flush=True)
-        for name in args.tasks:
-            task = tasks.make(name, args.data_dir)
-            for optimizer in args.optimizers:
-                for method in args.methods:
-                    for variant in args.variants:
-                        label = f"{method}: {variant}"
-                        if (name, optimizer, label) in done:
-                            continue
-                        rows = run_variant(task, method, optimizer, variant, args.seeds)
-                        for row in rows:
-                            row |= {
-                                "task": name,
-                                "optimizer": optimizer,
-                                "method": label,
-                            }
-                            print(json.dumps(row), file=output, flush=True)
-                        print(name, optimizer, label, file=sys.stderr, flush=True)
-
-
-def run_variant(
-    task: tasks.Task, method: str, optimizer: str, variant: str, seeds: int
-) -> list[dict]:
-    """Runs one variant over seeds, with the constants put back afterwards."""
-    constants = VARIANTS[variant]
-    saved = [(module, name, getattr(module, name)) for module, name, _ in constants]
-    try:
-        for module, name, value in constants:
-            setattr(module, name, value)
-        run = robustness.make_run(task, method, optimizer)
-        rows = []
-        for seed in range(seeds):
-            metrics, found = run(jnp.float32(1e-3), seed)
-            rows.append(
-                {
-                    "base_rate": 1e-3,
-                    "seed": seed,
-                    "steps": task.steps,
-                    "metrics": [float(f"{m:.5g}") for m in np.asarray(metrics)],
-                    "found": {k: float(v) for k, v in found.items()},
-                }
+        for task, optimizer, method, variant in everything:
+            label = f"{method}: {variant}"
+            runs = tuple(
+                (1e-3, seed)
+                for seed in range(args.seeds)
+                if (task, optimizer, label, 1e-3, seed) not in done
             )
-        return rows
-    finally:
-        for module, name, value in saved:
-            setattr(module, name, value)
+            if not runs:
+                continue
+            group = run.Group(task, optimizer, method, runs, args.data_dir)
+            for line in run_variant(group, variant):
+                print(json.dumps(line), file=output, flush=True)
+            print(task, optimizer, label, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from optax import contrib
 
 import optax_adaptive
 from common.hypergradient import hypergradient
+from common.random_actions import random_actions
+from common.schedules import SCHEDULES
 from optax_adaptive import controllers
 
 OPTIMIZERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {
@@ -22,6 +24,8 @@ OPTIMIZERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {
     "lion": optax.lion,
     "momentum": lambda learning_rate: optax.sgd(learning_rate, 0.9),
     "sgd": optax.sgd,
+    "adafactor": optax.adafactor,
+    "muon": contrib.muon,
 }
 
 
@@ -42,75 +46,54 @@ class Plan(NamedTuple):
     """What a method may depend on."""
 
     base: Callable[[Any], optax.GradientTransformation]
-    learning_rate: float
+    learning_rate: Any  # a float, or traced
     steps: int
     steps_per_epoch: int
 
 
-def _step(plan: Plan) -> optax.Schedule:
-    boundaries = range(10 * plan.steps_per_epoch, plan.steps, 10 * plan.steps_per_epoch)
-    return optax.piecewise_constant_schedule(
-        plan.learning_rate, dict.fromkeys(boundaries, 0.1)
-    )
-
-
-def _cosine(plan: Plan) -> optax.Schedule:
-    peak = plan.learning_rate
-    return optax.cosine_decay_schedule(peak, plan.steps, alpha=min(1e-6 / peak, 1))
-
-
-def _warmup_linear(plan: Plan) -> optax.Schedule:
-    warmup = max(plan.steps // 10, 1)
-    rise = optax.linear_schedule(0, plan.learning_rate, warmup)
-    fall = optax.linear_schedule(plan.learning_rate, 0, max(plan.steps - warmup, 1))
-    return optax.join_schedules([rise, fall], [warmup])
-
-
-def _wsd(plan: Plan) -> optax.Schedule:
-    """Warmup over 5%, stable, decay by 1 - sqrt over the last 20%."""
-    warmup, decay = max(plan.steps // 20, 1), max(plan.steps // 5, 1)
-    return optax.join_schedules(
-        [
-            optax.linear_schedule(0, plan.learning_rate, warmup),
-            optax.constant_schedule(plan.learning_rate),
-            lambda step: (
-                plan.learning_rate * (1 - jnp.sqrt(jnp.clip(step / decay, 0, 1)))
-            ),
-        ],
-        [warmup, plan.steps - decay],
-    )
-
-
-def _one_cycle(plan: Plan) -> optax.Schedule:
-    return optax.cosine_onecycle_schedule(max(plan.steps, 4), plan.learning_rate)
-
-
-SCHEDULES: dict[str, Callable[[Plan], optax.Schedule]] = {
-    "fixed": lambda plan: optax.constant_schedule(plan.learning_rate),
-    "step": _step,
-    "cosine": _cosine,
-    "warmup_linear": _warmup_linear,
-    "wsd": _wsd,
-    "one_cycle": _one_cycle,
-}
+def _make_schedule(name: str, plan: Plan) -> optax.Schedule:
+    return SCHEDULES[name](plan.learning_rate, plan.steps, plan.steps_per_epoch)
 
 
 def _schedule(name: str, plan: Plan) -> Method:
-    schedule = SCHEDULES[name](plan)
+    schedule = _make_schedule(name, plan)
     return Method(
         optax.with_extra_args_support(plan.base(schedule)),
         lambda state, step: schedule(step),
     )
 
 
-def _controller(name: str, plan: Plan) -> Method:
-    scale = optax_adaptive.scale_by_controller(controllers.REGISTRY[name]())
+# The library's rules, and an ablation of them all.
+RULES: dict[str, Callable[[], optax_adaptive.Controller]] = {
+    **controllers.REGISTRY,
+    "range_test_trend": lambda: controllers.then(
+        controllers.range_test(), controllers.trend()
+    ),
+    "random": random_actions,
+}
+
+
+def _controller(
+    plan: Plan, rule: optax_adaptive.Controller, anchor: str = "fixed", **options: Any
+) -> Method:
+    """A rule after the base optimizer, which follows the schedule ``anchor``."""
+    schedule = _make_schedule(anchor, plan)
+    rate = plan.learning_rate if anchor == "fixed" else schedule
+    scaling = optax_adaptive.scale_by_controller(rule, **options)
     return Method(
-        optax.chain(plan.base(plan.learning_rate), scale),
-        lambda state, step: plan.learning_rate * optax_adaptive.lr_scale(state),
+        optax.chain(plan.base(rate), scaling),
+        lambda state, step: schedule(step) * optax_adaptive.lr_scale(state),
         decides=True,
         observe=optax_adaptive.observe,
     )
+
+
+def _greedylr(plan: Plan) -> Method:
+    """GreedyLR with its own defaults: absolute bounds, every step judged."""
+    rule = controllers.greedy(
+        min_scale=1e-3 / plan.learning_rate, max_scale=1.0 / plan.learning_rate
+    )
+    return _controller(plan, rule, accumulation_size=1)
 
 
 def _reduce_on_plateau(plan: Plan) -> Method:
@@ -147,6 +130,7 @@ def _no_rate(state, step):
 # Each with the learning rate that it recommends.
 PEERS: dict[str, tuple[float, Callable[[Plan], Method]]] = {
     "reduce_on_plateau": (0.01, _reduce_on_plateau),
+    "greedylr": (0.01, _greedylr),
     "prodigy": (
         1.0,
         lambda p: _peer(
@@ -189,9 +173,9 @@ PEERS: dict[str, tuple[float, Callable[[Plan], Method]]] = {
 }
 
 
-def _autotune(plan: Plan) -> Method:
+def _autotune(plan: Plan, knows_horizon: bool) -> Method:
     # It plans the whole run where that has the 200 steps that a plan needs.
-    total_steps = plan.steps if plan.steps >= 200 else None
+    total_steps = plan.steps if knows_horizon and plan.steps >= 200 else None
     return Method(
         optax_adaptive.autotune(plan.base(plan.learning_rate), total_steps=total_steps),
         lambda state, step: plan.learning_rate * optax_adaptive.lr_scale(state),
@@ -201,22 +185,24 @@ def _autotune(plan: Plan) -> Method:
     )
 
 
-NAMES = ("autotune", *SCHEDULES, *controllers.REGISTRY, *PEERS)
+AUTOTUNE = ("autotune", "autotune_anytime")  # the horizon known, and not
+NAMES = (*AUTOTUNE, *SCHEDULES, *RULES, *PEERS)
 
 
 def build(
     name: str,
     optimizer: str,
-    learning_rate: float | None,
+    learning_rate: Any,
     steps: int,
     steps_per_epoch: int,
 ) -> Method:
     """Makes a method.
 
     Args:
-      name: One of ``NAMES``.
+      name: One of ``NAMES``, or a schedule and a rule as in ``cosine+trend``, which
+        multiplies the two.
       optimizer: One of ``OPTIMIZERS``; ignored by the peers that are one themselves.
-      learning_rate: The base rate; None for the method's own default.
+      learning_rate: The base rate, which may be traced; None for the method's default.
       steps: Length of the whole run.
       steps_per_epoch: Length of an epoch.
 
@@ -230,8 +216,11 @@ def build(
     plan = Plan(base, learning_rate, steps, steps_per_epoch)
     if name in SCHEDULES:
         return _schedule(name, plan)
-    if name in controllers.REGISTRY:
-        return _controller(name, plan)
-    if name == "autotune":
-        return _autotune(plan)
+    if name in RULES:
+        return _controller(plan, RULES[name]())
+    if name in AUTOTUNE:
+        return _autotune(plan, knows_horizon=name == "autotune")
+    anchor, plus, rule = name.partition("+")
+    if plus:
+        return _controller(plan, RULES[rule](), anchor)
     return PEERS[name][1](plan)

@@ -1,0 +1,181 @@
+"""What is measured, as pure functions of arrays; README.md says what each is for.
+
+Axes are named by letters: r base rates, s seeds, c checkpoints, t tasks, m methods.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = np.ndarray
+
+
+class Facts(NamedTuple):
+    """What the report must know of a task."""
+
+    steps: int
+    steps_per_epoch: int
+    is_accuracy: bool
+    unit: str
+
+
+class Runs(NamedTuple):
+    """All runs of a task, optimizer and method. nan is what was not finite."""
+
+    facts: Facts
+    rates: Array  # (r,)
+    failed: Array  # (r, s), bool
+    initial: Array  # (r, s), validation metric before the first step
+    validation: Array  # (r, s, c)
+    train_loss: Array  # (r, s, c)
+    learning_rate: Array  # (r, s, c)
+    late_loss_std: Array  # (r, s)
+    train: Array  # (r, s)
+    test: Array  # (r, s)
+
+
+Results = dict[tuple[str, str, str], Runs]  # by task, optimizer, method
+
+
+def gather(lines: list[dict[str, Any]]) -> Results:
+    """Arrays from the lines of a results file; groups that lack a run are left out."""
+    facts, groups = {}, {}
+    for line in lines:
+        if "header" in line:
+            config = line["header"]["config"]
+            facts[config["task"]] = Facts(*(config[name] for name in Facts._fields))
+        else:
+            name = (line["task"], line["optimizer"], line["method"])
+            groups.setdefault(name, {})[line["base_rate"], line["seed"]] = line
+    whole = [row for rows in groups.values() for row in rows.values() if "test" in row]
+    begin = {row["task"]: row["initial"] for row in whole}  # for rows of an exception
+    curve = [None] * len(whole[0]["validation"]) if whole else []
+    results = {}
+    for name, rows in groups.items():
+        rates, seeds = (sorted(set(part)) for part in zip(*rows, strict=True))
+        if len(rows) < len(rates) * len(seeds):
+            continue
+        grid = [[rows[rate, seed] for seed in seeds] for rate in rates]
+
+        def stack(field: str, missing: Any, grid=grid) -> Array:
+            values = [[row.get(field, missing) for row in line] for line in grid]
+            return np.array(values, float)  # None, for null, becomes nan
+
+        results[name] = Runs(
+            facts=facts[name[0]],
+            rates=np.array(rates),
+            failed=np.array([[row["failed"] is not None for row in x] for x in grid]),
+            initial=stack("initial", begin.get(name[0])),
+            validation=stack("validation", curve),
+            train_loss=stack("train_loss", curve),
+            learning_rate=stack("learning_rate", curve),
+            late_loss_std=stack("late_loss_std", None),
+            train=stack("train", None),
+            test=stack("test", None),
+        )
+    return results
+
+
+def capped(runs: Runs, metric: Array) -> Array:
+    """A final metric (r, s), where nothing is worse than before the first step."""
+    bound = np.fmax if runs.facts.is_accuracy else np.fmin  # they pass over nan
+    return bound(np.where(runs.failed, np.nan, metric), runs.initial)
+
+
+def final_validation(runs: Runs) -> Array:
+    """(r, s)."""
+    return capped(runs, runs.validation[..., -1])
+
+
+def final_test(runs: Runs) -> Array:
+    """(r, s)."""
+    return capped(runs, runs.test)
+
+
+def tuned(runs: Runs) -> int:
+    """Index of the base rate with the best final validation metric, meaned over s."""
+    means = final_validation(runs).mean(1)
+    return int(means.argmax() if runs.facts.is_accuracy else means.argmin())
+
+
+def gain(metric: Any, reference: Any, is_accuracy: bool) -> Any:
+    """How much better than a reference: points of accuracy, or percent of the loss."""
+    if is_accuracy:
+        return metric - reference
+    return 100.0 * (reference - metric) / np.abs(reference)
+
+
+def target(cosine: Runs) -> float:
+    """What the tuned cosine's worst seed reaches at its end, on validation."""
+    finals = final_validation(cosine)[tuned(cosine)]
+    return float(finals.min() if cosine.facts.is_accuracy else finals.max())
+
+
+def time_to(validation: Array, target: float, is_accuracy: bool) -> Array:
+    """Fraction of the run until (..., c) is as good as the target; inf where never."""
+    reached = validation >= target if is_accuracy else validation <= target
+    first = (reached.argmax(-1) + 1) / validation.shape[-1]
+    return np.where(reached.any(-1), first, np.inf)
+
+
+def geometric_mean(times: Array) -> float:
+    """Of positive times; inf as soon as one is."""
+    return float(np.exp(np.mean(np.log(times))))
+
+
+def ratios(times: Array) -> Array:
+    """(m, w) times by method and workload, over the fastest; inf where all missed."""
+    best = times.min(0)
+    return np.where(
+        np.isfinite(times), times / np.where(best < np.inf, best, 1), np.inf
+    )
+
+
+def profile(times: Array, taus: Array) -> Array:
+    """(m, tau): share of workloads within a factor tau of the fastest."""
+    return (ratios(times)[:, :, None] <= taus).mean(1)
+
+
+def score(times: Array) -> Array:
+    """(m,): a third of the profile's integral from 1 to 4, which is exact like this."""
+    return np.clip(4.0 - ratios(times), 0.0, None).mean(1) / 3.0
+
+
+def sensitivity(losses: Array, initial: float) -> float:
+    """E[min(l, l0) - l*] over base rates (r,), as percent of l0 - l*."""
+    best = losses.min()
+    if initial <= best:
+        return 100.0  # it never got better than it began
+    return float(100 * np.mean(np.fmin(losses, initial) - best) / (initial - best))
+
+
+def bootstrap(
+    gains: list[Array], resamples: int = 10_000
+) -> tuple[float, float, float]:
+    """Mean over tasks of the mean over seeds, and its 95% interval.
+
+    Args:
+      gains: For each task, paired differences by seed.
+      resamples: How often the seeds of each task are drawn anew.
+
+    Returns:
+      Mean, lower and upper end.
+    """
+    rng = np.random.default_rng(0)
+    means = [
+        values[rng.integers(0, len(values), (resamples, len(values)))].mean(1)
+        for values in gains
+    ]
+    low, high = np.percentile(np.mean(means, 0), [2.5, 97.5])
+    return float(np.mean([values.mean() for values in gains])), low, high
+
+
+def gap(runs: Runs) -> Array:
+    """(r, s): how much worse the metric is on validation than on training data."""
+    difference = runs.train - runs.validation[..., -1]
+    return difference if runs.facts.is_accuracy else -difference
+
+
+def is_stuck(runs: Runs) -> Array:
+    """(r, s): finite, and yet no better at the end than before the first step."""
+    return ~runs.failed & (final_validation(runs) == runs.initial)

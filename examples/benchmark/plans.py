@@ -1,0 +1,85 @@
+"""What to run: the lists that were fixed before any result, and a quick one."""
+
+from typing import NamedTuple
+
+from benchmark.tasks import TASKS
+from common import methods
+from optax_adaptive import controllers
+
+DECADES = tuple(10.0**k for k in range(-7, 2))
+# The same grid for every method: the decades, fewer where nearly all fail, and between
+# those where the good rates of Adam lie, three half decades.
+BASE_RATES = tuple(10.0**k for k in (-7, -5, -4, -3.5, -3, -2.5, -2, -1.5, -1, 1))
+# For robustness the cosine is tuned more finely: thirds of a decade over two and a half
+# decades, about what is usual for each optimizer.
+COSINE_RATES = {
+    optimizer: tuple(10.0 ** (k / 3) for k in range(first, first + 8))
+    for optimizer, first in {
+        "adam": -9,
+        "adamw": -9,
+        "sgd": -4,
+        "momentum": -7,
+        "lion": -13,
+        "adafactor": -6,
+        "muon": -7,
+    }.items()
+}
+
+# Learners are meant to correct what the chain does already, so they run around the
+# cosine too, as does the ablation that acts at random.
+LEARNERS = ("bandit", "q_learning", "actor_critic")
+ANCHORED = tuple(
+    f"cosine+{name}"
+    for name in ("random", *LEARNERS)
+    if name == "random" or name in controllers.REGISTRY
+)
+METHODS = (*methods.NAMES, *ANCHORED)
+
+
+class Plan(NamedTuple):
+    """All combinations are run, method by method: so the time left is a fair guess."""
+
+    tasks: tuple[str, ...]
+    optimizers: tuple[str, ...]
+    methods: tuple[str, ...]
+    base_rates: tuple[float, ...]
+    seeds: int
+    cosine_rates: dict[str, tuple[float, ...]] = {}  # by optimizer, where they differ
+
+    def rates(self, method: str, optimizer: str) -> tuple[float, ...]:
+        """The base rates of a method, as they are written to the results."""
+        rates = self.base_rates
+        if method == "cosine":
+            rates = self.cosine_rates.get(optimizer, rates)
+        return tuple(float(f"{rate:.3g}") for rate in rates)
+
+
+STANDARD_TASKS = tuple(task for task in TASKS if task != "short")  # digits once
+
+PLANS = {
+    "standard": Plan(STANDARD_TASKS, ("adam",), METHODS, BASE_RATES, seeds=3),
+    "quick": Plan(
+        ("digits", "transformer", "demand"),
+        ("adam",),
+        METHODS,
+        (1e-6, 1e-3, 1e-2, 1e-1, 10.0),
+        seeds=1,
+    ),
+    # Does the base rate matter to autotune, whatever the optimizer?
+    "robustness": Plan(
+        tuple(TASKS),
+        ("adam",),
+        ("cosine", *methods.AUTOTUNE),
+        DECADES,
+        seeds=5,
+        cosine_rates=COSINE_RATES,
+    ),
+    "optimizers": Plan(
+        ("digits", "transformer", "demand"),
+        tuple(optimizer for optimizer in COSINE_RATES if optimizer != "adam"),
+        ("cosine", *methods.AUTOTUNE),
+        DECADES,
+        seeds=3,
+        cosine_rates=COSINE_RATES,
+    ),
+}

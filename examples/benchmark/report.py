@@ -1,0 +1,135 @@
+"""From the JSON lines to a page, a summary, and the tables of the README.
+
+    cd examples && python -m benchmark.report --plan standard
+
+For the standard plan it writes results/summary.md and results/standard.html, and fills
+what lies between ``<!-- benchmark:begin -->`` and ``<!-- benchmark:end -->`` and
+the like in README.md and docs/autotune.md; for another plan, PLAN.md and PLAN.html.
+"""
+
+import argparse
+import re
+from collections import Counter
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from benchmark import findings, measures, page, plans, run, summaries, tables
+from benchmark.measures import Results
+from benchmark.tables import Table
+
+RESULTS = Path(__file__).with_name("results")
+ROOT = Path(__file__).parents[2]
+EMPTY = "*No runs are recorded yet.*\n"
+
+
+def provenance(lines: list[dict[str, Any]]) -> str:
+    """What produced the lines, in a sentence."""
+    headers = [line["header"] for line in lines if "header" in line]
+    parts = [f"{len(lines) - len(headers):,} runs in {len(headers)} groups"]
+    for name in ("device", "python", "jax", "optax", "optax_adaptive", "commit"):
+        values = Counter(str(header[name]) for header in headers)
+        parts.append(f"{name} {', '.join(values)}")
+    seconds = sum(header["seconds"] for header in headers)
+    return "; ".join(parts) + f"; {seconds / 3600:.1f} hours of one core."
+
+
+def to_markdown(table: Table, level: int = 2) -> str:
+    """A heading, the caption and the table; without the heading at level 0."""
+    lines = [f"{'#' * level} {table.title}", ""] if level else []
+    lines += [table.caption, ""] if table.caption else []
+    for row in (table.header, ["---"] * len(table.header), *table.rows):
+        lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def to_html(table: Table) -> str:
+    """The same for the page; it scrolls sideways on its own."""
+
+    def cells(row: list[str], tag: str) -> str:
+        texts = (re.sub("`(.*?)`", r"<code>\1</code>", escape(cell)) for cell in row)
+        return "<tr>" + "".join(f"<{tag}>{text}</{tag}>" for text in texts) + "</tr>"
+
+    body = "".join(cells(row, "td") for row in table.rows)
+    return (
+        f"<h2>{escape(table.title)}</h2><p>{escape(table.caption)}</p>"
+        f'<div class="scroll"><table><thead>{cells(table.header, "th")}</thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def summary(lines: list[dict[str, Any]], results: Results) -> str:
+    """The Markdown summary."""
+    parts = ["# What the comparison gave", "", provenance(lines), ""]
+    parts += [f"- {sentence}" for sentence in findings.sentences(results)]
+    parts += [""]
+    overhead = tables.overhead(RESULTS / "overhead.jsonl")
+    for table in (tables.headline(results), *tables.details(results), overhead):
+        parts += [to_markdown(table)]
+    return "\n".join(parts)
+
+
+def html(lines: list[dict[str, Any]], results: Results) -> str:
+    """The page."""
+    found = "".join(f"<li>{escape(x)}</li>" for x in findings.sentences(results))
+    overhead = tables.overhead(RESULTS / "overhead.jsonl")
+    return page.render(
+        found=re.sub("`(.*?)`", r"<code>\1</code>", found),
+        headline=to_html(tables.headline(results)),
+        charts=page.charts_of(results),
+        details="".join(map(to_html, [*tables.details(results), overhead])),
+        provenance=escape(provenance(lines)),
+    )
+
+
+def blocks(lines: list[dict], others: list[dict]) -> dict[tuple[Path, str], str]:
+    """What belongs between the markers, by file and name of the marker."""
+    results = measures.gather(lines)
+    headline, robustness = EMPTY, EMPTY
+    if results:
+        sentences = "".join(f"- {x}\n" for x in findings.sentences(results))
+        headline = sentences + "\n" + to_markdown(tables.headline(results), 0)
+        table = tables.robustness(results | measures.gather(others))
+        robustness = to_markdown(table, 0)
+    return {
+        (ROOT / "README.md", "benchmark"): headline,
+        (ROOT / "docs" / "autotune.md", "robustness"): robustness,
+    }
+
+
+def between(text: str, name: str) -> tuple[str, str, str]:
+    """Text before, between and after the markers called ``name``."""
+    begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
+    before, rest = text.split(begin)
+    inside, after = rest.split(end)
+    return before + begin, inside, end + after
+
+
+def main() -> None:
+    """Writes all that the results of a plan give."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--plan", choices=plans.PLANS, default="standard")
+    parser.add_argument("--results", type=Path, help="default: results/PLAN.jsonl")
+    args = parser.parse_args()
+    source = args.results or RESULTS / f"{args.plan}.jsonl"
+    lines = run.read(source)
+    results = measures.gather(lines)
+    if not summaries.complete(results)[1]:
+        raise SystemExit(f"{source} holds no task with all runs of a method and cosine")
+    is_standard = source == RESULTS / "standard.jsonl"
+    text = source.with_name("summary.md" if is_standard else f"{source.stem}.md")
+    text.write_text(summary(lines, results))
+    source.with_suffix(".html").write_text(html(lines, results))
+    print(to_markdown(tables.headline(results)))
+    print(f"wrote {text} and {source.with_suffix('.html')}")
+    if is_standard:
+        others = run.read(RESULTS / "robustness.jsonl")
+        for (path, name), content in blocks(lines, others).items():
+            before, _, after = between(path.read_text(), name)
+            path.write_text(before + content + after)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""The tables of the report, from measures of runs."""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmark import measures, summaries
+from benchmark.measures import Results, Runs
+from common import methods
+
+
+class Table(NamedTuple):
+    """Cells are text; the first column names the row."""
+
+    title: str
+    caption: str
+    header: list[str]
+    rows: list[list[str]]
+
+
+def headline(results: Results) -> Table:
+    """One line a method."""
+    rows = []
+    for row in summaries.summaries(results):
+        mean, low, high = row.tuned
+        rows.append(
+            [
+                f"`{row.method}`",
+                summaries.family(row.method),
+                f"{mean:+.2f} ({low:+.2f}, {high:+.2f})",
+                f"{row.median:+.1f}",
+                f"{row.worst:+.1f}",
+                show_time(row.time, row.missed, row.times),
+                f"{row.score:.2f}",
+                f"{row.score_any_rate:.2f}",
+                f"{row.sensitivity:.0f}",
+                f"{row.failed} + {row.stuck} of {row.runs}",
+            ]
+        )
+    return Table(
+        "All methods",
+        "Gains are over the tuned cosine, in points of accuracy or percent of the "
+        "loss, on test: of the tuned rate (with its 95% interval), and of the median "
+        "and the worst of tasks and decades. Time to target is a fraction of the run, "
+        "at the tuned rate. Failed runs did not end finite, stuck ones no better than "
+        "they began.",
+        [
+            *("method", "kind", "tuned", "median rate", "worst rate", "time to target"),
+            *("score", "score, any rate", "sensitivity, %", "failed + stuck"),
+        ],
+        rows,
+    )
+
+
+def show_time(time: float, missed: int, times: int) -> str:
+    """A geometric mean, or how many missed."""
+    return f"{time:.2f}" if not missed else f"∞ ({missed} of {times} missed)"
+
+
+def by_task(results: Results, title: str, caption: str, cell: Any) -> Table:
+    """One line a method, one column a task; ``cell`` is of runs and cosine."""
+    tasks, names = summaries.complete(results)
+    cosines = summaries.of_method(results, "adam", "cosine")
+    units = [f"{task}, {cosines[task].facts.unit}" for task in tasks]
+    rows = [
+        [f"`{name}`"]
+        + [cell(results[task, "adam", name], cosines[task]) for task in tasks]
+        for name in names
+    ]
+    return Table(title, caption, ["method", *units], rows)
+
+
+def final_cell(runs: Runs, cosine: Runs) -> str:
+    """Mean, deviation over seeds, and rate."""
+    best = measures.tuned(runs)
+    test = measures.final_test(runs)[best]
+    return f"{test.mean():.4g} ± {test.std():.2g} ({runs.rates[best]:.1e})"
+
+
+def rate_cell(runs: Runs, choose: Any) -> str:
+    """The test metric at the ``choose``-n of the decades."""
+    means = measures.final_test(runs)[summaries.is_decade(runs)].mean(1)
+    return f"{choose(means):.4g}"
+
+
+def worst_cell(runs: Runs, cosine: Runs) -> str:
+    """At the worst decade."""
+    return rate_cell(runs, np.min if runs.facts.is_accuracy else np.max)
+
+
+def median_cell(runs: Runs, cosine: Runs) -> str:
+    """At the median decade."""
+    return rate_cell(runs, np.median)
+
+
+def speed_cell(runs: Runs, cosine: Runs) -> str:
+    """Median steps and epochs to the target at the tuned rate."""
+    time = float(np.median(summaries.all_times(runs, cosine)[measures.tuned(runs)]))
+    steps = time * runs.facts.steps
+    return f"{steps:.0f} ({steps / runs.facts.steps_per_epoch:.1f})".replace(
+        "inf (inf)", "∞"
+    )
+
+
+def gap_cell(runs: Runs, cosine: Runs) -> str:
+    """Validation less training."""
+    values = measures.gap(runs)[measures.tuned(runs)]
+    return f"{values.mean():.3g}"
+
+
+def stability_cell(runs: Runs, cosine: Runs) -> str:
+    """Late deviations of loss and metric, and of the test metric over seeds."""
+    best = measures.tuned(runs)
+    late = runs.validation.shape[-1] // 10
+    metric = runs.validation[best, :, -late:].std(-1).mean()
+    loss = runs.late_loss_std[best].mean()
+    return f"{loss:.2g} / {metric:.2g} / {measures.final_test(runs)[best].std():.2g}"
+
+
+def overhead(path: Path) -> Table:
+    """From overhead.py's lines."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    trees = dict.fromkeys(line["tree"] for line in lines if "tree" in line)
+    rows = []
+    for method in dict.fromkeys(line["method"] for line in lines if "tree" in line):
+        mine = {x["tree"]: x for x in lines if x.get("method") == method}
+        ratios = [f"{mine[tree]['step_ratio']:.3f}" for tree in trees]
+        added = list(mine.values())[0]["state_bytes_added"]
+        rows.append([f"`{method}`", *ratios, f"{added} B"])
+    return Table(
+        "Overhead",
+        "Step time over that of Adam alone, median of paired ratios, on trees of so "
+        "many parameters; and what the state adds to Adam's.",
+        ["method", *trees, "state"],
+        rows,
+    )
+
+
+def details(results: Results) -> list[Table]:
+    """All tables by task."""
+    wanted = [
+        (
+            "Final performance",
+            "Test metric at the tuned base rate: mean ± deviation over seeds (rate).",
+            final_cell,
+        ),
+        (
+            "Worst base rate",
+            "Test metric at the worst decade of 1e-7 … 10.",
+            worst_cell,
+        ),
+        ("Median base rate", "Test metric at the median decade.", median_cell),
+        (
+            "Convergence speed",
+            "Steps (epochs) until the target, median over seeds, at the tuned rate. "
+            "Targets: " + ", ".join(targets(results)) + ".",
+            speed_cell,
+        ),
+        (
+            "Generalisation",
+            "How much worse the metric is on validation than on training data.",
+            gap_cell,
+        ),
+        (
+            "Stability",
+            "Over the last tenth, deviation of training losses / of the validation "
+            "metric; / deviation of the test metric over seeds. At the tuned rate.",
+            stability_cell,
+        ),
+    ]
+    return [by_task(results, *args) for args in wanted]
+
+
+def targets(results: Results) -> list[str]:
+    """Each task's, in words."""
+    cosines = summaries.of_method(results, "adam", "cosine")
+    return [
+        f"{task} {measures.target(runs):.4g} {runs.facts.unit}"
+        for task, runs in cosines.items()
+    ]
+
+
+def robustness(results: Results) -> Table:
+    """Autotune under each optimizer, in docs/autotune.md and the README."""
+    rows = []
+    pairs = dict.fromkeys((task, optimizer) for task, optimizer, _ in results)
+    for (task, optimizer), name in itertools.product(pairs, methods.AUTOTUNE):
+        runs = results.get((task, optimizer, name))
+        cosine = results.get((task, optimizer, "cosine"))
+        if runs is None or cosine is None:
+            continue
+        best = measures.tuned(cosine)
+        test = measures.final_test(cosine)[best]
+        mine = summaries.gains(runs, cosine)[summaries.is_decade(runs)].mean(1)
+        time = summaries.all_times(runs, cosine)[summaries.is_decade(runs)].ravel()
+        missed = int(np.isinf(time).sum())
+        rows.append(
+            [
+                f"{task}, {runs.facts.unit}",
+                optimizer,
+                f"{test.mean():.4g} ± {test.std():.2g} ({cosine.rates[best]:.1e})",
+                "known" if name == "autotune" else "not known",
+                f"{mine.min():+.2f}",
+                f"{np.median(mine):+.2f}",
+                show_time(measures.geometric_mean(time), missed, time.size),
+            ]
+        )
+    return Table(
+        "autotune and the base rate",
+        "Gain over the tuned cosine at the worst and the median of the base rates "
+        "1e-7, 1e-6, … 10, in points of accuracy or percent of loss; search counted.",
+        [
+            *("task", "optimizer", "tuned cosine (rate)", "horizon"),
+            *("worst", "median", "time to target"),
+        ],
+        rows,
+    )

@@ -1,0 +1,111 @@
+"""One training as a pure function of base rate and seed, and its record."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import optax_adaptive
+from benchmark.tasks.task import Array, Task
+from common import methods
+
+CHECKPOINTS = 40  # evaluations a run, equally spaced
+LATE = CHECKPOINTS // 10  # checkpoints in the last tenth
+# The experiment plan has 50 epochs. Schedules and peers that count in epochs get a
+# fiftieth of the run as theirs, since few of these runs see their data 50 times.
+EPOCHS = 50
+
+
+class Trace(NamedTuple):
+    """What is recorded of a run; metrics are of the weights that the method names."""
+
+    initial: Array  # shape=(), validation metric before the first step
+    validation: Array  # shape=(CHECKPOINTS,)
+    train_loss: Array  # shape=(CHECKPOINTS,), mean over the steps since the last one
+    learning_rate: Array  # shape=(CHECKPOINTS,), nominal; nan where there is none
+    late_loss_std: Array  # shape=(), of the training losses of the last tenth
+    train: Array  # shape=(), metric at the end, as the two others
+    test: Array  # shape=(), read once
+    is_finite: Array  # shape=(), parameters and last losses
+    found: dict[str, Array]  # what autotune's summary says of its search
+
+
+def make_training(
+    task: Task, optimizer: str, method: str
+) -> Callable[[Array, Array], Trace]:
+    """A training from base rate and seed, to be jitted and, where it pays, vmapped.
+
+    Two methods get the same initial parameters and the same batches from a seed.
+    """
+    block = task.steps // CHECKPOINTS
+    steps = block * CHECKPOINTS
+
+    def train(rate: Array, seed: Array) -> Trace:
+        how = methods.build(method, optimizer, rate, steps, steps // EPOCHS)
+        key = jax.random.key(seed)
+
+        def step(carry, key):
+            params, state = carry
+            loss, grads = jax.value_and_grad(task.loss)(params, key)
+            updates, state = how.optimizer.update(grads, state, params, value=loss)
+            return (optax.apply_updates(params, updates), state), loss
+
+        def to_checkpoint(carry, index_and_keys):
+            index, keys = index_and_keys
+            (params, state), losses = jax.lax.scan(step, carry, keys)
+            evaluated = how.eval_params(state, params)
+            rate_now = how.learning_rate(state, (index + 1) * block - 1)
+            metric = task.evaluate(evaluated, "validation")
+            return (params, state), (metric, losses, jnp.float32(rate_now))
+
+        params = task.init(key)
+        keys = jax.random.split(jax.random.fold_in(key, 1), steps)
+        (params_out, state), (validation, losses, rates) = jax.lax.scan(
+            to_checkpoint,
+            (params, how.optimizer.init(params)),
+            (jnp.arange(CHECKPOINTS), keys.reshape(CHECKPOINTS, block)),
+        )
+        evaluated = how.eval_params(state, params_out)
+        leaves = jax.tree.leaves((evaluated, losses[-1]))
+        found = {}
+        if method in methods.AUTOTUNE:
+            numbers = optax_adaptive.summary(state)
+            found = {name: numbers[name] for name in ("found_scale", "rollbacks")}
+        return Trace(
+            initial=task.evaluate(params, "validation"),
+            validation=validation,
+            train_loss=losses.mean(1),
+            learning_rate=rates,
+            late_loss_std=losses[-LATE:].std(),
+            train=task.evaluate(evaluated, "train"),
+            test=task.evaluate(evaluated, "test"),
+            is_finite=jnp.stack([jnp.isfinite(x).all() for x in leaves]).all(),
+            found=found,
+        )
+
+    return train
+
+
+def as_row(trace: Trace) -> dict[str, Any]:
+    """The record of one run as JSON takes it, with null for what isn't finite.
+
+    An average of weights that were finite at the end may hide that some were not on the
+    way; a run counts as failed if it *ends* with anything that is not finite.
+    """
+
+    def number(x: Any, digits: int = 5) -> float | None:
+        return float(f"{x:.{digits}g}") if np.isfinite(x) else None
+
+    values = trace._asdict()
+    is_finite = bool(values.pop("is_finite"))
+    found = values.pop("found")
+    row: dict[str, Any] = {"failed": None if is_finite else "not finite"}
+    for name, value in values.items():
+        array = np.asarray(value, np.float64)
+        digits = {"train_loss": 3, "learning_rate": 3, "validation": 4}.get(name, 5)
+        flat = [number(x, digits) for x in array.ravel()]
+        row[name] = flat if array.ndim else flat[0]
+    return row | {name: number(value) for name, value in found.items()}

@@ -1,0 +1,174 @@
+"""Measures on cases that were worked out by hand."""
+
+import numpy as np
+import pytest
+
+from benchmark import measures, summaries
+
+inf, nan = np.inf, np.nan
+
+
+def row(method, rate, seed, validation, test, failed=None, task="t", **fields):
+    return {
+        "task": task,
+        "optimizer": "adam",
+        "method": method,
+        "base_rate": rate,
+        "seed": seed,
+        "failed": failed,
+        "initial": 10.0,
+        "validation": validation,
+        "train_loss": [1.0] * len(validation),
+        "learning_rate": [rate] * len(validation),
+        "late_loss_std": 0.5,
+        "train": 95.0,
+        "test": test,
+    } | fields
+
+
+def header(task="t", is_accuracy=True):
+    config = {"task": task, "steps": 100, "steps_per_epoch": 20, "unit": "%"}
+    return {"header": {"config": config | {"is_accuracy": is_accuracy}}}
+
+
+@pytest.fixture
+def lines():
+    """Two rates and seeds of the cosine, and a method that fails once."""
+    return [
+        header(),
+        row("cosine", 0.1, 0, [20.0, 50.0, 60.0, 80.0], 79.0),
+        row("cosine", 0.1, 1, [20.0, 50.0, 72.0, 84.0], 83.0),
+        row("cosine", 1.0, 0, [20.0, 30.0, 40.0, 50.0], 48.0),
+        row("cosine", 1.0, 1, [20.0, 30.0, 40.0, 52.0], 50.0),
+        row("other", 0.1, 0, [30.0, 80.0, 85.0, 86.0], 84.0),
+        row("other", 0.1, 1, [30.0, 40.0, 70.0, 79.0], 81.0),
+        row("other", 1.0, 0, [20.0, None, None, 99.0], 99.0, "not finite"),
+        row("other", 1.0, 1, [8.0, 7.0, 6.0, 5.0], 6.0),
+    ]
+
+
+def test_gather_makes_grids(lines):
+    results = measures.gather(lines)
+    runs = results["t", "adam", "other"]
+    np.testing.assert_array_equal(runs.rates, [0.1, 1.0])
+    np.testing.assert_array_equal(runs.failed, [[False, False], [True, False]])
+    np.testing.assert_array_equal(runs.test, [[84, 81], [99, 6]])
+    np.testing.assert_array_equal(runs.validation[1, 0], [20, nan, nan, 99])
+    assert runs.facts == (100, 20, True, "%")
+
+
+def test_gather_leaves_out_what_is_incomplete(lines):
+    assert list(measures.gather(lines[:-1])) == [("t", "adam", "cosine")]
+
+
+def test_rows_of_an_exception_have_no_values(lines):
+    names = ("task", "optimizer", "method", "base_rate", "seed")
+    bare = {name: lines[1][name] for name in names}
+    bare |= {"method": "broken", "failed": "ValueError: no"}
+    runs = measures.gather([*lines, bare])["t", "adam", "broken"]
+    np.testing.assert_array_equal(measures.final_test(runs), [[10.0]])
+    assert runs.validation.shape == (1, 1, 4)
+
+
+def test_failed_and_worse_than_begun_count_as_begun(lines):
+    runs = measures.gather(lines)["t", "adam", "other"]
+    np.testing.assert_array_equal(measures.final_test(runs), [[84, 81], [10, 10]])
+    np.testing.assert_array_equal(measures.final_validation(runs), [[86, 79], [10, 10]])
+    np.testing.assert_array_equal(measures.is_stuck(runs), [[False] * 2, [False, True]])
+
+
+def test_tuned_is_by_validation(lines):
+    results = measures.gather(lines)
+    assert measures.tuned(results["t", "adam", "cosine"]) == 0
+    lines[3]["validation"][-1] = 200.0  # test stays poor
+    assert measures.tuned(measures.gather(lines)["t", "adam", "cosine"]) == 1
+
+
+def test_target_is_the_worst_seed_of_the_tuned_cosine(lines):
+    assert measures.target(measures.gather(lines)["t", "adam", "cosine"]) == 80.0
+    for line in lines[1:]:
+        line["initial"] = 100.0  # as a loss, the smaller rate is the worse one
+    lines[0] = header(is_accuracy=False)
+    assert measures.target(measures.gather(lines)["t", "adam", "cosine"]) == 52.0
+
+
+def test_gain():
+    assert measures.gain(82.0, 80.0, True) == 2.0
+    assert measures.gain(1.8, 2.0, False) == pytest.approx(10.0)
+    assert measures.gain(-1.8, -2.0, False) == pytest.approx(-10.0)
+
+
+def test_time_to():
+    validation = np.array([[1.0, 5.0, 3.0, 6.0], [1.0, 2.0, nan, 3.0]])
+    np.testing.assert_array_equal(measures.time_to(validation, 5.0, True), [0.5, inf])
+    np.testing.assert_array_equal(measures.time_to(validation, 2.0, False), [0.25] * 2)
+
+
+def test_geometric_mean():
+    assert measures.geometric_mean(np.array([0.25, 1.0])) == pytest.approx(0.5)
+    assert measures.geometric_mean(np.array([0.25, inf])) == inf
+
+
+def test_profile_and_score():
+    # On three workloads: fastest, within 2, missed; within 4, fastest, missed by all.
+    times = np.array([[1.0, 2.0, inf], [4.0, 1.0, inf]])
+    np.testing.assert_array_equal(
+        measures.ratios(times), [[1.0, 2.0, inf], [4.0, 1.0, inf]]
+    )
+    shares = measures.profile(times, np.array([1.0, 2.0, 4.0]))
+    np.testing.assert_allclose(shares, [[1 / 3, 2 / 3, 2 / 3], [1 / 3, 1 / 3, 2 / 3]])
+    # A third of (3 + 2) / 3 and of (0 + 3) / 3.
+    np.testing.assert_allclose(measures.score(times), [5 / 9, 1 / 3])
+
+
+def test_score_is_the_integral_of_the_profile():
+    times = np.random.default_rng(0).lognormal(size=(3, 5))
+    taus = np.linspace(1, 4, 100_001)
+    shares = measures.profile(times, taus)
+    np.testing.assert_allclose(measures.score(times), shares.mean(1), atol=1e-4)
+
+
+def test_sensitivity():
+    # Best 1, begun at 5, and a rate that ended at 9 counts as 5: (0 + 2 + 4) / 3 of 4.
+    assert measures.sensitivity(np.array([1.0, 3.0, 9.0]), 5.0) == pytest.approx(50.0)
+    assert measures.sensitivity(np.array([2.0, 2.0]), 5.0) == 0.0
+    assert measures.sensitivity(np.array([5.0, 5.0]), 5.0) == 100.0
+
+
+def test_bootstrap():
+    mean, low, high = measures.bootstrap([np.array([1.0, 1.0]), np.array([3.0, 3.0])])
+    assert (mean, low, high) == (2.0, 2.0, 2.0)
+    mean, low, high = measures.bootstrap([np.array([0.0, 1.0])])
+    assert (mean, low, high) == (0.5, 0.0, 1.0)  # both of one seed: a chance of 1/4
+    values = np.random.default_rng(1).normal(size=400)
+    mean, low, high = measures.bootstrap([values])
+    half = 1.96 * values.std() / 20
+    np.testing.assert_allclose([low, high], [mean - half, mean + half], atol=0.01)
+
+
+def test_gap(lines):
+    runs = measures.gather(lines)["t", "adam", "cosine"]
+    np.testing.assert_array_equal(measures.gap(runs), [[15, 11], [45, 43]])
+    lines[0] = header(is_accuracy=False)
+    runs = measures.gather(lines)["t", "adam", "cosine"]
+    np.testing.assert_array_equal(measures.gap(runs), [[-15, -11], [-45, -43]])
+
+
+def test_summary_of_a_method(lines):
+    by_name = {r.method: r for r in summaries.summaries(measures.gather(lines))}
+    other = by_name["other"]
+    # 84 - 79 and 81 - 83 at the tuned rate; both stuck at 10 at the other.
+    assert other.tuned[0] == pytest.approx(1.5)
+    assert other.worst == pytest.approx((10 - 79 + 10 - 83) / 2)
+    assert other.median == pytest.approx((1.5 - 71) / 2)
+    assert (other.missed, other.times, other.time) == (1, 2, inf)
+    assert (other.failed, other.stuck, other.runs) == (1, 1, 4)
+    # The cosine reaches 80 at 1.0 and 1.0 of the run, the other's median is inf.
+    assert by_name["cosine"].score == 1.0 and other.score == 0.0
+    assert by_name["cosine"].tuned == (0.0, 0.0, 0.0)
+
+
+def test_families():
+    names = ("cosine", "prodigy", "trend", "cosine+bandit", "cosine+random", "autotune")
+    found = [summaries.family(name) for name in names]
+    assert found == ["schedule", "peer", "rule", "learner", "ablation", "autotune"]

@@ -1,0 +1,123 @@
+"""The runner: one training for all rates, nothing twice, failures are results."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmark import plans, run, tasks, training
+from common import methods
+
+RUNS = ((1e-7, 0), (1e-3, 0), (1e-1, 1), (10.0, 0))
+HERE = Path(".")
+
+
+@pytest.fixture
+def plan(toy, monkeypatch):
+    monkeypatch.setitem(tasks.TASKS, "toy", lambda data_dir: toy)
+    run.make_task.cache_clear()
+    return plans.Plan(("toy",), ("sgd",), ("fixed", "cosine"), (1e-2, 1e-1), seeds=2)
+
+
+@pytest.mark.parametrize("name", plans.METHODS)
+def test_every_method_takes_a_traced_rate(name, toy):
+    train = jax.vmap(training.make_training(toy, "adam", name))
+    trace = jax.eval_shape(train, jnp.ones(2), jnp.zeros(2, jnp.int32))
+    curves = (2, training.CHECKPOINTS)
+    assert trace.validation.shape == trace.learning_rate.shape == curves
+    assert trace.test.shape == (2,)
+
+
+@pytest.mark.parametrize("name", ["cosine", "prodigy", "trend", "schedule_free_adamw"])
+def test_vmapped_equals_one_at_a_time(name, toy):
+    train = training.make_training(toy, "adam", name)
+    together, alone = run.take(train, RUNS, True), run.take(train, RUNS, False)
+    for row, one in zip(together, alone, strict=True):
+        assert row["failed"] is one["failed"] is None
+        for field in ("test", "validation", "train_loss", "learning_rate"):
+            np.testing.assert_allclose(row[field], one[field], rtol=2e-3)
+
+
+def test_record_of_a_run(toy):
+    train = training.make_training(toy, "sgd", "fixed")
+    (row,) = run.take(train, [(0.0, 0)], is_vmapped=False)
+    # At rate 0 nothing moves: each split shows its own offset on the same squares.
+    np.testing.assert_allclose(row["initial"], row["validation"], rtol=1e-3)
+    np.testing.assert_allclose(row["validation"][-1], row["train"] + 1, rtol=1e-3)
+    np.testing.assert_allclose(row["test"], row["train"] + 2, rtol=1e-3)
+    assert len(row["train_loss"]) == len(row["learning_rate"]) == training.CHECKPOINTS
+    assert row["failed"] is None and row["late_loss_std"] > 0
+
+
+def test_what_is_done_is_skipped(plan, tmp_path):
+    output = tmp_path / "deep" / "results.jsonl"
+    run.execute(plan._replace(seeds=1), output, HERE, jobs=1)
+    first = output.read_text().splitlines()
+    assert len(first) == 2 * (1 + 2)  # a header and two rates, for two methods
+    run.execute(plan, output, HERE, jobs=1)
+    lines = output.read_text().splitlines()
+    assert lines[: len(first)] == first
+    assert len(run.done(output)) == 8 == len(lines) - 4
+    run.execute(plan, output, HERE, jobs=1)
+    assert output.read_text().splitlines() == lines
+
+
+def test_header_says_what_made_the_rows(plan, tmp_path):
+    output = tmp_path / "results.jsonl"
+    run.execute(plan, output, HERE, jobs=1)
+    header = json.loads(output.read_text().splitlines()[0])["header"]
+    assert {"jax", "optax", "optax_adaptive", "device", "commit"} <= set(header)
+    assert header["config"]["method"] == "fixed"
+    assert header["config"]["unit"] == "squares"
+    assert header["config"]["runs"] == [[r, s] for r in (0.01, 0.1) for s in (0, 1)]
+
+
+def test_a_line_cut_off_is_run_again(plan, tmp_path):
+    output = tmp_path / "results.jsonl"
+    run.execute(plan, output, HERE, jobs=1)
+    output.write_text(output.read_text()[:-40])
+    assert len(run.done(output)) == 7
+    run.execute(plan, output, HERE, jobs=1)
+    assert len(run.done(output)) == 8
+
+
+def test_failures_are_results(plan, toy, monkeypatch, tmp_path):
+    output = tmp_path / "results.jsonl"
+    explodes = plan._replace(methods=("fixed", "missing"), base_rates=(0.1, 1e30))
+    run.execute(explodes, output, HERE, jobs=1)
+    rows = [line for line in run.read(output) if "header" not in line]
+    failed = {(row["method"], row["base_rate"]): row["failed"] for row in rows}
+    assert failed["fixed", 0.1] is None
+    assert failed["fixed", 1e30] == "not finite"
+    assert "KeyError" in failed["missing", 0.1]
+    # JSON proper, and no second attempt.
+    json.loads(output.read_text().splitlines()[2], parse_constant=pytest.fail)
+    assert run.missing(explodes, run.done(output), HERE) == []
+
+
+def test_methods_see_the_same_start_and_batches(toy):
+    rows = [
+        run.take(training.make_training(toy, "sgd", name), [(1e-9, 3)], False)[0]
+        for name in ("fixed", "hold")
+    ]
+    assert rows[0]["train_loss"] == rows[1]["train_loss"]
+
+
+def test_the_standard_list_has_every_method():
+    standard = plans.PLANS["standard"]
+    assert set(methods.NAMES) <= set(standard.methods)
+    assert len(standard.tasks) >= 6 and standard.seeds >= 3
+    assert min(standard.base_rates) == 1e-7 and max(standard.base_rates) == 10.0
+
+
+def test_every_optimizer_of_the_robustness_plans_has_a_grid_for_the_cosine():
+    for name in ("robustness", "optimizers"):
+        plan = plans.PLANS[name]
+        assert plan.base_rates == plans.DECADES
+        for optimizer in plan.optimizers:
+            rates = plan.rates("cosine", optimizer)
+            assert len(rates) == 8
+            np.testing.assert_allclose(np.diff(np.log10(rates)), 1 / 3, atol=0.01)
