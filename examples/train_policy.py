@@ -24,12 +24,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
-from policy import evolution, kinds, rollout
-from policy.held_out import HeldOut
 from rich.progress import Progress
 
 from optax_adaptive.controllers._features import NAMES
 from optax_adaptive.controllers.learned import PolicyWeights
+from policy import evolution, kinds, rollout
+from policy.held_out import HeldOut
 
 SPREAD = 3.0  # decades by which the base rate may be off, either way
 
@@ -45,7 +45,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=16, help="of policies")
     parser.add_argument("--tasks", type=int, default=8, help="a generation")
     parser.add_argument("--sigma", type=float, default=0.1)
-    parser.add_argument("--learning-rate", type=float, default=0.03)
+    parser.add_argument("--learning-rate", type=float, default=0.015)
     parser.add_argument("--decay", type=float, default=0.0005)
     parser.add_argument("--select-every", type=int, default=20, help="generations")
     parser.add_argument("--seed", type=int, default=0)
@@ -70,7 +70,7 @@ def tables(is_smoke: bool) -> tuple[dict[str, kinds.Kind], dict[str, kinds.Kind]
 def draw_tasks(
     names: list[str], count: int, key: jax.Array
 ) -> list[tuple[str, float, bool]]:
-    """Kinds without repetition, offsets that cover the range, and whose end is known."""
+    """Kinds without repetition, spread offsets, and whether the end is known."""
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     chosen = rng.choice(names, min(count, len(names)), replace=False)
     strata = (rng.permutation(len(chosen)) + rng.random(len(chosen))) / len(chosen)

@@ -18,18 +18,20 @@ from optax_adaptive.controllers.learned import PolicyWeights
 Array = jax.Array
 
 # The policy before training: climb until something descends, then on while the loss
-# falls, down where it rises, after a blow-up, and towards a known end.
+# falls; down where it rises, after a blow-up, and towards a known end.
 FIRST = {
     "slope_4": -0.2,
     "slope_8": -0.3,
     "regress": -0.4,
-    "has_descended": -1.4,
+    "has_descended": 0.25,
     "remaining": 1.0,
     "above_descent": -0.6,
     "near_blow_up": -0.3,
     "is_blown_up": -1.0,
 }
-FIRST_BIAS = 1.5
+FIRST_BIAS = 0.75
+# One hidden unit slows the climb as soon as a descent begins to stand out of the noise.
+SIGNAL, SIGNAL_BIAS, SIGNAL_OUTPUT = 10.0, -3.5, -0.9
 SMOOTHING = 0.97  # of the average of the policies, which is what is evaluated
 
 
@@ -43,22 +45,25 @@ class Evolution(NamedTuple):
 
 
 def first_policy(key: Array, hidden: int = 12) -> PolicyWeights:
-    """The hand-set policy, with a hidden layer that does nothing yet."""
+    """The hand-set policy, with a hidden layer that does little yet."""
     linear = np.zeros(SIZE, np.float32)
     for name, weight in FIRST.items():
         linear[NAMES.index(name)] = weight
+    layer = np.array(jax.random.normal(key, (SIZE, hidden))) / np.sqrt(SIZE)
+    layer[:, 0] = SIGNAL * (np.array(NAMES) == "signal")
+    is_signal = np.arange(hidden, dtype=np.float32) == 0
     return PolicyWeights(
         linear=jnp.asarray(linear),
-        hidden=jax.random.normal(key, (SIZE, hidden)) / np.sqrt(SIZE),
-        hidden_bias=jnp.zeros(hidden),
-        output=jnp.zeros(hidden),
+        hidden=jnp.asarray(layer, jnp.float32),
+        hidden_bias=jnp.float32(SIGNAL_BIAS * is_signal),
+        output=jnp.float32(SIGNAL_OUTPUT * is_signal),
         output_bias=jnp.float32(FIRST_BIAS),
     )
 
 
 def optimizer(learning_rate: float) -> optax.GradientTransformation:
     """Adam, on the gradient that :func:`gradient` estimates."""
-    return optax.adam(learning_rate, b1=0.8, b2=0.99)
+    return optax.adam(learning_rate, b1=0.9, b2=0.99)
 
 
 def first_evolution(policy: PolicyWeights, learning_rate: float) -> Evolution:
@@ -69,7 +74,7 @@ def first_evolution(policy: PolicyWeights, learning_rate: float) -> Evolution:
 
 
 def noise(key: Array, pairs: int, size: int) -> Array:
-    """Antithetic directions, shape=(2 * pairs, size): first all, then their opposites."""
+    """Antithetic directions, shape=(2 * pairs, size): all, then their opposites."""
     half = jax.random.normal(key, (pairs, size))
     return jnp.concatenate([half, -half])
 

@@ -108,16 +108,16 @@ def remember(memory: FeatureMemory, observation: Observation) -> FeatureMemory:
     error = jnp.maximum(error, _ROUNDING * jnp.abs(value))
     log_scale = observation.log_scale
 
-    def follow(average, newest, weight):
-        moved = average + jnp.where(is_finite, weight, 0.0) * (newest - average)
-        return jnp.where(is_finite & is_fresh, newest, moved)
-
-    is_fresh = is_first
-    noise = follow(memory.noise, error, _NOISE)
-    noise = jnp.where(is_early, jnp.maximum(memory.noise, error), noise)
     # After a blow-up the parameters are others.
-    is_fresh = is_first | memory.is_blown_up
-    fast = follow(memory.fast, value, _FAST)
+    is_fresh = is_finite & (is_first | memory.is_blown_up)
+
+    def follow(average, weight):
+        moved = average + jnp.where(is_finite, weight, 0.0) * (value - average)
+        return jnp.where(is_fresh, value, moved)
+
+    fast = follow(memory.fast, _FAST)
+    noise = memory.noise + _NOISE * (error - memory.noise)
+    noise = jnp.where(is_early, jnp.maximum(memory.noise, error), noise)
     first_value = jnp.where(is_first, value, memory.first_value)
     is_best = is_first | (is_finite & (value < memory.best_value))
     fall = first_value - value
@@ -135,7 +135,7 @@ def remember(memory: FeatureMemory, observation: Observation) -> FeatureMemory:
         change=jnp.where(is_first, 0.0, value - memory.last_value),
         best_value=jnp.where(is_best, value, memory.best_value),
         fast=fast,
-        slow=follow(memory.slow, value, _SLOW),
+        slow=follow(memory.slow, _SLOW),
         noise=noise,
         has_descended=has_descended,
         descent_log_scale=jnp.where(
