@@ -5,12 +5,15 @@
 """
 
 from optax_adaptive.rl.bandits import (
-    ArmStatistics,
+    BanditStatistics,
+    Posterior,
+    empty_statistics,
     exp3s_probabilities,
     exp3s_update,
+    posterior,
     thompson_scores,
     ucb_scores,
-    update_arms,
+    update_statistics,
 )
 from optax_adaptive.rl.policy_gradients import (
     clipped_surrogate,
@@ -27,19 +30,22 @@ from optax_adaptive.rl.value_learning import (
 )
 
 __all__ = [
-    "ArmStatistics",
+    "BanditStatistics",
+    "Posterior",
     "clipped_surrogate",
+    "empty_statistics",
     "exp3s_probabilities",
     "exp3s_update",
     "gaussian_entropy",
     "gaussian_log_prob",
     "generalized_advantages",
     "lambda_returns",
+    "posterior",
     "q_lambda_error",
     "q_learning_error",
     "replacing_trace",
     "td_lambda_error",
     "thompson_scores",
     "ucb_scores",
-    "update_arms",
+    "update_statistics",
 ]

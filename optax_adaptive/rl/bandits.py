@@ -1,4 +1,4 @@
-"""Bandits whose arms change: discounted statistics, Thompson, UCB and Exp3.S."""
+"""Bandits whose rewards change: discounted Thompson sampling and UCB, and Exp3.S."""
 
 from typing import NamedTuple
 
@@ -8,21 +8,39 @@ import jax.numpy as jnp
 Array = jax.Array
 
 
-class ArmStatistics(NamedTuple):
-    """What a bandit remembers of its arms, each of shape ``(arms,)``, float32."""
+class BanditStatistics(NamedTuple):
+    """Discounted sums over the pulls so far, of a reward linear in an arm's features.
 
-    counts: Array  # pulls, each worth less by the discount with every later pull
-    means: Array  # mean reward of these pulls; 0 before the first
+    Independent arms are the special case in which the features of all arms together
+    are the identity: then the precision is diagonal and counts the pulls.
+    """
+
+    precision: Array  # shape=(d, d), dtype=float32: sum of outer products of features
+    response: Array  # shape=(d,), dtype=float32: sum of features times reward
 
 
-def update_arms(
-    arms: ArmStatistics, a_tm1: Array, r_t: Array, discount: float | Array
-) -> ArmStatistics:
-    """Forgets a little of every arm, and adds a reward to one.
+class Posterior(NamedTuple):
+    """A normal distribution over the weights of the features."""
+
+    mean: Array  # shape=(d,), dtype=float32
+    covariance: Array  # shape=(d, d), dtype=float32, for rewards of unit deviation
+
+
+def empty_statistics(size: int) -> BanditStatistics:
+    """Before the first pull, with ``size`` features."""
+    return BanditStatistics(
+        jnp.zeros((size, size), jnp.float32), jnp.zeros((size,), jnp.float32)
+    )
+
+
+def update_statistics(
+    statistics: BanditStatistics, x_tm1: Array, r_t: Array, discount: float | Array
+) -> BanditStatistics:
+    """Forgets a little, and adds the reward of a pull.
 
     Args:
-      arms: The statistics so far.
-      a_tm1: The arm that was pulled, int32 of shape ``()``.
+      statistics: The statistics so far.
+      x_tm1: Features of the arm that was pulled, float32 of shape ``(d,)``.
       r_t: Its reward, shape ``()``.
       discount: What an old pull is worth a pull later, in (0, 1].
 
@@ -31,67 +49,91 @@ def update_arms(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> arms = ArmStatistics(jnp.array([2.0, 2.0]), jnp.array([1.0, 5.0]))
-      >>> arms = update_arms(arms, jnp.array(0), 4.0, 0.5)
-      >>> print(arms.counts, arms.means)
-      [2. 1.] [2.5 5. ]
+      >>> pulled = jnp.array([0.0, 1.0])  # the second of two independent arms
+      >>> statistics = update_statistics(empty_statistics(2), pulled, 3.0, 0.5)
+      >>> statistics = update_statistics(statistics, pulled, 4.0, 0.5)
+      >>> print(statistics.precision[1, 1], statistics.response)
+      1.5 [0.  5.5]
 
     Reference:
+      Russac, Vernade and Cappé, `Weighted linear bandits for non-stationary
+      environments <https://arxiv.org/abs/1909.09146>`_, 2019; independent arms:
       Garivier and Moulines, `On upper-confidence bound policies for switching bandit
       problems <https://arxiv.org/abs/0805.3415>`_, 2011
     """
-    pulled = (jnp.arange(arms.counts.shape[0]) == a_tm1).astype(jnp.float32)
-    counts = discount * arms.counts + pulled
-    step = pulled / jnp.maximum(counts, 1.0)
-    return ArmStatistics(counts, arms.means + step * (r_t - arms.means))
+    return BanditStatistics(
+        precision=discount * statistics.precision + x_tm1[:, None] * x_tm1[None, :],
+        response=discount * statistics.response + x_tm1 * r_t,
+    )
+
+
+def posterior(
+    statistics: BanditStatistics, prior_mean: Array, prior_precision: Array
+) -> Posterior:
+    """What is known of the weights, from the pulls and a prior.
+
+    Args:
+      statistics: The statistics.
+      prior_mean: Weights expected beforehand, float32 of shape ``(d,)``.
+      prior_precision: How many pulls that is worth, above 0, shape ``(d,)``.
+
+    Returns:
+      The :class:`Posterior`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> counts = jnp.array([3.0, 0.0])  # pulls of two independent arms
+      >>> statistics = BanditStatistics(jnp.diag(counts), jnp.array([6.0, 0.0]))
+      >>> print(posterior(statistics, jnp.zeros(2), jnp.ones(2)).mean)
+      [1.5 0. ]
+    """
+    covariance = jnp.linalg.inv(statistics.precision + jnp.diag(prior_precision))
+    response = statistics.response + prior_precision * prior_mean
+    return Posterior(jnp.sum(covariance * response[None, :], axis=1), covariance)
 
 
 def thompson_scores(
-    key: Array, arms: ArmStatistics, deviation: Array, prior_counts: Array
+    key: Array, belief: Posterior, x: Array, deviation: float | Array
 ) -> Array:
-    """One draw from each arm's posterior; pull the arm with the highest.
-
-    Normal rewards of known deviation, and a normal prior around 0 that is worth
-    ``prior_counts`` pulls.
+    """Scores of all arms under one draw of the weights; pull the highest.
 
     Args:
       key: Random key.
-      arms: The statistics, ``(arms,)``.
-      deviation: Standard deviation of a reward, shape ``()``; 0 is greedy.
-      prior_counts: Pulls that the prior is worth, above 0, ``(arms,)``.
+      belief: What is known of the weights.
+      x: Features of the arms, float32 of shape ``(arms, d)``.
+      deviation: Standard deviation of a reward; 0 is greedy.
 
     Returns:
       Scores, float32 of shape ``(arms,)``.
 
     Reference:
       Thompson, *On the likelihood that one unknown probability exceeds another in view
-      of the evidence of two samples*, Biometrika 25, 1933. Discounted: Raj and Kalyani,
-      `Taming non-stationary bandits <https://arxiv.org/abs/1707.09727>`_, 2017
+      of the evidence of two samples*, Biometrika 25, 1933. Agrawal and Goyal,
+      `Thompson sampling for contextual bandits with linear payoffs
+      <https://arxiv.org/abs/1209.3352>`_, 2013
     """
-    counts = arms.counts + prior_counts
-    noise = jax.random.normal(key, counts.shape, jnp.float32)
-    return arms.counts / counts * arms.means + noise * deviation / jnp.sqrt(counts)
+    root = jnp.linalg.cholesky(belief.covariance)
+    noise = jax.random.normal(key, belief.mean.shape, jnp.float32)
+    return x @ (belief.mean + deviation * (root @ noise))
 
 
-def ucb_scores(arms: ArmStatistics, deviation: Array, prior_counts: Array) -> Array:
-    """Upper confidence bounds; pull the arm with the highest.
+def ucb_scores(belief: Posterior, x: Array, width: float | Array) -> Array:
+    """Upper confidence bounds of all arms; pull the highest.
 
     Args:
-      arms: The statistics, ``(arms,)``.
-      deviation: Standard deviation of a reward, shape ``()``; 0 is greedy.
-      prior_counts: Pulls that a prior around 0 is worth, above 0, ``(arms,)``.
+      belief: What is known of the weights.
+      x: Features of the arms, float32 of shape ``(arms, d)``.
+      width: Standard deviations above the mean, times the deviation of a reward.
 
     Returns:
-      Scores, float32 of shape ``(arms,)``:
-      ``mean + deviation * sqrt(2 log(1 + all counts) / count)``.
+      Scores, float32 of shape ``(arms,)``.
 
     Reference:
-      Garivier and Moulines, `On upper-confidence bound policies for switching bandit
-      problems <https://arxiv.org/abs/0805.3415>`_, 2011
+      Li et al., `A contextual-bandit approach to personalized news article
+      recommendation <https://arxiv.org/abs/1003.0146>`_, 2010
     """
-    counts = arms.counts + prior_counts
-    width = deviation * jnp.sqrt(2.0 * jnp.log1p(jnp.sum(arms.counts)) / counts)
-    return arms.counts / counts * arms.means + width
+    variance = jnp.sum((x @ belief.covariance) * x, axis=1)
+    return x @ belief.mean + width * jnp.sqrt(jnp.maximum(variance, 0.0))
 
 
 def exp3s_probabilities(log_weights: Array, exploration: float | Array) -> Array:
