@@ -104,16 +104,16 @@ def is_over(block: Block, size: int | Array) -> Array:
     return ((block.windows >= size) & block.is_read) | is_rising(block)
 
 
-def close(block: Block, is_control: Array) -> tuple[Array, Block]:
+def close(block: Block, is_no_op: Array) -> tuple[Array, Block]:
     """Ends a block: its advantage over the no-op, and an empty block.
 
     Args:
       block: A block that is over.
-      is_control: Whether it was at the no-op, and so says what is to be expected.
+      is_no_op: Whether it was at the no-op, and so says what is to be expected.
 
     Returns:
       ``clip((fall - expected) / error, ±3)``, less 1 for a rise beyond the noise and
-      10 for a blow-up; 0 as long as there is no control block. And the next block.
+      10 for a blow-up; 0 as long as there was none at the no-op. And the next block.
     """
     start = _select(block.validations > 0, block.before, block.first)
     fall = start.value - block.newest.value
@@ -125,7 +125,7 @@ def close(block: Block, is_control: Array) -> tuple[Array, Block]:
     advantage = jnp.where(block.has_expected, advantage, 0.0)
     advantage -= INSTABILITY * is_rising(block).astype(jnp.float32)
     advantage -= BLOW_UP * block.is_blown_up.astype(jnp.float32)
-    is_calm = is_control & block.is_read & ~block.is_blown_up
+    is_calm = is_no_op & block.is_read & ~block.is_blown_up
     weight = jnp.where(block.has_expected, _MEMORY, 1.0)
     expected = block.expected + weight * (fall * index - block.expected)
     return advantage, first_block()._replace(

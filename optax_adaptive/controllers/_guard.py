@@ -14,12 +14,19 @@ _GROWTH = 0.5  # of the reach, a block; halved with every rise of the loss
 _RETREAT = 0.5  # below an action at which the loss rose
 
 
-class Guard(NamedTuple):
-    """Discounted moments of the advantage over the no-op, and the limits drawn."""
+class Moments(NamedTuple):
+    """Discounted count, mean and squared deviations of advantages."""
 
-    count: Array  # shape=(), dtype=float32: blocks of the learner's own
+    count: Array  # shape=(), dtype=float32
     mean: Array  # shape=(), dtype=float32
-    m2: Array  # shape=(), dtype=float32: squared deviations, summed
+    m2: Array  # shape=(), dtype=float32
+
+
+class Guard(NamedTuple):
+    """Whether a learner's actions help, as in a randomised trial; and its limits."""
+
+    treated: Moments  # blocks at actions of the learner
+    control: Moments  # blocks at the no-op
     strength: Array  # shape=(), dtype=float32: factor on every action, in [0, 1]
     reach: Array  # shape=(), dtype=float32: largest action that is safe, in [-1, 1]
     growth: Array  # shape=(), dtype=float32: of the reach, a block
@@ -27,10 +34,13 @@ class Guard(NamedTuple):
 
 def first_guard() -> Guard:
     """The guard before the first block."""
+
+    def none():
+        return Moments(*(jnp.zeros((), jnp.float32) for _ in Moments._fields))
+
     return Guard(
-        count=jnp.zeros((), jnp.float32),
-        mean=jnp.zeros((), jnp.float32),
-        m2=jnp.zeros((), jnp.float32),
+        treated=none(),
+        control=none(),
         strength=jnp.ones((), jnp.float32),
         reach=jnp.array(-1.0, jnp.float32),
         growth=jnp.array(_GROWTH, jnp.float32),
@@ -43,10 +53,9 @@ def limited(guard: Guard, action: Array) -> Array:
 
 
 def lower_bound(guard: Guard) -> Array:
-    """Of the mean advantage, float32 of shape ``()``."""
-    count = jnp.maximum(guard.count, 1.0)
-    variance = guard.m2 / jnp.maximum(guard.count - 1.0, 1.0)
-    return guard.mean - _Z * jnp.sqrt(variance / count)
+    """Of the gain, float32 of shape ``()``: both means have their error."""
+    variance = _squared_error(guard.treated) + _squared_error(guard.control)
+    return guard.treated.mean - guard.control.mean - _Z * jnp.sqrt(variance)
 
 
 def watch(
@@ -61,10 +70,11 @@ def watch(
 ) -> Guard:
     """Takes in a block that is over.
 
-    The strength fades to 0 unless the mean advantage of the learner's own blocks is
-    above 0 by its lower bound, and comes back once it is. The reach grows from the
-    lowest action upwards, and falls back below an action at which the loss rose: some
-    damage is never made good, so that a rate too large is best met from below.
+    The strength fades to 0 unless the learner's own blocks earn more than those at the
+    no-op, by the lower bound of the difference, and comes back once they do. The reach
+    grows from the lowest action upwards, and falls back below an action at which the
+    loss rose: some damage is never made good, so that a rate too large is best met from
+    below.
 
     Args:
       guard: The guard so far.
@@ -78,13 +88,10 @@ def watch(
     Returns:
       The new guard.
     """
-    weight = (~is_control).astype(jnp.float32)
-    discount = jnp.where(is_control, 1.0, _DISCOUNT)
-    count = discount * guard.count + weight
-    delta = advantage - guard.mean
-    mean = guard.mean + weight * delta / jnp.maximum(count, 1.0)
-    m2 = discount * guard.m2 + weight * delta * (advantage - mean)
-    new = guard._replace(count=count, mean=mean, m2=m2)
+    new = guard._replace(
+        treated=_add(guard.treated, advantage, ~is_control),
+        control=_add(guard.control, advantage, is_control),
+    )
     target = (~is_judged | (lower_bound(new) > 0)).astype(jnp.float32)
     growth = jnp.where(is_rising, guard.growth / 2, guard.growth)
     grown = jnp.maximum(guard.reach, action + growth)
@@ -94,3 +101,21 @@ def watch(
         reach=jnp.where(is_blown_up, -1.0, jnp.clip(reach, -1.0, 1.0)),
         growth=growth,
     )
+
+
+def _add(moments: Moments, advantage: Array, is_counted: Array) -> Moments:
+    """With discount, if it counts (West, 1979)."""
+    weight = is_counted.astype(jnp.float32)
+    discount = jnp.where(is_counted, _DISCOUNT, 1.0)
+    count = discount * moments.count + weight
+    delta = advantage - moments.mean
+    mean = moments.mean + weight * delta / jnp.maximum(count, 1.0)
+    m2 = discount * moments.m2 + weight * delta * (advantage - mean)
+    return Moments(count, mean, m2)
+
+
+def _squared_error(moments: Moments) -> Array:
+    """Of the mean. The floor is the noise of an advantage, which is in its own unit."""
+    count = jnp.maximum(moments.count, 1.0)
+    variance = moments.m2 / jnp.maximum(moments.count - 1.0, 1.0)
+    return jnp.maximum(variance, 1.0) / count

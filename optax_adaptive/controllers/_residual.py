@@ -50,8 +50,8 @@ def residual(
 ) -> Controller:
     """Makes the rule whose factor is ``exp(alpha * action)``, a block at a time.
 
-    It never compounds. The first block is a control block at the lowest action, from
-    where the guard lets the rate rise.
+    It never compounds. It begins at the lowest action, from where the guard lets the
+    rate rise to the no-op for a first control block; only then is there a reward.
     """
     check_range("alpha", alpha, 0.0, open_low=True)
     check_count("repeat", repeat, 2)
@@ -71,7 +71,8 @@ def residual(
 
     def end_block(observation, state):
         is_rising = _advantage.is_rising(state.block)
-        advantage, block = _advantage.close(state.block, state.is_control)
+        is_no_op = state.is_control & (state.action == 0)
+        advantage, block = _advantage.close(state.block, is_no_op)
         guard = _guard.watch(
             state.guard,
             state.action,
@@ -90,7 +91,8 @@ def residual(
             lambda: learner.learn(state.learner_state, transition),
         )
         key, control_key, action_key = jax.random.split(state.key, 3)
-        is_control = jax.random.uniform(control_key, dtype=jnp.float32) < CONTROL
+        is_drawn = jax.random.uniform(control_key, dtype=jnp.float32) < CONTROL
+        is_control = is_drawn | ~block.has_expected
         exploration = jax.lax.rsqrt(block.blocks.astype(jnp.float32))
         action, learner_state = jax.lax.cond(
             is_control,

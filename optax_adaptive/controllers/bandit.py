@@ -36,9 +36,52 @@ def bandit(
     repeat: int | Array = 4,
     seed: int | Array = 0,
 ) -> Controller:
-    """Learns which of five factors around an anchor lets the loss fall fastest.
+    """Learns which factor around an anchor lets the loss fall fastest.
 
-    DOC
+    The anchor is whatever the chain does already. An action in {-1, -1/2, 0, 1/2, 1}
+    multiplies its rate by ``exp(alpha * action)`` for ``repeat`` windows and never
+    compounds. An action is rewarded with the fall of the loss from the first to the
+    last of its windows (with the fall of what :func:`optax_adaptive.observe` is given,
+    where it is given any), less what blocks at the no-op have led to expect, in
+    standard errors and clipped at 3. A fifth of the blocks, at random, are such no-ops.
+
+    Two limits apply to all learners. The *reach* starts at the lowest action and grows
+    upwards, half the bound a block, unless the loss rises beyond its noise. And after
+    50 windows the actions fade to the anchor, and stay there, as long as the mean
+    advantage over the no-op is not above 0 with confidence.
+
+    Args:
+      algorithm: ``"thompson"`` draws from the posterior of a parabola through the
+        no-op, fitted with discount; ``"ucb"`` takes its upper confidence bound;
+        ``"exp3s"`` keeps a weight for each action by itself, and is slower.
+      alpha: Log of the largest factor, above 0: the factor stays within
+        ``exp(-alpha)`` and ``exp(alpha)``.
+      repeat: Windows that an action is held, at least 2. A run should have 20 actions
+        or more: ``steps / (repeat * accumulation_size)``.
+      seed: Of the exploration, an integer of at least 0.
+
+    Returns:
+      A :class:`~optax_adaptive.Controller`. Chain it behind a schedule, or combine it
+      with another rule by :func:`anchored`; alone it moves around the base rate.
+
+    Raises:
+      ValueError: If an argument is out of its range.
+
+    Example:
+      >>> import optax
+      >>> from optax_adaptive import controllers, scale_by_controller
+      >>> tx = optax.chain(
+      ...     optax.adam(optax.cosine_decay_schedule(1e-3, 2000)),
+      ...     scale_by_controller(controllers.bandit(), accumulation_size=10),
+      ... )
+
+    Reference:
+      Russac, Vernade and Cappé, `Weighted linear bandits for non-stationary
+      environments <https://arxiv.org/abs/1909.09146>`_, 2019. Auer et al., `The
+      nonstochastic multiarmed bandit problem
+      <https://doi.org/10.1137/S0097539701398375>`_, 2002. Bandits for the learning
+      rate: Donâncio et al., `Dynamic learning rate for deep reinforcement learning: a
+      bandit approach <https://arxiv.org/abs/2410.12598>`_, 2024
     """
     check_choice("algorithm", algorithm, ("thompson", "ucb", "exp3s"))
 

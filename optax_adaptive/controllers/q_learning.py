@@ -16,7 +16,7 @@ _BINS = (  # feature and the two bounds between its three bins
     ("trend", -0.2, 0.0),  # it has fallen of late; a little; not at all
     ("previous_action", -0.25, 0.25),  # below the anchor; at it; above it
 )
-_PLACES = np.array([_features.NAMES.index(name) for name, *_ in _BINS])
+_PLACES = np.int32([_features.NAMES.index(name) for name, *_ in _BINS])
 _BOUNDS = np.float32([bounds for _, *bounds in _BINS])
 _STEP_SIZE = 0.3
 _DISCOUNT = 0.8
@@ -35,7 +35,38 @@ class QLearningState(NamedTuple):
 def q_learning(
     alpha: float | Array = 1.3, repeat: int | Array = 4, seed: int | Array = 0
 ) -> Controller:
-    """DOC."""
+    """Learns the value of each factor in each of 27 states of the training.
+
+    The states are three bins each of the slope of the loss over eight windows, of its
+    fast average over the slow one, and of the previous action; the actions, their
+    reward and the limits on them are those of :func:`bandit`. Watkins's Q(λ) with
+    replacing traces; random actions with a probability that falls as one over the root
+    of the number of actions. The no-op begins with a small advantage.
+
+    Args:
+      alpha: Log of the largest factor, above 0: the factor stays within
+        ``exp(-alpha)`` and ``exp(alpha)``.
+      repeat: Windows that an action is held, at least 2. A run should have 20 actions
+        or more: ``steps / (repeat * accumulation_size)``.
+      seed: Of the exploration, an integer of at least 0.
+
+    Returns:
+      A :class:`~optax_adaptive.Controller`. Chain it behind a schedule, or combine it
+      with another rule by :func:`anchored`; alone it moves around the base rate.
+
+    Raises:
+      ValueError: If an argument is out of its range.
+
+    Example:
+      >>> from optax_adaptive import controllers, scale_by_controller
+      >>> rule = controllers.anchored(controllers.plateau(), controllers.q_learning())
+      >>> tx = scale_by_controller(rule, accumulation_size=10)
+
+    Reference:
+      Watkins, *Learning from Delayed Rewards*, PhD thesis, Cambridge, 1989. Singh and
+      Sutton, `Reinforcement learning with replacing eligibility traces
+      <https://doi.org/10.1007/BF00114726>`_, 1996
+    """
 
     def init_fn():
         size = (3 ** len(_BINS), len(ACTIONS))

@@ -185,7 +185,8 @@ def exp3s_update(
       Auer, Cesa-Bianchi, Freund and Schapire, `The nonstochastic multiarmed bandit
       problem <https://doi.org/10.1137/S0097539701398375>`_, 2002
     """
-    pulled = jnp.arange(log_weights.shape[0]) == a_tm1
+    arms = jnp.arange(log_weights.shape[0], dtype=jnp.result_type(a_tm1))
+    pulled = arms == a_tm1
     estimate = jnp.where(pulled, r_t / probabilities, 0.0)
     log_weights = log_weights + step_size * estimate
     log_weights = log_weights - jnp.max(log_weights)
