@@ -1,7 +1,8 @@
 """What a controller costs: step time, compile time and bytes, as paired ratios.
 
-Adam alone, with ``optax.contrib.reduce_on_plateau``, and with every rule, on trees of
-16 parameters, of ResNet-18's 11 million, and of as many as fill half the memory. All
+Adam alone, with ``optax.contrib.reduce_on_plateau``, with every rule, and in autotune
+(after its search) and its parts, on trees of 16 parameters, of ResNet-18's 11 million,
+and of as many as fill half the memory, where copies would not fit beside them. All
 methods take turns within every repetition, and each is compared with Adam in the same
 repetition, so that a slow moment of the machine hits both::
 
@@ -29,10 +30,11 @@ import optax_adaptive
 from optax_adaptive import controllers
 
 ACCUMULATION_SIZE = 20  # of reduce_on_plateau too: both decide equally often
+SEARCH_STEPS = 200  # by then autotune holds
 
 
 def methods() -> dict[str, optax.GradientTransformationExtraArgs]:
-    """Adam alone and with everything that may follow it."""
+    """Adam alone, with everything that may follow it, and in every wrapper."""
     adam = optax.with_extra_args_support(optax.adam(1e-3))
     plateau = optax.contrib.reduce_on_plateau(accumulation_size=ACCUMULATION_SIZE)
     made = {"adam": adam, "reduce_on_plateau": optax.chain(adam, plateau)}
@@ -41,6 +43,9 @@ def methods() -> dict[str, optax.GradientTransformationExtraArgs]:
             rule(), accumulation_size=ACCUMULATION_SIZE
         )
         made[name] = optax.chain(adam, scaling)
+    made["with_averaging"] = optax_adaptive.with_averaging(adam)
+    made["with_rollback"] = optax_adaptive.with_rollback(adam)
+    made["autotune"] = optax_adaptive.autotune(adam)
     return made
 
 
@@ -59,7 +64,10 @@ def resnet18_shapes() -> list[tuple[int, ...]]:
 
 
 def trees() -> dict[str, tuple[list[tuple[int, ...]], int, int]]:
-    """Name -> shapes of the parameters, steps a timing, repetitions."""
+    """Name -> shapes of the parameters, steps a timing, repetitions.
+
+    Where a timing is one step there is room for one method's state at a time.
+    """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     # Parameters, gradients and two moments, and once more while they are replaced.
     rows = int(memory / 2 / (8 * 4) / 4096 / 16)
@@ -102,16 +110,23 @@ def time_steps(
 ) -> dict[str, np.ndarray]:
     """Seconds a step by method, of shape (repetitions,): pairs across methods."""
     made = methods()
+    if steps == 1:
+        for method in ("autotune", "with_rollback"):
+            del made[method]  # their copies would not fit
     jitted = {method: make_step(tx) for method, tx in made.items()}
     grads = [jnp.full(shape, 1e-3, jnp.float32) for shape in shapes]
     # One set of parameters for all: several would not fit.
     params = [jnp.zeros(shape, jnp.float32) for shape in shapes]
     value = jnp.float32(1.0)
     seconds: dict[str, list[float]] = {method: [] for method in made}
+    states: dict[str, Any] = {}
     for repetition in track(range(repetitions + 1), description=name):
         for method, tx in made.items():
-            state = tx.init(params)
-            params, state = jitted[method](params, state, grads, value)  # warm
+            is_new = method not in states
+            state = tx.init(params) if is_new else states.pop(method)
+            searches = is_new and method == "autotune"
+            for _ in range(SEARCH_STEPS if searches else 1):  # warm
+                params, state = jitted[method](params, state, grads, value)
             jax.block_until_ready(params)
             start = time.perf_counter()
             for _ in range(steps):
@@ -119,6 +134,8 @@ def time_steps(
             jax.block_until_ready((params, state))
             if repetition:  # the first compiles
                 seconds[method].append((time.perf_counter() - start) / steps)
+            if steps > 1:
+                states[method] = state
             del state
     return {method: np.array(times) for method, times in seconds.items()}
 
@@ -149,8 +166,9 @@ def main() -> None:
             )
         for heading in ("compile", "adds", "state adds"):
             table.add_column(heading, justify="right")
-        compiled = {m: time_compile(tx, abstract, 5) for m, tx in methods().items()}
-        sizes = {m: state_bytes(tx, abstract) for m, tx in methods().items()}
+        made = methods()
+        compiled = {m: time_compile(made[m], abstract, 5) for m in seconds}
+        sizes = {m: state_bytes(made[m], abstract) for m in seconds}
         for method, times in seconds.items():
             low, ratio, high = np.percentile(times / seconds["adam"], [25, 50, 75])
             added = np.median(times - seconds["adam"])
