@@ -1,6 +1,6 @@
 """Learning rates that follow the loss, for Optax."""
 
-from optax_adaptive import controllers
+from optax_adaptive import controllers, rl
 from optax_adaptive._autotune import AutotuneState, autotune
 from optax_adaptive._averaging import (
     eval_params,
@@ -26,6 +26,7 @@ __all__ = [
     "lr_scale",
     "observe",
     "recompute_batch_stats",
+    "rl",
     "scale_by_controller",
     "select_on_rollback",
     "summary",

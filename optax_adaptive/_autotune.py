@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from optax_adaptive import _averaging, _hold, _meter, _search, _snapshot
+from optax_adaptive import _averaging, _hold, _meter, _return, _search, _snapshot
 from optax_adaptive._controller import Array
 from optax_adaptive._pack import pack, unpack
 from optax_adaptive._scale import ScaleByControllerState, as_metric, multiply
@@ -33,6 +33,7 @@ class Memory(NamedTuple):
     meter: _meter.Meter
     search: _search.Search
     hold: _hold.Hold
+    returns_left: Array  # shape=(), dtype=int32: until params equal the snapshot
 
 
 class Decision(NamedTuple):
@@ -132,6 +133,7 @@ def autotune(
             meter=_meter.first("min"),
             search=_search.first_search(budget),
             hold=_hold.first_hold(),
+            returns_left=jnp.zeros((), jnp.int32),
         )
 
     layout = jax.eval_shape(first_memory)
@@ -175,13 +177,29 @@ def autotune(
         )
         return memory._replace(hold=hold), decision
 
+    def return_step(memory: Memory, value: Array):
+        del value
+        no, yes = jnp.zeros((), jnp.bool_), jnp.ones((), jnp.bool_)
+        return memory, Decision(
+            lr_scale=jnp.zeros((), jnp.float32),
+            step=_hold.Step(is_taken=no, is_restored=yes, is_blown_up=no),
+            restarts_average=yes,
+        )
+
     def update_fn(updates, state, params=None, *, value=None, **extra_args):
         if params is None:
             raise ValueError("update() needs the argument `params`")
         value = as_metric(value)
         memory = unpack(layout, state.scaling.controller_memory)
-        memory, decision = lax.cond(
-            memory.search.stage == _search.FOUND, hold_step, search_step, memory, value
+        is_away = _return.is_away(
+            memory.returns_left, state.snapshot.snapshot_params, params
+        )
+        value = jnp.where(is_away, jnp.nan, value)  # of no params that count
+        is_found = memory.search.stage == _search.FOUND
+        memory, decision = lax.switch(
+            jnp.where(is_away, 2, is_found.astype(jnp.int32)),
+            (search_step, hold_step, return_step),
+            *(memory, value),
         )
         step = decision.step
         inner_state, snapshot = _snapshot.take(
@@ -209,6 +227,7 @@ def autotune(
             optimizer.init,
             is_restored=step.is_restored,
             is_blown_up=step.is_blown_up,
+            is_forgotten=~is_found,
         )
         averaging = _averaging.average(
             state.averaging,
@@ -217,15 +236,21 @@ def autotune(
             fraction=AVERAGING,
             is_restarted=decision.restarts_average,
         )
-        is_found = memory.search.stage == _search.FOUND
-        memory = memory._replace(meter=_count(memory.meter, value))
+        memory = memory._replace(
+            meter=_count(memory.meter, value),
+            returns_left=_return.left(memory.returns_left, is_away, step.is_restored),
+        )
         return updates, AutotuneState(
             inner_state=inner_state,
             scaling=ScaleByControllerState(lr_scale, pack(memory)),
             snapshot=snapshot,
             averaging=averaging,
             phase=memory.search.stage,
-            found_scale=jnp.where(is_found, jnp.exp(memory.search.log_scale), 0.0),
+            found_scale=jnp.where(
+                memory.search.stage == _search.FOUND,
+                jnp.exp(memory.search.log_scale),
+                0.0,
+            ),
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

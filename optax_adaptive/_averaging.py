@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from optax_adaptive import _snapshot
 from optax_adaptive._controller import Array
 from optax_adaptive._validate import check_range
 
@@ -47,7 +48,8 @@ def average(
 
     def mix(mean, param, update):
         newest = param.astype(mean.dtype) + update.astype(mean.dtype)
-        return mean + weight.astype(mean.dtype) * (newest - mean)
+        mixed = mean + weight.astype(mean.dtype) * (newest - mean)
+        return jnp.where(restarts, newest, mixed)  # the old mean may be NaN
 
     mean = jax.tree.map(mix, state.averaged_params, params, updates)
     return AveragingState(mean, steps + 1)
@@ -60,7 +62,8 @@ def with_averaging(
 
     Training is not changed. The average is exponential, with a half-life that grows in
     proportion to the elapsed time: at any moment it is about as good as parameters
-    whose learning rate was annealed until then.
+    whose learning rate was annealed until then. Where a :func:`with_rollback` inside
+    goes back, it starts again from the restored parameters.
 
     Memory: one copy of params, in float32 where they are coarser.
 
@@ -105,12 +108,16 @@ def with_averaging(
         updates, inner_state = optimizer.update(
             updates, inner_state, params, **extra_args
         )
+        # What led to a blow-up is no part of the average.
+        is_restarted = jnp.zeros((), jnp.bool_)
+        for snapshot in _snapshot.find_all(inner_state):
+            is_restarted |= snapshot.is_restored
         averaging = average(
             averaging,
             params,
             updates,
             fraction=fraction,
-            is_restarted=jnp.zeros((), jnp.bool_),
+            is_restarted=is_restarted,
         )
         return updates, (inner_state, averaging)
 

@@ -19,11 +19,14 @@ def _is_controller_state(node: Any) -> bool:
     return isinstance(node, ScaleByControllerState)
 
 
+def _is_leaf(node: Any) -> bool:
+    # What with_rollback keeps copies of decides nothing.
+    return isinstance(node, (ScaleByControllerState, SnapshotState))
+
+
 def _find(opt_state: Any) -> dict[str, ScaleByControllerState]:
     """Every controller's state by its path, which says where it lies."""
-    nodes, _ = jax.tree_util.tree_flatten_with_path(
-        opt_state, is_leaf=_is_controller_state
-    )
+    nodes, _ = jax.tree_util.tree_flatten_with_path(opt_state, is_leaf=_is_leaf)
     found = {
         jax.tree_util.keystr(path, simple=True, separator="/"): _bare(node)
         for path, node in nodes
@@ -111,7 +114,7 @@ def observe(opt_state: Any, value: Any) -> Any:
         observed = state._replace(controller_memory=words)
         return jax.tree.unflatten(jax.tree.structure(node), observed)
 
-    return jax.tree.map(deposit, opt_state, is_leaf=_is_controller_state)
+    return jax.tree.map(deposit, opt_state, is_leaf=_is_leaf)
 
 
 def lr_scale(opt_state: Any) -> Array:

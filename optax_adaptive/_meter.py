@@ -11,6 +11,7 @@ Array = jax.Array
 
 # Sums of a few such values stay below float32's largest number, 3.4e38.
 LARGEST = 1e37
+BLOWN_UP = 2**30  # non-finite values in a row: stays until the rule has seen it
 
 
 class Meter(NamedTuple):
@@ -72,9 +73,19 @@ def accumulate(meter: Meter, metric: Array, is_new: Array) -> Meter:
         size=size,
         mean=jnp.where(is_finite, meter.mean + step, meter.mean),
         m2=jnp.where(is_finite, m2, meter.m2),
-        run=jnp.where(is_finite, 0, meter.run + is_nonfinite),
+        run=jnp.where(is_finite & ~is_blown_up(meter), 0, meter.run + is_nonfinite),
         nonfinite=meter.nonfinite + is_nonfinite,
     )
+
+
+def blow_up(meter: Meter) -> Meter:
+    """The open window has blown up, whatever its values: the next decision is due."""
+    return open_window(meter)._replace(run=jnp.array(BLOWN_UP, jnp.int32))
+
+
+def is_blown_up(meter: Meter) -> Array:
+    """Whether :func:`blow_up` was called since the last decision, bool."""
+    return meter.run >= BLOWN_UP
 
 
 def open_window(meter: Meter) -> Meter:

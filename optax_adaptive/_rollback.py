@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from optax_adaptive import _alarm, _snapshot
+from optax_adaptive import _alarm, _return, _snapshot
 from optax_adaptive._controller import Array
 from optax_adaptive._scale import as_metric, multiply
 from optax_adaptive._validate import check_range
@@ -20,6 +20,7 @@ class RollbackState(NamedTuple):
     alarm: _alarm.Alarm
     next_snapshot: Array  # shape=(), dtype=int32: in updates
     updates_seen: Array  # shape=(), dtype=int32
+    returns_left: Array  # shape=(), dtype=int32: until params equal the snapshot
 
 
 def with_rollback(
@@ -34,9 +35,11 @@ def with_rollback(
     does not explain. The updates then lead back to a snapshot of the parameters,
     ``snapshot - params``, so that any loop that applies updates goes back; the inner
     state goes back as well, and from then on updates are multiplied by ``backoff`` once
-    for each blow-up so far. A single non-finite loss has its update left out. Snapshots
-    are taken while the loss is as good as ever, at intervals of a tenth of the steps
-    so far.
+    for each blow-up so far. A controller in the inner state keeps its memory and its
+    factor, and is asked at the next update, with a window of value inf. A single
+    non-finite loss has its update left out: the optimizer sees a gradient of 0, and its
+    update is not applied. Snapshots are taken while the loss is as good as ever, at
+    intervals of a tenth of the steps so far.
 
     Memory: one copy of params and, with ``restore_inner``, of the inner state.
 
@@ -79,6 +82,7 @@ def with_rollback(
             alarm=_alarm.first_alarm(),
             next_snapshot=jnp.array(_alarm.WARM_UP, jnp.int32),
             updates_seen=jnp.zeros((), jnp.int32),
+            returns_left=jnp.zeros((), jnp.int32),
         )
 
     def update_fn(updates, state, params=None, *, value=None, **extra_args):
@@ -86,19 +90,24 @@ def with_rollback(
             raise ValueError("update() needs the argument `params`")
         value = as_metric(value)
         alarm, verdict = _alarm.watch(state.alarm, value)
-        seen, is_blown_up = state.updates_seen, verdict.is_raised
+        is_away = _return.is_away(
+            state.returns_left, state.snapshot.snapshot_params, params
+        )
+        is_blown_up = verdict.is_raised & ~is_away
+        is_restored = is_blown_up | is_away
+        seen = state.updates_seen
         is_due = (seen >= state.next_snapshot) & verdict.is_calm
         inner_state, snapshot = _snapshot.take(
             state.snapshot,
             params,
             state.inner_state,
-            (is_due | (seen == 0)) & ~is_blown_up,
+            (is_due | (seen == 0)) & ~is_restored,
         )
-        is_left_out = ~verdict.is_finite
+        is_left_out = ~verdict.is_finite | is_away
         updates, inner_state = optimizer.update(
             _snapshot.leave_out(updates, is_left_out),
             *(inner_state, params),
-            value=value,
+            value=jnp.where(is_away, jnp.nan, value),  # of no params that count
             **extra_args,
         )
         rollbacks = state.snapshot.rollbacks.astype(jnp.float32)
@@ -109,19 +118,20 @@ def with_rollback(
             _snapshot.leave_out(updates, is_left_out),
             inner_state,
             optimizer.init,
-            is_restored=is_blown_up,
+            is_restored=is_restored,
             is_blown_up=is_blown_up,
         )
         # What was normal before a blow-up is not known to be normal from the copy on.
-        alarm = lax.cond(is_blown_up, _alarm.first_alarm, lambda: alarm)
+        alarm = lax.cond(is_restored, _alarm.first_alarm, lambda: alarm)
         return updates, RollbackState(
             inner_state=inner_state,
             snapshot=snapshot,
             alarm=alarm,
             next_snapshot=_alarm.next_copy(
-                seen, state.next_snapshot, is_due, is_blown_up
+                seen, state.next_snapshot, is_due, is_restored
             ),
             updates_seen=seen + 1,
+            returns_left=_return.left(state.returns_left, is_away, is_restored),
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -166,7 +166,8 @@ def scale_by_controller(
     def decide(lr_scale: Array, words: Array) -> tuple[Array, Array]:
         memory = unpack(jax.eval_shape(first_memory), words)
         meter = memory.meter
-        is_finite = meter.size >= accumulation_size  # else the window has blown up
+        is_full = meter.size >= accumulation_size  # else it is all non-finite
+        is_finite = is_full & ~_meter.is_blown_up(meter)
         value = jnp.where(is_finite, sign * meter.mean, jnp.inf)
         memory = record(memory, is_finite)
         log_scale = jnp.log(lr_scale)

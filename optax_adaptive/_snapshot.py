@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from optax_adaptive import _return
 from optax_adaptive._controller import Array
 
 
@@ -64,6 +65,7 @@ def restore(
     *,
     is_restored: Array,
     is_blown_up: Array,
+    is_forgotten: bool | Array = False,
 ) -> tuple[optax.Updates, Any, SnapshotState]:
     """Leads back to the copy, if ``is_restored``, or lets the update pass.
 
@@ -75,6 +77,8 @@ def restore(
       reset_inner: Maps params to a first inner state; used if none was copied.
       is_restored: Emit updates that lead back to the copy.
       is_blown_up: Count a rollback.
+      is_forgotten: Rules in the inner state go back too. Otherwise they keep their
+        memory, so as to do better in the next attempt.
 
     Returns:
       Updates, inner state and snapshot.
@@ -83,12 +87,16 @@ def restore(
 
     def back(inner_state):
         keeps_inner = _keeps_inner(snapshot, inner_state)
-        return copied_inner if keeps_inner else reset_inner(copied_params)
+        restored = copied_inner if keeps_inner else reset_inner(copied_params)
+        kept = _return.keep_rules(restored, inner_state, is_blown_up)
+        return _select(is_forgotten, restored, kept)
 
     inner_state = lax.cond(is_restored, back, lambda passed: passed, inner_state)
     # A select fuses with whatever uses the updates; a conditional would write them out.
     updates = jax.tree.map(
-        lambda c, p, u: jnp.where(is_restored, (c - p).astype(u.dtype), u),
+        lambda c, p, u: jnp.where(
+            is_restored, (c - p).astype(u.dtype), _return.bounded(u)
+        ),
         *(copied_params, params, updates),
     )
     new = snapshot._replace(
@@ -143,14 +151,19 @@ def select_on_rollback(opt_state: Any, healthy: Any, current: Any) -> tuple[Any,
     return healthy, _select(state.is_restored, healthy, current)
 
 
-def find(opt_state: Any) -> SnapshotState:
-    """The one snapshot in ``opt_state``."""
+def find_all(opt_state: Any) -> list[SnapshotState]:
+    """Every snapshot in ``opt_state``."""
 
     def is_snapshot(node):
         return isinstance(node, SnapshotState)
 
     leaves = jax.tree.leaves(opt_state, is_leaf=is_snapshot)
-    found = [leaf for leaf in leaves if is_snapshot(leaf)]
+    return [leaf for leaf in leaves if is_snapshot(leaf)]
+
+
+def find(opt_state: Any) -> SnapshotState:
+    """The one snapshot in ``opt_state``."""
+    found = find_all(opt_state)
     if len(found) != 1:
         raise ValueError(
             f"expected one with_rollback or autotune in this optimizer state, found "

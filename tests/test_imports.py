@@ -37,7 +37,7 @@ def test_importing_starts_no_backend():
 
 
 def test_public_names_are_there_and_documented():
-    for module in (optax_adaptive, optax_adaptive.controllers):
+    for module in (optax_adaptive, optax_adaptive.controllers, optax_adaptive.rl):
         assert sorted(module.__all__) == list(module.__all__)
         for name in module.__all__:
             assert getattr(module, name).__doc__

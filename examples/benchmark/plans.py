@@ -8,8 +8,8 @@ from optax_adaptive import controllers
 
 DECADES = tuple(10.0**k for k in range(-7, 2))
 # The same grid for every method: the decades, fewer where nearly all fail, and between
-# those where the good rates of Adam lie, three half decades.
-BASE_RATES = tuple(10.0**k for k in (-7, -5, -4, -3.5, -3, -2.5, -2, -1.5, -1, 1))
+# those where the good rates of Adam lie, two half decades.
+BASE_RATES = tuple(10.0**k for k in (-7, -4, -3, -2.5, -2, -1.5, -1, 1))
 # For robustness the cosine is tuned more finely: thirds of a decade over two and a half
 # decades, about what is usual for each optimizer.
 COSINE_RATES = {

@@ -3,11 +3,15 @@
 from collections.abc import Callable
 
 from optax_adaptive._controller import Controller
+from optax_adaptive.controllers.actor_critic import actor_critic
+from optax_adaptive.controllers.bandit import bandit
 from optax_adaptive.controllers.bold_driver import bold_driver
 from optax_adaptive.controllers.combinators import anchored, clip, then, warmup
 from optax_adaptive.controllers.greedy import greedy
 from optax_adaptive.controllers.hold import hold
+from optax_adaptive.controllers.learned import learned
 from optax_adaptive.controllers.plateau import plateau
+from optax_adaptive.controllers.q_learning import q_learning
 from optax_adaptive.controllers.range_test import range_test
 from optax_adaptive.controllers.trend import trend
 
@@ -20,16 +24,24 @@ REGISTRY: dict[str, Callable[[], Controller]] = {
     "bold_driver": bold_driver,
     "trend": trend,
     "range_test": range_test,
+    "bandit": bandit,
+    "q_learning": q_learning,
+    "actor_critic": actor_critic,
+    "learned": learned,
 }
 
 __all__ = [
     "REGISTRY",
+    "actor_critic",
     "anchored",
+    "bandit",
     "bold_driver",
     "clip",
     "greedy",
     "hold",
+    "learned",
     "plateau",
+    "q_learning",
     "range_test",
     "then",
     "trend",

@@ -1,0 +1,1 @@
+"""What train_policy.py is made of: tasks, whole trainings, evolution."""

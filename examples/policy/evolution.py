@@ -1,0 +1,123 @@
+"""Evolution strategies: antithetic pairs, scores within each task, Adam on the mean.
+
+Salimans et al., *Evolution strategies as a scalable alternative to reinforcement
+learning*, https://arxiv.org/abs/1703.03864, 2017.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+
+from optax_adaptive.controllers._features import NAMES, SIZE
+from optax_adaptive.controllers.learned import PolicyWeights
+
+Array = jax.Array
+
+# The policy before training: climb until something descends, then on while the loss
+# falls; down where it rises, after a blow-up, and towards a known end.
+FIRST = {
+    "slope_4": -0.2,
+    "slope_8": -0.3,
+    "regress": -0.4,
+    "has_descended": 0.25,
+    "remaining": 1.0,
+    "above_descent": -0.6,
+    "near_blow_up": -0.3,
+    "is_blown_up": -1.0,
+}
+FIRST_BIAS = 0.75
+# One hidden unit slows the climb as soon as a descent begins to stand out of the noise.
+SIGNAL, SIGNAL_BIAS, SIGNAL_OUTPUT = 10.0, -3.5, -0.9
+SMOOTHING = 0.97  # of the average of the policies, which is what is evaluated
+
+
+class Evolution(NamedTuple):
+    """What a generation hands to the next."""
+
+    generation: Array  # shape=(), dtype=int32
+    center: Array  # shape=(n,), dtype=float32: the policy
+    smooth: Array  # shape=(n,), dtype=float32: its average over generations
+    optimizer_state: optax.OptState
+
+
+def first_policy(key: Array, hidden: int = 12) -> PolicyWeights:
+    """The hand-set policy, with a hidden layer that does little yet."""
+    linear = np.zeros(SIZE, np.float32)
+    for name, weight in FIRST.items():
+        linear[NAMES.index(name)] = weight
+    layer = np.array(jax.random.normal(key, (SIZE, hidden))) / np.sqrt(SIZE)
+    layer[:, 0] = SIGNAL * (np.array(NAMES) == "signal")
+    is_signal = np.arange(hidden, dtype=np.float32) == 0
+    return PolicyWeights(
+        linear=jnp.asarray(linear),
+        hidden=jnp.asarray(layer, jnp.float32),
+        hidden_bias=jnp.float32(SIGNAL_BIAS * is_signal),
+        output=jnp.float32(SIGNAL_OUTPUT * is_signal),
+        output_bias=jnp.float32(FIRST_BIAS),
+    )
+
+
+def optimizer(learning_rate: float) -> optax.GradientTransformation:
+    """Adam, on the gradient that :func:`gradient` estimates."""
+    return optax.adam(learning_rate, b1=0.9, b2=0.99)
+
+
+def first_evolution(policy: PolicyWeights, learning_rate: float) -> Evolution:
+    """The start."""
+    center, _ = ravel_pytree(policy)
+    state = optimizer(learning_rate).init(center)
+    return Evolution(jnp.zeros((), jnp.int32), center, center, state)
+
+
+def noise(key: Array, pairs: int, size: int) -> Array:
+    """Antithetic directions, shape=(2 * pairs, size): all, then their opposites."""
+    half = jax.random.normal(key, (pairs, size))
+    return jnp.concatenate([half, -half])
+
+
+def scores(losses: np.ndarray) -> np.ndarray:
+    """Centred scores of the policies on one task, smaller better, in [-2, 2].
+
+    Log losses in units of their spread, which is taken as 0.03 at least: differences
+    that hardly matter weigh little, and a failed run no more than a bad one.
+    """
+    logs = np.log(losses)
+    center = np.median(logs)
+    spread = max(1.5 * float(np.median(np.abs(logs - center))), 0.03)
+    return np.clip((logs - center) / spread, -2.0, 2.0)
+
+
+def advance(
+    evolution: Evolution,
+    directions: Array,
+    fitness: Array,
+    sigma: float,
+    learning_rate: float,
+    decay: float,
+) -> Evolution:
+    """One step against the gradient of the mean score, estimated from all policies.
+
+    Args:
+      evolution: Where the policies were drawn from.
+      directions: From :func:`noise`.
+      fitness: Mean scores of the policies, shape=(2 * pairs,), smaller better.
+      sigma: Standard deviation of the policies about the centre.
+      learning_rate: Of Adam.
+      decay: Weight decay a step.
+
+    Returns:
+      The next generation's start.
+    """
+    estimate = directions.T @ fitness / (directions.shape[0] * sigma)
+    updates, state = optimizer(learning_rate).update(
+        estimate, evolution.optimizer_state
+    )
+    center = (1 - decay) * evolution.center + updates
+    generation = evolution.generation + 1
+    weight = 1 - jnp.minimum(SMOOTHING, generation / (generation + 10.0))
+    smooth = evolution.smooth + weight * (center - evolution.smooth)
+    return Evolution(generation, center, smooth, state)

@@ -1,0 +1,127 @@
+"""The kinds of task that the policy is trained on, and those kept apart for selection.
+
+A kind fixes what sets shapes: network, batch size, optimizer and length. A random key
+draws the rest: the data, their noise, the first parameters. ``learning_rate`` is near
+the best one of a cosine; ``rollout.py`` moves the base rate away from it.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from policy import data
+from policy.networks import Network, attention, conv, mlp, recurrent, residual
+
+Array = jax.Array
+
+
+class Kind(NamedTuple):
+    """A family of tasks of one shape."""
+
+    network: Network
+    draw: Callable[[Array], data.Split]
+    batch_size: int
+    optimizer: str
+    learning_rate: float
+    steps: int
+    accumulation_size: int
+    input_noise: float = 0.0
+
+
+class Problem(NamedTuple):
+    """A task drawn from a kind."""
+
+    init: Callable[[Array], Any]  # key -> params
+    loss: Callable[[Any, Array], Array]  # params, key -> float32[]
+    evaluate: Callable[[Any], Array]  # params -> float32[], on validation data
+
+
+OPTIMIZERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {
+    "adam": optax.adam,
+    "adamw": lambda rate: optax.adamw(rate, weight_decay=0.1),
+    "sgd": optax.sgd,
+    "momentum": lambda rate: optax.sgd(rate, momentum=0.9),
+    "lion": optax.lion,
+    "rmsprop": optax.rmsprop,
+    "nadam": optax.nadam,
+}
+
+
+def mean_loss(outputs: Array, targets: Array) -> Array:
+    """Cross entropy for labels, squared error for numbers."""
+    if jnp.issubdtype(targets.dtype, jnp.integer):
+        losses = optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
+        return losses.mean()
+    return jnp.square(outputs - targets).mean()
+
+
+def draw(kind: Kind, key: Array) -> Problem:
+    """Draws a task."""
+    split = kind.draw(key)
+
+    def loss(params, key):
+        index_key, noise_key, drop_key = jax.random.split(key, 3)
+        size = split.inputs.shape[0]
+        index = jax.random.randint(index_key, (kind.batch_size,), 0, size)
+        x = split.inputs[index]
+        if kind.input_noise:
+            x = x + kind.input_noise * jax.random.normal(noise_key, x.shape)
+        return mean_loss(kind.network.apply(params, x, drop_key), split.targets[index])
+
+    def evaluate(params):
+        outputs = kind.network.apply(params, split.val_inputs, None)
+        return mean_loss(outputs, split.val_targets)
+
+    return Problem(kind.network.init, loss, evaluate)
+
+
+_SYMBOLS = len(data.ALPHABET)
+_images, _classes, _values = data.patterns, data.teacher_classes, data.teacher_values
+_small = mlp((64, 32, 10))
+_deep = mlp((64, 24, 24, 24, 10), jnp.tanh)
+_dropped = mlp((64, 32, 10), dropout=0.3)
+_normal = mlp((16, 24, 24, 5), jax.nn.gelu, is_normalised=True)
+_plain = mlp((16, 32, 5), jax.nn.silu)
+_values_mlp = mlp((8, 32, 2), jnp.tanh)
+_conv = conv((4, 8), 10)
+_tanh = recurrent("tanh", 16, _SYMBOLS, _SYMBOLS)
+_gru = recurrent("gru", 12, 0, 6)
+_attention = attention(16, 16, _SYMBOLS)
+
+TRAINING = {
+    "mlp-adam": Kind(_small, _images, 32, "adam", 5e-3, 400, 10),
+    "mlp-momentum": Kind(_small, _images, 16, "momentum", 3e-2, 600, 15),
+    "mlp-sgd": Kind(_small, _images, 32, "sgd", 5e-1, 400, 10),
+    "dropout-adamw": Kind(_dropped, _images, 8, "adamw", 1e-2, 900, 20, 0.3),
+    "deep-lion": Kind(_deep, _images, 32, "lion", 2e-3, 400, 10),
+    "norm-adam": Kind(_normal, _classes, 32, "adam", 1e-2, 500, 10),
+    "plain-momentum": Kind(_plain, _classes, 8, "momentum", 1e-2, 1000, 20),
+    "values-adam": Kind(_values_mlp, _values, 16, "adam", 2e-2, 800, 20),
+    "values-sgd": Kind(_values_mlp, _values, 32, "sgd", 1e-1, 600, 15),
+    "conv-adam": Kind(_conv, _images, 16, "adam", 1e-2, 300, 10),
+    "conv-momentum": Kind(_conv, _images, 16, "momentum", 3e-2, 300, 8),
+    "tanh-adam": Kind(_tanh, data.letters, 8, "adam", 2e-2, 400, 10),
+    "gru-adamw": Kind(_gru, data.series, 16, "adamw", 5e-2, 400, 10),
+    "attention-adam": Kind(_attention, data.letters, 8, "adam", 2e-2, 300, 10),
+    "attention-lion": Kind(_attention, data.letters, 8, "lion", 5e-3, 300, 10),
+}
+
+# Another network, other data, an optimizer or a length that training never sees.
+HELD_OUT = {
+    "residual-nadam": Kind(
+        residual(8, 24, 2, 2), data.teacher_values, 32, "nadam", 2e-2, 700, 14
+    ),
+    "lstm-adam": Kind(
+        recurrent("lstm", 24, 12, 12), data.markov, 8, "adam", 2e-2, 500, 20
+    ),
+    "attention-adamw": Kind(
+        attention(24, 20, 12, 2), data.markov, 8, "adamw", 1e-2, 600, 20
+    ),
+    "wide-rmsprop": Kind(
+        mlp((64, 96, 10)), data.patterns, 64, "rmsprop", 1e-3, 1200, 20
+    ),
+    "conv-sgd": Kind(conv((6, 12, 12), 10), data.patterns, 32, "sgd", 3e-1, 500, 10),
+}

@@ -1,0 +1,223 @@
+"""Trains the policy behind controllers.learned, by evolution strategies.
+
+    python examples/train_policy.py --workdir runs/policy --minutes 50
+
+Each generation, policies around the present one train small networks from base rates
+that are up to a thousand times too small or too large, all policies on the same tasks,
+and are scored by nothing but the final validation loss of the averaged weights. The
+same command again resumes a stopped run exactly. To train on your own tasks, add their
+kinds to policy/kinds.py.
+"""
+
+import argparse
+import hashlib
+import json
+import platform
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+from rich.progress import Progress
+
+from optax_adaptive.controllers._features import NAMES
+from optax_adaptive.controllers.learned import PolicyWeights
+from policy import evolution, kinds, rollout
+from policy.held_out import HeldOut
+
+SPREAD = 3.0  # decades by which the base rate may be off, either way
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workdir", type=Path, default=Path("runs/policy"))
+    parser.add_argument("--minutes", type=float, default=50.0, help="then stop")
+    parser.add_argument("--generations", type=int, default=10_000, help="or then")
+    parser.add_argument("--pairs", type=int, default=16, help="of policies")
+    parser.add_argument("--tasks", type=int, default=8, help="a generation")
+    parser.add_argument("--sigma", type=float, default=0.1)
+    parser.add_argument("--learning-rate", type=float, default=0.015)
+    parser.add_argument("--decay", type=float, default=0.0005)
+    parser.add_argument("--select-every", type=int, default=20, help="generations")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--export", type=Path, help="write the best policy here")
+    parser.add_argument("--smoke", action="store_true", help="seconds, same code")
+    args = parser.parse_args(arguments)
+    if args.smoke:
+        args.pairs, args.tasks, args.generations, args.select_every = 2, 2, 2, 1
+    return args
+
+
+def tables(is_smoke: bool) -> tuple[dict[str, kinds.Kind], dict[str, kinds.Kind]]:
+    """The kinds to train on and those to select on."""
+    if not is_smoke:
+        return kinds.TRAINING, kinds.HELD_OUT
+    names = ("values-adam", "values-sgd")
+    training = {name: kinds.TRAINING[name]._replace(steps=40) for name in names}
+    chosen = kinds.HELD_OUT["residual-nadam"]._replace(steps=40)
+    return training, {"residual-nadam": chosen}
+
+
+def draw_tasks(
+    names: list[str], count: int, key: jax.Array
+) -> list[tuple[str, float, bool]]:
+    """Kinds without repetition, spread offsets, and whether the end is known."""
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    chosen = rng.choice(names, min(count, len(names)), replace=False)
+    strata = (rng.permutation(len(chosen)) + rng.random(len(chosen))) / len(chosen)
+    offsets = SPREAD * (2 * strata - 1)
+    is_known = rng.random(len(chosen)) < 0.5
+    return [
+        (str(name), float(offset), bool(known))
+        for name, offset, known in zip(chosen, offsets, is_known, strict=True)
+    ]
+
+
+class Trainer:
+    """Holds what is compiled once."""
+
+    def __init__(self, args: argparse.Namespace):
+        """Prepares all kinds, and the start."""
+        self.args = args
+        training, held_out = tables(args.smoke)
+        self.training, self.held_out = training, HeldOut(held_out)
+        self.compare = {n: rollout.compare_policies(k) for n, k in training.items()}
+        self.key = jax.random.key(args.seed)
+        first = evolution.first_policy(jax.random.fold_in(self.key, 2**24))
+        _, self.unravel = ravel_pytree(first)
+        self.start = evolution.first_evolution(first, args.learning_rate)
+
+    def generation(
+        self, state: evolution.Evolution
+    ) -> tuple[evolution.Evolution, dict[str, Any]]:
+        """Tries policies around the centre, and moves it."""
+        args = self.args
+        key = jax.random.fold_in(self.key, int(state.generation))
+        noise_key, draw_key, task_key = jax.random.split(key, 3)
+        directions = evolution.noise(noise_key, args.pairs, state.center.size)
+        policies = jax.vmap(self.unravel)(state.center + args.sigma * directions)
+        fitness, row = 0.0, []
+        drawn = draw_tasks(list(self.training), args.tasks, draw_key)
+        for i, (name, offset, is_known) in enumerate(drawn):
+            horizon = self.training[name].steps if is_known else np.inf
+            losses = self.compare[name](
+                policies,
+                jnp.float32(offset),
+                jnp.float32(horizon),
+                jax.random.fold_in(task_key, i),
+            )
+            losses = np.asarray(losses, np.float64)
+            fitness = fitness + evolution.scores(losses) / len(drawn)
+            logs = np.log(losses)
+            row.append(
+                [name, round(offset, 2), int(is_known)]
+                + [float(f"{q:.3g}") for q in np.quantile(logs, [0, 0.5, 1])]
+            )
+        state = evolution.advance(
+            state,
+            directions,
+            jnp.asarray(fitness, jnp.float32),
+            args.sigma,
+            args.learning_rate,
+            args.decay,
+        )
+        return state, {"generation": int(state.generation), "tasks": row}
+
+
+def save(path: Path, state: evolution.Evolution, best: np.ndarray, regret: float):
+    """Writes a checkpoint, whole or not at all."""
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+    temporary = path.with_suffix(".tmp.npz")
+    np.savez(temporary, *leaves, best=best, regret=regret)
+    temporary.replace(path)
+
+
+def restore(path: Path, like: evolution.Evolution) -> tuple[Any, np.ndarray, float]:
+    """Reads a checkpoint."""
+    with np.load(path) as file:
+        treedef = jax.tree.structure(like)
+        leaves = [jnp.asarray(file[f"arr_{i}"]) for i in range(treedef.num_leaves)]
+        return jax.tree.unflatten(treedef, leaves), file["best"], float(file["regret"])
+
+
+def trim(path: Path, generation: int) -> None:
+    """Drops lines of generations after the checkpoint: they will be run again."""
+    lines = path.read_text().splitlines()
+    kept = [li for li in lines if json.loads(li).get("generation", 0) <= generation]
+    path.write_text("".join(line + "\n" for line in kept))
+
+
+def export(path: Path, policy: PolicyWeights, log: Path, numbers: dict) -> None:
+    """Writes weights with what made them, in a form that a person can read."""
+    header = json.loads(log.read_text().splitlines()[0])["header"]
+    digest = hashlib.sha256(log.read_bytes()).hexdigest()
+    weights = {
+        name: json.loads(json.dumps(np.asarray(leaf, np.float64).round(5).tolist()))
+        for name, leaf in zip(PolicyWeights._fields, policy, strict=True)
+    }
+    document = {
+        "made_by": header | numbers,
+        "log_sha256": digest,
+        "features": list(NAMES),
+        "weights": weights,
+    }
+    path.write_text(json.dumps(document, indent=None) + "\n")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Trains until the time or the generations are used up."""
+    args = parse(arguments)
+    args.workdir.mkdir(parents=True, exist_ok=True)
+    log, checkpoint = args.workdir / "log.jsonl", args.workdir / "checkpoint.npz"
+    trainer = Trainer(args)
+    state, best, regret = trainer.start, np.asarray(trainer.start.center), np.inf
+    if checkpoint.exists():
+        state, best, regret = restore(checkpoint, state)
+        trim(log, int(state.generation))
+    else:
+        command = shlex.join(["python", *(arguments or sys.argv)])
+        versions = {"jax": jax.__version__, "optax": optax.__version__}
+        versions |= {"python": platform.python_version()}
+        header = {"command": command, "seed": args.seed, "versions": versions}
+        log.write_text(json.dumps({"header": header}) + "\n")
+
+    def select(state, best, regret, output):
+        row = trainer.held_out(trainer.unravel(state.smooth))
+        row = {"generation": int(state.generation), "held_out": row}
+        print(json.dumps(row), file=output, flush=True)
+        if row["held_out"]["mean"] < regret:
+            return np.asarray(state.smooth), row["held_out"]["mean"]
+        return best, regret
+
+    stop = time.monotonic() + 60 * args.minutes
+    with log.open("a") as output, Progress() as progress:
+        bar = progress.add_task("generations", total=args.generations)
+        if int(state.generation) == 0:
+            best, regret = select(state, best, regret, output)
+        while int(state.generation) < args.generations and time.monotonic() < stop:
+            state, row = trainer.generation(state)
+            print(json.dumps(row), file=output, flush=True)
+            if int(state.generation) % args.select_every == 0:
+                best, regret = select(state, best, regret, output)
+            save(checkpoint, state, best, regret)
+            progress.update(
+                bar,
+                completed=int(state.generation),
+                description=f"held-out log loss above the cosine's {regret:+.3f}",
+            )
+    if args.export:
+        numbers = {"generations": int(state.generation), "held_out_regret": regret}
+        export(args.export, trainer.unravel(jnp.asarray(best)), log, numbers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The way back to a copy: it arrives, and rules remember why it was taken."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from optax_adaptive import _meter
+from optax_adaptive._controller import Array
+from optax_adaptive._pack import overwrite, unpack
+from optax_adaptive._scale import ScaleByControllerState
+
+# What is added to params cannot lead back from inf. So larger updates are left out; by
+# then the loss has overflowed, and an alarm is due.
+LARGEST_UPDATE = 1e30
+RETURNS = 4  # from params of 1e10 a return ends within their rounding, or at 0
+NEAR = 1e-3  # of a leaf's largest entry
+
+
+def bounded(update: Array) -> Array:
+    """The update, with 0 for each entry from which there would be no return."""
+    is_small = jnp.abs(update.astype(jnp.float32)) <= LARGEST_UPDATE
+    return jnp.where(is_small, update, jnp.zeros_like(update))
+
+
+def is_away(returns_left: Array, copied_params: Any, params: Any) -> Array:
+    """Whether a return to the copy has not arrived, and may be tried again, bool."""
+
+    def differs():
+        is_other = jnp.zeros((), jnp.bool_)
+        pairs = zip(
+            jax.tree.leaves(params), jax.tree.leaves(copied_params), strict=True
+        )
+        for a, b in pairs:
+            a, b = a.astype(jnp.float32), b.astype(jnp.float32)
+            # Most returns miss by a rounding or two, which is not worth a step. What is
+            # not finite compares false.
+            is_near = jnp.abs(a - b).max(initial=0.0) <= NEAR * jnp.abs(b).max(
+                initial=0.0
+            )
+            is_other |= ~is_near
+        return is_other
+
+    return lax.cond(returns_left > 0, differs, lambda: jnp.zeros((), jnp.bool_))
+
+
+def left(returns_left: Array, is_away: Array, is_restored: Array) -> Array:
+    """Returns left after this update, int32."""
+    return jnp.where(is_away, returns_left - 1, jnp.where(is_restored, RETURNS, 0))
+
+
+def keep_rules(restored: Any, current: Any, is_blown_up: Array) -> Any:
+    """The restored inner state, with the current memory of every controller in it.
+
+    So the next attempt is another one. After a blow-up a controller is asked at the
+    next update, with a window of value inf.
+    """
+
+    def is_rule(node):
+        return isinstance(node, ScaleByControllerState)
+
+    def choose(old, new):
+        if not is_rule(old):
+            return old
+        meter = unpack(_meter.LAYOUT, new.controller_memory)
+        words = overwrite(new.controller_memory, _meter.blow_up(meter))
+        words = jnp.where(is_blown_up, words, new.controller_memory)
+        return new._replace(controller_memory=words)
+
+    return jax.tree.map(choose, restored, current, is_leaf=is_rule)

@@ -1,0 +1,151 @@
+"""What a block of windows at one action earned, beside what the no-op earns.
+
+Judged by the next loss a lower rate always looks better, since it cools noise. So the
+change of rate itself is left out: an action is held for a block of windows, and judged
+by the fall of the loss from the first window *within* the block to the last.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from optax_adaptive._controller import Array, Observation
+
+CLIP = 3.0  # combined standard errors that a block can earn or cost
+RISE = 2.5  # standard errors above the block before, which end a block
+INSTABILITY = 1.0  # what such a rise costs, beside the rise itself
+BLOW_UP = 10.0  # what a window without a finite value costs
+_MEMORY = 0.3  # weight of the newest control block in what is expected
+_NOISE = 0.2  # and of the newest validation in its noise
+
+
+class Reading(NamedTuple):
+    """A metric and how sure it is."""
+
+    value: Array  # shape=(), dtype=float32
+    error: Array  # shape=(), dtype=float32
+
+
+class Block(NamedTuple):
+    """The open block, and what blocks at the no-op have been like."""
+
+    windows: Array  # shape=(), dtype=int32: in this block
+    first: Reading  # of this block
+    newest: Reading  # of all
+    before: Reading  # the newest when this block began
+    is_read: Array  # shape=(), dtype=bool: is there a reading in this block?
+    is_blown_up: Array  # shape=(), dtype=bool: or a window of value inf?
+    validations: Array  # shape=(), dtype=int32: so far; then they alone are read
+    blocks: Array  # shape=(), dtype=int32: this one included
+    expected: Array  # shape=(), dtype=float32: fall in a no-op block, times its index
+    has_expected: Array  # shape=(), dtype=bool
+
+
+def first_block() -> Block:
+    """The block before the first window."""
+
+    def reading():
+        return Reading(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32))
+
+    return Block(
+        windows=jnp.zeros((), jnp.int32),
+        first=reading(),
+        newest=reading(),
+        before=reading(),
+        is_read=jnp.zeros((), jnp.bool_),
+        is_blown_up=jnp.zeros((), jnp.bool_),
+        validations=jnp.zeros((), jnp.int32),
+        blocks=jnp.ones((), jnp.int32),
+        expected=jnp.zeros((), jnp.float32),
+        has_expected=jnp.zeros((), jnp.bool_),
+    )
+
+
+def read(block: Block, observation: Observation) -> Block:
+    """Takes a window into the open block."""
+    is_finite = jnp.isfinite(observation.value)
+    validations = block.validations + observation.is_validated.astype(jnp.int32)
+    validates = validations > 0
+    is_read = jnp.where(validates, observation.is_validated, is_finite)
+    # A validation has no error of its own: that of the changes between them, if any.
+    change = jnp.abs(observation.validation - block.newest.value)
+    weight = jnp.where(validations > 2, _NOISE, 1.0)
+    noise = block.newest.error + weight * (change - block.newest.error)
+    noise = jnp.where(validations > 1, noise, 0.0)
+    reading = Reading(
+        value=jnp.where(validates, observation.validation, observation.value),
+        error=jnp.where(validates, noise, observation.standard_error[-1]),
+    )
+    newest = _select(is_read, reading, block.newest)
+    return block._replace(
+        windows=block.windows + 1,
+        first=_select(is_read & ~block.is_read, reading, block.first),
+        newest=newest,
+        # The first validation of all is compared with itself, not with a loss.
+        before=_select(
+            observation.is_validated & (validations == 1), reading, block.before
+        ),
+        is_read=block.is_read | is_read,
+        is_blown_up=block.is_blown_up | ~is_finite,
+        validations=validations,
+    )
+
+
+def is_rising(block: Block) -> Array:
+    """Whether the loss is higher than at the end of the block before, beyond noise."""
+    error = jnp.hypot(block.before.error, block.newest.error)
+    rise = block.newest.value - block.before.value
+    is_known = block.is_read & (block.blocks > 1) & (error > 0)
+    return block.is_blown_up | (is_known & (rise > RISE * error))
+
+
+def is_over(block: Block, size: int | Array) -> Array:
+    """Whether the block has its ``size`` windows, or cannot go on."""
+    return ((block.windows >= size) & block.is_read) | is_rising(block)
+
+
+def close(block: Block, is_no_op: Array) -> tuple[Array, Block]:
+    """Ends a block: its advantage over the no-op, and an empty block.
+
+    Args:
+      block: A block that is over.
+      is_no_op: Whether it was at the no-op, and so says what is to be expected.
+
+    Returns:
+      ``clip((fall - expected) / error, ±3)``, less 1 for a rise beyond the noise and
+      10 for a blow-up; 0 as long as there was none at the no-op. And the next block.
+    """
+    start = _select(block.validations > 0, block.before, block.first)
+    fall = start.value - block.newest.value
+    error = jnp.hypot(start.error, block.newest.error)
+    # A loss falls about as 1 / t, and so then does what a block may expect.
+    index = block.blocks.astype(jnp.float32)
+    surplus = fall - block.expected / index
+    advantage = jnp.clip(_ratio(surplus, error), -CLIP, CLIP)
+    advantage = jnp.where(block.has_expected, advantage, 0.0)
+    advantage -= INSTABILITY * is_rising(block).astype(jnp.float32)
+    advantage -= BLOW_UP * block.is_blown_up.astype(jnp.float32)
+    is_calm = is_no_op & block.is_read & ~block.is_blown_up
+    weight = jnp.where(block.has_expected, _MEMORY, 1.0)
+    expected = block.expected + weight * (fall * index - block.expected)
+    return advantage, first_block()._replace(
+        newest=block.newest,
+        before=block.newest,
+        validations=block.validations,
+        blocks=block.blocks + 1,
+        expected=jnp.where(is_calm, jnp.clip(expected, -1e37, 1e37), block.expected),
+        has_expected=block.has_expected | is_calm,
+    )
+
+
+def _select(is_new: Array, new: Reading, old: Reading) -> Reading:
+    return Reading(
+        jnp.where(is_new, new.value, old.value), jnp.where(is_new, new.error, old.error)
+    )
+
+
+def _ratio(numerator: Array, denominator: Array) -> Array:
+    """The quotient; over 0, infinite but for the sign."""
+    is_positive = denominator > 0
+    safe = jnp.where(is_positive, denominator, 1.0)
+    return jnp.where(is_positive, numerator / safe, jnp.sign(numerator) * CLIP)

@@ -1,0 +1,163 @@
+"""learned against a slow reference, what was shipped, and what it is for."""
+
+import hashlib
+import json
+import math
+from importlib import resources
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optax_adaptive import (
+    controllers,
+    eval_params,
+    lr_scale,
+    scale_by_controller,
+    with_averaging,
+    with_rollback,
+)
+from optax_adaptive.controllers import _features
+from optax_adaptive.controllers.learned import (
+    PolicyWeights,
+    _shipped_weights,
+    act,
+)
+from tests.controllers.learned_reference import act_reference, learned_reference
+from tests.controllers.windows_reference import assert_follows
+from tests.follow import follow
+
+SIZE = _features.SIZE
+FILE = resources.files("optax_adaptive.controllers") / "learned.json"
+
+
+def random_weights(seed=0, size=0.1, hidden=5):
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape):
+        return np.float32(size * rng.normal(size=shape))
+
+    return PolicyWeights(
+        normal(SIZE),
+        normal(SIZE, hidden),
+        normal(hidden),
+        normal(hidden),
+        np.float32(0.1),
+    )
+
+
+def constant_policy(bias):
+    """Always the same action."""
+    zero = jax.tree.map(np.zeros_like, random_weights())
+    return zero._replace(output_bias=np.float32(bias))
+
+
+@pytest.mark.parametrize("accumulation_size", [1, 3])
+@pytest.mark.parametrize("total_steps", [None, 150])
+def test_matches_the_reference(total_steps, accumulation_size):
+    weights = random_weights()
+    tx = scale_by_controller(
+        controllers.learned(total_steps, weights), accumulation_size=accumulation_size
+    )
+    assert_follows(
+        tx,
+        lambda: learned_reference(weights, total_steps or math.inf),
+        accumulation_size,
+        initial_scale=1e-4,
+        rtol=0.05,  # differences compound
+    )
+
+
+@given(seed=st.integers(0, 1000))
+def test_the_network_by_numpy(seed):
+    weights = _shipped_weights()
+    seen = np.random.default_rng(seed).normal(size=SIZE)
+    action = act(PolicyWeights(*map(jnp.asarray, weights)), jnp.float32(seen))
+    assert float(action) == pytest.approx(act_reference(weights, seen), abs=1e-5)
+
+
+def test_what_is_shipped_says_what_made_it():
+    text = FILE.read_text()
+    assert len(text) <= 64 * 1024
+    document = json.loads(text)
+    assert tuple(document["features"]) == _features.NAMES
+    assert "train_policy.py" in document["made_by"]["command"]
+    log = Path(__file__).parents[2] / "examples" / "policy" / "log.jsonl"
+    assert hashlib.sha256(log.read_bytes()).hexdigest() == document["log_sha256"]
+
+
+def test_climbs_while_nothing_falls():
+    values = 1 + np.random.default_rng(0).normal(0, 0.1, 10 * 20)
+    tx = scale_by_controller(controllers.learned(), accumulation_size=20)
+    scales, _ = follow(tx)(np.float32(values))
+    assert scales[0] == pytest.approx(1e-4)
+    assert scales[-1] > 1e-1
+
+
+def test_never_goes_back_to_a_rate_that_blew_up():
+    values = np.ones(60, np.float32)
+    values[20:22] = np.inf
+    tx = scale_by_controller(
+        controllers.learned(weights=constant_policy(9.0)), accumulation_size=2
+    )
+    scales, _ = follow(tx)(values)
+    assert np.all(scales[21:] <= scales[20] / 2 * 1.0001)
+
+
+def test_decisions_get_rarer_as_the_run_gets_longer():
+    # With windows of 1 step: each for 32 steps, and then one in a thirty-second more.
+    steps = 3200
+    rule = controllers.learned(weights=constant_policy(0.01))
+    tx = scale_by_controller(rule, accumulation_size=1)
+    scales, _ = follow(tx)(np.ones(steps, np.float32))
+    moves = np.count_nonzero(np.diff(scales))
+    assert 32 + 32 * math.log(100) * 0.6 < moves < 32 + 32 * math.log(100) * 1.6
+    known = controllers.learned(total_steps=320, weights=constant_policy(0.01))
+    tx = scale_by_controller(known, accumulation_size=1)
+    scales, _ = follow(tx)(np.ones(320, np.float32))
+    assert np.all(np.diff(np.flatnonzero(np.diff(scales))) <= 320 // 64 + 1)
+
+
+@pytest.mark.parametrize("base_rate", [1e-4, 1e-1, 1e2])
+@pytest.mark.parametrize("optimizer", [optax.adam, optax.sgd])
+def test_the_base_rate_hardly_matters(optimizer, base_rate):
+    rng = np.random.default_rng(0)
+    x = jnp.float32(rng.normal(size=(256, 8)))
+    y = x @ jnp.float32(rng.normal(size=8))
+    steps = 600
+    rule = scale_by_controller(controllers.learned(steps), accumulation_size=10)
+    tx = with_averaging(with_rollback(optax.chain(optimizer(base_rate), rule)))
+
+    def loss_fn(params, index):
+        return jnp.mean(jnp.square(x[index] @ params - y[index]))
+
+    @jax.jit
+    def run(params):
+        def step(carry, key):
+            params, state = carry
+            index = jax.random.randint(key, (16,), 0, 256)
+            loss, grads = jax.value_and_grad(loss_fn)(params, index)
+            updates, state = tx.update(grads, state, params, value=loss)
+            return (optax.apply_updates(params, updates), state), None
+
+        keys = jax.random.split(jax.random.key(0), steps)
+        (params, state), _ = jax.lax.scan(step, (params, tx.init(params)), keys)
+        return eval_params(state, params), lr_scale(state)
+
+    params, scale = run(jnp.zeros(8))
+    first = jnp.mean(jnp.square(y))
+    assert loss_fn(params, np.arange(256)) < 0.05 * first
+    assert np.isfinite(scale)
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="total_steps"):
+        controllers.learned(total_steps=0)
+    weights = random_weights()._replace(linear=np.zeros(3, np.float32))
+    with pytest.raises(ValueError, match="16 features"):
+        controllers.learned(weights=weights)
