@@ -63,7 +63,7 @@ PLANS = {
         ("digits", "transformer", "demand"),
         ("adam",),
         METHODS,
-        (1e-5, 1e-3, 1e-2, 1e-1, 10.0),
+        (1e-7, 1e-3, 1e-2, 1e-1, 10.0),
         seeds=1,
     ),
     # Does the base rate matter to autotune, whatever the optimizer?

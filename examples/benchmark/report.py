@@ -41,7 +41,7 @@ def provenance(lines: list[dict[str, Any]]) -> str:
         values = Counter(str(header[name]) for header in headers)
         parts.append(f"{name} {', '.join(values)}")
     seconds = sum(header["seconds"] for header in headers)
-    return "; ".join(parts) + f"; {seconds / 3600:.1f} hours of one core."
+    return "; ".join(parts) + f"; {seconds / 3600:.1f} hours, summed over groups."
 
 
 def to_markdown(table: Table, level: int = 2) -> str:
