@@ -49,6 +49,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--decay", type=float, default=0.0005)
     parser.add_argument("--select-every", type=int, default=20, help="generations")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--warm-start", type=Path, help="a policy to begin with")
     parser.add_argument("--export", type=Path, help="write the best policy here")
     parser.add_argument("--smoke", action="store_true", help="seconds, same code")
     args = parser.parse_args(arguments)
@@ -93,6 +94,8 @@ class Trainer:
         self.compare = {n: rollout.compare_policies(k) for n, k in training.items()}
         self.key = jax.random.key(args.seed)
         first = evolution.first_policy(jax.random.fold_in(self.key, 2**24))
+        if args.warm_start:
+            first = load(args.warm_start)
         _, self.unravel = ravel_pytree(first)
         self.start = evolution.first_evolution(first, args.learning_rate)
 
@@ -173,6 +176,12 @@ def export(path: Path, policy: PolicyWeights, log: Path, numbers: dict) -> None:
     path.write_text(json.dumps(document, indent=None) + "\n")
 
 
+def load(path: Path) -> PolicyWeights:
+    """Reads what :func:`export` wrote."""
+    numbers = json.loads(path.read_text())["weights"]
+    return PolicyWeights(*(jnp.float32(numbers[n]) for n in PolicyWeights._fields))
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Trains until the time or the generations are used up."""
     args = parse(arguments)
@@ -188,6 +197,9 @@ def main(arguments: list[str] | None = None) -> None:
         versions = {"jax": jax.__version__, "optax": optax.__version__}
         versions |= {"python": platform.python_version()}
         header = {"command": command, "seed": args.seed, "versions": versions}
+        if args.warm_start:
+            document = json.loads(args.warm_start.read_text())
+            header["warm_start"] = {k: document[k] for k in ("made_by", "log_sha256")}
         log.write_text(json.dumps({"header": header}) + "\n")
 
     def select(state, best, regret, output):

@@ -110,3 +110,18 @@ def test_bad_input():
         tx.update(params, tx.init(params))
     with pytest.raises(ValueError, match="found 0"):
         optax_adaptive.eval_params(optax.adam(0.1).init(params), params)
+
+
+def test_a_return_restarts_the_average():
+    tx = optax_adaptive.with_averaging(optax_adaptive.with_rollback(optax.sgd(1.0)))
+    params = jnp.array([2.0, -1.0])
+    start, state = params, tx.init(params)
+    for value in (1.0, jnp.nan, jnp.nan):
+        grads = jnp.array([1e9, 1.0])
+        updates, state = tx.update(grads, state, params, value=value)
+        params = optax.apply_updates(params, updates)
+    averaged = optax_adaptive.eval_params(state, params)
+    np.testing.assert_array_equal(averaged, params)
+    updates, state = tx.update(jnp.zeros(2), state, params, value=1.0)
+    params = optax.apply_updates(params, updates)
+    np.testing.assert_array_equal(params, start)

@@ -126,6 +126,50 @@ def test_memory_is_what_the_docstring_says(restore_inner):
     assert copies <= size(tx.init(params)) <= copies + 100
 
 
+def test_returns_exactly_from_afar():
+    # From 1e10, snapshot - params rounds to -params: one update leads to 0 alone.
+    tx = optax_adaptive.with_rollback(optax.sgd(1.0))
+    params = jnp.array([0.5, -3.0])
+    grads = [jnp.array([-1e10, 1e14]), *[jnp.ones(2)] * 6]
+    values = [1.0, jnp.inf, jnp.inf, jnp.inf, 5.0, 2.0, 1.0]
+    seen, state = run(tx, params, grads, values)
+    assert not np.array_equal(seen[2], params)
+    np.testing.assert_array_equal(seen[3], params)
+    np.testing.assert_allclose(seen[6], params - 1.5)  # three updates at half the rate
+    assert int(state.snapshot.rollbacks) == 1
+
+
+def test_an_update_from_which_there_is_no_return_is_left_out():
+    tx = optax_adaptive.with_rollback(optax.sgd(1.0))
+    grad = jnp.array([jnp.inf, jnp.nan, 1e30, 1.0])
+    seen, _ = run(tx, jnp.zeros(4), [grad], [1.0])
+    np.testing.assert_array_equal(seen[0], [0, 0, 0, -1])
+
+
+@pytest.mark.parametrize("restore_inner", [True, False])
+def test_a_controller_remembers_and_is_told(restore_inner):
+    def update_fn(observation, seen):
+        is_blown_up = jnp.isinf(observation.value)
+        log_scale = observation.log_scale + jnp.where(is_blown_up, -1.0, 0.5)
+        return log_scale, seen + jnp.where(is_blown_up, 100, 1)
+
+    rule = optax_adaptive.Controller(lambda: jnp.zeros((), jnp.int32), update_fn)
+    scaling = optax_adaptive.scale_by_controller(rule, accumulation_size=2)
+    tx = optax_adaptive.with_rollback(
+        optax.chain(optax.adam(0.1), scaling), restore_inner=restore_inner
+    )
+    params = jnp.ones(2)
+    # Two windows, of which the copy knows none; a blow-up; the rest of a window.
+    values = [1.0, 1.0, 1.0, 1.0, jnp.nan, jnp.nan, 1.0, 1.0]
+    _, state = run(tx, params, [params] * len(values), values)
+    # NaN twice is a window of its own, and then the rule is told of the return.
+    scale = optax_adaptive.lr_scale(state)
+    np.testing.assert_allclose(scale, np.exp(2 * 0.5 - 2 * 1.0), rtol=1e-5)
+    memory = state.inner_state[1].controller_memory
+    assert int(memory[-1]) == 202
+    assert int(state.inner_state[0][0].count) < 4  # Adam went back
+
+
 def test_what_lives_outside_params_follows():
     tx = optax_adaptive.with_rollback(optax.sgd(0.1))
 

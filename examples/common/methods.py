@@ -13,6 +13,7 @@ from optax import contrib
 
 import optax_adaptive
 from common.hypergradient import hypergradient
+from common.learned_ablations import LEARNED_ABLATIONS
 from common.random_actions import random_actions
 from common.schedules import SCHEDULES
 from optax_adaptive import controllers
@@ -83,6 +84,23 @@ def _controller(
     return Method(
         optax.chain(plan.base(rate), scaling),
         lambda state, step: schedule(step) * optax_adaptive.lr_scale(state),
+        decides=True,
+        observe=optax_adaptive.observe,
+    )
+
+
+def _learned(
+    plan: Plan, rule: optax_adaptive.Controller, anchor: str = "fixed"
+) -> Method:
+    """A rule as the learned policy was trained: with rollback and averaging."""
+    schedule = _make_schedule(anchor, plan)
+    rate = plan.learning_rate if anchor == "fixed" else schedule
+    tx = optax.chain(plan.base(rate), optax_adaptive.scale_by_controller(rule))
+    return Method(
+        optax_adaptive.with_averaging(optax_adaptive.with_rollback(tx)),
+        lambda state, step: schedule(step) * optax_adaptive.lr_scale(state),
+        optax_adaptive.eval_params,
+        averages=True,
         decides=True,
         observe=optax_adaptive.observe,
     )
@@ -186,7 +204,8 @@ def _autotune(plan: Plan, knows_horizon: bool) -> Method:
 
 
 AUTOTUNE = ("autotune", "autotune_anytime")  # the horizon known, and not
-NAMES = (*AUTOTUNE, *SCHEDULES, *RULES, *PEERS)
+LEARNED = ("learned", "learned_anytime")  # the same
+NAMES = (*AUTOTUNE, *SCHEDULES, *RULES, "learned_anytime", *PEERS)
 
 
 def build(
@@ -216,11 +235,17 @@ def build(
     plan = Plan(base, learning_rate, steps, steps_per_epoch)
     if name in SCHEDULES:
         return _schedule(name, plan)
+    if name in LEARNED:
+        return _learned(plan, controllers.learned(steps if name == "learned" else None))
+    if name in LEARNED_ABLATIONS:
+        return _learned(plan, LEARNED_ABLATIONS[name](steps))
     if name in RULES:
         return _controller(plan, RULES[name]())
     if name in AUTOTUNE:
         return _autotune(plan, knows_horizon=name == "autotune")
     anchor, plus, rule = name.partition("+")
+    if plus and rule == "learned":
+        return _learned(plan, controllers.learned(steps), anchor)
     if plus:
         return _controller(plan, RULES[rule](), anchor)
     return PEERS[name][1](plan)

@@ -80,15 +80,15 @@ def noise(key: Array, pairs: int, size: int) -> Array:
 
 
 def scores(losses: np.ndarray) -> np.ndarray:
-    """Centred scores of the policies on one task, smaller better, in [-2, 2].
+    """Centred scores of the policies on one task, smaller better, in [-4, 4].
 
-    Log losses in units of their spread, which is taken as 0.03 at least: differences
+    Log losses in units of their spread, which is taken as 0.06 at least: differences
     that hardly matter weigh little, and a failed run no more than a bad one.
     """
     logs = np.log(losses)
     center = np.median(logs)
-    spread = max(1.5 * float(np.median(np.abs(logs - center))), 0.03)
-    return np.clip((logs - center) / spread, -2.0, 2.0)
+    spread = max(1.5 * float(np.median(np.abs(logs - center))), 0.06)
+    return np.clip((logs - center) / spread, -4.0, 4.0)
 
 
 def advance(

@@ -93,7 +93,7 @@ def learned(
     """
     horizon = math.inf if total_steps is None else total_steps
     check_range("total_steps", horizon, 1)
-    policy = _shipped_weights() if weights is None else weights
+    policy = shipped_weights() if weights is None else weights
     if np.shape(policy.linear) != (_features.SIZE,):
         raise ValueError(
             f"weights must be for {_features.SIZE} features, but they are for "
@@ -177,7 +177,8 @@ def act(policy: PolicyWeights, seen: Array) -> Array:
 
 
 @functools.cache
-def _shipped_weights() -> PolicyWeights:
+def shipped_weights() -> PolicyWeights:
+    """The policy of the package, read once."""
     path = resources.files("optax_adaptive.controllers") / "learned.json"
     numbers = json.loads(path.read_text())["weights"]
     leaves = (np.asarray(numbers[name], np.float32) for name in PolicyWeights._fields)

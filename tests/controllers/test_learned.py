@@ -25,8 +25,8 @@ from optax_adaptive import (
 from optax_adaptive.controllers import _features
 from optax_adaptive.controllers.learned import (
     PolicyWeights,
-    _shipped_weights,
     act,
+    shipped_weights,
 )
 from tests.controllers.learned_reference import act_reference, learned_reference
 from tests.controllers.windows_reference import assert_follows
@@ -75,7 +75,7 @@ def test_matches_the_reference(total_steps, accumulation_size):
 
 @given(seed=st.integers(0, 1000))
 def test_the_network_by_numpy(seed):
-    weights = _shipped_weights()
+    weights = shipped_weights()
     seen = np.random.default_rng(seed).normal(size=SIZE)
     action = act(PolicyWeights(*map(jnp.asarray, weights)), jnp.float32(seen))
     assert float(action) == pytest.approx(act_reference(weights, seen), abs=1e-5)

@@ -1,0 +1,168 @@
+"""What the learned policy is worth: runs, tables and the pictures of docs/learned.md.
+
+    cd examples && python -m benchmark.learned --jobs 2   # half an hour; resumes
+
+None of the tasks, networks, data or lengths is among those that the policy was trained
+on. Every method gets the same seeds, so gains are over the cosine of the same seed.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmark import run
+from benchmark.plans import STANDARD_TASKS, Plan
+from common import methods, prepared
+from common.learned_ablations import LEARNED_ABLATIONS
+
+RESULTS = Path(__file__).with_name("results") / "learned.jsonl"
+# From a thousandth to a thousand times what is usual for Adam.
+FAR = (10**-5.5, 10**-2.5, 10**0.5)
+COSINE = tuple(10.0**k for k in (-3.5, -3, -2.5, -2, -1.5))
+NEAR = COSINE[::2]
+FEW = ("digits", "transformer", "demand")
+
+# Fixed before any result.
+PLANS = (
+    Plan(STANDARD_TASKS, ("adam",), ("cosine",), COSINE, seeds=5),
+    Plan(STANDARD_TASKS, ("adam",), methods.LEARNED, FAR, seeds=5),
+    Plan(STANDARD_TASKS, ("adam",), ("cosine+learned",), NEAR, seeds=5),
+    Plan(FEW, ("adam",), tuple(LEARNED_ABLATIONS), FAR, seeds=3),
+)
+
+Rows = dict[tuple[str, str, float, int], dict[str, Any]]  # task, method, rate, seed
+
+
+def read(path: Path) -> Rows:
+    """The runs, by what identifies them."""
+    rows = [row for row in run.read(path) if "header" not in row]
+    return {
+        (row["task"], row["method"], row["base_rate"], row["seed"]): row for row in rows
+    }
+
+
+def is_accuracy(path: Path) -> dict[str, bool]:
+    """By task, from the headers."""
+    configs = [row["header"]["config"] for row in run.read(path) if "header" in row]
+    return {config["task"]: config["is_accuracy"] for config in configs}
+
+
+def finals(rows: Rows, task: str, method: str, split: str) -> dict[float, np.ndarray]:
+    """Final metrics by base rate, one a seed; one that failed is as at the start."""
+    found: dict[float, list[float]] = {}
+    for (t, m, rate, _), row in sorted(rows.items()):
+        if (t, m) == (task, method):
+            final = row[split] if split == "test" else row[split][-1]
+            final = row["initial"] if row["failed"] or final is None else final
+            found.setdefault(rate, []).append(final)
+    return {rate: np.array(values) for rate, values in found.items()}
+
+
+def gains(values: np.ndarray, reference: np.ndarray, accuracy: bool) -> np.ndarray:
+    """Points of accuracy, or percent of the loss, by which ``values`` are better."""
+    count = min(len(values), len(reference))
+    values, reference = values[:count], reference[:count]
+    return values - reference if accuracy else 100 * (1 - values / reference)
+
+
+def tuned(rows: Rows, task: str, accuracy: bool) -> float:
+    """The cosine's best base rate, by its mean validation metric."""
+    means = {
+        rate: values.mean() if accuracy else -values.mean()
+        for rate, values in finals(rows, task, "cosine", "validation").items()
+    }
+    return max(means, key=lambda rate: means[rate])
+
+
+def table_alone(rows: Rows, accuracy: dict[str, bool]) -> list[str]:
+    """Gain over the tuned cosine, by task, method and base rate."""
+    names = [*methods.LEARNED, *LEARNED_ABLATIONS]
+    rates = [float(f"{rate:.3g}") for rate in FAR]
+    lines = [
+        "| task | tuned cosine | method | " + " | ".join(f"{r:.0e}" for r in rates),
+        "| --- | --- | --- |" + " --- |" * len(rates),
+    ]
+    for task in accuracy:
+        best = tuned(rows, task, accuracy[task])
+        reference = finals(rows, task, "cosine", "test")[best]
+        for name in names:
+            by_rate = finals(rows, task, name, "test")
+            if not by_rate:
+                continue
+            cells = [
+                f"{gains(by_rate[rate], reference, accuracy[task]).mean():+.2f}"
+                for rate in rates
+            ]
+            start = f"| {task} | {reference.mean():.5g} at {best:.0e} | {name} | "
+            lines.append(start + " | ".join(cells) + " |")
+    return [line if line.endswith("|") else line + " |" for line in lines]
+
+
+def table_around(rows: Rows, accuracy: dict[str, bool]) -> list[str]:
+    """The policy around a cosine against that cosine, by task and base rate."""
+    rates = [float(f"{rate:.3g}") for rate in NEAR]
+    lines = [
+        "| task | "
+        + " | ".join(f"cosine {r:.0e} | with learned" for r in rates)
+        + " |",
+        "| --- |" + " --- |" * (2 * len(rates)),
+    ]
+    for task in accuracy:
+        plain = finals(rows, task, "cosine", "test")
+        around = finals(rows, task, "cosine+learned", "test")
+        cells = [
+            f"{plain[rate].mean():.5g} | {around[rate].mean():.5g}"
+            for rate in rates
+            if rate in around
+        ]
+        lines.append(f"| {task} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def verdict(rows: Rows, accuracy: dict[str, bool]) -> list[str]:
+    """Worst and median cell, and share of runs at or above the tuned cosine."""
+    lines = []
+    for name in methods.LEARNED:
+        for kind, unit in ((True, "points"), (False, "% of the loss")):
+            cells, wins = [], []
+            for task in (t for t in accuracy if accuracy[t] == kind):
+                best = tuned(rows, task, kind)
+                reference = finals(rows, task, "cosine", "test")[best]
+                for values in finals(rows, task, name, "test").values():
+                    gain = gains(values, reference, kind)
+                    cells.append(gain.mean())
+                    wins.extend(gain >= 0)
+            lines.append(
+                f"- `{name}`: worst cell {min(cells):+.2f}, median "
+                f"{np.median(cells):+.2f} {unit}; {100 * np.mean(wins):.0f}% of "
+                f"{len(wins)} runs at or above the tuned cosine of the same seed"
+            )
+    return lines
+
+
+def main() -> None:
+    """Runs what is missing, then prints the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--data-dir", type=Path, default=prepared.default_dir())
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--tables", action="store_true", help="of what is there")
+    args = parser.parse_args()
+    if not args.tables:
+        for plan in PLANS:
+            run.execute(plan, args.output, args.data_dir, args.jobs)
+    rows, accuracy = read(args.output), is_accuracy(args.output)
+    for lines in (
+        verdict(rows, accuracy),
+        table_alone(rows, accuracy),
+        table_around(rows, accuracy),
+    ):
+        print("\n".join(lines), end="\n\n")
+
+
+if __name__ == "__main__":
+    main()

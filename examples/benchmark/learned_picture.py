@@ -1,0 +1,91 @@
+"""docs/learned.png: what the policy does in a state, and the rates it drew.
+
+cd examples && python -m benchmark.learned_picture      # after benchmark.learned
+"""
+
+import argparse
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+
+from benchmark import learned
+from optax_adaptive.controllers import _features
+from optax_adaptive.controllers.learned import COARSE, FINE, act, shipped_weights
+
+PICTURE = Path(__file__).parents[2] / "docs" / "learned.png"
+
+# States to start from, in the features' own units; the others are 0.
+CLIMBING = {"signal": 0.2, "age": 0.5}
+FALLING = {
+    "slope_4": -0.5,
+    "slope_8": -0.8,
+    "trend": -0.4,
+    "signal": 0.7,
+    "has_descended": 1.0,
+    "age": 0.9,
+    "above_descent": 0.3,
+}
+SLICES = {
+    "before anything has fallen: progress over noise": ("signal", 0.0, 0.6, CLIMBING),
+    "z of the slope over 8 windows": ("slope_8", -1.2, 1.2, FALLING),
+    "log windows since the best": ("since_best", 0.0, 1.2, FALLING),
+    "rate over that of the first descent": ("above_descent", -0.5, 1.0, FALLING),
+    "log of what remains of the run": ("remaining", -0.98, 0.0, FALLING),
+}
+
+
+def slice_of(name: str, low: float, high: float, state: dict[str, float]):
+    """Feature values and the factor that the policy multiplies the rate by."""
+    seen = np.zeros(_features.SIZE, np.float32)
+    for feature, value in state.items():
+        seen[_features.NAMES.index(feature)] = value
+    values = np.linspace(low, high, 81, dtype=np.float32)
+    rows = np.tile(seen, (len(values), 1))
+    rows[:, _features.NAMES.index(name)] = values
+    actions = jax.vmap(lambda row: act(shipped_weights(), row))(jnp.asarray(rows))
+    bound = FINE if state.get("has_descended") else COARSE
+    return (values - low) / (high - low), np.exp(bound * np.asarray(actions))
+
+
+def draw(rows: learned.Rows, path: Path) -> None:
+    """Draws the slices beside the rates of three tasks."""
+    tasks = ("digits", "transformer", "demand")
+    figure, axes = plt.subplots(1, 4, figsize=(16, 3.8), layout="constrained")
+    for label, (name, low, high, state) in SLICES.items():
+        axes[0].plot(*slice_of(name, low, high, state), label=label)
+    axes[0].axhline(1.0, color="grey", linewidth=0.5)
+    axes[0].set(
+        yscale="log",
+        xlabel="the feature, from low to high",
+        title="state to action",
+        ylabel="factor on the learning rate",
+    )
+    axes[0].legend(fontsize=6)
+    for axis, task in zip(axes[1:], tasks, strict=True):
+        for method, style in (("learned", "-"), ("learned_anytime", ":")):
+            for color, rate in enumerate(learned.FAR):
+                row = rows[task, method, float(f"{rate:.3g}"), 0]
+                drawn = np.array(row["learning_rate"], np.float64)
+                steps = np.linspace(0, 1, len(drawn))
+                label = f"base {rate:.0e}" if method == "learned" else None
+                axis.plot(steps, drawn, style, color=f"C{color}", label=label)
+        axis.set(yscale="log", xlabel="part of the run", title=task)
+    axes[1].set_ylabel("learning rate (dotted: length unknown)")
+    axes[1].legend(fontsize=7)
+    figure.savefig(path, dpi=130)
+
+
+def main() -> None:
+    """Reads the runs and draws."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=learned.RESULTS)
+    parser.add_argument("--output", type=Path, default=PICTURE)
+    args = parser.parse_args()
+    draw(learned.read(args.results), args.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""What the learned policy must beat: itself untrained, blind, and acting at random."""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from optax_adaptive import Controller, controllers
+from optax_adaptive.controllers import _features
+from optax_adaptive.controllers.learned import FINE, START, shipped_weights
+from policy import evolution
+
+TIME = ("age", "elapsed", "remaining", "has_horizon", "previous_action")
+
+
+def untrained(total_steps: int) -> Controller:
+    """The policy that training began with, set by hand."""
+    weights = evolution.first_policy(jax.random.key(0))
+    return controllers.learned(total_steps, weights)
+
+
+def blind(total_steps: int) -> Controller:
+    """The policy, seeing the time alone: all that the loss says is replaced by 0."""
+    is_seen = jnp.array([name in TIME for name in _features.NAMES], jnp.float32)
+    weights = shipped_weights()
+    weights = weights._replace(
+        linear=weights.linear * is_seen, hidden=weights.hidden * is_seen[:, None]
+    )
+    return controllers.learned(total_steps, weights)
+
+
+def random_walk(total_steps: int, seed: int = 0) -> Controller:
+    """Moves by a random factor of up to 2 either way, from where the policy starts."""
+    del total_steps
+
+    def update_fn(observation, key):
+        key, action_key = jax.random.split(key)
+        action = jax.random.uniform(action_key, (), jnp.float32, -1.0, 1.0)
+        return observation.log_scale + FINE * action, key
+
+    return Controller(lambda: jax.random.PRNGKey(seed), update_fn, math.log(START))
+
+
+LEARNED_ABLATIONS: dict[str, Callable[[int], Controller]] = {
+    "learned_untrained": untrained,
+    "learned_blind": blind,
+    "learned_random": random_walk,
+}
