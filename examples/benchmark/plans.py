@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 from benchmark.tasks import TASKS
 from common import methods
-from optax_adaptive import controllers
 
 DECADES = tuple(10.0**k for k in range(-7, 2))
 # The same grid for every method: the decades, fewer where nearly all fail, and between
@@ -24,16 +23,6 @@ COSINE_RATES = {
         "muon": -7,
     }.items()
 }
-
-# Learners are meant to correct what the chain does already, so they run around the
-# cosine too, as does the ablation that acts at random.
-LEARNERS = ("bandit", "q_learning", "actor_critic")
-ANCHORED = tuple(
-    f"cosine+{name}"
-    for name in ("random", *LEARNERS)
-    if name == "random" or name in controllers.REGISTRY
-)
-METHODS = (*methods.NAMES, *ANCHORED)
 
 
 class Plan(NamedTuple):
@@ -57,12 +46,12 @@ class Plan(NamedTuple):
 STANDARD_TASKS = tuple(task for task in TASKS if task != "short")  # digits once
 
 PLANS = {
-    "standard": Plan(STANDARD_TASKS, ("adam",), METHODS, BASE_RATES, seeds=3),
+    "standard": Plan(STANDARD_TASKS, ("adam",), methods.NAMES, BASE_RATES, seeds=3),
     # A part of the standard plan, so that both rank the same runs.
     "quick": Plan(
         ("digits", "transformer", "demand"),
         ("adam",),
-        METHODS,
+        methods.NAMES,
         (1e-7, 1e-3, 1e-2, 1e-1, 10.0),
         seeds=1,
     ),

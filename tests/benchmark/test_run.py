@@ -22,7 +22,7 @@ def plan(toy, monkeypatch):
     return plans.Plan(("toy",), ("sgd",), ("fixed", "cosine"), (1e-2, 1e-1), seeds=2)
 
 
-@pytest.mark.parametrize("name", plans.METHODS)
+@pytest.mark.parametrize("name", methods.NAMES)
 def test_every_method_takes_a_traced_rate(name, toy):
     train = jax.vmap(training.make_training(toy, "adam", name))
     trace = jax.eval_shape(train, jnp.ones(2), jnp.zeros(2, jnp.int32))
