@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmark import plans, run
-from common import logs
+from benchmark import run
+from common import logs, methods
 
 EXAMPLES = Path(__file__).parents[1]
 
@@ -44,7 +44,7 @@ SCRIPTS = {
     "transformer": Script("transformer_sentiment", (), "accuracy", True, "% correct"),
     "electricity": Script("lstm_electricity", (), "absolute_error", False, "MW"),
 }
-METHODS = tuple(name for name in plans.METHODS if "+" not in name)
+METHODS = methods.NAMES
 BASE_RATES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
 
