@@ -172,7 +172,7 @@ def find(opt_state: Any) -> SnapshotState:
     return found[0]
 
 
-def _select(condition: Array, new: Any, old: Any) -> Any:
+def _select(condition: bool | Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 

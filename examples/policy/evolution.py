@@ -4,7 +4,7 @@ Salimans et al., *Evolution strategies as a scalable alternative to reinforcemen
 learning*, https://arxiv.org/abs/1703.03864, 2017.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -113,6 +113,7 @@ def advance(
       The next generation's start.
     """
     estimate = directions.T @ fitness / (directions.shape[0] * sigma)
+    updates: Any
     updates, state = optimizer(learning_rate).update(
         estimate, evolution.optimizer_state
     )

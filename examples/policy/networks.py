@@ -131,7 +131,7 @@ def recurrent(cell: str, width: int, letters: int, outputs: int) -> Network:
 
     def init(key):
         keys = jax.random.split(key, 4)
-        params = {
+        params: dict[str, Any] = {
             "enter": dense(keys[0], inputs, gates * width),
             "again": dense(keys[1], width, gates * width),
             "out": dense(keys[2], width, outputs),

@@ -4,7 +4,7 @@ import functools
 import json
 import math
 from importlib import resources
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -181,5 +181,7 @@ def shipped_weights() -> PolicyWeights:
     """The policy of the package, read once."""
     path = resources.files("optax_adaptive.controllers") / "learned.json"
     numbers = json.loads(path.read_text())["weights"]
-    leaves = (np.asarray(numbers[name], np.float32) for name in PolicyWeights._fields)
+    leaves: Any = (
+        np.asarray(numbers[name], np.float32) for name in PolicyWeights._fields
+    )
     return PolicyWeights(*leaves)
