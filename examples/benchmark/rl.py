@@ -144,7 +144,7 @@ ABLATIONS: dict[str, tuple[MakeRule, list[tuple[Any, str, Any]]]] = {
 
 
 def make_run(task: tasks.Task, make_rule: MakeRule | None, anchor: str) -> Callable:
-    """A jitted run: peak, constant log factor, seeds -> metrics, log factors.
+    """A jitted run: peak, log factor, seeds -> metrics, log factors, last state.
 
     ``make_rule`` None is no rule but the constant factor.
     """
@@ -163,11 +163,12 @@ def make_run(task: tasks.Task, make_rule: MakeRule | None, anchor: str) -> Calla
         decay = optax.cosine_decay_schedule(1.0, task.steps)
         return optax.chain(base, optax.scale_by_schedule(decay))
 
+    def scaling(state: Any) -> Any:
+        """The state of the rule's transformation; of the base if there is no rule."""
+        return (state.inner_state if anchor == "autotune" else state[0])[1]
+
     def log_factor(state):
-        if make_rule is None:
-            return jnp.zeros(())
-        inner = state.inner_state if anchor == "autotune" else state[0]
-        return jnp.log(inner[1].lr_scale)
+        return jnp.zeros(()) if make_rule is None else jnp.log(scaling(state).lr_scale)
 
     def run(peak, constant, seed):
         tx = optax.with_extra_args_support(make(peak * jnp.exp(constant), seed))
@@ -190,7 +191,7 @@ def make_run(task: tasks.Task, make_rule: MakeRule | None, anchor: str) -> Calla
         )
         if anchor == "autotune":
             params = optax_adaptive.eval_params(state, params)
-        return task.evaluate(params), factors
+        return task.evaluate(params), factors, scaling(state)
 
     return jax.jit(jax.vmap(run, in_axes=(None, 0, 0)))
 
@@ -253,7 +254,7 @@ def run_method(task, name, anchor, method, offsets, args, find) -> list[dict]:
                     continue
                 log_factors = jnp.float32(np.mean(traces, axis=1))
             peak = jnp.float32(offset * 10 ** PEAKS[name])
-            metrics, traces = run(peak, log_factors, seeds)
+            metrics, traces, _ = run(peak, log_factors, seeds)
             for seed in range(args.seeds):
                 rows.append(
                     {

@@ -16,8 +16,8 @@ _BINS = (  # feature and the two bounds between its three bins
     ("trend", -0.2, 0.0),  # it has fallen of late; a little; not at all
     ("previous_action", -0.25, 0.25),  # below the anchor; at it; above it
 )
-_PLACES = np.int32([_features.NAMES.index(name) for name, *_ in _BINS])
-_BOUNDS = np.float32([bounds for _, *bounds in _BINS])
+_PLACES = np.array([_features.NAMES.index(name) for name, *_ in _BINS], np.int32)
+_BOUNDS = np.array([bounds for _, *bounds in _BINS], np.float32)
 _STEP_SIZE = 0.3
 _DISCOUNT = 0.8
 _LAMBDA = 0.9
@@ -70,7 +70,7 @@ def q_learning(
 
     def init_fn():
         size = (3 ** len(_BINS), len(ACTIONS))
-        optimism = np.float32(_OPTIMISM) * (np.float32(ACTIONS) == 0)
+        optimism = np.float32(_OPTIMISM) * (np.array(ACTIONS) == 0)
         return QLearningState(
             q_values=jnp.tile(optimism, (size[0], 1)),
             trace=jnp.zeros(size, jnp.float32),
@@ -112,4 +112,4 @@ def q_learning(
 def _state_index(features: Array) -> Array:
     """The bin of a state, int32 in [0, 27)."""
     digits = jnp.sum(features[_PLACES][:, None] > _BOUNDS, axis=1, dtype=jnp.int32)
-    return jnp.sum(digits * np.int32([9, 3, 1]), dtype=jnp.int32)
+    return jnp.sum(digits * np.array([9, 3, 1], np.int32), dtype=jnp.int32)
