@@ -8,7 +8,7 @@ from optax_adaptive._controller import Array
 
 FREE_WINDOWS = 50  # before the gain is judged
 _DISCOUNT = 0.97  # what an old block is worth a block later
-_Z = 1.0  # standard errors of the mean gain
+_Z = 1.5  # standard errors of the mean gain
 _FADE = 0.5  # of the strength, a block
 _GROWTH = 0.5  # of the reach, a block; halved with every rise of the loss
 _RETREAT = 0.5  # below an action at which the loss rose

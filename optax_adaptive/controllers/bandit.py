@@ -14,9 +14,10 @@ from optax_adaptive.controllers._residual import ACTIONS, Learner, residual
 # What an action earns beside the no-op, as a parabola through 0: two weights to be
 # learned in place of five arms, of which each would be pulled too seldom.
 _FEATURES = np.array([[a, a * a] for a in ACTIONS], np.float32)
-# Mean and precision, in blocks that it is worth. Upwards, since what is seen within a
-# block errs down.
-_PRIOR = np.array([[0.5, 0.0], [4.0, 2.0]], np.float32)
+_PRIOR_MEAN = np.array(
+    [0.5, 0.0], np.float32
+)  # upwards: what is seen within a block errs down
+_PRIOR_PRECISION = np.array([4.0, 2.0], np.float32)  # blocks that it is worth
 _DISCOUNT = 0.98  # what a block is worth a block later
 _STEP_SIZE = 0.1  # of Exp3.S, which learns each arm by itself
 _SHARING = 0.02  # of its weights, to every arm
@@ -98,11 +99,14 @@ def bandit(
     def act(state, features, key, exploration):
         del features
         probabilities = rl.exp3s_probabilities(state.log_weights, exploration)
-        belief = rl.posterior(state.statistics, *map(jnp.asarray, _PRIOR))
+        belief = rl.posterior(
+            state.statistics, jnp.asarray(_PRIOR_MEAN), jnp.asarray(_PRIOR_PRECISION)
+        )
+        x = jnp.asarray(_FEATURES)
         if algorithm == "thompson":
-            scores = rl.thompson_scores(key, belief, jnp.asarray(_FEATURES), 1.0)
+            scores = rl.thompson_scores(key, belief, x, 1.0)
         elif algorithm == "ucb":
-            scores = rl.ucb_scores(belief, jnp.asarray(_FEATURES), 1.0)
+            scores = rl.ucb_scores(belief, x, 1.0)
         else:
             noise = jax.random.gumbel(key, probabilities.shape, jnp.float32)
             scores = jnp.log(probabilities) + noise

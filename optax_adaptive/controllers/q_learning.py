@@ -70,7 +70,7 @@ def q_learning(
 
     def init_fn():
         size = (3 ** len(_BINS), len(ACTIONS))
-        optimism = np.where(np.array(ACTIONS) == 0, _OPTIMISM, 0).astype(np.float32)
+        optimism = np.float32(_OPTIMISM) * (np.array(ACTIONS) == 0)
         return QLearningState(
             q_values=jnp.tile(optimism, (size[0], 1)),
             trace=jnp.zeros(size, jnp.float32),

@@ -1,0 +1,278 @@
+"""Do the online learners earn their place? Around good and bad anchors, to JSONL.
+
+    cd examples && python -m benchmark.rl && python -m benchmark.rl_report
+
+One line a seed; a group of seeds whose lines are there already is not repeated. The
+anchor is Adam under a cosine schedule whose peak is the best of the robustness plan's
+grid (three rates a decade), or that times 0.1 or 10; or autotune, inside which the rule is
+chained. Seeds are paired: the same first parameters and batches for every method.
+
+The ablations change one thing in the bandit (Thompson sampling), or blind a learner to
+its state; `replay` repeats the mean log factor of the bandit's run with the same seed.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import optax_adaptive
+from benchmark import run as runner
+from benchmark.tasks import TASKS
+from benchmark.tasks.task import Task
+from optax_adaptive import Controller, controllers
+from optax_adaptive.controllers import _advantage, _guard, _residual
+
+RESULTS = Path(__file__).with_name("results") / "rl.jsonl"
+PEAKS = {"digits": -7 / 3, "noisy": -7 / 3, "demand": -5 / 3, "transformer": -2.0}
+OFFSETS = (1.0, 0.1, 10.0)  # of the tuned peak
+WINDOWS = 200  # of a run, at least 5 steps each
+TRACE = 40  # entries of the recorded log factor
+
+MakeRule = Callable[[Any], Controller]  # seed -> rule
+
+RULES: dict[str, MakeRule] = {
+    "hold": lambda seed: controllers.hold(),
+    "bandit": lambda seed: controllers.bandit(seed=seed),
+    "bandit ucb": lambda seed: controllers.bandit("ucb", seed=seed),
+    "bandit exp3s": lambda seed: controllers.bandit("exp3s", seed=seed),
+    "q_learning": lambda seed: controllers.q_learning(seed=seed),
+    "actor_critic": lambda seed: controllers.actor_critic(seed=seed),
+}
+
+
+def _random_actions(seed: Any) -> Controller:
+    def act(state, features, key, exploration):
+        del features, exploration
+        arm = jax.random.randint(key, (), 0, len(_residual.ACTIONS))
+        return jnp.array(_residual.ACTIONS, jnp.float32)[arm], state
+
+    learner = _residual.Learner(lambda: (), act, lambda state, transition: state)
+    return _residual.residual(learner, 1.3, 4, seed)
+
+
+def _compounding(seed: Any) -> Controller:
+    """Each window multiplies the rate in force by a quarter of the action's factor."""
+    rule = controllers.bandit(seed=seed)
+
+    def update_fn(observation, state):
+        log_scale, state = rule.update(observation, state)
+        return observation.log_scale + 0.25 * log_scale, state
+
+    return Controller(rule.init, update_fn)
+
+
+def _raw_close(block: _advantage.Block, is_no_op: Any) -> tuple[Any, _advantage.Block]:
+    """The fall from block to block, changes of rate and all, and nothing expected."""
+    _, new = _advantage_close(block, is_no_op)
+    error = jnp.hypot(block.before.error, block.newest.error)
+    fall = block.before.value - block.newest.value
+    raw = jnp.clip(fall / jnp.maximum(error, 1e-30), -3.0, 3.0)
+    return jnp.where(block.blocks > 1, raw, 0.0), new
+
+
+_advantage_close = _advantage.close
+_modules = {
+    name: sys.modules[f"optax_adaptive.controllers.{name}"]
+    for name in RULES
+    if f"optax_adaptive.controllers.{name}" in sys.modules
+}
+
+
+def _learner_with(**changes: Callable) -> Callable:
+    """A stand-in for ``residual`` that changes the learner which it is given."""
+
+    def residual(learner, *args):
+        changed = {name: make(learner) for name, make in changes.items()}
+        return _residual.residual(learner._replace(**changed), *args)
+
+    return residual
+
+
+def _never(learner: _residual.Learner) -> Callable:
+    del learner
+    return lambda state, transition: state
+
+
+def _blind_act(learner: _residual.Learner) -> Callable:
+    return lambda state, features, *rest: learner.act(state, 0 * features, *rest)
+
+
+def _blind_learn(learner: _residual.Learner) -> Callable:
+    def learn(state, transition):
+        blind = 0 * transition.features_t
+        return learner.learn(
+            state, transition._replace(features_tm1=blind, features_t=blind)
+        )
+
+    return learn
+
+
+_blind = _learner_with(act=_blind_act, learn=_blind_learn)
+
+# By name: the rule, and the constants that differ, as (module, name, value).
+ABLATIONS: dict[str, tuple[MakeRule, list[tuple[Any, str, Any]]]] = {
+    "random actions": (_random_actions, []),
+    "untrained": (
+        RULES["bandit"],
+        [(_modules["bandit"], "residual", _learner_with(learn=_never))],
+    ),
+    "raw reward": (RULES["bandit"], [(_advantage, "close", _raw_close)]),
+    "no guard": (RULES["bandit"], [(_guard, "FREE_WINDOWS", 10**9)]),
+    "no reach": (
+        RULES["bandit"],
+        [(_guard, "limited", lambda guard, action: guard.strength * action)],
+    ),
+    "compounding": (_compounding, []),
+    "alpha 2": (lambda seed: controllers.bandit(alpha=2.0, seed=seed), []),
+    "q_learning, blind": (
+        RULES["q_learning"],
+        [(_modules["q_learning"], "residual", _blind)],
+    ),
+    "actor_critic, blind": (
+        RULES["actor_critic"],
+        [(_modules["actor_critic"], "residual", _blind)],
+    ),
+}
+
+
+def make_run(task: Task, make_rule: MakeRule | None, anchor: str) -> Callable:
+    """A jitted run: peak, log factor, seeds -> metrics, log factors, last state.
+
+    ``make_rule`` None is no rule but the constant factor.
+    """
+    size = max(task.steps // WINDOWS, 5)
+    block = task.steps // TRACE
+
+    def make(peak, seed):
+        base = optax.adam(peak)
+        if make_rule is not None:
+            rule = optax_adaptive.scale_by_controller(
+                make_rule(seed), accumulation_size=size
+            )
+            base = optax.chain(base, rule)
+        if anchor == "autotune":
+            return optax_adaptive.autotune(base, total_steps=task.steps)
+        decay = optax.cosine_decay_schedule(1.0, task.steps)
+        return optax.chain(base, optax.scale_by_schedule(decay))
+
+    def scaling(state: Any) -> Any:
+        """The state of the rule's transformation; of the base if there is no rule."""
+        return (state.inner_state if anchor == "autotune" else state[0])[1]
+
+    def log_factor(state):
+        return jnp.zeros(()) if make_rule is None else jnp.log(scaling(state).lr_scale)
+
+    def run(peak, constant, seed):
+        tx = optax.with_extra_args_support(make(peak * jnp.exp(constant), seed))
+        key = jax.random.key(seed)
+        params = task.init(key)
+
+        def step(carry, key):
+            params, state = carry
+            loss, grads = jax.value_and_grad(task.loss)(params, key)
+            updates, state = tx.update(grads, state, params, value=loss)
+            return (optax.apply_updates(params, updates), state), log_factor(state)
+
+        def to_checkpoint(carry, keys):
+            carry, factors = jax.lax.scan(step, carry, keys)
+            return carry, factors.mean()
+
+        keys = jax.random.split(jax.random.fold_in(key, 1), TRACE * block)
+        (params, state), factors = jax.lax.scan(
+            to_checkpoint, (params, tx.init(params)), keys.reshape(TRACE, block)
+        )
+        if anchor == "autotune":
+            params = optax_adaptive.eval_params(state, params)
+        return task.evaluate(params, "test"), factors, scaling(state)
+
+    return jax.jit(jax.vmap(run, in_axes=(None, 0, 0)))
+
+
+def main() -> None:
+    """Runs what is asked for and is not there yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", nargs="+", default=list(PEAKS))
+    parser.add_argument("--anchors", nargs="+", default=["cosine", "autotune"])
+    parser.add_argument("--methods", nargs="+", default=[*RULES, *ABLATIONS, "replay"])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    rows = []
+    if args.output.exists():
+        rows = [json.loads(line) for line in args.output.read_text().splitlines()]
+    rows = [row for row in rows if "header" not in row]
+
+    def find(*names):
+        keys = ("task", "anchor", "offset", "method")
+        return [r for r in rows if tuple(r[k] for k in keys) == names]
+
+    config = {"seeds": args.seeds, "windows": WINDOWS, "peaks": PEAKS}
+    with args.output.open("a") as output:
+        print(json.dumps(runner.header(config, 0.0)), file=output, flush=True)
+        for name in args.tasks:
+            task = TASKS[name](Path())
+            for anchor in args.anchors:
+                offsets = OFFSETS if anchor == "cosine" else (1.0,)
+                for method in args.methods:
+                    missing = [o for o in offsets if not find(name, anchor, o, method)]
+                    if not missing:
+                        continue
+                    start = time.time()
+                    runs = run_method(task, name, anchor, method, missing, args, find)
+                    rows += runs
+                    for row in runs:
+                        print(json.dumps(row), file=output, flush=True)
+                    seconds = time.time() - start
+                    print(name, anchor, method, f"{seconds:.0f} s", file=sys.stderr)
+
+
+def run_method(task, name, anchor, method, offsets, args, find) -> list[dict]:
+    """All seeds of a method around an anchor, with the constants put back after."""
+    make_rule, constants = ABLATIONS.get(method, (RULES.get(method), []))
+    saved = [(module, key, getattr(module, key)) for module, key, _ in constants]
+    seeds = jnp.arange(args.seeds)
+    rows = []
+    try:
+        for module, key, value in constants:
+            setattr(module, key, value)
+        run = make_run(task, make_rule, anchor)
+        for offset in offsets:
+            log_factors = jnp.zeros(args.seeds)
+            if method == "replay":
+                traces = [
+                    r["log_factors"] for r in find(name, anchor, offset, "bandit")
+                ]
+                if not traces:
+                    continue
+                log_factors = jnp.float32(np.mean(traces, axis=1))
+            peak = jnp.float32(offset * 10 ** PEAKS[name])
+            metrics, traces, _ = run(peak, log_factors, seeds)
+            for seed in range(args.seeds):
+                rows.append(
+                    {
+                        "task": name,
+                        "anchor": anchor,
+                        "offset": offset,
+                        "method": method,
+                        "seed": seed,
+                        "metric": float(f"{metrics[seed]:.5g}"),
+                        "log_factors": [round(float(x), 3) for x in traces[seed]],
+                    }
+                )
+    finally:
+        for module, key, value in saved:
+            setattr(module, key, value)
+    return rows
+
+
+if __name__ == "__main__":
+    main()
