@@ -4,8 +4,8 @@
 
 One line a seed; a group of seeds whose lines are there already is not repeated. The
 anchor is Adam under a cosine schedule whose peak is the best of the robustness plan's
-grid (three rates a decade), or that times 0.1 or 10; or autotune, inside which the rule is
-chained. Seeds are paired: the same first parameters and batches for every method.
+grid (three rates a decade), or that times 0.1 or 10; or autotune, inside which the rule
+is chained. Seeds are paired: the same first parameters and batches for every method.
 
 The ablations change one thing in the bandit (Thompson sampling), or blind a learner to
 its state; `replay` repeats the mean log factor of the bandit's run with the same seed.
