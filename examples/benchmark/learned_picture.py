@@ -15,6 +15,7 @@ from benchmark import learned
 from optax_adaptive.controllers import _features
 from optax_adaptive.controllers.learned import COARSE, FINE, act, shipped_weights
 
+RATES = (1e-7, 1e-3, 10.0)
 PICTURE = Path(__file__).parents[2] / "docs" / "learned.png"
 
 # States to start from, in the features' own units; the others are 0.
@@ -66,7 +67,7 @@ def draw(rows: learned.Rows, path: Path) -> None:
     axes[0].legend(fontsize=6)
     for axis, task in zip(axes[1:], tasks, strict=True):
         for method, style in (("learned", "-"), ("learned_anytime", ":")):
-            for color, rate in enumerate(learned.FAR):
+            for color, rate in enumerate(RATES):
                 row = rows[task, method, float(f"{rate:.3g}"), 0]
                 drawn = np.array(row["learning_rate"], np.float64)
                 steps = np.linspace(0, 1, len(drawn))
