@@ -123,21 +123,21 @@ def test_decisions_get_rarer_as_the_run_gets_longer():
     assert np.all(np.diff(np.flatnonzero(np.diff(scales))) <= 320 // 64 + 1)
 
 
-@pytest.mark.parametrize("base_rate", [1e-4, 1e-1, 1e2])
 @pytest.mark.parametrize("optimizer", [optax.adam, optax.sgd])
-def test_the_base_rate_hardly_matters(optimizer, base_rate):
+def test_the_base_rate_hardly_matters(optimizer):
     rng = np.random.default_rng(0)
     x = jnp.float32(rng.normal(size=(256, 8)))
     y = x @ jnp.float32(rng.normal(size=8))
     steps = 600
-    rule = scale_by_controller(controllers.learned(steps), accumulation_size=10)
-    tx = with_averaging(with_rollback(optax.chain(optimizer(base_rate), rule)))
 
     def loss_fn(params, index):
         return jnp.mean(jnp.square(x[index] @ params - y[index]))
 
-    @jax.jit
-    def run(params):
+    def run(base_rate):
+        rule = scale_by_controller(controllers.learned(steps), accumulation_size=10)
+        tx = with_averaging(with_rollback(optax.chain(optimizer(base_rate), rule)))
+        params = jnp.zeros(8)
+
         def step(carry, key):
             params, state = carry
             index = jax.random.randint(key, (16,), 0, 256)
@@ -147,12 +147,14 @@ def test_the_base_rate_hardly_matters(optimizer, base_rate):
 
         keys = jax.random.split(jax.random.key(0), steps)
         (params, state), _ = jax.lax.scan(step, (params, tx.init(params)), keys)
-        return eval_params(state, params), lr_scale(state)
+        averaged = eval_params(state, params)
+        return loss_fn(averaged, jnp.arange(256)), lr_scale(state)
 
-    params, scale = run(jnp.zeros(8))
-    first = jnp.mean(jnp.square(y))
-    assert loss_fn(params, np.arange(256)) < 0.05 * first
-    assert np.isfinite(scale)
+    # Adam mixes integers and floats.
+    with jax.numpy_dtype_promotion("standard"):
+        losses, scales = jax.jit(jax.vmap(run))(jnp.array([1e-4, 1e-1, 1e2]))
+    assert jnp.all(losses < 0.05 * jnp.mean(jnp.square(y)))
+    assert jnp.all(jnp.isfinite(scales))
 
 
 def test_bad_input():
