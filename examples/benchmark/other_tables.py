@@ -134,7 +134,7 @@ def ablation(lines: list[dict[str, Any]]) -> Table:
         )
     return Table(
         "Ablation",
-        "Final test metric of the averaged weights, horizon known, from base rate 1e-3.",
+        "Final test metric of the averaged weights; horizon known, base rate 1e-3.",
         ["task", "variant", "mean", "by seed", "rates found", "rollbacks"],
         rows,
     )
