@@ -65,8 +65,8 @@ def autotune(results: Results) -> Table:
     return Table(
         "autotune",
         "Test metric against a tuned cosine schedule, with the same steps and seeds "
-        "and the search counted. *Worst* is the worst of the base rates 1e-7, 1e-6, "
-        "… 10, in points of accuracy or percent of the loss; positive is better.",
+        "and the search counted. *Worst* is the worst decade of base rates from 1e-7 to "
+        "10, in points of accuracy or percent of the loss; positive is better.",
         [
             *("task", "optimizer", "tuned cosine (its rate)"),
             *("worst, `total_steps` known", "worst, not known"),
@@ -99,8 +99,8 @@ def robustness(results: Results) -> Table:
             )
     return Table(
         "autotune and the base rate",
-        "Gain over the tuned cosine at the worst and the median of the base rates "
-        "1e-7, 1e-6, … 10, in points of accuracy or percent of loss; search counted. "
+        "Gain over the tuned cosine at the worst and the median decade of base rates "
+        "from 1e-7 to 10, in points of accuracy or percent of loss; search counted. "
         "Time to target is a fraction of the run.",
         [
             *("task", "optimizer", "tuned cosine (rate)", "horizon"),
