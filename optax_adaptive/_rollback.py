@@ -38,8 +38,8 @@ def with_rollback(
     for each blow-up so far. A controller in the inner state keeps its memory and its
     factor, and is asked at the next update, with a window of value inf. A single
     non-finite loss, or gradient, has its update left out: the optimizer sees a gradient
-    of 0, and its update is not applied. Snapshots are taken while the loss is as good as ever, at
-    intervals of a tenth of the steps so far.
+    of 0, and its update is not applied. Snapshots are taken while the loss is as good
+    as ever, at intervals of a tenth of the steps so far.
 
     Memory: one copy of params and, with ``restore_inner``, of the inner state.
 

@@ -25,6 +25,7 @@ def best_of(results: Results, task: str, names: list[str]) -> tuple[str, float]:
 
 def validation_gain(results: Results, tasks: list[str], method: str) -> float:
     """Mean over tasks of a tuned method's gain on validation: what to choose by."""
+
     def end(runs: measures.Runs) -> np.ndarray:
         return measures.final_validation(runs)[measures.tuned(runs)]
 

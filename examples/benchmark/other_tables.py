@@ -65,8 +65,8 @@ def autotune(results: Results) -> Table:
     return Table(
         "autotune",
         "Test metric against a tuned cosine schedule, with the same steps and seeds "
-        "and the search counted. *Worst* is the worst decade of base rates from 1e-7 to "
-        "10, in points of accuracy or percent of the loss; positive is better.",
+        "and the search counted. *Worst* is the worst decade of base rates from 1e-7 "
+        "to 10, in points of accuracy or percent of the loss; positive is better.",
         [
             *("task", "optimizer", "tuned cosine (its rate)"),
             *("worst, `total_steps` known", "worst, not known"),
