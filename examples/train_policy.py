@@ -154,9 +154,14 @@ def restore(path: Path, like: evolution.Evolution) -> tuple[Any, np.ndarray, flo
 
 def trim(path: Path, generation: int) -> None:
     """Drops lines of generations after the checkpoint: they will be run again."""
-    lines = path.read_text().splitlines()
-    kept = [li for li in lines if json.loads(li).get("generation", 0) <= generation]
-    path.write_text("".join(line + "\n" for line in kept))
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line).get("generation", 0) <= generation:
+                kept.append(line + "\n")
+        except json.JSONDecodeError:  # cut off in writing
+            break
+    path.write_text("".join(kept))
 
 
 def export(path: Path, policy: PolicyWeights, log: Path, numbers: dict) -> None:

@@ -189,7 +189,7 @@ def autotune(
     def update_fn(updates, state, params=None, *, value=None, **extra_args):
         if params is None:
             raise ValueError("update() needs the argument `params`")
-        value = as_metric(value)
+        value = _snapshot.finite_or_nan(as_metric(value), updates)
         memory = unpack(layout, state.scaling.controller_memory)
         is_away = _return.is_away(
             memory.returns_left, state.snapshot.snapshot_params, params

@@ -37,9 +37,9 @@ def with_rollback(
     state goes back as well, and from then on updates are multiplied by ``backoff`` once
     for each blow-up so far. A controller in the inner state keeps its memory and its
     factor, and is asked at the next update, with a window of value inf. A single
-    non-finite loss has its update left out: the optimizer sees a gradient of 0, and its
-    update is not applied. Snapshots are taken while the loss is as good as ever, at
-    intervals of a tenth of the steps so far.
+    non-finite loss, or gradient, has its update left out: the optimizer sees a gradient
+    of 0, and its update is not applied. Snapshots are taken while the loss is as good
+    as ever, at intervals of a tenth of the steps so far.
 
     Memory: one copy of params and, with ``restore_inner``, of the inner state.
 
@@ -88,7 +88,7 @@ def with_rollback(
     def update_fn(updates, state, params=None, *, value=None, **extra_args):
         if params is None:
             raise ValueError("update() needs the argument `params`")
-        value = as_metric(value)
+        value = _snapshot.finite_or_nan(as_metric(value), updates)
         alarm, verdict = _alarm.watch(state.alarm, value)
         is_away = _return.is_away(
             state.returns_left, state.snapshot.snapshot_params, params

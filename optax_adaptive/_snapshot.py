@@ -106,6 +106,18 @@ def restore(
     return updates, inner_state, new
 
 
+def finite_or_nan(value: Array, grads: optax.Updates) -> Array:
+    """The loss, or NaN where a gradient is not finite.
+
+    Nothing that is added leads back from NaN, so it must not reach params, nor the
+    optimizer's state. To the alarm it is as bad as a loss that is not finite.
+    """
+    is_finite = jnp.ones((), jnp.bool_)
+    for leaf in jax.tree.leaves(grads):
+        is_finite &= jnp.isfinite(jnp.max(jnp.abs(leaf), initial=0))
+    return jnp.where(is_finite, value, jnp.nan)
+
+
 def leave_out(updates: optax.Updates, is_left_out: Array) -> optax.Updates:
     """Zeros instead of ``updates``, which may be NaN, if ``is_left_out``."""
     return jax.tree.map(lambda u: jnp.where(is_left_out, 0, u).astype(u.dtype), updates)

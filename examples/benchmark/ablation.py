@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmark import run
 from common import prepared
-from optax_adaptive import _alarm, _autotune, _hold, _search
+from optax_adaptive import _alarm, _autotune, _descent, _hold, _search
 
 RESULTS = Path(__file__).with_name("results") / "ablation.jsonl"
 
@@ -40,6 +40,12 @@ VARIANTS = {
     "fraction 0.1": [(_search, "LONG_OVER_SHORT", 0.1)],
     "fraction 0.4": [(_search, "LONG_OVER_SHORT", 0.4)],
     "two arms": [(_search, "NUM_ARMS", 2)],
+    "four arms, the first higher": [
+        (_search, "FIRST_ARM", 1.0),
+        (_search, "NUM_ARMS", 4),
+    ],
+    "never lowered": [(_descent, "Z_FALLING", -1e9)],
+    "lowered unless it falls by 3 errors": [(_descent, "Z_FALLING", 3.0)],
     "averaging 0.02": [(_autotune, "AVERAGING", 0.02)],
     "averaging 0.2": [(_autotune, "AVERAGING", 0.2)],
     "cool-down 0.4": [(_hold, "COOL_DOWN", 0.4)],

@@ -23,6 +23,20 @@ def best_of(results: Results, task: str, names: list[str]) -> tuple[str, float]:
     return best, test[best]
 
 
+def validation_gain(results: Results, tasks: list[str], method: str) -> float:
+    """Mean over tasks of a tuned method's gain on validation: what to choose by."""
+
+    def end(runs: measures.Runs) -> np.ndarray:
+        return measures.final_validation(runs)[measures.tuned(runs)]
+
+    gains = []
+    for task in tasks:
+        runs, cosine = results[task, "adam", method], results[task, "adam", "cosine"]
+        is_accuracy = runs.facts.is_accuracy
+        gains.append(measures.gain(end(runs), end(cosine), is_accuracy).mean())
+    return float(np.mean(gains))
+
+
 def sentences(results: Results) -> list[str]:
     """Which method is best where, after tuning and without."""
     tasks, names = summaries.complete(results)
@@ -53,7 +67,7 @@ def sentences(results: Results) -> list[str]:
         mine = [row for row in rows if row.method in members]
         if not mine:
             continue
-        top = max(mine, key=lambda row: row.tuned[0])
+        top = max(mine, key=lambda row: validation_gain(results, tasks, row.method))
         mean, low, high = top.tuned
         safe = max(mine, key=lambda row: row.worst)
         found.append(

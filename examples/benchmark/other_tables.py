@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,8 +65,8 @@ def autotune(results: Results) -> Table:
     return Table(
         "autotune",
         "Test metric against a tuned cosine schedule, with the same steps and seeds "
-        "and the search counted. *Worst* is the worst of the base rates 1e-7, 1e-6, "
-        "… 10, in points of accuracy or percent of the loss; positive is better.",
+        "and the search counted. *Worst* is the worst decade of base rates from 1e-7 "
+        "to 10, in points of accuracy or percent of the loss; positive is better.",
         [
             *("task", "optimizer", "tuned cosine (its rate)"),
             *("worst, `total_steps` known", "worst, not known"),
@@ -98,13 +99,43 @@ def robustness(results: Results) -> Table:
             )
     return Table(
         "autotune and the base rate",
-        "Gain over the tuned cosine at the worst and the median of the base rates "
-        "1e-7, 1e-6, … 10, in points of accuracy or percent of loss; search counted. "
+        "Gain over the tuned cosine at the worst and the median decade of base rates "
+        "from 1e-7 to 10, in points of accuracy or percent of loss; search counted. "
         "Time to target is a fraction of the run.",
         [
             *("task", "optimizer", "tuned cosine (rate)", "horizon"),
             *("worst", "median", "time to target"),
         ],
+        rows,
+    )
+
+
+def ablation(lines: list[dict[str, Any]]) -> Table:
+    """For docs/autotune.md: each default of autotune against others."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for line in lines:
+        if "header" not in line:
+            key = (line["task"], line["optimizer"], line["method"])
+            groups.setdefault(key, []).append(line)
+    rows = []
+    for (task, optimizer, method), runs in sorted(
+        groups.items(), key=lambda g: g[0][:2]
+    ):
+        finals = [run["test"] for run in sorted(runs, key=lambda run: run["seed"])]
+        found = [run["base_rate"] * run["found_scale"] for run in runs]
+        rows.append(
+            [
+                *(f"{task}, {optimizer}", method.partition(": ")[2]),
+                f"{np.mean(finals):.4g}",
+                " ".join(f"{final:.4g}" for final in finals),
+                f"{min(found):.1e} … {max(found):.1e}",
+                f"{sum(run['rollbacks'] for run in runs):.0f}",
+            ]
+        )
+    return Table(
+        "Ablation",
+        "Final test metric of the averaged weights; horizon known, base rate 1e-3.",
+        ["task", "variant", "mean", "by seed", "rates found", "rollbacks"],
         rows,
     )
 
@@ -123,7 +154,10 @@ def overhead(path: Path) -> Table:
                 [
                     f"`{method}`",
                     f"{1e6 * mine[small]['step_seconds_added']:.1f} µs",
-                    *(f"{mine[tree]['step_ratio']:.3f}" for tree in larger),
+                    *(
+                        f"{mine[tree]['step_ratio']:.3f}" if tree in mine else "–"
+                        for tree in larger
+                    ),
                     f"{1e3 * compilation:.0f} ms",
                     f"{mine[small]['state_bytes_added']} B",
                 ]

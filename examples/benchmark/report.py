@@ -112,12 +112,15 @@ def blocks(lines: list[dict], others: list[list[dict]]) -> dict[tuple[Path, str]
         autotune = to_markdown(other_tables.autotune(every), 0)
         robustness = to_markdown(other_tables.robustness(every), 0)
     overhead = to_markdown(other_tables.overhead(RESULTS / "overhead.jsonl"), 0)
+    variants = run.read(RESULTS / "ablation.jsonl")
+    ablation = to_markdown(other_tables.ablation(variants), 0) if variants else EMPTY
     readme, page_on_autotune = ROOT / "README.md", ROOT / "docs" / "autotune.md"
     return {
         (readme, "benchmark"): headline,
         (readme, "autotune"): autotune,
         (readme, "overhead"): overhead,
         (page_on_autotune, "robustness"): robustness,
+        (page_on_autotune, "ablation"): ablation,
     }
 
 

@@ -37,7 +37,7 @@ from rich.progress import (
 )
 
 from benchmark import plans, tasks, training
-from common import prepared
+from common import methods, prepared
 
 HERE = Path(__file__).parent
 make_task = cache(lambda name, data_dir: tasks.TASKS[name](data_dir))
@@ -95,11 +95,15 @@ def take(
 @cache
 def commit() -> str:
     """The commit that is checked out, and whether files differ from it."""
-    command = ["git", "describe", "--always", "--abbrev=12", "--dirty"]
-    answer = subprocess.run(
-        command, cwd=HERE, capture_output=True, text=True, check=False
-    )
-    return answer.stdout.strip()
+
+    def git(*command: str) -> str:
+        return subprocess.run(
+            ["git", *command], cwd=HERE, capture_output=True, text=True, check=False
+        ).stdout.strip()
+
+    # What is run is written into the tree, and makes no run another one.
+    changed = git("status", "--porcelain", "--", ":/", ":!results")
+    return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
 
 
 def header(config: dict[str, Any], seconds: float) -> dict[str, Any]:
@@ -183,8 +187,11 @@ def results(groups: list[Group], jobs: int) -> Iterator[list[dict[str, Any]]]:
 
 def execute(plan: plans.Plan, output: Path, data_dir: Path, jobs: int) -> None:
     """Runs what ``output`` lacks of ``plan``, and appends it."""
+    for method in plan.methods:  # complain at once, where a group would only fail
+        for optimizer in plan.optimizers:
+            methods.build(method, optimizer, 1e-3, 400, 8)
     for name in plan.tasks:
-        make_task(name, data_dir)  # complain at once if its data are not there
+        make_task(name, data_dir)
     groups = missing(plan, done(output), data_dir)
     columns = (
         BarColumn(),

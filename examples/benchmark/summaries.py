@@ -61,6 +61,11 @@ def of_method(results: Results, optimizer: str, method: str) -> dict[str, Runs]:
 
 def gains(runs: Runs, cosine: Runs) -> np.ndarray:
     """(r, s): test metric against the tuned cosine of the same seed."""
+    if runs.test.shape[1] != cosine.test.shape[1]:
+        raise ValueError(
+            f"seeds must be paired, but a method has {runs.test.shape[1]} and the "
+            f"cosine {cosine.test.shape[1]}; run both with the same --seeds"
+        )
     reference = measures.final_test(cosine)[measures.tuned(cosine)]
     return measures.gain(measures.final_test(runs), reference, runs.facts.is_accuracy)
 

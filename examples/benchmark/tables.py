@@ -126,7 +126,7 @@ def details(results: Results) -> list[Table]:
         ),
         (
             "Worst base rate",
-            "Test metric at the worst decade of 1e-7 … 10.",
+            "Test metric at the worst decade of the grid, which spans 1e-7 to 10.",
             worst_cell,
         ),
         ("Median base rate", "Test metric at the median decade.", median_cell),

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from benchmark import plans, run, tasks, training
@@ -86,16 +87,34 @@ def test_a_line_cut_off_is_run_again(plan, tmp_path):
 
 def test_failures_are_results(plan, toy, monkeypatch, tmp_path):
     output = tmp_path / "results.jsonl"
-    explodes = plan._replace(methods=("fixed", "missing"), base_rates=(0.1, 1e30))
+
+    def update_fn(updates, state, params=None, **extra_args):
+        raise KeyError("broken")
+
+    def build(plan):
+        return methods.Method(
+            optax.GradientTransformationExtraArgs(lambda params: (), update_fn),
+            lambda state, step: plan.learning_rate,
+        )
+
+    monkeypatch.setitem(methods.PEERS, "broken", (0.1, build))
+    explodes = plan._replace(methods=("fixed", "broken"), base_rates=(0.1, 1e30))
     run.execute(explodes, output, HERE, jobs=1)
     rows = [line for line in run.read(output) if "header" not in line]
     failed = {(row["method"], row["base_rate"]): row["failed"] for row in rows}
     assert failed["fixed", 0.1] is None
     assert failed["fixed", 1e30] == "not finite"
-    assert "KeyError" in failed["missing", 0.1]
+    assert "KeyError" in failed["broken", 0.1]
     # JSON proper, and no second attempt.
     json.loads(output.read_text().splitlines()[2], parse_constant=pytest.fail)
     assert run.missing(explodes, run.done(output), HERE) == []
+
+
+def test_a_name_that_is_not_known_is_no_result(plan, tmp_path):
+    output = tmp_path / "results.jsonl"
+    with pytest.raises(KeyError, match="cosin"):
+        run.execute(plan._replace(methods=("cosin",)), output, HERE, jobs=1)
+    assert not output.exists()
 
 
 def test_methods_see_the_same_start_and_batches(toy):

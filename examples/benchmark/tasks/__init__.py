@@ -13,7 +13,7 @@ from benchmark.tasks.transformer import transformer
 TASKS: dict[str, Callable[[Path], Task]] = {
     "digits": lambda data_dir: digits(),
     "noisy": lambda data_dir: digits(batch=8, label_noise=0.2),
-    "short": lambda data_dir: digits(steps=500),
+    "short": lambda data_dir: digits(steps=480),
     "cnn": cnn,
     "lstm": lambda data_dir: lstm(),
     "transformer": lambda data_dir: transformer(),
