@@ -65,7 +65,7 @@ PLANS = {
         cosine_rates=COSINE_RATES,
     ),
     "optimizers": Plan(
-        ("digits", "transformer", "demand"),
+        ("digits", "demand"),
         tuple(optimizer for optimizer in COSINE_RATES if optimizer != "adam"),
         ("cosine", *methods.AUTOTUNE),
         DECADES,
