@@ -47,10 +47,11 @@ def bandit(
     where it is given any), less what blocks at the no-op have led to expect, in
     standard errors and clipped at 3. A fifth of the blocks, at random, are such no-ops.
 
-    Two limits apply to all learners. The *reach* starts at the lowest action and grows
-    upwards, half the bound a block, unless the loss rises beyond its noise. And after
-    50 windows the actions fade to the anchor, and stay there, as long as the mean
-    advantage over the no-op is not above 0 with confidence.
+    Two limits apply to all learners. The *reach* starts at the lowest action, so that a
+    run begins at ``exp(-alpha)`` times the anchor's rate, and grows upwards, half the
+    bound a block, unless the loss rises beyond its noise. And after 50 windows the
+    actions fade to the anchor as long as the mean advantage over the no-op is not above
+    0 with confidence.
 
     Args:
       algorithm: ``"thompson"`` draws from the posterior of a parabola through the
