@@ -25,15 +25,11 @@ def best_of(results: Results, task: str, names: list[str]) -> tuple[str, float]:
 
 def validation_gain(results: Results, tasks: list[str], method: str) -> float:
     """Mean over tasks of a tuned method's gain on validation: what to choose by."""
-
-    def end(runs: measures.Runs) -> np.ndarray:
-        return measures.final_validation(runs)[measures.tuned(runs)]
-
     gains = []
     for task in tasks:
         runs, cosine = results[task, "adam", method], results[task, "adam", "cosine"]
-        is_accuracy = runs.facts.is_accuracy
-        gains.append(measures.gain(end(runs), end(cosine), is_accuracy).mean())
+        shares = summaries.shares(runs, cosine, measures.final_validation)
+        gains.append(shares[measures.tuned(runs)].mean())
     return float(np.mean(gains))
 
 
@@ -71,9 +67,9 @@ def sentences(results: Results) -> list[str]:
         mean, low, high = top.tuned
         safe = max(mine, key=lambda row: row.worst)
         found.append(
-            f"Best {label}: after tuning `{top.method}`, {mean:+.2f} ({low:+.2f} to "
-            f"{high:+.2f}) against the tuned cosine; from the worst base rate of the "
-            f"worst task `{safe.method}`, {safe.worst:+.1f}."
+            f"Best {label}: after tuning `{top.method}`, {mean:+.2f}% ({low:+.2f} to "
+            f"{high:+.2f}) of what the tuned cosine improves; from the worst base rate "
+            f"of the worst task `{safe.method}`, {safe.worst:+.1f}%."
         )
     return found
 

@@ -1,5 +1,6 @@
 """A method over all tasks, against the tuned cosine of each."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ from benchmark.measures import Results, Runs
 from common import methods
 from common.schedules import SCHEDULES
 
-LEARNERS = ("bandit", "q_learning", "actor_critic", "learned")
+LEARNERS = ("bandit", "q_learning", "actor_critic", "learned", "learned_anytime")
 
 
 def is_decade(runs: Runs) -> np.ndarray:
@@ -70,6 +71,21 @@ def gains(runs: Runs, cosine: Runs) -> np.ndarray:
     return measures.gain(measures.final_test(runs), reference, runs.facts.is_accuracy)
 
 
+def shares(
+    runs: Runs,
+    cosine: Runs,
+    final: Callable[[Runs], np.ndarray] = measures.final_test,
+) -> np.ndarray:
+    """(r, s): the same as a percentage of all that the tuned cosine improved.
+
+    Points of accuracy and percent of a loss, of which a bad run can lose any number,
+    are made comparable, so that tasks can be pooled: -100 is no progress at all.
+    """
+    reference = final(cosine)[measures.tuned(cosine)]
+    improved = reference.mean() - cosine.initial.mean()  # negative for a loss
+    return 100.0 * (final(runs) - reference) / improved
+
+
 def all_times(runs: Runs, cosine: Runs) -> np.ndarray:
     """(r, s): fraction of the run until the target."""
     return measures.time_to(
@@ -97,7 +113,7 @@ def summaries(results: Results, optimizer: str = "adam") -> list[Summary]:
         gain, time, sensitivity = [], [], []
         for task in tasks:
             runs, cosine = mine[task], cosines[task]
-            gain.append(gains(runs, cosine))
+            gain.append(shares(runs, cosine))
             time.append(all_times(runs, cosine))
             losses = measures.final_validation(runs)[is_decade(runs)].mean(1)
             start = float(runs.initial.mean())

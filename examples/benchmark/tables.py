@@ -38,9 +38,10 @@ def headline(results: Results) -> Table:
         )
     return Table(
         "All methods",
-        "Gains are over the tuned cosine, in points of accuracy or percent of the "
-        "loss, on test: of the tuned rate (with its 95% interval), and of the median "
-        "and the worst of tasks and decades. Time to target is a fraction of the run, "
+        "Gains on test over the tuned cosine, in percent of what that improves from "
+        "the start (-100 is no progress): of the tuned rate (with its 95% interval), "
+        "and of the median and the worst of tasks and decades. Time to target is a "
+        "fraction of the run, "
         "at the tuned rate. Failed runs did not end finite, stuck ones no better than "
         "they began.",
         [

@@ -57,6 +57,27 @@ def test_gather_makes_grids(lines):
     assert runs.facts == (100, 20, True, "%")
 
 
+def test_shares_are_of_what_the_tuned_cosine_improves(lines):
+    results = measures.gather(lines)
+    runs, cosine = (results["t", "adam", name] for name in ("other", "cosine"))
+    # The cosine ends at 79 and 83 from 10: 71 better; the failed run is at its start.
+    want = [[100 * 5 / 71, 100 * -2 / 71], [100 * -69 / 71, 100 * -73 / 71]]
+    np.testing.assert_allclose(summaries.shares(runs, cosine), want)
+    losses = [header(is_accuracy=False)]
+    losses += [row("cosine", 0.1, seed, [4.0], 2.0) for seed in (0, 1)]
+    losses += [row("other", 0.1, seed, [1.0], 1.0) for seed in (0, 1)]
+    results = measures.gather(losses)
+    runs, cosine = (results["t", "adam", name] for name in ("other", "cosine"))
+    np.testing.assert_allclose(summaries.shares(runs, cosine), 100 * 1 / 8)
+
+
+def test_seeds_must_be_paired(lines):
+    results = measures.gather(lines[:-4] + [lines[5]])
+    runs, cosine = (results["t", "adam", name] for name in ("other", "cosine"))
+    with pytest.raises(ValueError, match="seeds must be paired"):
+        summaries.gains(runs, cosine)
+
+
 def test_gather_leaves_out_what_is_incomplete(lines):
     assert list(measures.gather(lines[:-1])) == [("t", "adam", "cosine")]
 
@@ -157,10 +178,11 @@ def test_gap(lines):
 def test_summary_of_a_method(lines):
     by_name = {r.method: r for r in summaries.summaries(measures.gather(lines))}
     other = by_name["other"]
-    # 84 - 79 and 81 - 83 at the tuned rate; both stuck at 10 at the other.
-    assert other.tuned[0] == pytest.approx(1.5)
-    assert other.worst == pytest.approx((10 - 79 + 10 - 83) / 2)
-    assert other.median == pytest.approx((1.5 - 71) / 2)
+    # 84 - 79 and 81 - 83 at the tuned rate; both stuck at 10 at the other. The tuned
+    # cosine improves from 10 to 81.
+    assert other.tuned[0] == pytest.approx(100 * 1.5 / 71)
+    assert other.worst == pytest.approx(-100)
+    assert other.median == pytest.approx(100 * (1.5 - 71) / 2 / 71)
     assert (other.missed, other.times, other.time) == (1, 2, inf)
     assert (other.failed, other.stuck, other.runs) == (1, 1, 4)
     # The cosine reaches 80 at 1.0 and 1.0 of the run, the other's median is inf.
