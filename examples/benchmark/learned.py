@@ -2,7 +2,8 @@
 
     cd examples && python -m benchmark.learned --jobs 2   # resumes
 
-The policy was trained on none of these tasks, networks, data or lengths. Cosines are of
+The policy was trained on none of these tasks; a few share their length (800 steps) or
+the source of their data (docstrings) with a kind that it was trained on. Cosines are of
 the plan "robustness", on the same tasks and seeds, so gains are over the cosine of the
 same seed.
 """

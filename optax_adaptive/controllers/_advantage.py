@@ -118,7 +118,7 @@ def close(block: Block, is_no_op: Array) -> tuple[Array, Block]:
     start = _select(block.validations > 0, block.before, block.first)
     fall = start.value - block.newest.value
     error = jnp.hypot(start.error, block.newest.error)
-    # A loss falls about as 1 / t, and so then does what a block may expect.
+    # A loss that goes as -log t falls by 1 / t in a block, and so does the expected.
     index = block.blocks.astype(jnp.float32)
     surplus = fall - block.expected / index
     advantage = jnp.clip(_ratio(surplus, error), -CLIP, CLIP)
