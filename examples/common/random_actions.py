@@ -2,10 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from optax_adaptive import Controller
 
-ACTIONS = jnp.array([-1.0, -0.5, 0.0, 0.5, 1.0], jnp.float32)
+# Of numpy: what runs JAX at import keeps jax.distributed from being initialised.
+ACTIONS = np.array([-1.0, -0.5, 0.0, 0.5, 1.0], np.float32)
 
 
 def random_actions(max_log_scale: float = 1.3, seed: int = 0) -> Controller:
@@ -20,7 +22,7 @@ def random_actions(max_log_scale: float = 1.3, seed: int = 0) -> Controller:
 
     def update_fn(observation, key):
         key, action_key = jax.random.split(key)
-        action = jax.random.choice(action_key, ACTIONS)
+        action = jax.random.choice(action_key, jnp.asarray(ACTIONS))
         return max_log_scale * action, key
 
     return Controller(init_fn, update_fn)
