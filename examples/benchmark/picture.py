@@ -35,10 +35,9 @@ def main() -> None:
             panel.set_ylim(0.9 * best, 2.5 * best)
         panel.set(xscale="log", title=f"{task}, {facts.unit}")
     panels[4].set_xlabel("base learning rate")
-    figure.legend(
-        *panels[0].get_legend_handles_labels(), loc="outside right", fontsize=9
-    )
-    figure.savefig(PICTURE, dpi=100)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(PICTURE, dpi=100, bbox_inches="tight")
 
 
 if __name__ == "__main__":
