@@ -66,10 +66,15 @@ def interval(values: np.ndarray) -> str:
     return f"{values.mean():+.2f} ± {half:.2f}"
 
 
+def learners(table: dict) -> list[str]:
+    """The rules that were run, without the one that never moves."""
+    run = {method for _, _, _, method in table}
+    return [method for method in experiment.RULES if method in run - {"hold"}]
+
+
 def main_table(table: dict) -> str:
     """Around a tuned cosine and around autotune: gain over the same without a rule."""
-    methods = [m for m in experiment.RULES if m != "hold"]
-    methods = [m for m in methods if any(key[3] == m for key in table)]
+    methods = learners(table)
     lines = [
         "| anchor | alone | " + " | ".join(methods) + " |",
         "| --- " * (2 + len(methods)) + "|",
@@ -93,8 +98,7 @@ def main_table(table: dict) -> str:
 
 def recovery_table(table: dict) -> str:
     """Around a cosine whose peak is ten times too small or too large."""
-    methods = [m for m in experiment.RULES if m != "hold"]
-    methods = [m for m in methods if any(key[3] == m for key in table)]
+    methods = learners(table)
     lines = [
         "| task, peak | alone (tuned) | " + " | ".join(methods) + " |",
         "| --- " * (2 + len(methods)) + "|",
