@@ -196,43 +196,56 @@ def autotune(
         )
         value = jnp.where(is_away, jnp.nan, value)  # of no params that count
         is_found = memory.search.stage == _search.FOUND
+        is_forgotten = memory.hold.elapsed == 0  # a return is that of the search
         memory, decision = lax.switch(
             jnp.where(is_away, 2, is_found.astype(jnp.int32)),
             (search_step, hold_step, return_step),
             *(memory, value),
         )
         step = decision.step
-        inner_state, snapshot = _snapshot.take(
-            state.snapshot, params, state.inner_state, step.is_taken
-        )
         is_left_out = ~(jnp.abs(value) <= _meter.LARGEST)  # NaN compares false
-        updates, inner_state = optimizer.update(
-            _snapshot.leave_out(updates, is_left_out),
-            *(inner_state, params),
-            value=value,
-            **extra_args,
+
+        def update(inner_state):
+            grads = _snapshot.leave_out(updates, is_left_out)
+            return optimizer.update(
+                grads, inner_state, params, value=value, **extra_args
+            )
+
+        def size(inner_state):
+            moves, _ = update(inner_state)
+            return _norm(moves) / (1.0 + _norm(params))
+
+        is_listening = memory.search.stage == _search.LISTEN
+        inner_state, snapshot, norm = _snapshot.before_update(
+            state.snapshot,
+            params,
+            state.inner_state,
+            optimizer.init,
+            is_taken=step.is_taken,
+            is_forgotten=is_forgotten,
+            # To measure the updates below would have them written out at every step.
+            measure=size,
+            is_measured=is_listening,
         )
-        search, lr_scale = lax.cond(
-            memory.search.stage == _search.LISTEN,
-            lambda: _search.hear(memory.search, _norm(updates) / (1.0 + _norm(params))),
-            lambda: (memory.search, decision.lr_scale),
+        moves, inner_state = update(inner_state)
+        search, heard_scale = _search.hear(memory.search, norm)
+        lr_scale = jnp.where(is_listening, heard_scale, decision.lr_scale)
+        search = jax.tree.map(
+            lambda a, b: jnp.where(is_listening, a, b), search, memory.search
         )
         memory = memory._replace(search=search)
-        updates = multiply(updates, lr_scale)
-        updates, inner_state, snapshot = _snapshot.restore(
+        moves, inner_state, snapshot = _snapshot.after_update(
             snapshot,
             params,
-            _snapshot.leave_out(updates, is_left_out),
+            _snapshot.leave_out(multiply(moves, lr_scale), is_left_out),
             inner_state,
-            optimizer.init,
             is_restored=step.is_restored,
             is_blown_up=step.is_blown_up,
-            is_forgotten=~is_found,
         )
         averaging = _averaging.average(
             state.averaging,
             params,
-            updates,
+            moves,
             fraction=AVERAGING,
             is_restarted=decision.restarts_average,
         )
@@ -240,7 +253,7 @@ def autotune(
             meter=_count(memory.meter, value),
             returns_left=_return.left(memory.returns_left, is_away, step.is_restored),
         )
-        return updates, AutotuneState(
+        return moves, AutotuneState(
             inner_state=inner_state,
             scaling=ScaleByControllerState(lr_scale, pack(memory)),
             snapshot=snapshot,

@@ -50,22 +50,31 @@ def left(returns_left: Array, is_away: Array, is_restored: Array) -> Array:
     return jnp.where(is_away, returns_left - 1, jnp.where(is_restored, RETURNS, 0))
 
 
-def keep_rules(restored: Any, current: Any, is_blown_up: Array) -> Any:
+def keep_rules(restored: Any, current: Any) -> Any:
     """The restored inner state, with the current memory of every controller in it.
 
-    So the next attempt is another one. After a blow-up a controller is asked at the
-    next update, with a window of value inf.
+    So the next attempt is another one.
     """
+    return jax.tree.map(
+        lambda old, new: new if _is_rule(old) else old,
+        *(restored, current),
+        is_leaf=_is_rule,
+    )
 
-    def is_rule(node):
-        return isinstance(node, ScaleByControllerState)
 
-    def choose(old, new):
-        if not is_rule(old):
-            return old
-        meter = unpack(_meter.LAYOUT, new.controller_memory)
-        words = overwrite(new.controller_memory, _meter.blow_up(meter))
-        words = jnp.where(is_blown_up, words, new.controller_memory)
-        return new._replace(controller_memory=words)
+def tell_rules(inner_state: Any, is_blown_up: Array) -> Any:
+    """Every controller in ``inner_state`` is asked next, with a window of value inf."""
 
-    return jax.tree.map(choose, restored, current, is_leaf=is_rule)
+    def tell(node):
+        if not _is_rule(node):
+            return node
+        meter = unpack(_meter.LAYOUT, node.controller_memory)
+        words = overwrite(node.controller_memory, _meter.blow_up(meter))
+        words = jnp.where(is_blown_up, words, node.controller_memory)
+        return node._replace(controller_memory=words)
+
+    return jax.tree.map(tell, inner_state, is_leaf=_is_rule)
+
+
+def _is_rule(node: Any) -> bool:
+    return isinstance(node, ScaleByControllerState)

@@ -97,11 +97,12 @@ def with_rollback(
         is_restored = is_blown_up | is_away
         seen = state.updates_seen
         is_due = (seen >= state.next_snapshot) & verdict.is_calm
-        inner_state, snapshot = _snapshot.take(
+        inner_state, snapshot, _ = _snapshot.before_update(
             state.snapshot,
             params,
             state.inner_state,
-            (is_due | (seen == 0)) & ~is_restored,
+            optimizer.init,
+            is_taken=(is_due | (seen == 0)) & ~is_restored,
         )
         is_left_out = ~verdict.is_finite | is_away
         updates, inner_state = optimizer.update(
@@ -112,12 +113,11 @@ def with_rollback(
         )
         rollbacks = state.snapshot.rollbacks.astype(jnp.float32)
         updates = multiply(updates, jnp.power(jnp.float32(backoff), rollbacks))
-        updates, inner_state, snapshot = _snapshot.restore(
+        updates, inner_state, snapshot = _snapshot.after_update(
             snapshot,
             params,
             _snapshot.leave_out(updates, is_left_out),
             inner_state,
-            optimizer.init,
             is_restored=is_restored,
             is_blown_up=is_blown_up,
         )

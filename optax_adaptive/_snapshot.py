@@ -1,5 +1,6 @@
 """A copy of params and inner state to go back to, and what a loop needs to follow."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -32,78 +33,94 @@ def empty(params: optax.Params, inner_state: Any, restore_inner: bool) -> Snapsh
     )
 
 
-def take(
-    snapshot: SnapshotState, params: optax.Params, inner_state: Any, is_taken: Array
-) -> tuple[Any, SnapshotState]:
-    """Copies ``params`` and ``inner_state``, both before an update, if ``is_taken``.
+def before_update(
+    snapshot: SnapshotState,
+    params: optax.Params,
+    inner_state: Any,
+    reset_inner: Any,
+    *,
+    is_taken: Array,
+    is_forgotten: bool | Array = False,
+    measure: Callable[[Any], Array] = lambda inner_state: jnp.zeros(()),
+    is_measured: bool | Array = False,
+) -> tuple[Any, SnapshotState, Array]:
+    """Takes the copy, and brings the inner state back after a return of the params.
 
-    Returns the inner state too, as it was: to update what went through the conditional
-    tells the compiler that the copy comes first, and that it may update in place.
+    The inner state comes back one update after the params, so that all that is large
+    goes through one loop here, and what comes out is what the optimizer updates. So the
+    compiler knows that it may update in place, and mostly nothing is copied at all.
+
+    Args:
+      snapshot: The copy, and whether the last update went back to it.
+      params: Parameters before this update.
+      inner_state: That before this update.
+      reset_inner: Maps params to a first inner state; used if none was copied.
+      is_taken: Copy both.
+      is_forgotten: Rules in the inner state go back too. Otherwise they keep their
+        memory, so as to do better in the next attempt.
+      measure: Maps the inner state to float32 of shape ().
+      is_measured: Whether to do so.
+
+    Returns:
+      The inner state to update, the snapshot, and what was measured.
     """
-
-    def copy(inner_state, old):
-        del old
-        return inner_state, (params, inner_state if keeps_inner else ())
-
-    def keep(inner_state, old):
-        return inner_state, old
-
-    keeps_inner = _keeps_inner(snapshot, inner_state)
-    old = (snapshot.snapshot_params, snapshot.snapshot_inner_state)
-    inner_state, new = lax.cond(is_taken, copy, keep, inner_state, old)
-    return inner_state, snapshot._replace(
-        snapshot_params=new[0], snapshot_inner_state=new[1], is_taken=is_taken
+    keeps_inner = jax.tree.structure(inner_state) == jax.tree.structure(
+        snapshot.snapshot_inner_state
     )
 
+    def change(copied_params, copied_inner, inner_state, measured):
+        del measured
+        restored = copied_inner if keeps_inner else reset_inner(copied_params)
+        kept = _return.keep_rules(restored, inner_state)
+        restored = _select(is_forgotten, restored, kept)
+        inner_state = _select(snapshot.is_restored, restored, inner_state)
+        old = (copied_params, copied_inner)
+        new = (params, inner_state if keeps_inner else ())
+        return *_select(is_taken, new, old), inner_state, measure(inner_state)
 
-def restore(
+    *copied, inner_state, measured = _in_place(
+        is_taken | snapshot.is_restored | is_measured,
+        change,
+        (*snapshot[:2], inner_state, jnp.zeros(())),
+    )
+    snapshot = SnapshotState(*copied, *snapshot[2:])._replace(is_taken=is_taken)
+    return inner_state, snapshot, measured
+
+
+def after_update(
     snapshot: SnapshotState,
     params: optax.Params,
     updates: optax.Updates,
     inner_state: Any,
-    reset_inner: Any,
     *,
     is_restored: Array,
     is_blown_up: Array,
-    is_forgotten: bool | Array = False,
 ) -> tuple[optax.Updates, Any, SnapshotState]:
     """Leads back to the copy, if ``is_restored``, or lets the update pass.
 
     Args:
-      snapshot: The copy.
+      snapshot: From :func:`before_update`.
       params: Parameters before this update.
       updates: Should they pass.
-      inner_state: That after this update, should it pass.
-      reset_inner: Maps params to a first inner state; used if none was copied.
+      inner_state: That after this update.
       is_restored: Emit updates that lead back to the copy.
-      is_blown_up: Count a rollback.
-      is_forgotten: Rules in the inner state go back too. Otherwise they keep their
-        memory, so as to do better in the next attempt.
+      is_blown_up: Count a rollback, and tell the rules in the inner state.
 
     Returns:
       Updates, inner state and snapshot.
     """
-    copied_params, copied_inner = snapshot[:2]
-
-    def back(inner_state):
-        keeps_inner = _keeps_inner(snapshot, inner_state)
-        restored = copied_inner if keeps_inner else reset_inner(copied_params)
-        kept = _return.keep_rules(restored, inner_state, is_blown_up)
-        return _select(is_forgotten, restored, kept)
-
-    inner_state = lax.cond(is_restored, back, lambda passed: passed, inner_state)
     # A select fuses with whatever uses the updates; a conditional would write them out.
     updates = jax.tree.map(
         lambda c, p, u: jnp.where(
             is_restored, (c - p).astype(u.dtype), _return.bounded(u)
         ),
-        *(copied_params, params, updates),
+        *(snapshot.snapshot_params, params, updates),
     )
-    new = snapshot._replace(
+    snapshot = snapshot._replace(
         is_restored=is_restored,
         rollbacks=snapshot.rollbacks + is_blown_up.astype(jnp.int32),
     )
-    return updates, inner_state, new
+    return updates, _return.tell_rules(inner_state, is_blown_up), snapshot
 
 
 def finite_or_nan(value: Array, grads: optax.Updates) -> Array:
@@ -112,20 +129,14 @@ def finite_or_nan(value: Array, grads: optax.Updates) -> Array:
     Nothing that is added leads back from NaN, so it must not reach params, nor the
     optimizer's state. To the alarm it is as bad as a loss that is not finite.
     """
-    is_finite = jnp.ones((), jnp.bool_)
-    for leaf in jax.tree.leaves(grads):
-        is_finite &= jnp.isfinite(jnp.max(jnp.abs(leaf), initial=0))
-    return jnp.where(is_finite, value, jnp.nan)
+    # 0 times what is not finite is NaN, and sums are the fastest of reductions.
+    zeros = [jnp.sum(leaf * 0).astype(jnp.float32) for leaf in jax.tree.leaves(grads)]
+    return jnp.where(sum(zeros, jnp.float32(0.0)) == 0.0, value, jnp.nan)
 
 
 def leave_out(updates: optax.Updates, is_left_out: Array) -> optax.Updates:
     """Zeros instead of ``updates``, which may be NaN, if ``is_left_out``."""
     return jax.tree.map(lambda u: jnp.where(is_left_out, 0, u).astype(u.dtype), updates)
-
-
-def _keeps_inner(snapshot: SnapshotState, inner_state: Any) -> bool:
-    kept = jax.tree.structure(snapshot.snapshot_inner_state)
-    return kept == jax.tree.structure(inner_state)
 
 
 def select_on_rollback(opt_state: Any, healthy: Any, current: Any) -> tuple[Any, Any]:
@@ -182,6 +193,19 @@ def find(opt_state: Any) -> SnapshotState:
             f"{len(found)}"
         )
     return found[0]
+
+
+def _in_place(condition: Array, change: Any, tree: Any) -> Any:
+    """``change(*tree)`` if ``condition``, else ``tree``, which then costs nothing.
+
+    A loop of at most one turn: XLA carries the buffers of a loop in place, while the
+    branches of a conditional may write out what they let pass.
+    """
+
+    def body(carry):
+        return jnp.zeros((), jnp.bool_), change(*carry[1])
+
+    return lax.while_loop(lambda carry: carry[0], body, (condition, tree))[1]
 
 
 def _select(condition: bool | Array, new: Any, old: Any) -> Any:

@@ -117,8 +117,8 @@ def test_two_nan_gradients_are_a_blow_up():
 def test_params_only_initialises_the_inner_state_anew():
     tx = optax_adaptive.with_rollback(optax.adam(0.1), restore_inner=False)
     params = jnp.ones(3)
-    _, state = run(tx, params, [params] * 4, [1.0, 1.0, jnp.inf, jnp.inf])
-    assert int(state.inner_state[0].count) == 0
+    _, state = run(tx, params, [params] * 5, [1.0, 1.0, jnp.inf, jnp.inf, 1.0])
+    assert int(state.inner_state[0].count) == 1
     assert jax.tree.leaves(state.snapshot.snapshot_inner_state) == []
 
 

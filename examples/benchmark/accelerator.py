@@ -4,7 +4,7 @@
     cd examples && python -m benchmark.report --results runs/accelerator.jsonl
 
 One process a run, one after another; a run that was killed is resumed by its script,
-one that ended is not repeated. Validation is once an epoch. The scripts do not evaluate
+one that ended is not repeated. A script that fails is a failed run, tried again next time. Validation is once an epoch. The scripts do not evaluate
 before the first step: the worst metric after any run's first epoch stands for that.
 """
 
@@ -48,11 +48,20 @@ METHODS = methods.NAMES
 BASE_RATES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
 
+def has_ended(events: list[dict[str, Any]]) -> bool:
+    """Whether a script's log is that of a whole run."""
+    return bool(events) and events[-1]["event"] == "test"
+
+
 def as_lines(
     task: str, method: str, rate: float, seed: int, events: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Header and row of a run that ended, from the log of its script."""
+    """Header and row of a run that ended, or the row of a failed one, from its log."""
     script = SCRIPTS[task]
+    names = {"task": task, "optimizer": "adam", "method": method}
+    names |= {"base_rate": rate, "seed": seed}
+    if not has_ended(events):
+        return [{**names, "failed": "the script failed"}]
     scale = 100.0 if script.is_accuracy else 1.0
 
     def series(kind: str, name: str) -> np.ndarray:
@@ -86,14 +95,7 @@ def as_lines(
         **start["config"],
     }
     header = {**run.header(config, test["seconds"])["header"], **start["versions"]}
-    row = {
-        "task": task,
-        "optimizer": "adam",
-        "method": method,
-        "base_rate": rate,
-        "seed": seed,
-        "failed": None if is_finite else "not finite",
-    }
+    row = {**names, "failed": None if is_finite else "not finite"}
     plain = {
         name: [v if np.isfinite(v) else None for v in np.atleast_1d(value).tolist()]
         for name, value in values.items()
@@ -120,7 +122,7 @@ def main() -> None:
                 for seed in range(args.seeds):
                     folder = args.workdir / f"{task}-{method}-{rate:g}-{seed}"
                     events = logs.read(folder / "metrics.jsonl")
-                    if not events or events[-1]["event"] != "test":
+                    if not has_ended(events):
                         script = SCRIPTS[task]
                         flags = {"method": method, "learning-rate": rate, "seed": seed}
                         flags["workdir"] = folder
@@ -129,14 +131,14 @@ def main() -> None:
                         command += [
                             f"--{name}={value}" for name, value in flags.items()
                         ]
-                        subprocess.run(command, check=True)
+                        subprocess.run(command, check=False)
                         events = logs.read(folder / "metrics.jsonl")
                     lines += as_lines(task, method, rate, seed, events)
     for task in args.tasks:
         rows = [line for line in lines if line.get("task") == task]
-        worst = (min if SCRIPTS[task].is_accuracy else max)(
-            row["initial"] for row in rows if row["initial"] is not None
-        )
+        rows = [row for row in rows if row.get("initial") is not None]
+        find_worst = min if SCRIPTS[task].is_accuracy else max
+        worst = find_worst((row["initial"] for row in rows), default=None)
         for row in rows:
             row["initial"] = worst
     output = args.workdir / "accelerator.jsonl"

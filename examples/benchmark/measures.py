@@ -53,8 +53,8 @@ def gather(lines: list[dict[str, Any]]) -> Results:
     results = {}
     for name, rows in groups.items():
         rates, seeds = (sorted(set(part)) for part in zip(*rows, strict=True))
-        if len(rows) < len(rates) * len(seeds):
-            continue
+        if len(rows) < len(rates) * len(seeds) or name[0] not in facts:
+            continue  # a task without facts is one of which no run ended
         grid = [[rows[rate, seed] for seed in seeds] for rate in rates]
 
         def stack(field: str, missing: Any, grid=grid) -> Array:

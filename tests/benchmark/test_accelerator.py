@@ -26,3 +26,9 @@ def test_a_log_becomes_a_row():
         "mlp", "cosine", 0.1, 0, [*events, test | {"loss": "nan"}]
     )
     assert blown_up[1]["failed"] == "not finite"
+
+
+def test_a_script_that_fails_is_a_failed_run():
+    for events in ([], [{"event": "start", "config": {}, "versions": {}}]):
+        (row,) = accelerator.as_lines("mlp", "cosine", 0.1, 2, events)
+        assert row["failed"] and row["seed"] == 2 and "test" not in row
