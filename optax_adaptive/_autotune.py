@@ -13,7 +13,9 @@ from optax_adaptive._pack import pack, unpack
 from optax_adaptive._scale import ScaleByControllerState, as_metric, multiply
 from optax_adaptive._validate import check_count
 
-AVERAGING = 0.05  # half-life of the average, as a fraction of the steps held
+# Half-life of the average, as a fraction of the steps held.
+AVERAGING, AVERAGING_INTERPOLATED = 0.05, 0.2
+INTERPOLATION = 0.8  # of the parameters with the average, where that is asked for
 
 
 class AutotuneState(NamedTuple):
@@ -48,6 +50,7 @@ def autotune(
     optimizer: optax.GradientTransformation,
     *,
     total_steps: int | None = None,
+    interpolate: bool = False,
     restore_inner: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
     """Finds the learning rate of ``optimizer`` by itself, and holds or anneals it.
@@ -126,7 +129,7 @@ def autotune(
     optimizer = optax.with_extra_args_support(optimizer)
     if total_steps is not None:
         check_count("total_steps", total_steps, 200)
-    budget = _search.budget(total_steps)
+    budget = _search.budget(total_steps, interpolate)
 
     def first_memory() -> Memory:
         return Memory(
@@ -169,7 +172,9 @@ def autotune(
     def hold_step(memory: Memory, value: Array):
         search = memory.search
         hold, step = _hold.advance(memory.hold, value, search.center, search.deviation)
-        factor = _hold.factor(hold, memory.meter.step, total_steps)
+        # An average that gradients know of needs no cool-down.
+        end = None if interpolate else total_steps
+        factor = _hold.factor(hold, memory.meter.step, end)
         decision = Decision(
             lr_scale=jnp.exp(search.log_scale) * factor,
             step=step,
@@ -207,6 +212,7 @@ def autotune(
 
         def update(inner_state):
             grads = _snapshot.leave_out(updates, is_left_out)
+            inner_state = _return.rest_rules(inner_state, ~is_found)
             return optimizer.update(
                 grads, inner_state, params, value=value, **extra_args
             )
@@ -242,11 +248,12 @@ def autotune(
             is_restored=step.is_restored,
             is_blown_up=step.is_blown_up,
         )
-        averaging = _averaging.average(
+        moves, averaging = _averaging.average(
             state.averaging,
             params,
             moves,
-            fraction=AVERAGING,
+            fraction=AVERAGING_INTERPOLATED if interpolate else AVERAGING,
+            interpolation=INTERPOLATION if interpolate else 0.0,
             is_restarted=decision.restarts_average,
         )
         memory = memory._replace(

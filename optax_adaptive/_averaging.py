@@ -9,7 +9,7 @@ import optax
 
 from optax_adaptive import _snapshot
 from optax_adaptive._controller import Array
-from optax_adaptive._validate import check_range
+from optax_adaptive._validate import check_range, is_concrete
 
 
 class AveragingState(NamedTuple):
@@ -34,33 +34,60 @@ def average(
     updates: optax.Updates,
     *,
     fraction: float | Array,
+    interpolation: float | Array,
     is_restarted: Array,
-) -> AveragingState:
-    """Adds ``params + updates`` to the average.
+) -> tuple[optax.Updates, AveragingState]:
+    """Adds what ``updates`` lead to, to the average; params go in between.
 
     The half-life is ``fraction`` of the steps since the restart, and never below one
     step: so old parameters are forgotten at the pace at which training slows down.
+
+    With ``interpolation`` b, params are y = (1 - b) z + b x for the average x and the
+    point z that the optimizer moves, which is not stored: it is y + b / (1 - b) (y - x).
+    At a restart all three are one.
+
+    Returns:
+      The updates of params, which differ where they are interpolated; the new average.
     """
+    interpolates = not is_concrete(interpolation) or interpolation > 0
     restarts = is_restarted | (state.averaged_steps < 0)
     steps = jnp.where(restarts, 0, state.averaged_steps)
     half_life = fraction * steps.astype(jnp.float32) + 1.0
     weight = jnp.where(restarts, 1.0, 1.0 - jnp.exp2(-1.0 / half_life))
 
-    def mix(mean, param, update):
+    def moved(mean, param, update):
         newest = param.astype(mean.dtype) + update.astype(mean.dtype)
+        if not interpolates:
+            return newest
+        ahead = interpolation / (1.0 - interpolation) * (param.astype(mean.dtype) - mean)
+        return jnp.where(restarts, newest, newest + ahead)
+
+    def mix(mean, newest):
         mixed = mean + weight.astype(mean.dtype) * (newest - mean)
         return jnp.where(restarts, newest, mixed)  # the old mean may be NaN
 
-    mean = jax.tree.map(mix, state.averaged_params, params, updates)
-    return AveragingState(mean, steps + 1)
+    def between(mean, newest, param, update):
+        point = newest + interpolation * (mean - newest)
+        change = (point - param.astype(mean.dtype)).astype(update.dtype)
+        return jnp.where(restarts, update, change)
+
+    newest = jax.tree.map(moved, state.averaged_params, params, updates)
+    mean = jax.tree.map(mix, state.averaged_params, newest)
+    if interpolates:
+        updates = jax.tree.map(between, mean, newest, params, updates)
+    return updates, AveragingState(mean, steps + 1)
 
 
 def with_averaging(
-    optimizer: optax.GradientTransformation, *, fraction: float | Array = 0.05
+    optimizer: optax.GradientTransformation,
+    *,
+    fraction: float | Array = 0.05,
+    interpolation: float | Array = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
     """Keeps an average of the parameters, for evaluation, beside any optimizer.
 
-    Training is not changed. The average is exponential, with a half-life that grows in
+    Training is not changed, unless ``interpolation`` asks for it. The average is
+    exponential, with a half-life that grows in
     proportion to the elapsed time: at any moment it is about as good as parameters
     whose learning rate was annealed until then. Where a :func:`with_rollback` inside
     goes back, it starts again from the restored parameters.
@@ -72,12 +99,17 @@ def with_averaging(
         what is added to the parameters).
       fraction: Half-life as a fraction of the steps so far, greater than 0. Smaller
         follows faster, larger averages more noise away.
+      interpolation: How far from what the optimizer moves towards the average params
+        are, and so gradients are taken, in [0, 1). Greater than 0 it takes the place of
+        momentum, as in Schedule-Free: give it an optimizer without, such as
+        ``optax.adam(1e-3, b1=0.0)``, and a larger ``fraction``, such as 0.2.
 
     Returns:
       A transformation; read the average with :func:`eval_params`.
 
     Raises:
-      ValueError: If ``fraction`` is out of range, or ``update`` is given no params.
+      ValueError: If ``fraction`` or ``interpolation`` is out of range, or ``update`` is
+        given no params.
 
     Example:
       >>> import jax.numpy as jnp, optax, optax_adaptive
@@ -97,6 +129,7 @@ def with_averaging(
     """
     optimizer = optax.with_extra_args_support(optimizer)
     check_range("fraction", fraction, 0.0, open_low=True)
+    check_range("interpolation", interpolation, 0.0, 1.0, open_high=True)
 
     def init_fn(params):
         return (optimizer.init(params), empty(params))
@@ -112,11 +145,12 @@ def with_averaging(
         is_restarted = jnp.zeros((), jnp.bool_)
         for snapshot in _snapshot.find_all(inner_state):
             is_restarted |= snapshot.is_restored
-        averaging = average(
+        updates, averaging = average(
             averaging,
             params,
             updates,
             fraction=fraction,
+            interpolation=interpolation,
             is_restarted=is_restarted,
         )
         return updates, (inner_state, averaging)

@@ -62,6 +62,22 @@ def keep_rules(restored: Any, current: Any) -> Any:
     )
 
 
+def rest_rules(inner_state: Any, is_resting: Array) -> Any:
+    """Every controller in ``inner_state`` at factor 1, with no value in its window."""
+
+    def rest(node):
+        if not _is_rule(node):
+            return node
+        meter = unpack(_meter.LAYOUT, node.controller_memory)
+        words = overwrite(node.controller_memory, _meter.open_window(meter))
+        return ScaleByControllerState(
+            lr_scale=jnp.where(is_resting, 1.0, node.lr_scale),
+            controller_memory=jnp.where(is_resting, words, node.controller_memory),
+        )
+
+    return jax.tree.map(rest, inner_state, is_leaf=_is_rule)
+
+
 def tell_rules(inner_state: Any, is_blown_up: Array) -> Any:
     """Every controller in ``inner_state`` is asked next, with a window of value inf."""
 

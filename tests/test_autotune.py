@@ -75,16 +75,25 @@ OPTIMIZERS = {
     "lion": optax.lion,
     "adafactor": lambda rate: optax.adafactor(rate, min_dim_size_to_factor=8),
     "muon": optax.contrib.muon,
+    "adam without momentum": lambda rate: optax.adam(rate, b1=0.0),
 }
 
 
 @pytest.mark.parametrize(
-    ("name", "total_steps"), [*((name, None) for name in OPTIMIZERS), ("adam", STEPS)]
+    ("name", "total_steps", "interpolate"),
+    [
+        *((name, None, False) for name in list(OPTIMIZERS)[:-1]),
+        ("adam", STEPS, False),
+        ("adam without momentum", STEPS, True),
+        ("sgd", None, True),
+    ],
 )
-def test_every_optimizer_learns_from_any_base_rate(name, total_steps):
+def test_every_optimizer_learns_from_any_base_rate(name, total_steps, interpolate):
     def run(rate):
         base = optax.chain(OPTIMIZERS[name](1.0), optax.scale(rate))
-        tx = optax_adaptive.autotune(base, total_steps=total_steps)
+        tx = optax_adaptive.autotune(
+            base, total_steps=total_steps, interpolate=interpolate
+        )
         final, losses, state, _ = train(tx, plain)
         return final / losses[0], rate * state.found_scale, state.phase
 
@@ -123,9 +132,15 @@ def sometimes_nan(params, batch, key):
     return jnp.where(is_bad, jnp.nan, 1.0) * squared_error(params, batch)
 
 
+@pytest.mark.parametrize(
+    "tx",
+    [
+        optax_adaptive.autotune(optax.adam(1.0), total_steps=STEPS),
+        optax_adaptive.autotune(optax.adam(1.0, b1=0.0), interpolate=True),
+    ],
+)
 @pytest.mark.parametrize("loss_fn", [negative, spiky, noisy, flat, sometimes_nan])
-def test_adverse_losses(loss_fn):
-    tx = optax_adaptive.autotune(optax.adam(1.0), total_steps=STEPS)
+def test_adverse_losses(loss_fn, tx):
     _, _, state, params = train(tx, loss_fn)
     evaluated = optax_adaptive.eval_params(state, params)
     if loss_fn is flat:

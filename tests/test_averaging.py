@@ -57,6 +57,46 @@ def test_training_is_not_changed():
     np.testing.assert_array_equal(bare, averaged)
 
 
+def interpolated_reference(params, grads, rate, fraction, interpolation):
+    """The three sequences of Schedule-Free SGD, each kept by itself, in float64."""
+    point = mean = params
+    seen = []
+    for steps, grad in enumerate(grads):
+        point = point - rate * grad
+        weight = 1.0 - 2.0 ** (-1.0 / (fraction * steps + 1.0)) if steps else 1.0
+        mean = mean + weight * (point - mean)
+        seen.append((1.0 - interpolation) * point + interpolation * mean)
+    return seen, mean
+
+
+@pytest.mark.parametrize("interpolation", [0.3, 0.8])
+def test_interpolation_matches_the_reference(interpolation):
+    tx = optax_adaptive.with_averaging(
+        optax.sgd(0.1), fraction=0.2, interpolation=interpolation
+    )
+    rng = np.random.default_rng(0)
+    grads = rng.normal(size=(60, 3))
+    params, state, seen = jnp.ones(3), tx.init(jnp.ones(3)), []
+    for grad in grads:
+        updates, state = tx.update(jnp.asarray(grad, jnp.float32), state, params)
+        params = optax.apply_updates(params, updates)
+        seen.append(params)
+    want, mean = interpolated_reference(np.ones(3), grads, 0.1, 0.2, interpolation)
+    np.testing.assert_allclose(np.stack(seen), want, atol=1e-5)
+    np.testing.assert_allclose(
+        optax_adaptive.eval_params(state, params), mean, atol=1e-5
+    )
+
+
+def test_interpolation_may_be_traced():
+    def last(interpolation):
+        tx = optax_adaptive.with_averaging(optax.sgd(0.1), interpolation=interpolation)
+        return run(tx, jnp.ones(3), 5)[0]
+
+    traced = jax.vmap(last)(jnp.array([0.0, 0.8]))
+    np.testing.assert_allclose(traced, [last(0.0), last(0.8)], rtol=1e-6)
+
+
 def test_half_life_is_a_fraction_of_the_elapsed_time():
     """After a jump at step t, a tenth of t later half of it is in the average."""
     tx = optax_adaptive.with_averaging(optax.sgd(1.0), fraction=0.1)
@@ -104,6 +144,9 @@ def test_batch_stats_are_the_mean_over_batches():
 def test_bad_input():
     with pytest.raises(ValueError, match="fraction"):
         optax_adaptive.with_averaging(optax.sgd(0.1), fraction=0.0)
+    for interpolation in (-0.1, 1.0, float("nan")):
+        with pytest.raises(ValueError, match="interpolation must be in"):
+            optax_adaptive.with_averaging(optax.sgd(0.1), interpolation=interpolation)
     tx = optax_adaptive.with_averaging(optax.sgd(0.1))
     params = jnp.ones(2)
     with pytest.raises(ValueError, match="params"):
@@ -112,8 +155,11 @@ def test_bad_input():
         optax_adaptive.eval_params(optax.adam(0.1).init(params), params)
 
 
-def test_a_return_restarts_the_average():
-    tx = optax_adaptive.with_averaging(optax_adaptive.with_rollback(optax.sgd(1.0)))
+@pytest.mark.parametrize("interpolation", [0.0, 0.8])
+def test_a_return_restarts_the_average(interpolation):
+    tx = optax_adaptive.with_averaging(
+        optax_adaptive.with_rollback(optax.sgd(1.0)), interpolation=interpolation
+    )
     params = jnp.array([2.0, -1.0])
     start, state = params, tx.init(params)
     for value in (1.0, jnp.nan, jnp.nan):

@@ -23,14 +23,16 @@ RESULTS = Path(__file__).with_name("results") / "ablation.jsonl"
 
 def _budget(
     total_steps: int | None,
-    original: Callable[[int | None], _search.Budget] = _search.budget,
+    interpolates: bool,
+    original: Callable[[int | None, bool], _search.Budget] = _search.budget,
     *,
     arms: float = 1.0,
     climb: float = 1.0,
 ) -> _search.Budget:
-    budget = original(total_steps)
-    return _search.Budget(
-        int(arms * budget.arm_steps), int(climb * budget.steps_per_decade)
+    budget = original(total_steps, interpolates)
+    return budget._replace(
+        arm_steps=int(arms * budget.arm_steps),
+        steps_per_decade=int(climb * budget.steps_per_decade),
     )
 
 

@@ -27,13 +27,13 @@ FALLING = {
     "signal": 0.7,
     "has_descended": 1.0,
     "age": 0.9,
-    "above_descent": 0.3,
+    "above_progress": 0.3,
 }
 SLICES = {
     "before anything has fallen: progress over noise": ("signal", 0.0, 0.6, CLIMBING),
     "z of the slope over 8 windows": ("slope_8", -1.2, 1.2, FALLING),
     "log windows since the best": ("since_best", 0.0, 1.2, FALLING),
-    "rate over that of the first descent": ("above_descent", -0.5, 1.0, FALLING),
+    "rate over the mean one of progress": ("above_progress", -0.5, 1.0, FALLING),
     "log of what remains of the run": ("remaining", -0.98, 0.0, FALLING),
 }
 

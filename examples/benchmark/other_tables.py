@@ -66,10 +66,12 @@ def autotune(results: Results) -> Table:
         "autotune",
         "Test metric against a tuned cosine schedule, with the same steps and seeds "
         "and the search counted. *Worst* is the worst decade of base rates from 1e-7 "
-        "to 10, in points of accuracy or percent of the loss; positive is better.",
+        "to 10, in points of accuracy or percent of the loss; positive is better. "
+        "*Interpolated* is with `interpolate=True` and the optimizer without momentum.",
         [
             *("task", "optimizer", "tuned cosine (its rate)"),
-            *("worst, `total_steps` known", "worst, not known"),
+            *("worst, `total_steps` known", "not known"),
+            *("interpolated, known", "interpolated, not known"),
         ],
         rows,
     )
@@ -79,7 +81,7 @@ def robustness(results: Results) -> Table:
     """For docs/autotune.md: with median, and time to the target."""
     rows = []
     for task, optimizer, cosine in against_cosine(results):
-        for name in methods.AUTOTUNE:
+        for name, (interpolates, knows_horizon) in methods.AUTOTUNE.items():
             runs = results[task, optimizer, name]
             reference = results[task, optimizer, "cosine"]
             gains = decade_gains(results, task, optimizer, name)
@@ -91,7 +93,8 @@ def robustness(results: Results) -> Table:
                     f"{task}, {runs.facts.unit}",
                     optimizer,
                     cosine,
-                    "known" if name == "autotune" else "not known",
+                    "interpolated" if interpolates else "plain",
+                    "known" if knows_horizon else "not known",
                     f"{gains.min():+.2f}",
                     f"{np.median(gains):+.2f}",
                     show_time(mean, missed, times.size),
@@ -103,7 +106,7 @@ def robustness(results: Results) -> Table:
         "from 1e-7 to 10, in points of accuracy or percent of loss; search counted. "
         "Time to target is a fraction of the run.",
         [
-            *("task", "optimizer", "tuned cosine (rate)", "horizon"),
+            *("task", "optimizer", "tuned cosine (rate)", "gradients", "horizon"),
             *("worst", "median", "time to target"),
         ],
         rows,

@@ -23,6 +23,9 @@ REFERENCES = {
     "autotune": 'stroke="#d00000" style="stroke-width: 2.6"',
     "autotune_anytime": 'stroke="#d00000" style="stroke-width: 2" '
     'stroke-dasharray="5 3"',
+    "autotune_interpolated": 'stroke="#0050d0" style="stroke-width: 2.6"',
+    "autotune_interpolated_anytime": 'stroke="#0050d0" style="stroke-width: 2" '
+    'stroke-dasharray="5 3"',
 }
 Curve = Callable[[Runs], tuple[np.ndarray, np.ndarray]]
 

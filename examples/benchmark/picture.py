@@ -10,7 +10,11 @@ from matplotlib.figure import Figure
 from benchmark import measures, report, run, summaries
 
 PICTURE = Path(__file__).parents[2] / "docs" / "autotune.png"
-OURS = {"autotune": "C3", "autotune_anytime": "C1"}
+OURS = {
+    "autotune": "C3",
+    "autotune_anytime": "C1",
+    "autotune_interpolated_anytime": "black",
+}
 
 
 def main() -> None:

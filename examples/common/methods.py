@@ -29,6 +29,17 @@ OPTIMIZERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {
     "muon": contrib.muon,
 }
 
+# The same without momentum, where that is not what they are already.
+WITHOUT_MOMENTUM: dict[str, Callable[[Any], optax.GradientTransformation]] = {
+    **OPTIMIZERS,
+    "adam": lambda learning_rate: optax.adam(learning_rate, b1=0.0),
+    "adamw": lambda learning_rate: optax.adamw(learning_rate, b1=0.0),
+    "nadamw": lambda learning_rate: optax.adamw(learning_rate, b1=0.0),
+    "lion": lambda learning_rate: optax.lion(learning_rate, b1=0.0),
+    "momentum": optax.sgd,
+    "muon": lambda learning_rate: contrib.muon(learning_rate, beta=0.0, adam_b1=0.0),
+}
+
 
 class Method(NamedTuple):
     """An optimizer and how to read it."""
@@ -47,6 +58,7 @@ class Plan(NamedTuple):
     """What a method may depend on."""
 
     base: Callable[[Any], optax.GradientTransformation]
+    bare: Callable[[Any], optax.GradientTransformation]  # base without momentum
     learning_rate: Any  # a float, or traced
     steps: int
     steps_per_epoch: int
@@ -191,11 +203,14 @@ PEERS: dict[str, tuple[float, Callable[[Plan], Method]]] = {
 }
 
 
-def _autotune(plan: Plan, knows_horizon: bool) -> Method:
+def _autotune(plan: Plan, interpolates: bool, knows_horizon: bool) -> Method:
     # It plans the whole run where that has the 200 steps that a plan needs.
     total_steps = plan.steps if knows_horizon and plan.steps >= 200 else None
+    base = plan.bare if interpolates else plan.base
     return Method(
-        optax_adaptive.autotune(plan.base(plan.learning_rate), total_steps=total_steps),
+        optax_adaptive.autotune(
+            base(plan.learning_rate), total_steps=total_steps, interpolate=interpolates
+        ),
         lambda state, step: plan.learning_rate * optax_adaptive.lr_scale(state),
         optax_adaptive.eval_params,
         averages=True,
@@ -203,7 +218,13 @@ def _autotune(plan: Plan, knows_horizon: bool) -> Method:
     )
 
 
-AUTOTUNE = ("autotune", "autotune_anytime")  # the horizon known, and not
+# Whether gradients are taken at an interpolation, and whether the horizon is known.
+AUTOTUNE: dict[str, tuple[bool, bool]] = {
+    "autotune": (False, True),
+    "autotune_anytime": (False, False),
+    "autotune_interpolated": (True, True),
+    "autotune_interpolated_anytime": (True, False),
+}
 LEARNED = ("learned", "learned_anytime")  # the same
 NAMES = (*AUTOTUNE, *SCHEDULES, *RULES, "learned_anytime", *PEERS)
 
@@ -232,7 +253,8 @@ def build(
         learning_rate = PEERS[name][0] if name in PEERS else 0.01
         learning_rate = 0.001 if name == "fixed" else learning_rate
     base = OPTIMIZERS[optimizer]
-    plan = Plan(base, learning_rate, steps, steps_per_epoch)
+    bare = WITHOUT_MOMENTUM[optimizer]
+    plan = Plan(base, bare, learning_rate, steps, steps_per_epoch)
     if name in SCHEDULES:
         return _schedule(name, plan)
     if name in LEARNED:
@@ -242,7 +264,7 @@ def build(
     if name in RULES:
         return _controller(plan, RULES[name]())
     if name in AUTOTUNE:
-        return _autotune(plan, knows_horizon=name == "autotune")
+        return _autotune(plan, *AUTOTUNE[name])
     anchor, plus, rule = name.partition("+")
     if plus and rule == "learned":
         return _learned(plan, controllers.learned(steps), anchor)

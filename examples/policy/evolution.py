@@ -25,7 +25,7 @@ FIRST = {
     "regress": -0.4,
     "has_descended": 0.25,
     "remaining": 1.0,
-    "above_descent": -0.6,
+    "above_progress": -0.3,
     "near_blow_up": -0.3,
     "is_blown_up": -1.0,
 }

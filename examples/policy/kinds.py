@@ -90,6 +90,8 @@ _conv = conv((4, 8), 10)
 _tanh = recurrent("tanh", 16, _SYMBOLS, _SYMBOLS)
 _gru = recurrent("gru", 12, 0, 6)
 _attention = attention(16, 16, _SYMBOLS)
+_half_dropped = mlp((64, 48, 10), dropout=0.5)
+_half_normal = mlp((16, 32, 5), jax.nn.gelu, dropout=0.5, is_normalised=True)
 
 TRAINING = {
     "mlp-adam": Kind(_small, _images, 32, "adam", 5e-3, 400, 10),
@@ -107,6 +109,14 @@ TRAINING = {
     "gru-adamw": Kind(_gru, data.series, 16, "adamw", 5e-2, 400, 10),
     "attention-adam": Kind(_attention, data.letters, 8, "adam", 2e-2, 300, 10),
     "attention-lion": Kind(_attention, data.letters, 8, "lion", 5e-3, 300, 10),
+    # A loss with next to no noise shows a descent at rates far below the good ones,
+    # and a very noisy one only when it is nearly too late.
+    "quiet-tanh-adam": Kind(_tanh, data.letters, 64, "adam", 2e-2, 300, 10),
+    "quiet-attention-adam": Kind(_attention, data.letters, 48, "adam", 2e-2, 300, 10),
+    "quiet-values-adam": Kind(_values_mlp, _values, 256, "adam", 2e-2, 500, 10),
+    "quiet-values-momentum": Kind(_values_mlp, _values, 256, "momentum", 3e-2, 500, 20),
+    "loud-adam": Kind(_half_dropped, _images, 4, "adam", 3e-3, 1200, 20, 0.5),
+    "loud-momentum": Kind(_half_normal, _classes, 4, "momentum", 1e-2, 1000, 20),
 }
 
 # Another network, other data, an optimizer or a length that training never sees.
@@ -124,4 +134,11 @@ HELD_OUT = {
         mlp((64, 96, 10)), data.patterns, 64, "rmsprop", 1e-3, 1200, 20
     ),
     "conv-sgd": Kind(conv((6, 12, 12), 10), data.patterns, 32, "sgd", 3e-1, 500, 10),
+    "quiet-gru-adam": Kind(
+        recurrent("gru", 20, 12, 12), data.markov, 64, "adam", 2e-2, 400, 10
+    ),
+    "loud-silu-adam": Kind(
+        mlp((16, 40, 24, 5), jax.nn.silu, dropout=0.5),
+        *(data.teacher_classes, 4, "adam", 3e-3, 1500, 20),
+    ),
 }

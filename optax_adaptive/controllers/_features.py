@@ -27,7 +27,7 @@ NAMES = (
     "remaining",  # log(1 - t / T); 0 if T is unknown
     "has_horizon",  # 1 if T is known
     "previous_action",  # in [-1, 1]
-    "above_descent",  # log rate over the one at which the loss first descended
+    "above_progress",  # log rate over the mean one at which progress was made
     "near_blow_up",  # rate over the lowest that blew up; 0 if none did
     "is_blown_up",  # 1 if this window has no finite value
 )
@@ -54,7 +54,7 @@ class FeatureMemory(NamedTuple):
     slow: Array  # shape=(), dtype=float32: and over about 10
     noise: Array  # shape=(), dtype=float32: average standard error of a window
     has_descended: Array  # shape=(), dtype=bool
-    descent_log_scale: Array  # shape=(), dtype=float32: of the first descent
+    progress_log_scale: Array  # shape=(), dtype=float32: mean, weighted by progress
     has_blown_up: Array  # shape=(), dtype=bool
     blow_up_log_scale: Array  # shape=(), dtype=float32: the lowest that blew up
     is_blown_up: Array  # shape=(), dtype=bool: the newest window did
@@ -76,7 +76,7 @@ def first_memory() -> FeatureMemory:
         slow=zero,
         noise=zero,
         has_descended=no,
-        descent_log_scale=zero,
+        progress_log_scale=zero,
         has_blown_up=no,
         blow_up_log_scale=zero,
         is_blown_up=no,
@@ -120,6 +120,12 @@ def remember(memory: FeatureMemory, observation: Observation) -> FeatureMemory:
     noise = jnp.where(is_early, jnp.maximum(memory.noise, error), noise)
     first_value = jnp.where(is_first, value, memory.first_value)
     is_best = is_first | (is_finite & (value < memory.best_value))
+    best_value = jnp.where(is_best, value, memory.best_value)
+    # The share that this window has in all progress so far. A climb moves the mean rate
+    # along with it, however early a loss without noise shows its first descent.
+    progress = first_value - best_value
+    share = _ratio(jnp.where(is_best, memory.best_value - value, 0.0), progress)
+    share = jnp.where(is_first, 0.0, share)
     fall = first_value - value
     is_low = jnp.minimum(fall, first_value - fast) > _DESCENT * noise
     is_low |= fall > (_DESCENT + 1.0) * math.sqrt(2.0) * noise
@@ -133,14 +139,13 @@ def remember(memory: FeatureMemory, observation: Observation) -> FeatureMemory:
         first_value=first_value,
         last_value=value,
         change=jnp.where(is_first, 0.0, value - memory.last_value),
-        best_value=jnp.where(is_best, value, memory.best_value),
+        best_value=best_value,
         fast=fast,
         slow=follow(memory.slow, _SLOW),
         noise=noise,
         has_descended=has_descended,
-        descent_log_scale=jnp.where(
-            memory.has_descended, memory.descent_log_scale, log_scale
-        ),
+        progress_log_scale=memory.progress_log_scale
+        + share * (log_scale - memory.progress_log_scale),
         has_blown_up=memory.has_blown_up | ~is_finite,
         blow_up_log_scale=jnp.where(
             ~is_finite & is_lowest, log_scale, memory.blow_up_log_scale
@@ -172,7 +177,7 @@ def features(
 
     progress = memory.first_value - memory.best_value
     unit = progress + 2.0 * memory.noise
-    above = observation.log_scale - memory.descent_log_scale
+    above = observation.log_scale - memory.progress_log_scale
     below = jnp.minimum(observation.log_scale - memory.blow_up_log_scale, 0.0)
     horizon = jnp.asarray(total_steps, jnp.float32)
     elapsed = (observation.step.astype(jnp.float32) + 1.0) / horizon

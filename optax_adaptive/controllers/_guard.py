@@ -11,6 +11,7 @@ _DISCOUNT = 0.97  # what an old block is worth a block later
 _Z = 1.5  # standard errors of the mean gain
 _FADE = 0.5  # of the strength, a block
 _GROWTH = 0.5  # of the reach, a block; halved with every rise of the loss
+_RECOVERY = 1.2  # of the growth after a rise, a block: one false alarm is forgiven
 _RETREAT = 0.5  # below an action at which the loss rose
 
 
@@ -23,10 +24,9 @@ class Moments(NamedTuple):
 
 
 class Guard(NamedTuple):
-    """Whether a learner's actions help, as in a randomised trial; and its limits."""
+    """Whether a learner's actions help, and its limits."""
 
-    treated: Moments  # blocks at actions of the learner
-    control: Moments  # blocks at the no-op
+    gain: Moments  # of the learner's own blocks over the no-op
     strength: Array  # shape=(), dtype=float32: factor on every action, in [0, 1]
     reach: Array  # shape=(), dtype=float32: largest action that is safe, in [-1, 1]
     growth: Array  # shape=(), dtype=float32: of the reach, a block
@@ -34,13 +34,8 @@ class Guard(NamedTuple):
 
 def first_guard() -> Guard:
     """The guard before the first block."""
-
-    def none():
-        return Moments(*(jnp.zeros((), jnp.float32) for _ in Moments._fields))
-
     return Guard(
-        treated=none(),
-        control=none(),
+        gain=Moments(*(jnp.zeros((), jnp.float32) for _ in Moments._fields)),
         strength=jnp.ones((), jnp.float32),
         reach=jnp.array(-1.0, jnp.float32),
         growth=jnp.array(_GROWTH, jnp.float32),
@@ -53,9 +48,11 @@ def limited(guard: Guard, action: Array) -> Array:
 
 
 def lower_bound(guard: Guard) -> Array:
-    """Of the gain, float32 of shape ``()``: both means have their error."""
-    variance = _squared_error(guard.treated) + _squared_error(guard.control)
-    return guard.treated.mean - guard.control.mean - _Z * jnp.sqrt(variance)
+    """Of the mean gain, float32 of shape ``()``."""
+    count = jnp.maximum(guard.gain.count, 1.0)
+    variance = guard.gain.m2 / jnp.maximum(guard.gain.count - 1.0, 1.0)
+    # The floor is the noise of an advantage, which is in its own unit.
+    return guard.gain.mean - _Z * jnp.sqrt(jnp.maximum(variance, 1.0) / count)
 
 
 def watch(
@@ -70,8 +67,8 @@ def watch(
 ) -> Guard:
     """Takes in a block that is over.
 
-    The strength fades to 0 unless the learner's own blocks earn more than those at the
-    no-op, by the lower bound of the difference, and comes back once they do. The reach
+    The strength fades to 0 unless the learner's own blocks earn more than the no-op, by
+    the lower bound of their mean, and comes back once they do. The reach
     grows from the lowest action upwards, and falls back below an action at which the
     loss rose: some damage is never made good, so that a rate too large is best met from
     below.
@@ -88,12 +85,10 @@ def watch(
     Returns:
       The new guard.
     """
-    new = guard._replace(
-        treated=_add(guard.treated, advantage, ~is_control),
-        control=_add(guard.control, advantage, is_control),
-    )
+    new = guard._replace(gain=_add(guard.gain, advantage, ~is_control))
     target = (~is_judged | (lower_bound(new) > 0)).astype(jnp.float32)
-    growth = jnp.where(is_rising, guard.growth / 2, guard.growth)
+    recovered = jnp.minimum(_RECOVERY * guard.growth, _GROWTH)
+    growth = jnp.where(is_rising, guard.growth / 2, recovered)
     grown = jnp.maximum(guard.reach, action + growth)
     reach = jnp.where(is_rising, action - _RETREAT, grown)
     return new._replace(
@@ -112,10 +107,3 @@ def _add(moments: Moments, advantage: Array, is_counted: Array) -> Moments:
     mean = moments.mean + weight * delta / jnp.maximum(count, 1.0)
     m2 = discount * moments.m2 + weight * delta * (advantage - mean)
     return Moments(count, mean, m2)
-
-
-def _squared_error(moments: Moments) -> Array:
-    """Of the mean. The floor is the noise of an advantage, which is in its own unit."""
-    count = jnp.maximum(moments.count, 1.0)
-    variance = moments.m2 / jnp.maximum(moments.count - 1.0, 1.0)
-    return jnp.maximum(variance, 1.0) / count

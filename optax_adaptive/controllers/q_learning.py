@@ -29,7 +29,6 @@ class QLearningState(NamedTuple):
 
     q_values: Array  # shape=(27, 5), dtype=float32
     trace: Array  # shape=(27, 5), dtype=float32: eligibility, in [0, 1]
-    arm: Array  # shape=(), dtype=int32: the last action
 
 
 def q_learning(
@@ -74,7 +73,6 @@ def q_learning(
         return QLearningState(
             q_values=jnp.tile(optimism, (size[0], 1)),
             trace=jnp.zeros(size, jnp.float32),
-            arm=jnp.zeros((), jnp.int32),
         )
 
     def act(state, features, key, exploration):
@@ -85,15 +83,18 @@ def q_learning(
         arm = jnp.where(is_random, drawn, greedy)
         # Watkins: credit ends where an action is not the best one.
         trace = jnp.where(is_random & (drawn != greedy), 0.0, state.trace)
-        state = state._replace(arm=arm, trace=trace)
+        state = state._replace(trace=trace)
         return jnp.array(ACTIONS, jnp.float32)[arm], state
 
     def learn(state, transition):
+        # The action that was taken, which the guard may have made another.
+        distances = jnp.abs(jnp.array(ACTIONS, jnp.float32) - transition.a_tm1)
+        arm = jnp.argmin(distances).astype(jnp.int32)
         before = _state_index(transition.features_tm1)
         after = _state_index(transition.features_t)
         error = rl.q_learning_error(
             state.q_values[before],
-            state.arm,
+            arm,
             transition.r_t,
             jnp.array(_DISCOUNT, jnp.float32),
             state.q_values[after],
@@ -101,7 +102,7 @@ def q_learning(
         rows, columns = (
             jnp.arange(size, dtype=jnp.int32) for size in state.trace.shape
         )
-        visited = (rows == before)[:, None] & (columns == state.arm)[None, :]
+        visited = (rows == before)[:, None] & (columns == arm)[None, :]
         trace = rl.replacing_trace(state.trace, visited, _DISCOUNT * _LAMBDA)
         q_values = state.q_values + _STEP_SIZE * error * trace
         return state._replace(q_values=q_values, trace=trace)

@@ -24,7 +24,9 @@ class FeaturesReference:
         self.values = []  # as remembered, wild ones cut
         self.noise = self.fast = self.slow = 0.0
         self.was_blown_up = False
-        self.descent = self.blow_up = None
+        self.has_descended = False
+        self.blow_up = None
+        self.progress_rate = 0.0  # mean log rate, each weighted by its new progress
 
     def take(self, window, log_scale):
         value, error = window.means[-1], window.errors[-1]
@@ -46,8 +48,11 @@ class FeaturesReference:
         fall = first - value
         is_low = min(fall, first - self.fast) > 4 * self.noise
         is_low |= fall > 5 * math.sqrt(2) * self.noise
-        if is_low and len(self.values) >= 2 and self.descent is None:
-            self.descent = log_scale
+        self.has_descended |= bool(is_low and len(self.values) >= 2)
+        gained = min(self.values, default=value) - value
+        if gained > 0:
+            share = gained / (first - value)
+            self.progress_rate += share * (log_scale - self.progress_rate)
         self.values.append(value)
 
     def __call__(self, window, log_scale):
@@ -66,7 +71,7 @@ class FeaturesReference:
         since = len(values) - 1 - int(np.argmin(values)) if values else 0
         unit = first - best + 2 * self.noise
         elapsed = min((window.step + 1) / self.total_steps, 1.0)
-        above = 0.0 if self.descent is None else log_scale - self.descent
+        above = log_scale - self.progress_rate if self.has_descended else 0.0
         near = 0.0
         if self.blow_up is not None:
             near = math.exp(min(log_scale - self.blow_up, 0) / 2)
@@ -83,7 +88,7 @@ class FeaturesReference:
             squash(ratio(3 * (self.fast - self.slow), unit)),
             squash(ratio(last - best, unit)),
             squash(ratio(first - best, self.noise)) / 4,
-            float(self.descent is not None),
+            float(self.has_descended),
             math.log1p(since) / 2,
             math.log1p(len(values)) / 3,
             elapsed,

@@ -94,7 +94,7 @@ def test_a_run_by_hand():
         "since_best": 0.0,
         "age": math.log1p(3) / 3,
         "has_horizon": 0.0,
-        "above_descent": 0.0,
+        "above_progress": 0.0,
         "near_blow_up": 0.0,
     }
     for name, expected in by_hand.items():
