@@ -64,11 +64,12 @@ def autotune(
        moves until the loss is clearly worse than at the start. Back to the start.
     3. *Compare*. Up to three short runs, at rates a factor of √10 apart from a fifth of
        that edge down, each annealed to 0 and each from the start. The best of them,
-       times 0.2, which is what distinguishes long runs from short, is the rate. Back
-       to the start.
+       times 0.2 (0.4 with ``interpolate``), which is what distinguishes long runs from
+       short, is the rate. Back to the start.
     4. *Hold* that rate while the loss falls. Once it no longer does, lower it by √10.
        A rise that its noise does not explain leads back to the last healthy parameters,
-       at half the rate. With ``total_steps`` it falls to 0 over the last fifth.
+       at half the rate. With ``total_steps`` it falls to 0 over the last fifth, unless
+       ``interpolate`` makes that needless.
     5. *Average* the parameters all along: evaluate :func:`eval_params`. The average
        makes up for annealing where there is no horizon.
 
@@ -82,10 +83,14 @@ def autotune(
     Args:
       optimizer: Any optimizer with a *constant* learning rate, such as
         ``optax.adamw(1e-3)``. Rules of this library may be chained inside it, with
-        ``feedback="observe"`` to follow a validation metric: they then scale the rate
-        that is found here.
+        ``feedback="observe"`` to follow a validation metric: they rest during the
+        search, and then scale the rate that is found here.
       total_steps: Number of updates of the whole run, an integer of at least 200, or
         None where it is not known.
+      interpolate: Gradients are taken between the parameters and their average, four
+        fifths of the way, as in Schedule-Free. It takes the place of momentum, so give
+        it an optimizer without: ``optax.adam(1e-3, b1=0.0)`` or ``optax.sgd(1e-3)``.
+        What it wins is in docs/autotune.md; with momentum as well it loses.
       restore_inner: Whether the inner state is copied and restored. Otherwise it is
         initialised anew after each return, which saves the memory of its copy.
 

@@ -34,8 +34,8 @@ def with_rollback(
     A blow-up is two non-finite losses in a row, or a rise that the noise of the loss
     does not explain. The updates then lead back to a snapshot of the parameters,
     ``snapshot - params``, so that any loop that applies updates goes back; the inner
-    state goes back as well, and from then on updates are multiplied by ``backoff`` once
-    for each blow-up so far. A controller in the inner state keeps its memory and its
+    state follows in the next update, and from then on updates are multiplied by
+    ``backoff`` once for each blow-up so far. A controller in the inner state keeps its memory and its
     factor, and is asked at the next update, with a window of value inf. A single
     non-finite loss, or gradient, has its update left out: the optimizer sees a gradient
     of 0, and its update is not applied. Snapshots are taken while the loss is as good

@@ -277,25 +277,32 @@ def test_summary_and_lr_scale():
     assert int(numbers["windows"]) == 200
 
 
-def test_a_rule_inside_follows_validation():
+@pytest.mark.parametrize("feedback", ["value", "observe"])
+def test_a_rule_inside_rests_during_the_search(feedback):
     rule = optax_adaptive.controllers.plateau(factor=0.5, patience=1)
-    inner = optax.chain(
-        optax.sgd(0.1),
-        optax_adaptive.scale_by_controller(rule, feedback="observe"),
+    scaling = optax_adaptive.scale_by_controller(
+        rule, feedback=feedback, accumulation_size=2
     )
+    inner = optax.chain(optax.sgd(0.1), scaling)
     tx = optax_adaptive.autotune(inner, total_steps=STEPS)
-    params = student(jax.random.key(0))
+    bare = optax_adaptive.autotune(optax.chain(optax.sgd(0.1)), total_steps=STEPS)
+    _, _, expected, _ = train(bare, plain, steps=200)
 
-    @jax.jit
-    def step(state):
+    def step(carry, key):
+        params, state = carry
+        loss, grads = jax.value_and_grad(squared_error)(params, teacher(key))
         state = optax_adaptive.observe(state, 1.0)
-        return tx.update(params, state, params, value=1.0)[1]
+        updates, state = tx.update(grads, state, params, value=loss)
+        inner_scale = state.inner_state[1].lr_scale
+        return (optax.apply_updates(params, updates), state), (inner_scale, state.phase)
 
-    state = tx.init(params)
-    for _ in range(4):
-        state = step(state)
-    numbers = optax_adaptive.summary(state)
-    assert min(float(v) for k, v in numbers.items() if "inner_state" in k) < 1.0
+    key = jax.random.key(0)
+    params = student(key)
+    keys = jax.random.split(jax.random.fold_in(key, 1), STEPS)
+    (_, state), (scales, phases) = jax.lax.scan(step, (params, tx.init(params)), keys)
+    assert (scales[phases < 3] == 1.0).all()
+    assert float(scales[-1]) < 1.0
+    np.testing.assert_allclose(state.found_scale, expected.found_scale, rtol=1e-4)
 
 
 def test_memory_is_what_the_docstring_says():
