@@ -43,8 +43,8 @@ def average(
     step: so old parameters are forgotten at the pace at which training slows down.
 
     With ``interpolation`` b, params are y = (1 - b) z + b x for the average x and the
-    point z that the optimizer moves, which is not stored: it is y + b / (1 - b) (y - x).
-    At a restart all three are one.
+    point z that the optimizer moves. It need not be stored, since it is
+    y + b / (1 - b) (y - x). At a restart all three are one.
 
     Returns:
       The updates of params, which differ where they are interpolated; the new average.
@@ -59,7 +59,9 @@ def average(
         newest = param.astype(mean.dtype) + update.astype(mean.dtype)
         if not interpolates:
             return newest
-        ahead = interpolation / (1.0 - interpolation) * (param.astype(mean.dtype) - mean)
+        ahead = (
+            interpolation / (1.0 - interpolation) * (param.astype(mean.dtype) - mean)
+        )
         return jnp.where(restarts, newest, newest + ahead)
 
     def mix(mean, newest):

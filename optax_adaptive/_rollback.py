@@ -35,11 +35,11 @@ def with_rollback(
     does not explain. The updates then lead back to a snapshot of the parameters,
     ``snapshot - params``, so that any loop that applies updates goes back; the inner
     state follows in the next update, and from then on updates are multiplied by
-    ``backoff`` once for each blow-up so far. A controller in the inner state keeps its memory and its
-    factor, and is asked at the next update, with a window of value inf. A single
-    non-finite loss, or gradient, has its update left out: the optimizer sees a gradient
-    of 0, and its update is not applied. Snapshots are taken while the loss is as good
-    as ever, at intervals of a tenth of the steps so far.
+    ``backoff`` once for each blow-up so far. A controller in the inner state keeps its
+    memory and its factor, and is asked at the next update, with a window of value inf.
+    A single non-finite loss, or gradient, has its update left out: the optimizer sees a
+    gradient of 0, and its update is not applied. Snapshots are taken while the loss is
+    as good as ever, at intervals of a tenth of the steps so far.
 
     Memory: one copy of params and, with ``restore_inner``, of the inner state.
 

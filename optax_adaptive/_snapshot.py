@@ -78,12 +78,16 @@ def before_update(
         new = (params, inner_state if keeps_inner else ())
         return *_select(is_taken, new, old), inner_state, measure(inner_state)
 
-    *copied, inner_state, measured = _in_place(
+    copied_params, copied_inner, inner_state, measured = _in_place(
         is_taken | snapshot.is_restored | is_measured,
         change,
         (*snapshot[:2], inner_state, jnp.zeros(())),
     )
-    snapshot = SnapshotState(*copied, *snapshot[2:])._replace(is_taken=is_taken)
+    snapshot = snapshot._replace(
+        snapshot_params=copied_params,
+        snapshot_inner_state=copied_inner,
+        is_taken=is_taken,
+    )
     return inner_state, snapshot, measured
 
 

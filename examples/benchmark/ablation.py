@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmark import run
+from benchmark.constants import replaced
 from common import prepared
 from optax_adaptive import _alarm, _autotune, _descent, _hold, _search
 
@@ -62,15 +63,8 @@ VARIANTS = {
 
 def run_variant(group: run.Group, variant: str) -> list[dict]:
     """The lines of a group, with the variant's constants while it is traced."""
-    constants = VARIANTS[variant]
-    saved = [(module, name, getattr(module, name)) for module, name, _ in constants]
-    try:
-        for module, name, value in constants:
-            setattr(module, name, value)
+    with replaced(VARIANTS[variant]):
         lines = run.run_group(group)
-    finally:
-        for module, name, value in saved:
-            setattr(module, name, value)
     return [
         line if "header" in line else line | {"method": f"{group.method}: {variant}"}
         for line in lines

@@ -4,8 +4,9 @@
     cd examples && python -m benchmark.report --results runs/accelerator.jsonl
 
 One process a run, one after another; a run that was killed is resumed by its script,
-one that ended is not repeated. A script that fails is a failed run, tried again next time. Validation is once an epoch. The scripts do not evaluate
-before the first step: the worst metric after any run's first epoch stands for that.
+one that ended is not repeated. A script that fails is a failed run, tried again next
+time. Validation is once an epoch. The scripts do not evaluate before the first step:
+the worst metric after any run's first epoch stands for that.
 """
 
 import argparse

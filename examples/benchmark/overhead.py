@@ -1,10 +1,11 @@
 """What a controller costs: step time, compile time and bytes, as paired ratios.
 
 Adam alone, with ``optax.contrib.reduce_on_plateau``, with every rule, and in autotune
-(after its search) and its parts, on trees of 16 parameters, of ResNet-18's 11 million,
-and of as many as fill half the memory, where copies would not fit beside them. All
-methods take turns within every repetition, and each is compared with Adam in the same
-repetition, so that a slow moment of the machine hits both::
+(after its search) and its parts: the optimizer's step alone on trees of 16 parameters,
+of ResNet-18's 11 million, and of as many as fill half the memory, where copies would
+not fit beside them; and the whole training step of a perceptron. All methods take turns
+within every repetition, and each is compared with Adam in the same repetition, so that
+a slow moment of the machine hits both::
 
     python examples/benchmark/overhead.py --output overhead.jsonl
 """
@@ -16,7 +17,7 @@ import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +47,9 @@ def methods() -> dict[str, optax.GradientTransformationExtraArgs]:
     made["with_averaging"] = optax_adaptive.with_averaging(adam)
     made["with_rollback"] = optax_adaptive.with_rollback(adam)
     made["autotune"] = optax_adaptive.autotune(adam)
+    made["autotune, interpolated"] = optax_adaptive.autotune(
+        optax.adam(1e-3, b1=0.0), interpolate=True
+    )
     return made
 
 
@@ -63,25 +67,65 @@ def resnet18_shapes() -> list[tuple[int, ...]]:
     return [*shapes, (512, 10), (10,)]
 
 
-def trees() -> dict[str, tuple[list[tuple[int, ...]], int, int]]:
-    """Name -> shapes of the parameters, steps a timing, repetitions.
+class Workload(NamedTuple):
+    """What is timed."""
 
-    Where a timing is one step there is room for one method's state at a time.
-    """
+    shapes: list[tuple[int, ...]]  # of the parameters
+    steps: int  # a timing; where it is 1 there is room for one state at a time
+    repetitions: int
+    gradient: Callable[[Any, Any], tuple[Any, Any]]  # params, data -> value, gradients
+    data: Any
+
+
+def given(params: Any, grads: Any) -> tuple[Any, Any]:
+    """The optimizer's step alone."""
+    del params
+    return jnp.float32(1.0), grads
+
+
+def cross_entropy(params: Any, batch: Any) -> Any:
+    """Of a perceptron with two hidden layers."""
+    x, labels = batch
+    for weights in params[:-1]:
+        x = jax.nn.relu(x @ weights)
+    logits = x @ params[-1]
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def workloads() -> dict[str, Workload]:
+    """By name."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     # Parameters, gradients and two moments, and once more while they are replaced.
     rows = int(memory / 2 / (8 * 4) / 4096 / 16)
-    return {
+    half = f"{16 * rows * 4096 / 1e6:.0f}M (half the memory)"
+    trees = {
         "16 parameters": ([(4,)] * 4, 200, 200),
         "11.2M (ResNet-18)": (resnet18_shapes(), 5, 40),
-        f"{16 * rows * 4096 / 1e6:.0f}M (half the memory)": ([(rows, 4096)] * 16, 1, 3),
+        half: ([(rows, 4096)] * 16, 1, 3),
     }
+    batch = (jnp.ones((256, 784)), jnp.zeros(256, jnp.int32))
+    perceptron = [(784, 600), (600, 500), (500, 10)]
+    training = Workload(perceptron, 5, 40, jax.value_and_grad(cross_entropy), batch)
+    alone = {
+        name: Workload(
+            shapes,
+            steps,
+            repetitions,
+            given,
+            [jnp.full(shape, 1e-3, jnp.float32) for shape in shapes],
+        )
+        for name, (shapes, steps, repetitions) in trees.items()
+    }
+    return {**alone, "training step (0.8M, batch 256)": training}
 
 
-def make_step(tx: optax.GradientTransformationExtraArgs) -> Callable:
-    """A jitted optimizer step; a new function each time, so that it compiles anew."""
+def make_step(
+    tx: optax.GradientTransformationExtraArgs, gradient: Callable = given
+) -> Callable:
+    """A jitted step; a new function each time, so that it compiles anew."""
 
-    def step(params, state, grads, value):
+    def step(params, state, data):
+        value, grads = gradient(params, data)
         updates, state = tx.update(grads, state, params, value=value)
         return optax.apply_updates(params, updates), state
 
@@ -94,7 +138,7 @@ def time_compile(tx: Any, params: Any, repetitions: int) -> float:
     seconds = []
     for _ in range(repetitions):
         start = time.perf_counter()
-        make_step(tx).lower(params, state, params, jnp.float32(1.0)).compile()
+        make_step(tx).lower(params, state, params).compile()
         seconds.append(time.perf_counter() - start)
     return min(seconds)
 
@@ -106,31 +150,29 @@ def state_bytes(tx: Any, params: Any) -> int:
 
 
 def time_steps(
-    shapes: list[tuple[int, ...]], steps: int, repetitions: int, name: str
+    workload: Workload, repetitions: int, name: str
 ) -> dict[str, np.ndarray]:
     """Seconds a step by method, of shape (repetitions,): pairs across methods."""
-    made = methods()
+    made, steps = methods(), workload.steps
     if steps == 1:
-        for method in ("autotune", "with_rollback"):
+        for method in ("autotune", "autotune, interpolated", "with_rollback"):
             del made[method]  # their copies would not fit
-    jitted = {method: make_step(tx) for method, tx in made.items()}
-    grads = [jnp.full(shape, 1e-3, jnp.float32) for shape in shapes]
+    jitted = {method: make_step(tx, workload.gradient) for method, tx in made.items()}
     # One set of parameters for all: several would not fit.
-    params = [jnp.zeros(shape, jnp.float32) for shape in shapes]
-    value = jnp.float32(1.0)
+    params = [jnp.full(shape, 1e-3, jnp.float32) for shape in workload.shapes]
     seconds: dict[str, list[float]] = {method: [] for method in made}
     states: dict[str, Any] = {}
     for repetition in track(range(repetitions + 1), description=name):
         for method, tx in made.items():
             is_new = method not in states
             state = tx.init(params) if is_new else states.pop(method)
-            searches = is_new and method == "autotune"
+            searches = is_new and method.startswith("autotune")
             for _ in range(SEARCH_STEPS if searches else 1):  # warm
-                params, state = jitted[method](params, state, grads, value)
+                params, state = jitted[method](params, state, workload.data)
             jax.block_until_ready(params)
             start = time.perf_counter()
             for _ in range(steps):
-                params, state = jitted[method](params, state, grads, value)
+                params, state = jitted[method](params, state, workload.data)
             jax.block_until_ready((params, state))
             if repetition:  # the first compiles
                 seconds[method].append((time.perf_counter() - start) / steps)
@@ -156,9 +198,12 @@ def main() -> None:
             "machine": platform.machine(),
         }
     ]
-    for name, (shapes, steps, repetitions) in trees().items():
-        seconds = time_steps(shapes, steps, 3 if flags.quick else repetitions, name)
-        abstract = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    for name, workload in workloads().items():
+        repetitions = 3 if flags.quick else workload.repetitions
+        seconds = time_steps(workload, repetitions, name)
+        abstract = [
+            jax.ShapeDtypeStruct(shape, jnp.float32) for shape in workload.shapes
+        ]
         table = Table(title=f"{name}: median over {len(seconds['adam'])} pairs")
         for heading in ("method", "step", "over Adam", "middle half", "adds"):
             table.add_column(

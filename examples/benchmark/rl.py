@@ -26,6 +26,7 @@ import optax
 
 import optax_adaptive
 from benchmark import run as runner
+from benchmark.constants import replaced
 from benchmark.tasks import TASKS
 from benchmark.tasks.task import Task
 from optax_adaptive import Controller, controllers
@@ -236,14 +237,11 @@ def main() -> None:
 
 
 def run_method(task, name, anchor, method, offsets, args, find) -> list[dict]:
-    """All seeds of a method around an anchor, with the constants put back after."""
+    """All seeds of a method around an anchor."""
     make_rule, constants = ABLATIONS.get(method, (RULES.get(method), []))
-    saved = [(module, key, getattr(module, key)) for module, key, _ in constants]
     seeds = jnp.arange(args.seeds)
     rows = []
-    try:
-        for module, key, value in constants:
-            setattr(module, key, value)
+    with replaced(constants):
         run = make_run(task, make_rule, anchor)
         for offset in offsets:
             log_factors = jnp.zeros(args.seeds)
@@ -268,9 +266,6 @@ def run_method(task, name, anchor, method, offsets, args, find) -> list[dict]:
                         "log_factors": [round(float(x), 3) for x in traces[seed]],
                     }
                 )
-    finally:
-        for module, key, value in saved:
-            setattr(module, key, value)
     return rows
 
 

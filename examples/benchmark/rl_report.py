@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import stats
 
 from benchmark import rl as experiment
 from benchmark.tasks import TASKS
@@ -24,7 +25,6 @@ from optax_adaptive.rl import posterior
 bandit = sys.modules["optax_adaptive.controllers.bandit"]
 
 ACCURACY = ("digits", "noisy")  # percent, larger is better; the others are losses
-T_95 = {3: 4.303, 5: 2.776}  # two-sided, by the number of seeds
 
 
 def read(path: Path) -> dict[tuple[str, str, float, str], dict]:
@@ -62,7 +62,8 @@ def recovered(table: dict, task: str, offset: float, method: str) -> float:
 
 def interval(values: np.ndarray) -> str:
     """Mean and 95% t-interval of paired differences."""
-    half = T_95[len(values)] * values.std(ddof=1) / np.sqrt(len(values))
+    quantile = stats.t.ppf(0.975, len(values) - 1)
+    half = quantile * values.std(ddof=1) / np.sqrt(len(values))
     return f"{values.mean():+.2f} ± {half:.2f}"
 
 

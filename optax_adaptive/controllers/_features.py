@@ -38,7 +38,7 @@ _FAST, _SLOW = 0.4, 0.1  # weights of the newest window in the averages
 _NOISE = 0.2  # and in the average of the standard errors
 _ROUNDING = 1e-6  # of a float32 mean, relative to its size
 _WILD = 4.0  # times what is usual: larger windows count as so large
-_DESCENT = 4.0  # combined standard errors that no noise explains
+DESCENT = 4.0  # combined standard errors that no noise explains
 
 
 class FeatureMemory(NamedTuple):
@@ -127,8 +127,8 @@ def remember(memory: FeatureMemory, observation: Observation) -> FeatureMemory:
     share = _ratio(jnp.where(is_best, memory.best_value - value, 0.0), progress)
     share = jnp.where(is_first, 0.0, share)
     fall = first_value - value
-    is_low = jnp.minimum(fall, first_value - fast) > _DESCENT * noise
-    is_low |= fall > (_DESCENT + 1.0) * math.sqrt(2.0) * noise
+    is_low = jnp.minimum(fall, first_value - fast) > DESCENT * noise
+    is_low |= fall > (DESCENT + 1.0) * math.sqrt(2.0) * noise
     has_descended = memory.has_descended | (is_low & ~is_early)
     is_lowest = ~memory.has_blown_up | (log_scale < memory.blow_up_log_scale)
     return memory._replace(

@@ -19,9 +19,12 @@ START = 1e-4  # first factor
 PERIODS = 8  # that it looks back on
 ELAPSED_PERIOD = 1 / 32  # of the steps so far between decisions, at most
 TOTAL_PERIOD = 1 / 64  # and of all steps
-# Largest step of the log factor: a decade while the rate does nothing or far too much,
-# which no finer step would tell apart, and a factor of 2 once it matters.
+# Largest step of the log factor: a factor of 2 once the rate matters, up to a decade
+# while it does nothing or far too much, which no finer step would tell apart.
 COARSE, FINE = math.log(10.0), math.log(2.0)
+# Part of the loss by which it may fall in a window before that is seen, a step later. A
+# fall is in proportion to the rate, so where noise hides it, steps must be smaller.
+UNSEEN = 0.4
 
 
 class PolicyWeights(NamedTuple):
@@ -53,10 +56,10 @@ def learned(
 
     The policy sees the state of the training in numbers without a unit (how steeply the
     loss falls, against its noise and against all progress so far; how far the rate is
-    above the one at which the loss first fell; ...) and moves the factor from where it
-    is, starting at 1e-4: by up to a decade at a time until the loss falls, and then by
-    up to 2. It was trained by evolution strategies on nothing but the final validation
-    loss of averaged weights, with rollback. So use it with both::
+    above those at which it fell; ...) and moves the factor from where it is, starting
+    at 1e-4: by up to a decade at a time (less where the loss is noisy) until the loss
+    falls, and then by up to 2. It was trained by evolution strategies on nothing but
+    the final validation loss of averaged weights, with rollback. So use it with both::
 
         with_averaging(
             with_rollback(chain(adam(1e-3), scale_by_controller(learned())))
@@ -130,7 +133,8 @@ def learned(
         memory = _features.remember(state.feature_memory, pooled)
         seen = _features.features(memory, pooled, horizon)
         action = act(policy, seen)
-        bound = jnp.where(memory.has_descended & is_finite, FINE, COARSE)
+        coarse = jnp.where(is_finite, climb(memory), COARSE)
+        bound = jnp.where(memory.has_descended & is_finite, FINE, coarse)
         step = observation.step.astype(jnp.float32) + 1.0
         period = jnp.minimum(ELAPSED_PERIOD * step, TOTAL_PERIOD * horizon)
         log_scale = observation.log_scale + bound * action
@@ -169,6 +173,13 @@ def learned(
         return jax.lax.cond(is_due, decide, wait, observation, state)
 
     return Controller(init_fn, update_fn, initial_log_scale=math.log(START))
+
+
+def climb(memory: _features.FeatureMemory) -> Array:
+    """The largest step before the first descent, in [FINE, COARSE]."""
+    seen = _features.DESCENT * memory.noise + 1e-30
+    factor = UNSEEN * jnp.abs(memory.first_value) / seen
+    return jnp.clip(jnp.log(factor + 1e-30), FINE, COARSE)
 
 
 def act(policy: PolicyWeights, seen: Array) -> Array:

@@ -33,7 +33,12 @@ def learned_reference(weights, total_steps=math.inf):
         value = means[-1] if is_finite else math.inf
         seen = features(Window(value, means, errors, window.step), log_scale)
         features.action = act_reference(weights, seen)
-        bound = 2 if is_finite and features.has_descended else 10
+        bound = 10
+        if is_finite:
+            hidden = 4 * features.noise / abs(features.values[0])  # no fall is seen
+            bound = min(max(0.4 / hidden, 2), 10) if hidden else 10
+        if is_finite and features.has_descended:
+            bound = 2
         log_scale += math.log(bound) * features.action
         if features.blow_up is not None:
             log_scale = min(log_scale, features.blow_up - math.log(2))
