@@ -13,12 +13,14 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmark import run
 from benchmark.constants import replaced
-from common import prepared
+from common import methods, prepared
 from optax_adaptive import _alarm, _autotune, _descent, _hold, _search
 
+METHODS = ("autotune", "autotune_interpolated")
 RESULTS = Path(__file__).with_name("results") / "ablation.jsonl"
 
 
@@ -59,11 +61,29 @@ VARIANTS = {
     "arms half as long": [(_search, "budget", partial(_budget, arms=0.5))],
     "arms twice as long": [(_search, "budget", partial(_budget, arms=2.0))],
 }
+# The same for gradients at an interpolation.
+INTERPOLATED = {
+    "default": [],
+    "interpolation 0": [(_autotune, "INTERPOLATION", 0.0)],
+    "interpolation 0.5": [(_autotune, "INTERPOLATION", 0.5)],
+    "interpolation 0.9": [(_autotune, "INTERPOLATION", 0.9)],
+    "momentum as well": [(methods, "WITHOUT_MOMENTUM", methods.OPTIMIZERS)],
+    "averaging 0.05": [(_autotune, "AVERAGING_INTERPOLATED", 0.05)],
+    "averaging 0.4": [(_autotune, "AVERAGING_INTERPOLATED", 0.4)],
+    "fraction 0.2": [(_search, "LONG_OVER_SHORT_INTERPOLATED", 0.2)],
+    "fraction 0.8": [(_search, "LONG_OVER_SHORT_INTERPOLATED", 0.8)],
+}
+
+
+def variants(method: str) -> dict[str, list[tuple[Any, str, Any]]]:
+    """Those of a method of autotune."""
+    interpolates, _ = methods.AUTOTUNE[method]
+    return INTERPOLATED if interpolates else VARIANTS
 
 
 def run_variant(group: run.Group, variant: str) -> list[dict]:
     """The lines of a group, with the variant's constants while it is traced."""
-    with replaced(VARIANTS[variant]):
+    with replaced(variants(group.method)[variant]):
         lines = run.run_group(group)
     return [
         line if "header" in line else line | {"method": f"{group.method}: {variant}"}
@@ -76,16 +96,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", nargs="+", default=["digits", "lstm", "demand"])
     parser.add_argument("--optimizers", nargs="+", default=["adam"])
-    parser.add_argument("--variants", nargs="+", default=list(VARIANTS))
-    parser.add_argument("--methods", nargs="+", default=["autotune"])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data-dir", type=Path, default=prepared.default_dir())
     parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()
     done = run.done(args.output)
-    everything = itertools.product(
-        args.tasks, args.optimizers, args.methods, args.variants
-    )
+    everything = [
+        (*group, variant)
+        for group in itertools.product(args.tasks, args.optimizers, args.methods)
+        for variant in variants(group[-1])
+    ]
     with args.output.open("a") as output:
         for task, optimizer, method, variant in everything:
             label = f"{method}: {variant}"

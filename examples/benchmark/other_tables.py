@@ -128,7 +128,7 @@ def ablation(lines: list[dict[str, Any]]) -> Table:
         found = [run["base_rate"] * run["found_scale"] for run in runs]
         rows.append(
             [
-                *(f"{task}, {optimizer}", method.partition(": ")[2]),
+                *(f"{task}, {optimizer}", method.removeprefix("autotune: ")),
                 f"{np.mean(finals):.4g}",
                 " ".join(f"{final:.4g}" for final in finals),
                 f"{min(found):.1e} … {max(found):.1e}",
