@@ -101,6 +101,12 @@ def _controller(
     )
 
 
+def _windows(rule: str, plan: Plan) -> dict[str, int]:
+    """Learners get the 200 windows that they need to learn anything, if there are."""
+    learns = rule in ("bandit", "q_learning", "actor_critic", "random")
+    return {"accumulation_size": max(plan.steps // 200, 5)} if learns else {}
+
+
 def _learned(
     plan: Plan, rule: optax_adaptive.Controller, anchor: str = "fixed"
 ) -> Method:
@@ -262,12 +268,12 @@ def build(
     if name in LEARNED_ABLATIONS:
         return _learned(plan, LEARNED_ABLATIONS[name](steps))
     if name in RULES:
-        return _controller(plan, RULES[name]())
+        return _controller(plan, RULES[name](), **_windows(name, plan))
     if name in AUTOTUNE:
         return _autotune(plan, *AUTOTUNE[name])
     anchor, plus, rule = name.partition("+")
     if plus and rule == "learned":
         return _learned(plan, controllers.learned(steps), anchor)
     if plus:
-        return _controller(plan, RULES[rule](), anchor)
+        return _controller(plan, RULES[rule](), anchor, **_windows(rule, plan))
     return PEERS[name][1](plan)
