@@ -1,5 +1,7 @@
 """with_rollback: blow-ups are undone, spikes and noise are not blow-ups."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -225,3 +227,36 @@ def test_bad_input():
         tx.update(params, tx.init(params), value=1.0)
     with pytest.raises(ValueError, match="found 0"):
         optax_adaptive.select_on_rollback(optax.adam(0.1).init(params), 0, 0)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        optax_adaptive.with_rollback,
+        optax_adaptive.with_averaging,
+        optax_adaptive.autotune,
+        partial(optax_adaptive.autotune, interpolate=True),
+        partial(optax_adaptive.autotune, restore_inner=False),
+    ],
+)
+@pytest.mark.parametrize("optimizer", [optax.adam(0.1), optax.sgd(0.1, 0.9)])
+def test_a_step_copies_nothing_large_but_in_its_loop(wrap, optimizer):
+    if jax.default_backend() != "cpu":
+        pytest.skip("the names of other backends' copies differ")
+    tx = wrap(optimizer)
+    params = [jax.ShapeDtypeStruct((300, 500), jnp.float32)] * 2
+
+    def step(params, state, grads, value):
+        updates, state = tx.update(grads, state, params, value=value)
+        return optax.apply_updates(params, updates), state
+
+    state = jax.eval_shape(tx.init, params)
+    value = jax.ShapeDtypeStruct((), jnp.float32)
+    compiled = jax.jit(step, donate_argnums=(0, 1)).lower(params, state, params, value)
+    entry = compiled.compile().as_text().partition("\nENTRY ")[2]
+    assert "parameter(0)" in entry
+    copies = [line for line in entry.splitlines() if " copy(" in line]
+    assert not [line for line in copies if "f32[300,500]" in line]
+    # What a conditional lets pass, its branches may write out.
+    conditionals = [line for line in entry.splitlines() if " conditional(" in line]
+    assert not [line for line in conditionals if "f32[300,500]" in line]
