@@ -239,11 +239,9 @@ def autotune(
             is_measured=is_listening,
         )
         moves, inner_state = update(inner_state)
+        norm = jnp.where(is_listening, norm, 0.0)
         search, heard_scale = _search.hear(memory.search, norm)
         lr_scale = jnp.where(is_listening, heard_scale, decision.lr_scale)
-        search = jax.tree.map(
-            lambda a, b: jnp.where(is_listening, a, b), search, memory.search
-        )
         memory = memory._replace(search=search)
         moves, inner_state, snapshot = _snapshot.after_update(
             snapshot,

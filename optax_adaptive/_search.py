@@ -119,11 +119,12 @@ def advance(search: Search, value: Array, budget: Budget) -> tuple[Search, Step]
 
 
 def hear(search: Search, norm: Array) -> tuple[Search, Array]:
-    """Notes the size of an update; used while listening only.
+    """Notes the size of an update while listening.
 
     Args:
       search: Its state after :func:`advance`.
-      norm: float32 size of this update at factor 1, in units of 1 + |params|.
+      norm: float32 size of this update at factor 1, in units of 1 + |params|; 0 once
+        the search no longer listens.
 
     Returns:
       The new state, and the factor by which the update moves next to nothing.
