@@ -16,7 +16,8 @@ TIME = ("age", "elapsed", "remaining", "has_horizon", "previous_action")
 
 def untrained(total_steps: int) -> Controller:
     """The policy that training began with, set by hand."""
-    weights = evolution.first_policy(jax.random.key(0))
+    with jax.ensure_compile_time_eval():  # in a trained function too
+        weights = evolution.first_policy(jax.random.key(0))
     return controllers.learned(total_steps, weights)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from benchmark import plans, run, tasks, training
 from common import methods
+from common.learned_ablations import LEARNED_ABLATIONS
 
 RUNS = ((1e-7, 0), (1e-3, 0), (1e-1, 1), (10.0, 0))
 HERE = Path(".")
@@ -23,7 +24,7 @@ def plan(toy, monkeypatch):
     return plans.Plan(("toy",), ("sgd",), ("fixed", "cosine"), (1e-2, 1e-1), seeds=2)
 
 
-@pytest.mark.parametrize("name", methods.NAMES)
+@pytest.mark.parametrize("name", [*methods.NAMES, *LEARNED_ABLATIONS])
 def test_every_method_takes_a_traced_rate(name, toy):
     train = jax.vmap(training.make_training(toy, "adam", name))
     trace = jax.eval_shape(train, jnp.ones(2), jnp.zeros(2, jnp.int32))
