@@ -46,6 +46,7 @@ class FeatureMemory(NamedTuple):
 
     windows: Array  # shape=(), dtype=int32: finite ones so far
     since_best: Array  # shape=(), dtype=int32: finite ones since the best
+    share: Array  # shape=(), dtype=float32: of the newest in all progress so far
     first_value: Array  # shape=(), dtype=float32: 0 before the first
     last_value: Array  # shape=(), dtype=float32: of the newest finite window
     change: Array  # shape=(), dtype=float32: to the newest window; 0 at a blow-up
@@ -68,6 +69,7 @@ def first_memory() -> FeatureMemory:
     return FeatureMemory(
         windows=none,
         since_best=none,
+        share=zero,
         first_value=zero,
         last_value=zero,
         change=zero,
@@ -136,6 +138,7 @@ def remember(memory: FeatureMemory, observation: Observation) -> FeatureMemory:
         since_best=jnp.where(
             is_best, 0, memory.since_best + is_finite.astype(jnp.int32)
         ),
+        share=share,
         first_value=first_value,
         last_value=value,
         change=jnp.where(is_first, 0.0, value - memory.last_value),

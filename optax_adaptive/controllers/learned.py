@@ -25,6 +25,9 @@ COARSE, FINE = math.log(10.0), math.log(2.0)
 # Part of the loss by which it may fall in a window before that is seen, a step later. A
 # fall is in proportion to the rate, so where noise hides it, steps must be smaller.
 UNSEEN = 0.4
+# Share of the newest window in all progress from which on the rate is still far too
+# small: a fall that is in proportion to the rate grows as fast as that.
+GROWING = 0.5
 
 
 class PolicyWeights(NamedTuple):
@@ -58,8 +61,9 @@ def learned(
     loss falls, against its noise and against all progress so far; how far the rate is
     above those at which it fell; ...) and moves the factor from where it is, starting
     at 1e-4: by up to a decade at a time (less where the loss is noisy) until the loss
-    falls, and then by up to 2. It was trained by evolution strategies on nothing but
-    the final validation loss of averaged weights, with rollback. So use it with both::
+    falls and no longer falls ever faster, and then by up to 2. It was trained by
+    evolution strategies on nothing but the final validation loss of averaged weights,
+    with rollback. So use it with both::
 
         with_averaging(
             with_rollback(chain(adam(1e-3), scale_by_controller(learned())))
@@ -134,7 +138,8 @@ def learned(
         seen = _features.features(memory, pooled, horizon)
         action = act(policy, seen)
         coarse = jnp.where(is_finite, climb(memory), COARSE)
-        bound = jnp.where(memory.has_descended & is_finite, FINE, coarse)
+        is_late = memory.has_descended & (memory.share < GROWING)
+        bound = jnp.where(is_late & is_finite, FINE, coarse)
         step = observation.step.astype(jnp.float32) + 1.0
         period = jnp.minimum(ELAPSED_PERIOD * step, TOTAL_PERIOD * horizon)
         log_scale = observation.log_scale + bound * action

@@ -27,6 +27,7 @@ class FeaturesReference:
         self.has_descended = False
         self.blow_up = None
         self.progress_rate = 0.0  # mean log rate, each weighted by its new progress
+        self.share = 0.0  # of the newest window in all progress
 
     def take(self, window, log_scale):
         value, error = window.means[-1], window.errors[-1]
@@ -49,10 +50,9 @@ class FeaturesReference:
         is_low = min(fall, first - self.fast) > 4 * self.noise
         is_low |= fall > 5 * math.sqrt(2) * self.noise
         self.has_descended |= bool(is_low and len(self.values) >= 2)
-        gained = min(self.values, default=value) - value
-        if gained > 0:
-            share = gained / (first - value)
-            self.progress_rate += share * (log_scale - self.progress_rate)
+        gained = max(min(self.values, default=value) - value, 0.0)
+        self.share = gained / (first - value) if gained else 0.0
+        self.progress_rate += self.share * (log_scale - self.progress_rate)
         self.values.append(value)
 
     def __call__(self, window, log_scale):

@@ -37,7 +37,7 @@ def learned_reference(weights, total_steps=math.inf):
         if is_finite:
             hidden = 4 * features.noise / abs(features.values[0])  # no fall is seen
             bound = min(max(0.4 / hidden, 2), 10) if hidden else 10
-        if is_finite and features.has_descended:
+        if is_finite and features.has_descended and features.share < 0.5:
             bound = 2
         log_scale += math.log(bound) * features.action
         if features.blow_up is not None:
