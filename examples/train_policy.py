@@ -32,6 +32,8 @@ from policy import evolution, kinds, rollout
 from policy.held_out import HeldOut
 
 SPREAD = 3.0  # decades by which the base rate may be off, either way
+# What a run that is resumed must have been started with.
+SETTINGS = ("pairs", "tasks", "sigma", "learning_rate", "decay", "seed", "smoke")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -152,6 +154,18 @@ def restore(path: Path, like: evolution.Evolution) -> tuple[Any, np.ndarray, flo
         return jax.tree.unflatten(treedef, leaves), file["best"], float(file["regret"])
 
 
+def check_same(log: Path, settings: dict[str, Any]) -> None:
+    """Ends the program if the run in ``log`` was started with other settings."""
+    before = json.loads(log.read_text().splitlines()[0])["header"]["settings"]
+    for name, value in settings.items():
+        if before[name] != value:
+            flag = name.replace("_", "-")
+            raise SystemExit(
+                f"--{flag} is {value}, but {log.parent} holds a run with "
+                f"{before[name]}: give the same flags to resume it, or another --workdir"
+            )
+
+
 def trim(path: Path, generation: int) -> None:
     """Drops lines of generations after the checkpoint: they will be run again."""
     kept = []
@@ -194,7 +208,9 @@ def main(arguments: list[str] | None = None) -> None:
     log, checkpoint = args.workdir / "log.jsonl", args.workdir / "checkpoint.npz"
     trainer = Trainer(args)
     state, best, regret = trainer.start, np.asarray(trainer.start.center), np.inf
+    settings = {name: getattr(args, name) for name in SETTINGS}
     if checkpoint.exists():
+        check_same(log, settings)
         state, best, regret = restore(checkpoint, state)
         trim(log, int(state.generation))
     else:
@@ -202,6 +218,7 @@ def main(arguments: list[str] | None = None) -> None:
         versions = {"jax": jax.__version__, "optax": optax.__version__}
         versions |= {"python": platform.python_version()}
         header = {"command": command, "seed": args.seed, "versions": versions}
+        header["settings"] = settings
         if args.warm_start:
             document = json.loads(args.warm_start.read_text())
             header["warm_start"] = {k: document[k] for k in ("made_by", "log_sha256")}

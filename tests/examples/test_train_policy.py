@@ -74,3 +74,15 @@ def test_smoke_resumes_exactly_and_exports(tmp_path):
     log = (tmp_path / "run" / "log.jsonl").read_text()
     lines = [json.loads(line) for line in log.splitlines()]
     assert [line.get("generation", "") for line in lines] == ["", 0, 1, 1, 2, 2]
+
+
+def test_a_run_is_not_resumed_with_other_settings(tmp_path):
+    arguments = ["--smoke", "--generations", "1", "--workdir", str(tmp_path)]
+    header = {
+        "settings": {"pairs": 2, "tasks": 2, "sigma": 0.1, "learning_rate": 0.015}
+    }
+    header["settings"] |= {"decay": 0.0005, "seed": 1, "smoke": True}
+    (tmp_path / "log.jsonl").write_text(json.dumps({"header": header}) + "\n")
+    (tmp_path / "checkpoint.npz").touch()
+    with pytest.raises(SystemExit, match="--seed is 0, but .* holds a run with 1"):
+        train_policy.main(arguments)
