@@ -162,7 +162,8 @@ def check_same(log: Path, settings: dict[str, Any]) -> None:
             flag = name.replace("_", "-")
             raise SystemExit(
                 f"--{flag} is {value}, but {log.parent} holds a run with "
-                f"{before[name]}: give the same flags to resume it, or another --workdir"
+                f"{before[name]}: give the same flags to resume it, or take another "
+                "--workdir"
             )
 
 
