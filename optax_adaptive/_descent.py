@@ -21,6 +21,7 @@ SHARE = 0.25  # length of a block over the elapsed steps at its end
 BLOCKS = 3  # compared: the newest with the oldest
 Z_FALLING = 1.5  # fall, in its standard errors, below which there is none
 Z_RISING = -1.0  # below which it is a rise
+MOVED = 4.0  # deviations of the first loss, within which nothing much is learned yet
 
 
 class Descent(NamedTuple):
@@ -70,7 +71,7 @@ def watch(
         fall = means[0] - means[-1]
         error = jnp.hypot(errors[0], errors[-1])
         lower = jnp.where(fall < Z_RISING * error, 2.0, 1.0)
-        has_moved = jnp.abs(meter.mean - first_loss) > noise
+        has_moved = jnp.abs(meter.mean - first_loss) > MOVED * noise
         is_judged = has_moved & (descent.blocks >= BLOCKS - 1)
         lower = jnp.where(is_judged & (fall < Z_FALLING * error), lower, 0.0)
         closed = Descent(_meter.open_window(meter), means, errors, descent.blocks + 1)

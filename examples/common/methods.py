@@ -101,7 +101,7 @@ def _controller(
     )
 
 
-def _windows(rule: str, plan: Plan) -> dict[str, int]:
+def _windows(rule: str, plan: Plan) -> dict[str, Any]:
     """Learners get the 200 windows that they need to learn anything, if there are."""
     learns = rule in ("bandit", "q_learning", "actor_critic", "random")
     return {"accumulation_size": max(plan.steps // 200, 5)} if learns else {}
