@@ -196,15 +196,12 @@ def _run_arm(search: Search, *, budget: Budget) -> tuple[Search, Step]:
     weights = jnp.exp(-0.5 * jnp.square(excess))
     mean = jnp.sum(weights * log_scales) / jnp.maximum(jnp.sum(weights), TINY)
     answer = jnp.where(jnp.isfinite(best), mean, log_scales[-1])
-    # Where the loss begins flat no arm learns anything, and short says nothing of long.
-    has_learned = best < search.center - 3.0 * error
-    shift = jnp.where(has_learned, math.log(budget.long_over_short), 0.0)
 
     next_arm = _open_stage(search, ARMS)._replace(
         arm=search.arm + 1, arm_losses=arm_losses
     )
     found = _open_stage(next_arm, FOUND)._replace(
-        log_scale=answer + shift
+        log_scale=answer + math.log(budget.long_over_short)
     )
     search = _where(is_last, found, _where(is_over, next_arm, search))
     return search, Step(log_scale, is_over)
