@@ -44,9 +44,7 @@ def adam(learning_rate: float) -> optax.GradientTransformationExtraArgs:
 
 def autotuned_adam(learning_rate: float) -> optax.GradientTransformationExtraArgs:
     """Finds the rate by itself, holds it, and averages the parameters."""
-    # Without momentum: the interpolation with the average takes its place.
-    adam = optax.adam(learning_rate, b1=0.0)
-    return optax_adaptive.autotune(adam, interpolate=True)
+    return optax_adaptive.autotune(optax.adam(learning_rate))
 
 
 def adam_and_rule(learning_rate: float) -> optax.GradientTransformationExtraArgs:
