@@ -1,5 +1,6 @@
 """The way back to a copy: it arrives, and rules remember why it was taken."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -65,31 +66,35 @@ def keep_rules(restored: Any, current: Any) -> Any:
 def rest_rules(inner_state: Any, is_resting: Array) -> Any:
     """Every controller in ``inner_state`` at factor 1, with no value in its window."""
 
-    def rest(node):
-        if not _is_rule(node):
-            return node
-        meter = unpack(_meter.LAYOUT, node.controller_memory)
-        words = overwrite(node.controller_memory, _meter.open_window(meter))
-        return ScaleByControllerState(
-            lr_scale=jnp.where(is_resting, 1.0, node.lr_scale),
-            controller_memory=jnp.where(is_resting, words, node.controller_memory),
-        )
+    def rest(rule):
+        rule = _change_meter(rule, _meter.open_window, is_resting)
+        return rule._replace(lr_scale=jnp.where(is_resting, 1.0, rule.lr_scale))
 
-    return jax.tree.map(rest, inner_state, is_leaf=_is_rule)
+    return _map_rules(rest, inner_state)
 
 
 def tell_rules(inner_state: Any, is_blown_up: Array) -> Any:
     """Every controller in ``inner_state`` is asked next, with a window of value inf."""
+    return _map_rules(
+        lambda rule: _change_meter(rule, _meter.blow_up, is_blown_up), inner_state
+    )
 
-    def tell(node):
-        if not _is_rule(node):
-            return node
-        meter = unpack(_meter.LAYOUT, node.controller_memory)
-        words = overwrite(node.controller_memory, _meter.blow_up(meter))
-        words = jnp.where(is_blown_up, words, node.controller_memory)
-        return node._replace(controller_memory=words)
 
-    return jax.tree.map(tell, inner_state, is_leaf=_is_rule)
+def _map_rules(change: Callable, inner_state: Any) -> Any:
+    return jax.tree.map(
+        lambda node: change(node) if _is_rule(node) else node,
+        inner_state,
+        is_leaf=_is_rule,
+    )
+
+
+def _change_meter(
+    rule: ScaleByControllerState, change: Callable, condition: Array
+) -> ScaleByControllerState:
+    meter = unpack(_meter.LAYOUT, rule.controller_memory)
+    words = overwrite(rule.controller_memory, change(meter))
+    words = jnp.where(condition, words, rule.controller_memory)
+    return rule._replace(controller_memory=words)
 
 
 def _is_rule(node: Any) -> bool:

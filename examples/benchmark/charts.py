@@ -111,7 +111,7 @@ def chart(
         points = [f"{across(a):.1f} {up(b):.1f}" for a, b in zip(x, y, strict=True)]
         if points:
             parts.append(
-                f'<path d="M{"L".join(points)}" class="line" {line.style}>'
+                f'<path d="M{"L".join(points)}" class="line" fill="none" {line.style}>'
                 f"<title>{escape(line.label)}</title></path>"
             )
     return "".join([*parts, "</svg></svg>"])

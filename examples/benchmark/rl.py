@@ -29,13 +29,13 @@ from benchmark import run as runner
 from benchmark.constants import replaced
 from benchmark.tasks import TASKS
 from benchmark.tasks.task import Task
+from common import methods
 from optax_adaptive import Controller, controllers
 from optax_adaptive.controllers import _advantage, _guard, _residual
 
 RESULTS = Path(__file__).with_name("results") / "rl.jsonl"
 PEAKS = {"digits": -7 / 3, "noisy": -7 / 3, "demand": -5 / 3, "transformer": -2.0}
 OFFSETS = (1.0, 0.1, 10.0)  # of the tuned peak
-WINDOWS = 200  # of a run, at least 5 steps each
 TRACE = 40  # entries of the recorded log factor
 
 MakeRule = Callable[[Any], Controller]  # seed -> rule
@@ -150,7 +150,7 @@ def make_run(task: Task, make_rule: MakeRule | None, anchor: str) -> Callable:
 
     ``make_rule`` None is no rule but the constant factor.
     """
-    size = max(task.steps // WINDOWS, 5)
+    size = methods.learner_window(task.steps)
     block = task.steps // TRACE
 
     def make(peak, seed):
@@ -216,7 +216,7 @@ def main() -> None:
         keys = ("task", "anchor", "offset", "method")
         return [r for r in rows if tuple(r[k] for k in keys) == names]
 
-    config = {"seeds": args.seeds, "windows": WINDOWS, "peaks": PEAKS}
+    config = {"seeds": args.seeds, "peaks": PEAKS}
     with args.output.open("a") as output:
         print(json.dumps(runner.header(config, 0.0)), file=output, flush=True)
         for name in args.tasks:

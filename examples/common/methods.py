@@ -104,7 +104,12 @@ def _controller(
 def _windows(rule: str, plan: Plan) -> dict[str, Any]:
     """Learners get the 200 windows that they need to learn anything, if there are."""
     learns = rule in ("bandit", "q_learning", "actor_critic", "random")
-    return {"accumulation_size": max(plan.steps // 200, 5)} if learns else {}
+    return {"accumulation_size": learner_window(plan.steps)} if learns else {}
+
+
+def learner_window(steps: int) -> int:
+    """Steps that a learner averages over: 200 windows a run, of at least 5 steps."""
+    return max(steps // 200, 5)
 
 
 def _learned(
