@@ -66,9 +66,10 @@ def autotune(
        that edge down, each annealed to 0 and each from the start. The best of them,
        times 0.2 (0.4 with ``interpolate``), which is what distinguishes long runs from
        short, is the rate. Back to the start.
-    4. *Hold* that rate while the loss falls. Once it no longer does, lower it by √10.
-       A rise that its noise does not explain leads back to the last healthy parameters,
-       at half the rate. With ``total_steps`` it falls to 0 over the last fifth, unless
+    4. *Hold* that rate while the loss falls. Once it no longer does, lower it by √10,
+       and within the first eighth of the run (and 250 steps) start over with it. A rise
+       that its noise does not explain leads back to the last healthy parameters, at
+       half the rate. With ``total_steps`` it falls to 0 over the last fifth, unless
        ``interpolate`` makes that needless.
     5. *Average* the parameters all along: evaluate :func:`eval_params`. The average
        makes up for annealing where there is no horizon.
@@ -135,6 +136,7 @@ def autotune(
     if total_steps is not None:
         check_count("total_steps", total_steps, 200)
     budget = _search.budget(total_steps, interpolate)
+    probation = _hold.probation(total_steps)
 
     def first_memory() -> Memory:
         return Memory(
@@ -176,14 +178,16 @@ def autotune(
 
     def hold_step(memory: Memory, value: Array):
         search = memory.search
-        hold, step = _hold.advance(memory.hold, value, search.center, search.deviation)
+        hold, step = _hold.advance(
+            memory.hold, value, search.center, search.deviation, probation
+        )
         # An average that gradients know of needs no cool-down.
         end = None if interpolate else total_steps
         factor = _hold.factor(hold, memory.meter.step, end)
         decision = Decision(
             lr_scale=jnp.exp(search.log_scale) * factor,
             step=step,
-            restarts_average=step.is_blown_up,
+            restarts_average=step.is_restored,
         )
         return memory._replace(hold=hold), decision
 
@@ -206,7 +210,7 @@ def autotune(
         )
         value = jnp.where(is_away, jnp.nan, value)  # of no params that count
         is_found = memory.search.stage == _search.FOUND
-        is_forgotten = memory.hold.elapsed == 0  # a return is that of the search
+        is_forgotten = memory.hold.elapsed == 0  # a return is to before the hold
         memory, decision = lax.switch(
             jnp.where(is_away, 2, is_found.astype(jnp.int32)),
             (search_step, hold_step, return_step),

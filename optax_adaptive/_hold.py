@@ -12,6 +12,10 @@ from optax_adaptive._controller import Array
 LOWER = 10.0**-0.5  # factor on a rate at which the loss has stopped falling
 BACK_OFF = 0.5  # factor on a rate at which the loss has blown up
 COOL_DOWN = 0.2  # the last part of a known horizon, over which the rate falls to 0
+# What a rate far too high has done, a lower one hardly makes good. So a rate that has
+# to come down within this fraction of the run starts over from the first parameters.
+PROBATION = 0.125
+LONGEST_PROBATION = 250  # steps: until then a blow-up costs all that was learned
 
 
 class Hold(NamedTuple):
@@ -32,13 +36,20 @@ class Step(NamedTuple):
     is_blown_up: Array  # count a rollback
 
 
+def probation(total_steps: int | None) -> int:
+    """Steps of the hold in which a rate that proves too high starts over."""
+    if total_steps is None:
+        return LONGEST_PROBATION
+    return min(int(PROBATION * total_steps), LONGEST_PROBATION)
+
+
 def first_hold() -> Hold:
-    """The hold before its first step."""
+    """The hold before its first step, and again where it starts over."""
     return Hold(
         alarm=_alarm.first_alarm(),
         descent=_descent.first_descent(),
         elapsed=jnp.zeros((), jnp.int32),
-        next_snapshot=jnp.array(_alarm.WARM_UP, jnp.int32),
+        next_snapshot=jnp.zeros((), jnp.int32),
         log_factor=jnp.zeros((), jnp.float32),
     )
 
@@ -53,7 +64,7 @@ def factor(hold: Hold, step: Array, total_steps: int | None) -> Array:
 
 
 def advance(
-    hold: Hold, value: Array, first_loss: Array, noise: Array
+    hold: Hold, value: Array, first_loss: Array, noise: Array, probation: int
 ) -> tuple[Hold, Step]:
     """One step of the hold.
 
@@ -62,6 +73,7 @@ def advance(
       value: float32 loss before this update.
       first_loss: float32 loss of the first parameters.
       noise: float32 standard deviation of a value there.
+      probation: From :func:`probation`.
 
     Returns:
       The new state, whose factor is that of this update, and what to do with it.
@@ -69,7 +81,8 @@ def advance(
     alarm, verdict = _alarm.watch(hold.alarm, value)
     raised = verdict.is_raised
     elapsed = hold.elapsed + 1
-    is_taken = verdict.is_calm & ~raised & (elapsed >= hold.next_snapshot)
+    is_due = elapsed >= jnp.maximum(hold.next_snapshot, probation + 1)
+    is_taken = verdict.is_calm & ~raised & is_due
     # What was normal before a blow-up is not known to be normal from the copy on.
     fresh = _alarm.first_alarm()
     alarm = jax.tree.map(lambda a, b: jnp.where(raised, a, b), fresh, alarm)
@@ -86,8 +99,11 @@ def advance(
         next_snapshot=_alarm.next_copy(elapsed, hold.next_snapshot, is_taken, raised),
         log_factor=hold.log_factor + change,
     )
+    starts_over = (lower > 0.0) & (elapsed <= probation)
+    fresh = first_hold()._replace(log_factor=new.log_factor)
+    new = jax.tree.map(lambda a, b: jnp.where(starts_over, a, b), fresh, new)
     return new, Step(
         is_taken=is_taken,
-        is_restored=raised,
+        is_restored=raised | starts_over,
         is_blown_up=raised,
     )

@@ -133,9 +133,9 @@ def finite_or_nan(value: Array, grads: optax.Updates) -> Array:
     Nothing that is added leads back from NaN, so it must not reach params, nor the
     optimizer's state. To the alarm it is as bad as a loss that is not finite.
     """
-    # 0 times what is not finite is NaN, and sums are the fastest of reductions.
-    zeros = [jnp.sum(leaf * 0).astype(jnp.float32) for leaf in jax.tree.leaves(grads)]
-    return jnp.where(sum(zeros, jnp.float32(0.0)) == 0.0, value, jnp.nan)
+    # A sum of what is finite is finite, unless it overflows.
+    sums = [jnp.sum(leaf, dtype=jnp.float32) for leaf in jax.tree.leaves(grads)]
+    return jnp.where(jnp.isfinite(sum(sums, jnp.float32(0.0))), value, jnp.nan)
 
 
 def leave_out(updates: optax.Updates, is_left_out: Array) -> optax.Updates:

@@ -51,6 +51,7 @@ VARIANTS = {
     ],
     "never lowered": [(_descent, "Z_FALLING", -1e9)],
     "lowered unless it falls by 3 errors": [(_descent, "Z_FALLING", 3.0)],
+    "never starts over": [(_hold, "PROBATION", 0.0)],
     "averaging 0.02": [(_autotune, "AVERAGING", 0.02)],
     "averaging 0.2": [(_autotune, "AVERAGING", 0.2)],
     "cool-down 0.4": [(_hold, "COOL_DOWN", 0.4)],

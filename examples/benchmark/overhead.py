@@ -3,11 +3,11 @@
 Adam alone, with ``optax.contrib.reduce_on_plateau``, with every rule, and in autotune
 (after its search) and its parts: the optimizer's step alone on trees of 16 parameters,
 of ResNet-18's 11 million, and of as many as fill half the memory, where copies would
-not fit beside them; and the whole training step of a perceptron. All methods take turns
-within every repetition, and each is compared with Adam in the same repetition, so that
-a slow moment of the machine hits both::
+not fit beside them; and the whole training step of a perceptron and of ResNet-18. All
+methods take turns within every repetition, and each is compared with Adam in the same
+repetition, so that a slow moment of the machine hits both::
 
-    python examples/benchmark/overhead.py --output overhead.jsonl
+    cd examples && python -m benchmark.overhead --output overhead.jsonl
 """
 
 import argparse
@@ -23,11 +23,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 import optax_adaptive
+import resnet18_cifar
 from optax_adaptive import controllers
 
 ACCUMULATION_SIZE = 20  # of reduce_on_plateau too: both decide equally often
@@ -51,20 +53,6 @@ def methods() -> dict[str, optax.GradientTransformationExtraArgs]:
         optax.adam(1e-3, b1=0.0), interpolate=True
     )
     return made
-
-
-def resnet18_shapes() -> list[tuple[int, ...]]:
-    """Shapes of ResNet-18's parameters for 32x32 images: 62 leaves, 11.2 million."""
-    shapes: list[tuple[int, ...]] = [(3, 3, 3, 64), (64,), (64,)]
-    width_in = 64
-    for stage, width in enumerate((64, 128, 256, 512)):
-        for block in range(2):
-            shapes += [(3, 3, width_in, width), (width,), (width,)]
-            shapes += [(3, 3, width, width), (width,), (width,)]
-            if stage > 0 and block == 0:
-                shapes += [(1, 1, width_in, width), (width,), (width,)]
-            width_in = width
-    return [*shapes, (512, 10), (10,)]
 
 
 class Workload(NamedTuple):
@@ -92,15 +80,34 @@ def cross_entropy(params: Any, batch: Any) -> Any:
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
+def resnet18() -> tuple[list[tuple[int, ...]], Callable[[Any, Any], tuple[Any, Any]]]:
+    """Shapes of its 11.2 million parameters, and value and gradients of its loss."""
+    info = {"mean": [0.5] * 3, "std": [0.25] * 3, "classes": 10}
+    config = resnet18_cifar.Config()
+    model = resnet18_cifar.ResNet18(info, config, nnx.Rngs(0))
+    graphdef, params, statistics = nnx.split(model, nnx.Param, ...)
+    leaves, structure = jax.tree.flatten(params)
+
+    def loss(leaves, batch):
+        params = jax.tree.unflatten(structure, leaves)
+        model = nnx.merge(graphdef, params, statistics, copy=True)
+        images, labels = batch
+        losses = optax.softmax_cross_entropy_with_integer_labels(model(images), labels)
+        return losses.mean()
+
+    return [leaf.shape for leaf in leaves], jax.value_and_grad(loss)
+
+
 def workloads() -> dict[str, Workload]:
     """By name."""
+    resnet_shapes, resnet_gradient = resnet18()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     # Parameters, gradients and two moments, and once more while they are replaced.
     rows = int(memory / 2 / (8 * 4) / 4096 / 16)
     half = f"{16 * rows * 4096 / 1e6:.0f}M (half the memory)"
     trees = {
         "16 parameters": ([(4,)] * 4, 200, 200),
-        "11.2M (ResNet-18)": (resnet18_shapes(), 5, 40),
+        "11.2M (ResNet-18)": (resnet_shapes, 5, 40),
         half: ([(rows, 4096)] * 16, 1, 3),
     }
     batch = (jnp.ones((256, 784)), jnp.zeros(256, jnp.int32))
@@ -116,7 +123,14 @@ def workloads() -> dict[str, Workload]:
         )
         for name, (shapes, steps, repetitions) in trees.items()
     }
-    return {**alone, "training step (0.8M, batch 256)": training}
+    images = (jnp.ones((16, 32, 32, 3), jnp.uint8), jnp.zeros(16, jnp.int32))
+    return {
+        **alone,
+        "training step (0.8M, batch 256)": training,
+        "training step (ResNet-18, batch 16)": Workload(
+            resnet_shapes, 2, 5, resnet_gradient, images
+        ),
+    }
 
 
 def make_step(
@@ -158,6 +172,7 @@ def time_steps(
         for method in ("autotune", "autotune, interpolated", "with_rollback"):
             del made[method]  # their copies would not fit
     jitted = {method: make_step(tx, workload.gradient) for method, tx in made.items()}
+    gradients = [jnp.full(shape, 1e-3, jnp.float32) for shape in workload.shapes]
     # One set of parameters for all: several would not fit.
     params = [jnp.full(shape, 1e-3, jnp.float32) for shape in workload.shapes]
     seconds: dict[str, list[float]] = {method: [] for method in made}
@@ -166,9 +181,11 @@ def time_steps(
         for method, tx in made.items():
             is_new = method not in states
             state = tx.init(params) if is_new else states.pop(method)
-            searches = is_new and method.startswith("autotune")
-            for _ in range(SEARCH_STEPS if searches else 1):  # warm
-                params, state = jitted[method](params, state, workload.data)
+            if is_new and method.startswith("autotune"):
+                search = make_step(tx)  # of any loss
+                for _ in range(SEARCH_STEPS):
+                    params, state = search(params, state, gradients)
+            params, state = jitted[method](params, state, workload.data)  # warm
             jax.block_until_ready(params)
             start = time.perf_counter()
             for _ in range(steps):

@@ -1,0 +1,69 @@
+"""The hold: rates that prove too high start over, early on, and come down later."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from optax_adaptive import _hold
+
+FIRST_LOSS, NOISE, PROBATION = 10.0, 0.01, 250
+
+
+def hold(losses, probation=PROBATION):
+    """The holds and steps after each of the losses."""
+
+    def step(state, value):
+        new, done = _hold.advance(state, value, FIRST_LOSS, NOISE, probation)
+        return new, (new, done)
+
+    _, trail = jax.lax.scan(step, _hold.first_hold(), jnp.asarray(losses, jnp.float32))
+    return trail
+
+
+def noisy(levels):
+    return levels + NOISE * np.random.default_rng(0).normal(size=len(levels))
+
+
+def test_a_rate_that_fails_early_starts_over():
+    holds, steps = hold(noisy(np.full(200, 5.0)))
+    (when,) = np.flatnonzero(steps.is_restored)
+    assert 100 <= when < 150
+    assert not steps.is_taken[: when + 1].any() and not steps.is_blown_up.any()
+    assert holds.elapsed[when] == 0 and holds.descent.blocks[when] == 0
+    np.testing.assert_allclose(
+        holds.log_factor[when : when + 2], math.log(_hold.LOWER), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("probation", [0, 60])
+def test_a_short_run_has_no_time_to_start_over(probation):
+    holds, steps = hold(noisy(np.full(200, 5.0)), probation)
+    assert not steps.is_restored.any()
+    np.testing.assert_allclose(holds.log_factor[-1], math.log(_hold.LOWER), rtol=1e-6)
+
+
+def test_a_plateau_later_on_is_no_reason_to_start_over():
+    falling = np.maximum(9.0 - 0.01 * np.arange(1500), 5.0)
+    holds, steps = hold(noisy(falling))
+    assert holds.log_factor[-1] < 0.0
+    assert not steps.is_restored.any()
+    first_copy = np.flatnonzero(steps.is_taken)[0]
+    assert holds.elapsed[first_copy] > PROBATION
+
+
+def test_a_blow_up_early_on_leads_to_the_start():
+    losses = noisy(np.linspace(9.0, 8.0, 180))
+    losses[100:103] = np.inf
+    _, steps = hold(losses)
+    assert steps.is_blown_up[101] and steps.is_restored[101]
+    assert not steps.is_taken.any()
+
+
+@pytest.mark.parametrize(
+    ("total_steps", "expected"), [(None, 250), (200, 25), (2000, 250), (10**6, 250)]
+)
+def test_probation(total_steps, expected):
+    assert _hold.probation(total_steps) == expected
