@@ -7,7 +7,15 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from optax_adaptive import _averaging, _hold, _meter, _return, _search, _snapshot
+from optax_adaptive import (
+    _averaging,
+    _gain,
+    _hold,
+    _meter,
+    _return,
+    _search,
+    _snapshot,
+)
 from optax_adaptive._controller import Array
 from optax_adaptive._pack import pack, unpack
 from optax_adaptive._scale import ScaleByControllerState, as_metric, multiply
@@ -62,14 +70,15 @@ def autotune(
        noise and the size of an update.
     2. *Climb*, about 20 to 100 steps. The rate rises exponentially from where nothing
        moves until the loss is clearly worse than at the start. Back to the start.
-    3. *Compare*. Up to three short runs, at rates a factor of √10 apart from a fifth of
-       that edge down, each annealed to 0 and each from the start. The best of them,
-       times 0.2 (0.4 with ``interpolate``), which is what distinguishes long runs from
-       short, is the rate. Back to the start.
-    4. *Hold* that rate while the loss falls. Once it no longer does, lower it by √10,
-       and within the first eighth of the run (and 250 steps) start over with it. A rise
-       that its noise does not explain leads back to the last healthy parameters, at
-       half the rate. With ``total_steps`` it falls to 0 over the last fifth, unless
+    3. *Compare*. Three short runs, at rates a factor of √10 apart from a fifth of that
+       edge down, or on both sides of it, each annealed to 0 and each from the start.
+       The best of them, times 0.2 (0.4 with ``interpolate``), which is what
+       distinguishes long runs from short, is the rate. Back to the start.
+    4. *Hold* that rate, and correct it: raise it while the newest parameters are hardly
+       worse than their average, lower it where they are much worse. Where the loss no
+       longer falls, lower it by √10, and within the first eighth of the run (and 250
+       steps) start over with it. A rise that its noise does not explain leads back to
+       the last healthy parameters, at half the rate. With ``total_steps`` it falls to 0 over the last fifth, unless
        ``interpolate`` makes that needless.
     5. *Average* the parameters all along: evaluate :func:`eval_params`. The average
        makes up for annealing where there is no horizon.
@@ -162,7 +171,8 @@ def autotune(
             found_scale=jnp.zeros((), jnp.float32),
         )
 
-    def search_step(memory: Memory, value: Array):
+    def search_step(memory: Memory, value: Array, product: Array):
+        del product
         search, step = _search.advance(memory.search, value, budget)
         no = jnp.zeros((), jnp.bool_)
         decision = Decision(
@@ -176,23 +186,29 @@ def autotune(
         )
         return memory._replace(search=search), decision
 
-    def hold_step(memory: Memory, value: Array):
+    def hold_step(memory: Memory, value: Array, product: Array):
         search = memory.search
-        hold, step = _hold.advance(
-            memory.hold, value, search.center, search.deviation, probation
-        )
         # An average that gradients know of needs no cool-down.
         end = None if interpolate else total_steps
-        factor = _hold.factor(hold, memory.meter.step, end)
+        cooling = _hold.cool_down(memory.meter.step, end)
+        hold, step = _hold.advance(
+            memory.hold,
+            value,
+            product,
+            search.center,
+            search.deviation,
+            probation=probation,
+            is_cooling=cooling < 1.0,
+        )
         decision = Decision(
-            lr_scale=jnp.exp(search.log_scale) * factor,
+            lr_scale=jnp.exp(search.log_scale + hold.log_factor) * cooling,
             step=step,
             restarts_average=step.is_restored,
         )
         return memory._replace(hold=hold), decision
 
-    def return_step(memory: Memory, value: Array):
-        del value
+    def return_step(memory: Memory, value: Array, product: Array):
+        del value, product
         no, yes = jnp.zeros((), jnp.bool_), jnp.ones((), jnp.bool_)
         return memory, Decision(
             lr_scale=jnp.zeros((), jnp.float32),
@@ -211,10 +227,17 @@ def autotune(
         value = jnp.where(is_away, jnp.nan, value)  # of no params that count
         is_found = memory.search.stage == _search.FOUND
         is_forgotten = memory.hold.elapsed == 0  # a return is to before the hold
+        product = lax.cond(
+            is_found & _gain.is_due(memory.hold.elapsed),
+            lambda: _gain.product(state.averaging, params, updates),
+            lambda: jnp.zeros((), jnp.float32),
+        )
+        if interpolate:  # params are only this part of the way ahead of the average
+            product /= 1.0 - INTERPOLATION
         memory, decision = lax.switch(
             jnp.where(is_away, 2, is_found.astype(jnp.int32)),
             (search_step, hold_step, return_step),
-            *(memory, value),
+            *(memory, value, product),
         )
         step = decision.step
         is_left_out = ~(jnp.abs(value) <= _meter.LARGEST)  # NaN compares false

@@ -33,6 +33,11 @@ class Descent(NamedTuple):
     blocks: Array  # shape=(), dtype=int32: closed so far
 
 
+def block_steps(elapsed: Array) -> Array:
+    """Length of a block that ends after so many steps, float32."""
+    return jnp.maximum(SHARE * elapsed.astype(jnp.float32), SHORTEST)
+
+
 def first_descent() -> Descent:
     """Before the first value, and again after each change of the rate."""
     return Descent(
@@ -62,8 +67,7 @@ def watch(
     """
     meter = _meter.accumulate(descent.open_block, value, jnp.ones((), jnp.bool_))
     descent = descent._replace(open_block=meter)
-    share = SHARE * elapsed.astype(jnp.float32)
-    is_full = meter.size.astype(jnp.float32) >= jnp.maximum(share, SHORTEST)
+    is_full = meter.size.astype(jnp.float32) >= block_steps(elapsed)
 
     def close(descent: Descent) -> tuple[Descent, Array]:
         means = _history.push(descent.means, meter.mean)

@@ -1,4 +1,4 @@
-"""The rate that autotune found, held: alarms, snapshots, and a cool-down at the end."""
+"""The rate that autotune found, held: corrected, guarded, cooled down at the end."""
 
 import math
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optax_adaptive import _alarm, _descent
+from optax_adaptive import _alarm, _descent, _gain
 from optax_adaptive._controller import Array
 
 LOWER = 10.0**-0.5  # factor on a rate at which the loss has stopped falling
@@ -23,6 +23,7 @@ class Hold(NamedTuple):
 
     alarm: _alarm.Alarm
     descent: _descent.Descent
+    gain: _gain.Gain
     elapsed: Array  # shape=(), dtype=int32: steps since the search
     next_snapshot: Array  # shape=(), dtype=int32: in elapsed steps
     log_factor: Array  # shape=(), dtype=float32: on the rate found, natural
@@ -48,32 +49,41 @@ def first_hold() -> Hold:
     return Hold(
         alarm=_alarm.first_alarm(),
         descent=_descent.first_descent(),
+        gain=_gain.first_gain(),
         elapsed=jnp.zeros((), jnp.int32),
         next_snapshot=jnp.zeros((), jnp.int32),
         log_factor=jnp.zeros((), jnp.float32),
     )
 
 
-def factor(hold: Hold, step: Array, total_steps: int | None) -> Array:
-    """The factor on the rate found, float32, for a :class:`Hold` after this step."""
-    scale = jnp.exp(hold.log_factor)
+def cool_down(step: Array, total_steps: int | None) -> Array:
+    """The factor on the rate after so many steps, float32 in [0, 1]."""
     if total_steps is None:
-        return scale
+        return jnp.ones((), jnp.float32)
     left = (total_steps - step).astype(jnp.float32)
-    return scale * jnp.clip(left / (COOL_DOWN * total_steps), 0.0, 1.0)
+    return jnp.clip(left / (COOL_DOWN * total_steps), 0.0, 1.0)
 
 
 def advance(
-    hold: Hold, value: Array, first_loss: Array, noise: Array, probation: int
+    hold: Hold,
+    value: Array,
+    product: Array,
+    first_loss: Array,
+    noise: Array,
+    *,
+    probation: int,
+    is_cooling: Array,
 ) -> tuple[Hold, Step]:
     """One step of the hold.
 
     Args:
       hold: Its state.
       value: float32 loss before this update.
+      product: float32 from ``_gain.product``, where ``_gain.is_due``.
       first_loss: float32 loss of the first parameters.
       noise: float32 standard deviation of a value there.
       probation: From :func:`probation`.
+      is_cooling: bool, whether the rate falls already.
 
     Returns:
       The new state, whose factor is that of this update, and what to do with it.
@@ -91,10 +101,22 @@ def advance(
     )
     fresh = _descent.first_descent()
     descent = jax.tree.map(lambda a, b: jnp.where(raised, a, b), fresh, descent)
-    change = jnp.where(raised, math.log(BACK_OFF), lower * math.log(LOWER))
+    gain, correction = _gain.watch(
+        hold.gain,
+        verdict.clipped,
+        product,
+        elapsed,
+        first_loss,
+        noise,
+        is_sample=_gain.is_due(hold.elapsed) & (value <= verdict.clipped),
+    )
+    correction = jnp.where(is_cooling, 0.0, correction)
+    change = jnp.where(lower > 0.0, lower * math.log(LOWER), correction)
+    change = jnp.where(raised, math.log(BACK_OFF), change)
     new = Hold(
         alarm=alarm,
         descent=descent,
+        gain=gain,
         elapsed=elapsed,
         next_snapshot=_alarm.next_copy(elapsed, hold.next_snapshot, is_taken, raised),
         log_factor=hold.log_factor + change,

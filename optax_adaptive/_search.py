@@ -28,6 +28,7 @@ CLIMB_FROM, CLIMB_TO = 1e-5, 10.0  # the same, for the climb
 ARM_RATIO = math.sqrt(10.0)  # between neighbouring arms
 FIRST_ARM = 1.5  # in ratios below the edge
 NUM_ARMS = 3
+CLEARLY = 3.0  # standard errors by which an arm is better than another beyond doubt
 # Best rate of a whole run over best rate of a short annealed one. It hardly depends on
 # the optimizer, while the best rate over the edge ranged from 1/200 to 1/17. With
 # gradients at an interpolation, which have less noise, a run can take twice as much.
@@ -145,8 +146,8 @@ def _listen(search: Search, *, budget: Budget) -> tuple[Search, Step]:
     is_over = search.clock == LISTEN_STEPS
     mean_norm = search.norm / (LISTEN_STEPS - 1)  # this step's is not heard yet
     start = math.log(CLIMB_FROM) - jnp.log(jnp.maximum(mean_norm, TINY))
-    heard_out = _open_stage(search, CLIMB)._replace(
-        center=center, deviation=deviation, log_scale=start
+    heard_out = _open_stage(
+        search._replace(center=center, deviation=deviation, log_scale=start), CLIMB
     )
     search = _where(is_over, heard_out, search)
     return search, Step(search.log_scale, jnp.zeros((), jnp.bool_))
@@ -170,23 +171,25 @@ def _climb(search: Search, *, budget: Budget) -> tuple[Search, Step]:
 
 def _run_arm(search: Search, *, budget: Budget) -> tuple[Search, Step]:
     """Trains for a while from the first parameters, annealed; then judges."""
-    arms = jnp.arange(NUM_ARMS, dtype=jnp.float32)
-    log_scales = search.log_scale - (arms + FIRST_ARM) * math.log(ARM_RATIO)
+    count = tail(budget)
+    # As in listening, one spike is forgiven, which makes the mean a little noisier.
+    error = 1.3 * search.deviation / math.sqrt(count)
+    # The third lies beyond the better of the first two: above them, if the first is the
+    # better one beyond doubt.
+    first, second, _ = search.arm_losses
+    is_falling = jnp.isfinite(second) & (second > first + CLEARLY * error)
+    ratios = FIRST_ARM + jnp.stack([0.0, 1.0, jnp.where(is_falling, -1.0, 2.0)])
+    log_scales = search.log_scale - ratios * math.log(ARM_RATIO)
     annealed = 1.0 - (search.clock.astype(jnp.float32) - 1.0) / budget.arm_steps
     log_scale = log_scales[search.arm] + jnp.log(annealed)
 
     # A high loss does not end an arm: the first steps at a good rate may overshoot.
     is_lost = _is_lost(search)
     is_over = is_lost | (search.clock == budget.arm_steps)
-    count = tail(budget)
     loss = jnp.sort(search.losses[-count:])[:-1].mean()
     loss = jnp.where(is_lost, jnp.inf, loss)
-    # As in listening, one spike is forgiven, which makes the mean a little noisier.
-    error = 1.3 * search.deviation / math.sqrt(count)
-    # Rates come in falling order: once past the best, the rest are too small.
-    is_past = jnp.isfinite(loss) & (loss > jnp.min(search.arm_losses) + 3.0 * error)
     arm_losses = search.arm_losses.at[search.arm].set(loss)
-    is_last = is_over & (is_past | (search.arm == NUM_ARMS - 1))
+    is_last = is_over & (search.arm == NUM_ARMS - 1)
 
     # Arms that cannot be told apart share the answer, so that noise does not decide
     # alone; 1% of the progress made counts as no difference.

@@ -12,11 +12,19 @@ from optax_adaptive import _hold
 FIRST_LOSS, NOISE, PROBATION = 10.0, 0.01, 250
 
 
-def hold(losses, probation=PROBATION):
-    """The holds and steps after each of the losses."""
+def hold(losses, probation=PROBATION, ratio=0.1, is_cooling=False):
+    """The holds and steps after each of the losses, at a gain of ``ratio``."""
 
     def step(state, value):
-        new, done = _hold.advance(state, value, FIRST_LOSS, NOISE, probation)
+        new, done = _hold.advance(
+            state,
+            value,
+            ratio * (FIRST_LOSS - value),
+            FIRST_LOSS,
+            NOISE,
+            probation=probation,
+            is_cooling=jnp.array(is_cooling),
+        )
         return new, (new, done)
 
     _, trail = jax.lax.scan(step, _hold.first_hold(), jnp.asarray(losses, jnp.float32))
@@ -60,6 +68,17 @@ def test_a_blow_up_early_on_leads_to_the_start():
     _, steps = hold(losses)
     assert steps.is_blown_up[101] and steps.is_restored[101]
     assert not steps.is_taken.any()
+
+
+@pytest.mark.parametrize(
+    ("ratio", "is_cooling", "sign"),
+    [(0.0, False, 1), (0.1, False, 0), (1.0, False, -1), (0.0, True, 0)],
+)
+def test_a_rate_follows_the_averaging_gain(ratio, is_cooling, sign):
+    falling = noisy(np.linspace(9.0, 5.0, 400))
+    holds, steps = hold(falling, ratio=ratio, is_cooling=is_cooling)
+    assert np.sign(holds.log_factor[-1]) == sign
+    assert not steps.is_restored.any()
 
 
 @pytest.mark.parametrize(
