@@ -78,8 +78,8 @@ def autotune(
        worse than their average, lower it where they are much worse. Where the loss no
        longer falls, lower it by √10, and within the first eighth of the run (and 250
        steps) start over with it. A rise that its noise does not explain leads back to
-       the last healthy parameters, at half the rate. With ``total_steps`` it falls to 0 over the last fifth, unless
-       ``interpolate`` makes that needless.
+       the last healthy parameters, at half the rate. With ``total_steps`` it falls to 0
+       over the last fifth, unless ``interpolate`` makes that needless.
     5. *Average* the parameters all along: evaluate :func:`eval_params`. The average
        makes up for annealing where there is no horizon.
 
