@@ -59,7 +59,7 @@ def product(averaging: AveragingState, params: optax.Params, grads: Any) -> Arra
         return jnp.vdot(grad.astype(mean.dtype), ahead).real.astype(jnp.float32)
 
     products = jax.tree.map(of_leaf, params, averaging.averaged_params, grads)
-    return sum(jax.tree.leaves(products), jnp.float32(0.0))
+    return sum(jax.tree.leaves(products), start=jnp.zeros((), jnp.float32))
 
 
 def watch(

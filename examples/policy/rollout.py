@@ -21,7 +21,7 @@ Array = jax.Array
 WORST = 1e3  # a loss that is not finite, or above it, counts as this
 
 
-def _train(
+def train(
     kind: kinds.Kind, tx: optax.GradientTransformationExtraArgs, key: Array
 ) -> tuple[Any, kinds.Problem, Any]:
     """One training; batches depend on the key alone, so vmap draws them once."""
@@ -40,7 +40,8 @@ def _train(
     return params, problem, state
 
 
-def _final(problem: kinds.Problem, params: Any) -> Array:
+def final(problem: kinds.Problem, params: Any) -> Array:
+    """Validation loss, () float32, at most ``WORST``."""
     loss = problem.evaluate(params)
     return jnp.where(loss < WORST, loss, WORST)  # NaN compares false
 
@@ -65,8 +66,8 @@ def policy_loss(
         learned(horizon, weights), accumulation_size=kind.accumulation_size, window=3
     )
     tx = with_averaging(with_rollback(optax.chain(base, rule)))
-    params, problem, state = _train(kind, tx, key)
-    return _final(problem, eval_params(state, params))
+    params, problem, state = train(kind, tx, key)
+    return final(problem, eval_params(state, params))
 
 
 def cosine_loss(kind: kinds.Kind, offset: Array, key: Array) -> Array:
@@ -75,8 +76,8 @@ def cosine_loss(kind: kinds.Kind, offset: Array, key: Array) -> Array:
     base = kinds.OPTIMIZERS[kind.optimizer](kind.learning_rate * 10.0**offset)
     tx = optax.chain(base, optax.scale_by_schedule(schedule))
     tx = optax.with_extra_args_support(tx)
-    params, problem, _ = _train(kind, tx, key)
-    return _final(problem, params)
+    params, problem, _ = train(kind, tx, key)
+    return final(problem, params)
 
 
 def compare_policies(kind: kinds.Kind) -> Callable[..., Array]:
