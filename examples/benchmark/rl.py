@@ -7,8 +7,9 @@ anchor is Adam under a cosine schedule whose peak is the best of the robustness 
 grid (three rates a decade), or that times 0.1 or 10; or autotune, inside which the rule
 is chained. Seeds are paired: the same first parameters and batches for every method.
 
-The ablations change one thing in the bandit (Thompson sampling), or blind a learner to
-its state; `replay` repeats the mean log factor of the bandit's run with the same seed.
+The ablations change one thing in a learner: `blind` to its state, `frozen` in its
+prior, with `no prior`, or another thing in the bandit (Thompson sampling); `replay`
+repeats the mean log factor of the bandit's run with the same seed.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from benchmark.tasks import TASKS
 from benchmark.tasks.task import Task
 from common import methods
 from optax_adaptive import Controller, controllers
-from optax_adaptive.controllers import _advantage, _guard, _residual
+from optax_adaptive.controllers import _prior, _reach, _residual
 
 RESULTS = Path(__file__).with_name("results") / "rl.jsonl"
 PEAKS = {"digits": -7 / 3, "noisy": -7 / 3, "demand": -5 / 3, "transformer": -2.0}
@@ -50,6 +51,9 @@ RULES: dict[str, MakeRule] = {
 }
 
 
+LEARNERS = ("bandit", "q_learning", "actor_critic")
+
+
 def _random_actions(seed: Any) -> Controller:
     def act(state, features, key, exploration):
         del features, exploration
@@ -57,30 +61,22 @@ def _random_actions(seed: Any) -> Controller:
         return jnp.array(_residual.ACTIONS, jnp.float32)[arm], state
 
     learner = _residual.Learner(lambda: (), act, lambda state, transition: state)
-    return _residual.residual(learner, 1.3, 4, seed)
+    return _residual.residual(learner, 2.3, 4, seed)
 
 
-def _compounding(seed: Any) -> Controller:
-    """Each window multiplies the rate in force by a quarter of the action's factor."""
-    rule = controllers.bandit(seed=seed)
+def _without_prior(name: str) -> MakeRule:
+    """All weights and values 0, but for the hidden layer, which has to be something."""
+    key = jax.random.key(0)
 
-    def update_fn(observation, state):
-        log_scale, state = rule.update(observation, state)
-        return observation.log_scale + 0.25 * log_scale, state
+    def make(seed):
+        zeros = jax.tree.map(np.zeros_like, _prior.shipped())
+        hidden = jax.random.normal(key, zeros.actor.hidden.shape) / 4
+        prior = zeros._replace(actor=zeros.actor._replace(hidden=np.asarray(hidden)))
+        return getattr(controllers, name)(seed=seed, prior=prior)
 
-    return Controller(rule.init, update_fn)
-
-
-def _raw_close(block: _advantage.Block, is_no_op: Any) -> tuple[Any, _advantage.Block]:
-    """The fall from block to block, changes of rate and all, and nothing expected."""
-    _, new = _advantage_close(block, is_no_op)
-    error = jnp.hypot(block.before.error, block.newest.error)
-    fall = block.before.value - block.newest.value
-    raw = jnp.clip(fall / jnp.maximum(error, 1e-30), -3.0, 3.0)
-    return jnp.where(block.blocks > 1, raw, 0.0), new
+    return make
 
 
-_advantage_close = _advantage.close
 _modules = {
     name: sys.modules[f"optax_adaptive.controllers.{name}"]
     for name in RULES
@@ -119,28 +115,21 @@ def _blind_learn(learner: _residual.Learner) -> Callable:
 
 _blind = _learner_with(act=_blind_act, learn=_blind_learn)
 
+_frozen = _learner_with(learn=_never)
+
 # By name: the rule, and the constants that differ, as (module, name, value).
 ABLATIONS: dict[str, tuple[MakeRule, list[tuple[Any, str, Any]]]] = {
     "random actions": (_random_actions, []),
-    "untrained": (
-        RULES["bandit"],
-        [(_modules["bandit"], "residual", _learner_with(learn=_never))],
-    ),
-    "raw reward": (RULES["bandit"], [(_advantage, "close", _raw_close)]),
-    "no guard": (RULES["bandit"], [(_guard, "FREE_WINDOWS", 10**9)]),
+    **{
+        f"{name}, {change}": (RULES[name], [(_modules[name], "residual", stand_in)])
+        for change, stand_in in (("blind", _blind), ("frozen", _frozen))
+        for name in LEARNERS
+    },
+    **{f"{name}, no prior": (_without_prior(name), []) for name in LEARNERS},
+    "alpha 1.3": (lambda seed: controllers.bandit(alpha=1.3, seed=seed), []),
     "no reach": (
         RULES["bandit"],
-        [(_guard, "limited", lambda guard, action: guard.strength * action)],
-    ),
-    "compounding": (_compounding, []),
-    "alpha 2": (lambda seed: controllers.bandit(alpha=2.0, seed=seed), []),
-    "q_learning, blind": (
-        RULES["q_learning"],
-        [(_modules["q_learning"], "residual", _blind)],
-    ),
-    "actor_critic, blind": (
-        RULES["actor_critic"],
-        [(_modules["actor_critic"], "residual", _blind)],
+        [(_reach, "limited", lambda reach, action: action)],
     ),
 }
 

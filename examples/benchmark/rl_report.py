@@ -1,28 +1,17 @@
 """Tables and the picture of docs/rl.md, from results/rl.jsonl.
 
-    cd examples && python -m benchmark.rl_report [--picture ../docs/rl.png]
-
-The picture's policies are learned anew, in three short runs.
+cd examples && python -m benchmark.rl_report [--picture ../docs/rl.png]
 """
 
 import argparse
 import json
-import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
 from benchmark import rl as experiment
-from benchmark.tasks import TASKS
-from optax_adaptive import _meter, _pack, _scale
-from optax_adaptive.rl import posterior
-
-bandit = sys.modules["optax_adaptive.controllers.bandit"]
 
 ACCURACY = ("digits", "noisy")  # percent, larger is better; the others are losses
 
@@ -130,7 +119,7 @@ def ablation_table(table: dict, task: str) -> str:
         f"| {task}: variant | gain, tuned peak | recovered, x0.1 | recovered, x10 |",
         "| --- | --- | --- | --- |",
     ]
-    for method in ("bandit", *experiment.ABLATIONS, "replay"):
+    for method in (*learners(table), *experiment.ABLATIONS, "replay"):
         if (task, "cosine", 1.0, method) not in table:
             continue
         alone = table[task, "cosine", 1.0, "hold"]["metric"]
@@ -141,51 +130,24 @@ def ablation_table(table: dict, task: str) -> str:
     return "\n".join(lines)
 
 
-def learned(method: str, offset: float, seeds: int = 5) -> list[Any]:
-    """What a rule's learner has in mind after a run on digits, a seed each."""
-    make_rule = experiment.RULES[method]
-    layout = _scale.Memory(
-        meter=_meter.LAYOUT,
-        history=jnp.zeros((32,)),
-        errors=jnp.zeros((32,)),
-        controller_state=jax.eval_shape(make_rule(0).init),
-    )
-    run = experiment.make_run(TASKS["digits"](Path()), make_rule, "cosine")
-    peak = jnp.float32(offset * 10 ** experiment.PEAKS["digits"])
-    _, _, state = run(peak, jnp.zeros(seeds), jnp.arange(seeds))
-    memories = [_pack.unpack(layout, words) for words in state.controller_memory]
-    return [memory.controller_state.learner_state for memory in memories]
-
-
 def draw(table: dict, path: Path) -> None:
-    """Above, the factor over a run; below, what the bandit believes of each action."""
+    """The factor over a run on digits, the bandit's seeds in thin lines."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 5.5), layout="constrained")
-    above, below = figure.subplots(2, 3, sharey="row")
-    actions = np.linspace(-1, 1, 41)
+    figure = Figure(figsize=(10, 3), layout="constrained")
     progress = (np.arange(experiment.TRACE) + 0.5) / experiment.TRACE
-    run_offsets = (0.1, 1.0, 10.0)
-    for axes, offset in zip(above, run_offsets, strict=True):
-        for method in ("bandit", "q_learning", "actor_critic"):
+    rows = figure.subplots(1, 3, sharey=True)
+    for axes, offset in zip(rows, (0.1, 1.0, 10.0), strict=True):
+        for method in experiment.LEARNERS:
             runs = table["digits", "cosine", offset, method]["log_factors"]
             (line,) = axes.plot(progress, np.exp(runs.mean(0)), label=method)
             if method == "bandit":
                 axes.plot(progress, np.exp(runs.T), color=line.get_color(), lw=0.4)
         axes.axhline(1, color="black", lw=0.8)
         axes.set(yscale="log", title=f"peak x{offset:g}", xlabel="part of the run")
-    above[0].set_ylabel("factor on the rate")
-    above[0].legend()
-    for axes, offset in zip(below, run_offsets, strict=True):
-        for mind in learned("bandit", offset):
-            belief = posterior(
-                mind.statistics, bandit._PRIOR_MEAN, bandit._PRIOR_PRECISION
-            )
-            weights = np.asarray(belief.mean)
-            axes.plot(actions, weights[0] * actions + weights[1] * actions**2, "C0")
-        axes.axhline(0, color="black", lw=0.8)
-        axes.set(xlabel="action")
-    below[0].set_ylabel("advantage over the no-op")
+        if offset == 0.1:
+            axes.set_ylabel("factor on the rate")
+            axes.legend()
     figure.savefig(path, dpi=110)
 
 

@@ -1,4 +1,4 @@
-"""What a block of windows at one action earned, beside what the no-op earns.
+"""What a block of windows at one action earned, beside what blocks earn on average.
 
 Judged by the next loss a lower rate always looks better, since it cools noise. So the
 change of rate itself is left out: an action is held for a block of windows, and judged
@@ -15,7 +15,7 @@ CLIP = 3.0  # combined standard errors that a block can earn or cost
 RISE = 2.5  # standard errors above the block before, which end a block
 INSTABILITY = 1.0  # what such a rise costs, beside the rise itself
 BLOW_UP = 10.0  # what a window without a finite value costs
-_MEMORY = 0.3  # weight of the newest control block in what is expected
+_MEMORY = 0.3  # weight of the newest block in what is expected
 _NOISE = 0.2  # and of the newest validation in its noise
 
 
@@ -27,7 +27,7 @@ class Reading(NamedTuple):
 
 
 class Block(NamedTuple):
-    """The open block, and what blocks at the no-op have been like."""
+    """The open block, and what those before it have been like."""
 
     windows: Array  # shape=(), dtype=int32: in this block
     first: Reading  # of this block
@@ -37,7 +37,7 @@ class Block(NamedTuple):
     is_blown_up: Array  # shape=(), dtype=bool: or a window of value inf?
     validations: Array  # shape=(), dtype=int32: so far; then they alone are read
     blocks: Array  # shape=(), dtype=int32: this one included
-    expected: Array  # shape=(), dtype=float32: fall in a no-op block, times its index
+    expected: Array  # shape=(), dtype=float32: mean fall in a block, times its index
     has_expected: Array  # shape=(), dtype=bool
 
 
@@ -104,16 +104,20 @@ def is_over(block: Block, size: int | Array) -> Array:
     return ((block.windows >= size) & block.is_read) | is_rising(block)
 
 
-def close(block: Block, is_no_op: Array) -> tuple[Array, Block]:
-    """Ends a block: its advantage over the no-op, and an empty block.
+def close(block: Block) -> tuple[Array, Block]:
+    """Ends a block: its advantage over the blocks before it, and an empty block.
+
+    The mean that is taken off makes it the reward of a *differential* problem: what
+    counts is which actions do better than those so far (Wan, Naik and Sutton, `Learning
+    and planning in average-reward Markov decision processes
+    <https://arxiv.org/abs/2006.16318>`_, 2021).
 
     Args:
       block: A block that is over.
-      is_no_op: Whether it was at the no-op, and so says what is to be expected.
 
     Returns:
       ``clip((fall - expected) / error, ±3)``, less 1 for a rise beyond the noise and
-      10 for a blow-up; 0 as long as there was none at the no-op. And the next block.
+      10 for a blow-up; 0 as long as there was none before. And the next block.
     """
     start = _select(block.validations > 0, block.before, block.first)
     fall = start.value - block.newest.value
@@ -125,7 +129,7 @@ def close(block: Block, is_no_op: Array) -> tuple[Array, Block]:
     advantage = jnp.where(block.has_expected, advantage, 0.0)
     advantage -= INSTABILITY * is_rising(block).astype(jnp.float32)
     advantage -= BLOW_UP * block.is_blown_up.astype(jnp.float32)
-    is_calm = is_no_op & block.is_read & ~block.is_blown_up
+    is_calm = block.is_read & ~block.is_blown_up
     weight = jnp.where(block.has_expected, _MEMORY, 1.0)
     expected = block.expected + weight * (fall * index - block.expected)
     return advantage, first_block()._replace(

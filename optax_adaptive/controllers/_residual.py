@@ -1,4 +1,4 @@
-"""A learner's actions as a bounded factor around an anchor, under guard."""
+"""A learner's actions as a bounded factor around an anchor, within its reach."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,19 +8,19 @@ import jax.numpy as jnp
 
 from optax_adaptive._controller import Array, Controller
 from optax_adaptive._validate import check_count, check_range
-from optax_adaptive.controllers import _advantage, _features, _guard
+from optax_adaptive.controllers import _advantage, _features, _reach
 
 ACTIONS = (-1.0, -0.5, 0.0, 0.5, 1.0)  # of learners that choose among a few
-CONTROL = 0.2  # probability of a block at the no-op: a randomised trial within the run
 
 
 class Transition(NamedTuple):
-    """A block that was the learner's own, as it is told of it."""
+    """A block that is over, as a learner is told of it."""
 
     features_tm1: Array  # shape=(SIZE,), dtype=float32: when it began
-    a_tm1: Array  # shape=(), dtype=float32: the action taken, within the guard's limits
-    r_t: Array  # shape=(), dtype=float32: its advantage over the no-op
+    a_tm1: Array  # shape=(), dtype=float32: the action taken, within the reach
+    r_t: Array  # shape=(), dtype=float32: its advantage over the blocks so far
     features_t: Array  # shape=(SIZE,), dtype=float32: when it ended
+    limit_tm1: Array  # shape=(), dtype=float32: the largest action allowed then
 
 
 class Learner(NamedTuple):
@@ -38,10 +38,9 @@ class ResidualState(NamedTuple):
     key: Array  # shape=(2,), dtype=uint32
     memory: _features.FeatureMemory
     block: _advantage.Block
-    guard: _guard.Guard
+    reach: _reach.Reach
     features: Array  # shape=(SIZE,), dtype=float32: when the open block began
     action: Array  # shape=(), dtype=float32: taken in the open block
-    is_control: Array  # shape=(), dtype=bool: is that the no-op, for comparison?
     learner_state: Any
 
 
@@ -50,8 +49,8 @@ def residual(
 ) -> Controller:
     """Makes the rule whose factor is ``exp(alpha * action)``, a block at a time.
 
-    It never compounds. It begins at the lowest action, from where the guard lets the
-    rate rise to the no-op for a first control block; only then is there a reward.
+    It never compounds. It begins at the lowest action, and the reach lets it rise from
+    there. The first block has none before it to be compared with, and is not learned.
     """
     check_range("alpha", alpha, 0.0, open_low=True)
     check_count("repeat", repeat, 2)
@@ -62,51 +61,43 @@ def residual(
             key=jax.random.PRNGKey(jnp.asarray(seed, jnp.int32)),
             memory=_features.first_memory(),
             block=_advantage.first_block(),
-            guard=_guard.first_guard(),
+            reach=_reach.first_reach(),
             features=jnp.zeros((_features.SIZE,), jnp.float32),
             action=jnp.array(-1.0, jnp.float32),
-            is_control=jnp.ones((), jnp.bool_),
             learner_state=learner.init(),
         )
 
     def end_block(observation, state):
         is_rising = _advantage.is_rising(state.block)
-        is_no_op = state.is_control & (state.action == 0)
-        advantage, block = _advantage.close(state.block, is_no_op)
-        guard = _guard.watch(
-            state.guard,
-            state.action,
-            advantage,
-            is_control=state.is_control,
-            is_rising=is_rising,
-            is_blown_up=state.block.is_blown_up,
-            is_judged=block.blocks * repeat >= _guard.FREE_WINDOWS,
-        )
+        is_blown_up = state.block.is_blown_up
+        advantage, block = _advantage.close(state.block)
+        reach = _reach.watch(state.reach, state.action, is_rising, is_blown_up)
         memory = state.memory._replace(previous_action=state.action)
         features = _features.features(memory, observation)
-        transition = Transition(state.features, state.action, advantage, features)
-        learner_state = jax.lax.cond(
-            state.is_control,
-            lambda: state.learner_state,
-            lambda: learner.learn(state.learner_state, transition),
+        transition = Transition(
+            features_tm1=state.features,
+            a_tm1=state.action,
+            r_t=advantage,
+            features_t=features,
+            limit_tm1=state.reach.largest,
         )
-        key, control_key, action_key = jax.random.split(state.key, 3)
-        is_drawn = jax.random.uniform(control_key, dtype=jnp.float32) < CONTROL
-        is_control = is_drawn | ~block.has_expected
+        learner_state = jax.lax.cond(
+            state.block.has_expected,
+            lambda: learner.learn(state.learner_state, transition),
+            lambda: state.learner_state,
+        )
+        key, action_key = jax.random.split(state.key)
         exploration = jax.lax.rsqrt(block.blocks.astype(jnp.float32))
-        action, learner_state = jax.lax.cond(
-            is_control,
-            lambda: (jnp.zeros((), jnp.float32), learner_state),
-            lambda: learner.act(learner_state, features, action_key, exploration),
+        action, learner_state = learner.act(
+            learner_state, features, action_key, exploration
         )
         return ResidualState(
             key=key,
             memory=memory,
             block=block,
-            guard=guard,
+            reach=reach,
             features=features,
-            action=_guard.limited(guard, action),
-            is_control=is_control,
+            action=_reach.limited(reach, action),
             learner_state=learner_state,
         )
 
@@ -124,3 +115,9 @@ def residual(
         return jnp.asarray(alpha * state.action, jnp.float32), state
 
     return Controller(init_fn, update_fn, initial_log_scale=-alpha)
+
+
+def nearest_arm(action: Array) -> Array:
+    """The index in ``ACTIONS`` of the one nearest to an action, int32."""
+    distances = jnp.abs(jnp.array(ACTIONS, jnp.float32) - action)
+    return jnp.argmin(distances).astype(jnp.int32)

@@ -4,71 +4,84 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from optax_adaptive import rl
 from optax_adaptive._controller import Array, Controller
 from optax_adaptive._validate import check_choice
-from optax_adaptive.controllers._residual import ACTIONS, Learner, residual
+from optax_adaptive.controllers import _prior
+from optax_adaptive.controllers._residual import (
+    ACTIONS,
+    Learner,
+    nearest_arm,
+    residual,
+)
+from optax_adaptive.controllers.learned import PolicyWeights
+from optax_adaptive.controllers.learned import act as action_of
 
-# What an action earns beside the no-op, as a parabola through 0: two weights to be
-# learned in place of five arms, of which each would be pulled too seldom.
-_FEATURES = np.array([[a, a * a] for a in ACTIONS], np.float32)
-_PRIOR_MEAN = np.array(
-    [0.5, 0.0], np.float32
-)  # upwards: what is seen within a block errs down
-_PRIOR_PRECISION = np.array([4.0, 2.0], np.float32)  # blocks that it is worth
+# What an action earns beside the no-op is a parabola through 0, whose slope there is
+# linear in what the prior's network wants. The fourth is the level of all rewards.
+_SIZE = 4
+_SCALE = 10.0  # reward of a regret of 1, the unit of the prior
+_PRECISION = 30.0  # blocks that the prior is worth
+_LEVEL_PRECISION = 0.1  # and that of the level
+_DEVIATION = 1.0  # of a reward
 _DISCOUNT = 0.98  # what a block is worth a block later
 _STEP_SIZE = 0.1  # of Exp3.S, which learns each arm by itself
 _SHARING = 0.02  # of its weights, to every arm
+_EPSILON = 0.1  # share of random actions in its draws, times the exploration
 
 
 class BanditState(NamedTuple):
     """What :func:`bandit` learns."""
 
-    statistics: rl.BanditStatistics  # shapes=(2, 2) and (2,), dtype=float32
+    statistics: rl.BanditStatistics  # shapes=(4, 4) and (4,), dtype=float32
     log_weights: Array  # shape=(5,), dtype=float32: of Exp3.S
     probabilities: Array  # shape=(5,), dtype=float32: of its last draw
-    arm: Array  # shape=(), dtype=int32: the last draw
 
 
 def bandit(
     algorithm: Literal["thompson", "ucb", "exp3s"] = "thompson",
-    alpha: float | Array = 1.3,
+    alpha: float | Array = 2.3,
     repeat: int | Array = 4,
     seed: int | Array = 0,
+    prior: _prior.Prior | None = None,
 ) -> Controller:
-    """Learns which factor around an anchor lets the loss fall fastest.
+    """Goes on learning which factor around an anchor lets the loss fall fastest.
 
     The anchor is whatever the chain does already. An action in {-1, -1/2, 0, 1/2, 1}
     multiplies its rate by ``exp(alpha * action)`` for ``repeat`` windows and never
-    compounds. An action is rewarded with the fall of the loss from the first to the
-    last of its windows (with the fall of what :func:`optax_adaptive.observe` is given,
-    where it is given any), less what blocks at the no-op have led to expect, in
-    standard errors and clipped at 3. A fifth of the blocks, at random, are such no-ops.
+    compounds. What an action earns is a parabola whose slope is linear in the action
+    that :func:`actor_critic` would begin with. The prior of its weights was fitted
+    offline, to what each action would have ended with in thousands of states of small
+    trainings; in the run, an action is rewarded with the fall of the loss from the
+    first to the last of its windows (with the fall of what
+    :func:`optax_adaptive.observe` is given, where it is given any), less the mean fall
+    so far, in standard errors and clipped at 3.
 
-    Two limits apply to all learners. The *reach* starts at the lowest action, so that a
-    run begins at ``exp(-alpha)`` times the anchor's rate, and grows upwards, half the
-    bound a block, unless the loss rises beyond its noise. And after 50 windows the
-    actions fade to the anchor as long as the mean advantage over the no-op is not above
-    0 with confidence.
+    All learners share the *reach*: it starts at the lowest action, so that a run begins
+    at ``exp(-alpha)`` times the anchor's rate, and grows upwards, half the bound a
+    block, unless the loss rises beyond its noise.
 
     Args:
-      algorithm: ``"thompson"`` draws from the posterior of a parabola through the
-        no-op, fitted with discount; ``"ucb"`` takes its upper confidence bound;
-        ``"exp3s"`` keeps a weight for each action by itself, and is slower.
+      algorithm: ``"thompson"`` draws from the posterior of the weights, fitted with
+        discount; ``"ucb"`` takes its upper confidence bound; ``"exp3s"`` takes the
+        prior for the log odds of the actions, and adds to them a weight for each action
+        by itself.
       alpha: Log of the largest factor, above 0: the factor stays within
-        ``exp(-alpha)`` and ``exp(alpha)``.
+        ``exp(-alpha)`` and ``exp(alpha)``. The prior was fitted for log 10.
       repeat: Windows that an action is held, at least 2. A run should have 20 actions
         or more: ``steps / (repeat * accumulation_size)``.
       seed: Of the exploration, an integer of at least 0.
+      prior: Another prior, as ``examples/train_prior.py`` makes. Defaults to the one
+        shipped.
 
     Returns:
       A :class:`~optax_adaptive.Controller`. Chain it behind a schedule, or combine it
       with another rule by :func:`anchored`; alone it moves around the base rate.
 
     Raises:
-      ValueError: If an argument is out of its range.
+      ValueError: If an argument is out of its range, or ``prior`` is not what is
+        expected.
 
     Example:
       >>> import optax
@@ -87,47 +100,58 @@ def bandit(
       bandit approach <https://arxiv.org/abs/2410.12598>`_, 2024
     """
     check_choice("algorithm", algorithm, ("thompson", "ucb", "exp3s"))
+    first = _prior.checked(prior)
+    actor = PolicyWeights(*map(jnp.asarray, first.actor))
+    prior_mean = _SCALE * jnp.append(first.bandit, jnp.float32(0))
+    prior_precision = jnp.full(_SIZE, _PRECISION, jnp.float32)
+    prior_precision = prior_precision.at[-1].set(_LEVEL_PRECISION)
 
     def init_fn():
         arms = len(ACTIONS)
         return BanditState(
-            statistics=rl.empty_statistics(2),
+            statistics=rl.empty_statistics(_SIZE),
             log_weights=jnp.zeros((arms,), jnp.float32),
             probabilities=jnp.full((arms,), 1 / arms, jnp.float32),
-            arm=jnp.zeros((), jnp.int32),
         )
 
     def act(state, features, key, exploration):
-        del features
-        probabilities = rl.exp3s_probabilities(state.log_weights, exploration)
+        wanted = action_of(actor, features)
+        x = jax.vmap(arm_features, (None, 0))(wanted, jnp.array(ACTIONS, jnp.float32))
         belief = rl.posterior(
-            state.statistics, jnp.asarray(_PRIOR_MEAN), jnp.asarray(_PRIOR_PRECISION)
+            state.statistics, jnp.asarray(prior_mean), jnp.asarray(prior_precision)
         )
-        x = jnp.asarray(_FEATURES)
+        log_odds = x @ jnp.asarray(prior_mean) + state.log_weights
+        probabilities = rl.exp3s_probabilities(log_odds, _EPSILON * exploration)
         if algorithm == "thompson":
-            scores = rl.thompson_scores(key, belief, x, 1.0)
+            scores = rl.thompson_scores(key, belief, x, _DEVIATION)
         elif algorithm == "ucb":
-            scores = rl.ucb_scores(belief, x, 1.0)
+            scores = rl.ucb_scores(belief, x, _DEVIATION)
         else:
             noise = jax.random.gumbel(key, probabilities.shape, jnp.float32)
             scores = jnp.log(probabilities) + noise
-        arm = jnp.argmax(scores).astype(jnp.int32)
-        state = state._replace(probabilities=probabilities, arm=arm)
-        return jnp.array(ACTIONS, jnp.float32)[arm], state
+        action = jnp.array(ACTIONS, jnp.float32)[jnp.argmax(scores)]
+        return action, state._replace(probabilities=probabilities)
 
     def learn(state, transition):
-        action = transition.a_tm1
+        arm = nearest_arm(transition.a_tm1)
+        # With the probability of the action that was taken: arms out of reach lead to
+        # the one at its end.
+        taken = jnp.minimum(jnp.array(ACTIONS, jnp.float32), transition.limit_tm1)
+        leads_there = jax.vmap(nearest_arm)(taken) == arm
+        probability = jnp.sum(jnp.where(leads_there, state.probabilities, 0.0))
         return state._replace(
             statistics=rl.update_statistics(
                 state.statistics,
-                jnp.stack([action, jnp.square(action)]),
+                arm_features(
+                    action_of(actor, transition.features_tm1), transition.a_tm1
+                ),
                 transition.r_t,
                 _DISCOUNT,
             ),
             log_weights=rl.exp3s_update(
                 state.log_weights,
-                state.probabilities,
-                state.arm,
+                jnp.full_like(state.probabilities, probability),
+                arm,
                 transition.r_t,
                 _STEP_SIZE,
                 _SHARING,
@@ -135,3 +159,9 @@ def bandit(
         )
 
     return residual(Learner(init_fn, act, learn), alpha, repeat, seed)
+
+
+def arm_features(wanted: Array, action: Array) -> Array:
+    """What the reward of an action is linear in, float32 of shape ``(4,)``."""
+    one = jnp.ones((), jnp.float32)
+    return jnp.stack([action * wanted, action, jnp.square(action), one])

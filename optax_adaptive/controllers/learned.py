@@ -187,12 +187,17 @@ def climb(memory: _features.FeatureMemory) -> Array:
     return jnp.clip(jnp.log(factor + 1e-30), FINE, COARSE)
 
 
-def act(policy: PolicyWeights, seen: Array) -> Array:
-    """The action in (-1, 1) for features of shape ``(SIZE,)``."""
+def score(policy: PolicyWeights, seen: Array) -> Array:
+    """The action before tanh, for features of shape ``(SIZE,)``."""
     # Products and sums, not dots: their precision is the same on every device.
     hidden = jnp.sum(seen[:, None] * policy.hidden, axis=0) + policy.hidden_bias
     around = jnp.sum(seen * policy.linear) + policy.output_bias
-    return jnp.tanh(around + jnp.sum(jnp.tanh(hidden) * policy.output))
+    return around + jnp.sum(jnp.tanh(hidden) * policy.output)
+
+
+def act(policy: PolicyWeights, seen: Array) -> Array:
+    """The action in (-1, 1) for features of shape ``(SIZE,)``."""
+    return jnp.tanh(score(policy, seen))
 
 
 @functools.cache

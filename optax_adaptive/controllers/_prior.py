@@ -1,0 +1,92 @@
+"""Where the online learners begin: what was fitted offline, in one JSON file.
+
+``examples/train_prior.py`` makes it, and records in it how.
+"""
+
+import functools
+import json
+from importlib import resources
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from optax_adaptive.controllers import _features
+from optax_adaptive.controllers.learned import PolicyWeights
+
+WIDTH = 12  # of the actor's hidden layer
+STATES, ARMS = 27, 5  # of q_learning
+
+
+class Prior(NamedTuple):
+    """A first policy for each learner, fitted to what actions ended with."""
+
+    actor: PolicyWeights  # features -> action before tanh
+    q_values: Any  # shape=(STATES, ARMS), dtype=float32: value of an action in a state
+    bandit: Any  # shape=(3,), dtype=float32: of action * wanted, action, action²
+
+
+_ACTOR_SHAPES: Any = (
+    (_features.SIZE,),
+    (_features.SIZE, WIDTH),
+    (WIDTH,),
+    (WIDTH,),
+    (),
+)
+SHAPES = Prior(
+    actor=PolicyWeights(*_ACTOR_SHAPES),
+    q_values=(STATES, ARMS),
+    bandit=(3,),
+)
+
+
+def checked(prior: Prior | None) -> Prior:
+    """The prior as float32 NumPy arrays, the shipped one for None, or a ValueError."""
+    if prior is None:
+        return shipped()
+    named = _named(prior)
+    for name, shape in _named(SHAPES).items():
+        leaf = named[name]
+        if np.shape(leaf) != shape:
+            raise ValueError(
+                f"prior.{name} must have the shape {shape}, but it has {np.shape(leaf)}"
+            )
+        if not np.all(np.isfinite(leaf)):
+            raise ValueError(f"prior.{name} must be finite, but it is {leaf}")
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), prior)
+
+
+def _named(prior: Prior) -> dict[str, Any]:
+    """Its arrays by name."""
+    return {
+        **{f"actor.{name}": leaf for name, leaf in prior.actor._asdict().items()},
+        "q_values": prior.q_values,
+        "bandit": prior.bandit,
+    }
+
+
+def load(path: Any) -> Prior:
+    """Reads what ``examples/train_prior.py`` wrote.
+
+    Args:
+      path: The JSON file.
+
+    Returns:
+      The :class:`Prior`.
+
+    Raises:
+      ValueError: If the file is for other features, or holds other arrays.
+    """
+    document = json.loads(path.read_text())
+    if tuple(document["features"]) != _features.NAMES:
+        raise ValueError(f"{path} is for other features: {document['features']}")
+    arrays = jax.tree.map(
+        np.float32, document["prior"], is_leaf=lambda leaf: isinstance(leaf, list)
+    )
+    return checked(Prior(**arrays | {"actor": PolicyWeights(**arrays["actor"])}))
+
+
+@functools.cache
+def shipped() -> Prior:
+    """The prior of the package, read once."""
+    return load(resources.files("optax_adaptive.controllers") / "prior.json")

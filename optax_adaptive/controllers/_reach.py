@@ -1,0 +1,51 @@
+"""How far up a learner may go: some damage is never made good."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from optax_adaptive._controller import Array
+
+_GROWTH = 0.5  # of the reach, a block; halved with every rise of the loss
+_RECOVERY = 1.2  # of the growth after a rise, a block: one false alarm is forgiven
+_RETREAT = 0.5  # below an action at which the loss rose
+
+
+class Reach(NamedTuple):
+    """The largest action that is safe, so far as is known."""
+
+    largest: Array  # shape=(), dtype=float32: in [-1, 1]
+    growth: Array  # shape=(), dtype=float32: a block
+
+
+def first_reach() -> Reach:
+    """The reach before the first block: the lowest action."""
+    return Reach(jnp.array(-1.0, jnp.float32), jnp.array(_GROWTH, jnp.float32))
+
+
+def limited(reach: Reach, action: Array) -> Array:
+    """The action that is taken where the learner wants ``action``."""
+    return jnp.minimum(action, reach.largest)
+
+
+def watch(reach: Reach, action: Array, is_rising: Array, is_blown_up: Array) -> Reach:
+    """Takes in a block that is over.
+
+    The reach grows from the lowest action upwards, and falls back below an action at
+    which the loss rose: a rate too large is best met from below.
+
+    Args:
+      reach: The reach so far.
+      action: That of the block, float32 of shape ``()``.
+      is_rising: Whether the loss rose in it beyond its noise.
+      is_blown_up: Whether it had a window without a finite value.
+
+    Returns:
+      The new reach.
+    """
+    recovered = jnp.minimum(_RECOVERY * reach.growth, _GROWTH)
+    growth = jnp.where(is_rising, reach.growth / 2, recovered)
+    grown = jnp.maximum(reach.largest, action + growth)
+    largest = jnp.where(is_rising, action - _RETREAT, grown)
+    largest = jnp.where(is_blown_up, -1.0, jnp.clip(largest, -1.0, 1.0))
+    return Reach(largest, growth)
