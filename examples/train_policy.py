@@ -33,7 +33,16 @@ from policy.held_out import HeldOut
 
 SPREAD = 3.0  # decades by which the base rate may be off, either way
 # What a run that is resumed must have been started with.
-SETTINGS = ("pairs", "tasks", "sigma", "learning_rate", "decay", "seed", "smoke")
+SETTINGS = (
+    "pairs",
+    "tasks",
+    "sigma",
+    "learning_rate",
+    "decay",
+    "seed",
+    "kinds",
+    "smoke",
+)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -49,6 +58,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--sigma", type=float, default=0.1)
     parser.add_argument("--learning-rate", type=float, default=0.015)
     parser.add_argument("--decay", type=float, default=0.0005)
+    parser.add_argument("--kinds", nargs="+", help="these alone, of both tables")
     parser.add_argument("--select-every", type=int, default=20, help="generations")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--warm-start", type=Path, help="a policy to begin with")
@@ -60,14 +70,23 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def tables(is_smoke: bool) -> tuple[dict[str, kinds.Kind], dict[str, kinds.Kind]]:
+def tables(
+    is_smoke: bool, wanted: list[str] | None
+) -> tuple[dict[str, kinds.Kind], dict[str, kinds.Kind]]:
     """The kinds to train on and those to select on."""
     if not is_smoke:
-        return kinds.TRAINING, kinds.HELD_OUT
+        return only(wanted, kinds.TRAINING), only(wanted, kinds.HELD_OUT)
     names = ("values-adam", "values-sgd")
     training = {name: kinds.TRAINING[name]._replace(steps=40) for name in names}
     chosen = kinds.HELD_OUT["residual-nadam"]._replace(steps=40)
     return training, {"residual-nadam": chosen}
+
+
+def only(wanted: list[str] | None, table: dict[str, Any]) -> dict[str, Any]:
+    """The kinds of ``table`` that are wanted, or all."""
+    if wanted is None:
+        return table
+    return {name: kind for name, kind in table.items() if name in wanted}
 
 
 def draw_tasks(
@@ -91,7 +110,7 @@ class Trainer:
     def __init__(self, args: argparse.Namespace):
         """Prepares all kinds, and the start."""
         self.args = args
-        training, held_out = tables(args.smoke)
+        training, held_out = tables(args.smoke, args.kinds)
         self.training, self.held_out = training, HeldOut(held_out)
         self.compare = {n: rollout.compare_policies(k) for n, k in training.items()}
         self.key = jax.random.key(args.seed)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 Array = jax.Array
 ControllerState = Any  # A pytree of arrays with fixed shapes and dtypes.
@@ -40,8 +41,20 @@ class Controller(NamedTuple):
         of shape ``()``, and the new state.
       initial_log_scale: Log of the factor in force before the first decision. A rule
         that searches upwards starts far below 0.
+      is_trial: Maps the state to whether all that the rule does is still a trial, bool
+        of shape ``()``; None where it tries nothing. :func:`with_rollback` around it
+        keeps the parameters from before a trial, and goes back to them when it ends:
+        the rule keeps what it has learned, and the parameters are spared it.
     """
 
     init: Callable[[], ControllerState]
     update: Callable[[Observation, ControllerState], tuple[Array, ControllerState]]
     initial_log_scale: float | Array = 0.0
+    is_trial: Callable[[ControllerState], Array] | None = None
+
+
+def is_trial(controller: Controller, state: ControllerState) -> Array:
+    """Whether ``controller`` is in a trial, bool of shape ()."""
+    if controller.is_trial is None:
+        return jnp.zeros((), jnp.bool_)
+    return controller.is_trial(state)

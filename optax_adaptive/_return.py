@@ -73,6 +73,15 @@ def rest_rules(inner_state: Any, is_resting: Array) -> Any:
     return _map_rules(rest, inner_state)
 
 
+def is_trial(inner_state: Any) -> Array:
+    """Whether any controller in ``inner_state`` is in a trial, bool."""
+    found = jnp.zeros((), jnp.bool_)
+    for node in jax.tree.leaves(inner_state, is_leaf=_is_rule):
+        if _is_rule(node):
+            found |= unpack(_meter.LAYOUT, node.controller_memory).is_trial
+    return found
+
+
 def tell_rules(inner_state: Any, is_blown_up: Array) -> Any:
     """Every controller in ``inner_state`` is asked next, with a window of value inf."""
     return _map_rules(

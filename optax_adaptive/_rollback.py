@@ -37,6 +37,8 @@ def with_rollback(
     state follows in the next update, and from then on updates are multiplied by
     ``backoff`` once for each blow-up so far. A controller in the inner state keeps its
     memory and its factor, and is asked at the next update, with a window of value inf.
+    A controller may say that all it does is still a trial. Then no snapshot is taken
+    and nothing counts as a blow-up, and at its end the updates lead back to before it.
     A single non-finite loss, or gradient, has its update left out: the optimizer sees a
     gradient of 0, and its update is not applied. Snapshots are taken while the loss is
     as good as ever, at intervals of a tenth of the steps so far.
@@ -93,10 +95,12 @@ def with_rollback(
         is_away = _return.is_away(
             state.returns_left, state.snapshot.snapshot_params, params
         )
-        is_blown_up = verdict.is_raised & ~is_away
+        # A trial is meant to go too far; the rule itself says when.
+        is_trial = _return.is_trial(state.inner_state)
+        is_blown_up = verdict.is_raised & ~is_away & ~is_trial
         is_restored = is_blown_up | is_away
         seen = state.updates_seen
-        is_due = (seen >= state.next_snapshot) & verdict.is_calm
+        is_due = (seen >= state.next_snapshot) & verdict.is_calm & ~is_trial
         inner_state, snapshot, _ = _snapshot.before_update(
             state.snapshot,
             params,
@@ -111,6 +115,7 @@ def with_rollback(
             value=jnp.where(is_away, jnp.nan, value),  # of no params that count
             **extra_args,
         )
+        is_restored |= is_trial & ~_return.is_trial(inner_state)
         rollbacks = state.snapshot.rollbacks.astype(jnp.float32)
         updates = multiply(updates, jnp.power(jnp.float32(backoff), rollbacks))
         updates, inner_state, snapshot = _snapshot.after_update(

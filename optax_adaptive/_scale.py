@@ -9,7 +9,13 @@ import optax
 from jax import lax
 
 from optax_adaptive import _history, _meter
-from optax_adaptive._controller import Array, Controller, ControllerState, Observation
+from optax_adaptive._controller import (
+    Array,
+    Controller,
+    ControllerState,
+    Observation,
+    is_trial,
+)
 from optax_adaptive._pack import check_same_layout, overwrite, pack, unpack
 from optax_adaptive._validate import check_choice, check_count, check_range, is_concrete
 
@@ -125,11 +131,13 @@ def scale_by_controller(
         return scale.astype(jnp.float32)
 
     def first_memory() -> Memory:
+        controller_state = controller.init()
+        trial = is_trial(controller, controller_state)
         return Memory(
-            meter=_meter.first(mode),
+            meter=_meter.first(mode)._replace(is_trial=trial),
             history=jnp.zeros((window,), jnp.float32),
             errors=jnp.zeros((window,), jnp.float32),
-            controller_state=controller.init(),
+            controller_state=controller_state,
         )
 
     def init_fn(params: optax.Params) -> ScaleByControllerState:
@@ -192,8 +200,10 @@ def scale_by_controller(
         # Nor may a rule that fails, with a NaN, poison it.
         is_held = (new_log_scale == log_scale) | jnp.isnan(new_log_scale)
         lr_scale = jnp.where(is_held, lr_scale, bounded(new_log_scale))
+        meter = _meter.open_window(memory.meter)
         memory = memory._replace(
-            meter=_meter.open_window(memory.meter), controller_state=controller_state
+            meter=meter._replace(is_trial=is_trial(controller, controller_state)),
+            controller_state=controller_state,
         )
         return lr_scale, pack(memory)
 

@@ -13,14 +13,13 @@ import numpy as np
 
 from benchmark import learned
 from optax_adaptive.controllers import _features
-from optax_adaptive.controllers.learned import COARSE, FINE, act, shipped_weights
+from optax_adaptive.controllers.learned import FINE, act, shipped_weights
 
 RATES = (1e-7, 1e-3, 10.0)
 PICTURE = Path(__file__).parents[2] / "docs" / "learned.png"
 
-# States to start from, in the features' own units; the others are 0.
-CLIMBING = {"signal": 0.2, "age": 0.5}
-FALLING = {
+# The state to start from, in the features' own units; the others are 0.
+STATE = {
     "slope_4": -0.5,
     "slope_8": -0.8,
     "trend": -0.4,
@@ -28,35 +27,35 @@ FALLING = {
     "has_descended": 1.0,
     "age": 0.9,
     "above_progress": 0.3,
+    "near_blow_up": 0.2,
 }
 SLICES = {
-    "before anything has fallen: progress over noise": ("signal", 0.0, 0.6, CLIMBING),
-    "z of the slope over 8 windows": ("slope_8", -1.2, 1.2, FALLING),
-    "log windows since the best": ("since_best", 0.0, 1.2, FALLING),
-    "rate over the mean one of progress": ("above_progress", -0.5, 1.0, FALLING),
-    "log of what remains of the run": ("remaining", -0.98, 0.0, FALLING),
+    "root of the rate over the edge": ("near_blow_up", 0.0, 0.7),
+    "z of the slope over 8 windows": ("slope_8", -1.2, 1.2),
+    "log windows since the best": ("since_best", 0.0, 1.2),
+    "rate over the mean one of progress": ("above_progress", -0.5, 1.0),
+    "log of what remains of the run": ("remaining", -0.98, 0.0),
 }
 
 
-def slice_of(name: str, low: float, high: float, state: dict[str, float]):
+def slice_of(name: str, low: float, high: float):
     """Feature values and the factor that the policy multiplies the rate by."""
     seen = np.zeros(_features.SIZE, np.float32)
-    for feature, value in state.items():
+    for feature, value in STATE.items():
         seen[_features.NAMES.index(feature)] = value
     values = np.linspace(low, high, 81, dtype=np.float32)
     rows = np.tile(seen, (len(values), 1))
     rows[:, _features.NAMES.index(name)] = values
     actions = jax.vmap(lambda row: act(shipped_weights(), row))(jnp.asarray(rows))
-    bound = FINE if state.get("has_descended") else COARSE
-    return (values - low) / (high - low), np.exp(bound * np.asarray(actions))
+    return (values - low) / (high - low), np.exp(FINE * np.asarray(actions))
 
 
 def draw(rows: learned.Rows, path: Path) -> None:
     """Draws the slices beside the rates of three tasks."""
     tasks = ("digits", "transformer", "demand")
     figure, axes = plt.subplots(1, 4, figsize=(16, 3.8), layout="constrained")
-    for label, (name, low, high, state) in SLICES.items():
-        axes[0].plot(*slice_of(name, low, high, state), label=label)
+    for label, (name, low, high) in SLICES.items():
+        axes[0].plot(*slice_of(name, low, high), label=label)
     axes[0].axhline(1.0, color="grey", linewidth=0.5)
     axes[0].set(
         yscale="log",

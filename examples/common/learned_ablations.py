@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from optax_adaptive import Controller, controllers
 from optax_adaptive.controllers import _features
-from optax_adaptive.controllers.learned import FINE, START, shipped_weights
+from optax_adaptive.controllers._trial import START
+from optax_adaptive.controllers.learned import FINE, shipped_weights
 from policy import evolution
 
 TIME = ("age", "elapsed", "remaining", "has_horizon", "previous_action")

@@ -46,7 +46,6 @@ class FeatureMemory(NamedTuple):
 
     windows: Array  # shape=(), dtype=int32: finite ones so far
     since_best: Array  # shape=(), dtype=int32: finite ones since the best
-    share: Array  # shape=(), dtype=float32: of the newest in all progress so far
     first_value: Array  # shape=(), dtype=float32: 0 before the first
     last_value: Array  # shape=(), dtype=float32: of the newest finite window
     change: Array  # shape=(), dtype=float32: to the newest window; 0 at a blow-up
@@ -69,7 +68,6 @@ def first_memory() -> FeatureMemory:
     return FeatureMemory(
         windows=none,
         since_best=none,
-        share=zero,
         first_value=zero,
         last_value=zero,
         change=zero,
@@ -138,7 +136,6 @@ def remember(memory: FeatureMemory, observation: Observation) -> FeatureMemory:
         since_best=jnp.where(
             is_best, 0, memory.since_best + is_finite.astype(jnp.int32)
         ),
-        share=share,
         first_value=first_value,
         last_value=value,
         change=jnp.where(is_first, 0.0, value - memory.last_value),
@@ -154,6 +151,22 @@ def remember(memory: FeatureMemory, observation: Observation) -> FeatureMemory:
             ~is_finite & is_lowest, log_scale, memory.blow_up_log_scale
         ),
         is_blown_up=~is_finite,
+    )
+
+
+def begin_again(memory: FeatureMemory, log_scale: Array) -> FeatureMemory:
+    """The memory when a trial is undone that ended at ``log_scale``, by a blow-up."""
+    first = memory.first_value
+    return first_memory()._replace(
+        windows=memory.windows,
+        first_value=first,
+        last_value=first,
+        best_value=first,
+        fast=first,
+        slow=first,
+        noise=memory.noise,
+        has_blown_up=jnp.ones((), jnp.bool_),
+        blow_up_log_scale=log_scale,
     )
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from optax_adaptive import _history
-from optax_adaptive._controller import Array, Controller, ControllerState
+from optax_adaptive._controller import Array, Controller, ControllerState, is_trial
 from optax_adaptive._validate import check_count, check_range
 
 
@@ -90,7 +90,11 @@ def warmup(rule: Controller, steps: int | Array) -> Controller:
         return state.warmed_log_scale + ramp(observation.step), state
 
     first = rule.initial_log_scale + ramp(jnp.zeros((), jnp.int32))
-    return Controller(init_fn, update_fn, initial_log_scale=first)
+
+    def is_trial_fn(state):
+        return is_trial(rule, state.warmed_state)
+
+    return Controller(init_fn, update_fn, first, is_trial_fn)
 
 
 class AnchoredState(NamedTuple):
@@ -145,9 +149,12 @@ def anchored(anchor: Controller, residual: Controller) -> Controller:
         )
         return state.anchor_log_scale + state.residual_log_scale, state
 
-    return Controller(
-        init_fn, update_fn, anchor.initial_log_scale + residual.initial_log_scale
-    )
+    def is_trial_fn(state):
+        tries_anchor = is_trial(anchor, state.anchor_state)
+        return tries_anchor | is_trial(residual, state.residual_state)
+
+    first = anchor.initial_log_scale + residual.initial_log_scale
+    return Controller(init_fn, update_fn, first, is_trial_fn)
 
 
 class ThenState(NamedTuple):
@@ -209,4 +216,11 @@ def then(first: Controller, second: Controller) -> Controller:
             state.first_state.is_done, follow_second, follow_first, observation, state
         )
 
-    return Controller(init_fn, update_fn, first.initial_log_scale)
+    def is_trial_fn(state):
+        return jnp.where(
+            state.first_state.is_done,
+            is_trial(second, state.second_state),
+            is_trial(first, state.first_state),
+        )
+
+    return Controller(init_fn, update_fn, first.initial_log_scale, is_trial_fn)

@@ -13,21 +13,13 @@ import numpy as np
 from optax_adaptive import _history
 from optax_adaptive._controller import Array, Controller, Observation
 from optax_adaptive._validate import check_count
-from optax_adaptive.controllers import _features
+from optax_adaptive.controllers import _features, _trial
 
-START = 1e-4  # first factor
 PERIODS = 8  # that it looks back on
 ELAPSED_PERIOD = 1 / 32  # of the steps so far between decisions, at most
 TOTAL_PERIOD = 1 / 64  # and of all steps
-# Largest step of the log factor: a factor of 2 once the rate matters, up to a decade
-# while it does nothing or far too much, which no finer step would tell apart.
+# Largest step of the log factor: a factor of 2, and a decade after a blow-up.
 COARSE, FINE = math.log(10.0), math.log(2.0)
-# Part of the loss by which it may fall in a window before that is seen, a step later. A
-# fall is in proportion to the rate, so where noise hides it, steps must be smaller.
-UNSEEN = 0.4
-# Share of the newest window in all progress from which on the rate is still far too
-# small: a fall that is in proportion to the rate grows as fast as that.
-GROWING = 0.5
 
 
 class PolicyWeights(NamedTuple):
@@ -43,6 +35,7 @@ class PolicyWeights(NamedTuple):
 class LearnedState(NamedTuple):
     """State of :func:`learned`: windows are pooled into periods, one a decision."""
 
+    is_trial: Array  # shape=(), dtype=bool
     feature_memory: _features.FeatureMemory
     period_means: Array  # shape=(PERIODS,), dtype=float32: oldest first
     periods: Array  # shape=(), dtype=int32: so far
@@ -57,13 +50,14 @@ def learned(
 ) -> Controller:
     """Draws the rate by a policy trained on thousands of small trainings.
 
-    The policy sees the state of the training in numbers without a unit (how steeply the
-    loss falls, against its noise and against all progress so far; how far the rate is
-    above those at which it fell; ...) and moves the factor from where it is, starting
-    at 1e-4: by up to a decade at a time (less where the loss is noisy) until the loss
-    falls and no longer falls ever faster, and then by up to 2. It was trained by
-    evolution strategies on nothing but the final validation loss of averaged weights,
-    with rollback. So use it with both::
+    It opens with a trial: a climb from 1e-4 by a decade a window, half of one once the
+    loss has fallen, to the edge where it falls no more, or is above its first value.
+    Then :func:`with_rollback` goes back to the first parameters, and the policy goes on
+    from a hundredth of the edge. It sees the state of the training in numbers without a
+    unit (how steeply the loss falls, against its noise and against all progress so far;
+    how far the rate is below the edge; ...) and moves the factor from where it is, by
+    up to 2 at a time. It was trained by evolution strategies on nothing but the final
+    validation loss of averaged weights, with rollback. So use it with both::
 
         with_averaging(
             with_rollback(chain(adam(1e-3), scale_by_controller(learned())))
@@ -71,8 +65,8 @@ def learned(
 
     Decisions come once a window at first, and then at intervals of 1/32 of the steps
     so far, or 1/64 of ``total_steps`` where that is less, over which windows are
-    averaged: so a long run looks like a slow short one. After a blow-up the factor
-    stays below half of the one that blew up, and may move by a decade at once.
+    averaged: so a long run looks like a slow short one. The factor stays below half of
+    the edge, and of any that blew up later; after that it may move by a decade at once.
 
     Args:
       total_steps: Length of the run in optimizer steps, at least 1, towards whose end
@@ -113,6 +107,7 @@ def learned(
 
     def init_fn():
         return LearnedState(
+            is_trial=jnp.ones((), jnp.bool_),
             feature_memory=_features.first_memory(),
             period_means=jnp.zeros((PERIODS,), jnp.float32),
             periods=jnp.zeros((), jnp.int32),
@@ -137,9 +132,7 @@ def learned(
         memory = _features.remember(state.feature_memory, pooled)
         seen = _features.features(memory, pooled, horizon)
         action = act(policy, seen)
-        coarse = jnp.where(is_finite, climb(memory), COARSE)
-        is_late = memory.has_descended & (memory.share < GROWING)
-        bound = jnp.where(is_late & is_finite, FINE, coarse)
+        bound = jnp.where(is_finite, FINE, COARSE)
         step = observation.step.astype(jnp.float32) + 1.0
         period = jnp.minimum(ELAPSED_PERIOD * step, TOTAL_PERIOD * horizon)
         log_scale = observation.log_scale + bound * action
@@ -147,11 +140,20 @@ def learned(
         log_scale = jnp.where(
             memory.has_blown_up, jnp.minimum(log_scale, ceiling), log_scale
         )
+        before = state.feature_memory
+        goes_on, change = _trial.advance(before, memory, pooled.value)
+        is_undone = state.is_trial & ~goes_on
+        tried = observation.log_scale + change
+        log_scale = jnp.where(state.is_trial, tried, log_scale)
+        anew = _features.begin_again(before, observation.log_scale)
+        memory = memory._replace(previous_action=action)
+        memory = jax.tree.map(lambda a, b: jnp.where(is_undone, a, b), anew, memory)
         return log_scale, LearnedState(
-            feature_memory=memory._replace(previous_action=action),
+            is_trial=state.is_trial & goes_on,
+            feature_memory=memory,
             period_means=period_means,
-            # After a blow-up the parameters are others.
-            periods=jnp.where(is_finite, periods, 0),
+            # After a blow-up, or a trial, the parameters are others.
+            periods=jnp.where(is_finite & ~is_undone, periods, 0),
             open_windows=jnp.zeros((), jnp.int32),
             open_mean=jnp.zeros((), jnp.float32),
             open_error=jnp.zeros((), jnp.float32),
@@ -177,14 +179,10 @@ def learned(
         is_due = ~is_finite | (step >= state.next_decision)
         return jax.lax.cond(is_due, decide, wait, observation, state)
 
-    return Controller(init_fn, update_fn, initial_log_scale=math.log(START))
+    def is_trial(state):
+        return state.is_trial
 
-
-def climb(memory: _features.FeatureMemory) -> Array:
-    """The largest step before the first descent, in [FINE, COARSE]."""
-    seen = _features.DESCENT * memory.noise + 1e-30
-    factor = UNSEEN * jnp.abs(memory.first_value) / seen
-    return jnp.clip(jnp.log(factor + 1e-30), FINE, COARSE)
+    return Controller(init_fn, update_fn, math.log(_trial.START), is_trial)
 
 
 def score(policy: PolicyWeights, seen: Array) -> Array:

@@ -22,22 +22,23 @@ class FeaturesReference:
         self.total_steps = total_steps
         self.action = 0.0
         self.values = []  # as remembered, wild ones cut
+        self.undone = 0  # windows of a trial, which it no longer remembers
         self.noise = self.fast = self.slow = 0.0
         self.was_blown_up = False
         self.has_descended = False
         self.blow_up = None
         self.progress_rate = 0.0  # mean log rate, each weighted by its new progress
-        self.share = 0.0  # of the newest window in all progress
 
     def take(self, window, log_scale):
         value, error = window.means[-1], window.errors[-1]
         first = self.values[0] if self.values else value
-        if len(self.values) >= 2:
+        is_early = self.undone + len(self.values) < 2
+        if not is_early:
             unit = first - min(self.values) + self.noise
             value = min(value, first + 4 * unit)
             error = min(error, 4 * self.noise)
         error = max(error, 1e-6 * abs(value))
-        if len(self.values) < 2:
+        if is_early:
             self.noise = max(self.noise, error)
         else:
             self.noise += 0.2 * (error - self.noise)
@@ -49,11 +50,19 @@ class FeaturesReference:
         fall = first - value
         is_low = min(fall, first - self.fast) > 4 * self.noise
         is_low |= fall > 5 * math.sqrt(2) * self.noise
-        self.has_descended |= bool(is_low and len(self.values) >= 2)
+        self.has_descended |= bool(is_low and not is_early)
         gained = max(min(self.values, default=value) - value, 0.0)
-        self.share = gained / (first - value) if gained else 0.0
-        self.progress_rate += self.share * (log_scale - self.progress_rate)
+        share = gained / (first - value) if gained else 0.0
+        self.progress_rate += share * (log_scale - self.progress_rate)
         self.values.append(value)
+
+    def begin_again(self, noise, windows, log_scale):
+        kept = self.values[:1] if windows else []
+        undone = windows - len(kept)
+        self.__init__(self.total_steps)
+        self.values, self.undone = kept, undone
+        self.fast = self.slow = kept[0] if kept else 0.0
+        self.noise, self.blow_up = noise, log_scale
 
     def __call__(self, window, log_scale):
         is_blown_up = math.isinf(window.value)
@@ -90,7 +99,7 @@ class FeaturesReference:
             squash(ratio(first - best, self.noise)) / 4,
             float(self.has_descended),
             math.log1p(since) / 2,
-            math.log1p(len(values)) / 3,
+            math.log1p(self.undone + len(values)) / 3,
             elapsed,
             math.log(max(1 - elapsed, 0.02)) / 4,
             float(math.isfinite(self.total_steps)),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from optax_adaptive import Controller, controllers, scale_by_controller
+from optax_adaptive._controller import is_trial
 from tests.common.rules import every_rule, stream
 from tests.follow import follow
 from tests.spy import spy
@@ -44,6 +45,20 @@ def test_warmup_ramps_linearly_and_then_follows():
     np.testing.assert_allclose(
         scales_of(rule), [0.25, 0.5, 0.75, 0.5, 0.25, 0.125], rtol=1e-5
     )
+
+
+def test_a_trial_inside_is_one_outside():
+    rule, hold = controllers.learned(), controllers.hold()
+    done = controllers.range_test()
+    for outer, inner in (
+        (controllers.clip(rule, 2.0), True),
+        (controllers.warmup(rule, 5), True),
+        (controllers.warmup(hold, 5), False),
+        (controllers.anchored(rule, hold), True),
+        (controllers.anchored(hold, hold), False),
+        (controllers.then(done, rule), False),  # until range_test is done
+    ):
+        assert bool(is_trial(outer, outer.init())) is inner
 
 
 def test_warmup_moves_once_a_window():
