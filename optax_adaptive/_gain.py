@@ -39,6 +39,7 @@ class Gain(NamedTuple):
     samples: Array  # number of products
     losses: Array
     steps: Array  # number of losses
+    last_loss: Array  # mean of the block before
 
 
 def first_gain() -> Gain:
@@ -93,17 +94,21 @@ def watch(
         samples=gain.samples + is_sample.astype(jnp.float32),
         losses=gain.losses + value,
         steps=gain.steps + 1.0,
+        last_loss=gain.last_loss,
     )
-    progress = first_loss - gain.losses / gain.steps
+    loss = gain.losses / gain.steps
+    progress = first_loss - loss
     mean = gain.products / jnp.maximum(gain.samples, 1.0)
     # So little that is not there, or so much, is out of every bound.
     ratio = jnp.clip(mean / jnp.maximum(progress, noise), 1e-3 * LOW, 1e3 * HIGH)
     change = POWER * jnp.log(jnp.clip(ratio, LOW, HIGH) / ratio)
     change = jnp.clip(change, math.log(LOWEST), math.log(HIGHEST))
+    # Where the loss is as low as it gets, progress is all behind, and no measure of
+    # what noise may cost: only less than what the last block won is worth a raise.
+    change = jnp.where(mean < gain.last_loss - loss, change, jnp.minimum(change, 0.0))
     is_full = gain.steps >= _descent.block_steps(elapsed)
     is_known = (progress > noise) & (gain.samples > 0.0) & (elapsed >= FIRST)
     change = jnp.where(is_full & is_known, change, 0.0)
-    gain = jax.tree.map(
-        lambda new, old: jnp.where(is_full, new, old), first_gain(), gain
-    )
+    fresh = first_gain()._replace(last_loss=loss)
+    gain = jax.tree.map(lambda new, old: jnp.where(is_full, new, old), fresh, gain)
     return gain, change

@@ -26,6 +26,7 @@ class Hold(NamedTuple):
     gain: _gain.Gain
     elapsed: Array  # shape=(), dtype=int32: steps since the search
     next_snapshot: Array  # shape=(), dtype=int32: in elapsed steps
+    is_raised: Array  # shape=(), dtype=bool: beyond the rate it began with
     log_factor: Array  # shape=(), dtype=float32: on the rate found, natural
 
 
@@ -52,6 +53,7 @@ def first_hold() -> Hold:
         gain=_gain.first_gain(),
         elapsed=jnp.zeros((), jnp.int32),
         next_snapshot=jnp.zeros((), jnp.int32),
+        is_raised=jnp.zeros((), jnp.bool_),
         log_factor=jnp.zeros((), jnp.float32),
     )
 
@@ -119,9 +121,11 @@ def advance(
         gain=gain,
         elapsed=elapsed,
         next_snapshot=_alarm.next_copy(elapsed, hold.next_snapshot, is_taken, raised),
+        is_raised=hold.is_raised | (change > 0.0),
         log_factor=hold.log_factor + change,
     )
-    starts_over = (lower > 0.0) & (elapsed <= probation)
+    # A rate that was raised since need only come down again.
+    starts_over = (lower > 0.0) & (elapsed <= probation) & ~hold.is_raised
     fresh = first_hold()._replace(log_factor=new.log_factor)
     new = jax.tree.map(lambda a, b: jnp.where(starts_over, a, b), fresh, new)
     return new, Step(

@@ -10,7 +10,7 @@ from optax_adaptive import _averaging, _gain
 FIRST_LOSS, NOISE = 10.0, 0.1
 
 
-def watch(products, losses, is_sample=None):
+def watch(products, losses, is_sample=None, offset=0.0):
     """log factors, one a step, for a hold that begins with the first of ``losses``."""
     steps = len(losses)
     is_sample = np.ones(steps, bool) if is_sample is None else is_sample
@@ -18,7 +18,13 @@ def watch(products, losses, is_sample=None):
     def step(gain, row):
         product, loss, elapsed, is_sample = row
         return _gain.watch(
-            gain, loss, product, elapsed, FIRST_LOSS, NOISE, is_sample=is_sample
+            gain,
+            loss,
+            product,
+            elapsed,
+            FIRST_LOSS + offset,
+            NOISE,
+            is_sample=is_sample,
         )
 
     rows = (
@@ -42,14 +48,22 @@ def watch(products, losses, is_sample=None):
         (1e9, _gain.LOWEST),
     ],
 )
-@pytest.mark.parametrize(("loss", "first_loss"), [(5.0, FIRST_LOSS), (-90.0, -85.0)])
-def test_a_rate_moves_to_the_nearer_bound(ratio, factor, loss, first_loss, monkeypatch):
-    monkeypatch.setitem(globals(), "FIRST_LOSS", first_loss)
-    changes = watch(ratio * 5.0, np.full(300, loss))
+@pytest.mark.parametrize("offset", [0.0, -90.0])
+def test_a_rate_moves_to_the_nearer_bound(ratio, factor, offset):
+    losses = FIRST_LOSS - 2.0 - 0.02 * np.arange(300)
+    changes = watch(ratio * (FIRST_LOSS - losses), losses + offset, offset=offset)
     made = changes[changes != 0.0]
     assert (np.flatnonzero(changes) + 1 >= _gain.FIRST).all()
     assert len(made) == (0 if factor == 1.0 else 3)  # at 160, 213 and 284 steps
     np.testing.assert_allclose(made, np.log(factor), rtol=1e-4)
+
+
+def test_a_rate_is_not_raised_where_noise_costs_more_than_the_last_block_won():
+    """All progress is behind, and 1% of it is more than what is left."""
+    losses = 0.2 * np.exp(-np.arange(400) / 100.0)
+    assert not watch(0.01 * FIRST_LOSS, losses).any()
+    assert (watch(-1e-6, losses) > 0.0).any()
+    assert (watch(FIRST_LOSS, losses) < 0.0).any()
 
 
 def test_no_progress_says_nothing():

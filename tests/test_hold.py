@@ -70,6 +70,14 @@ def test_a_blow_up_early_on_leads_to_the_start():
     assert not steps.is_taken.any()
 
 
+def test_a_rate_that_was_raised_comes_down_without_starting_over():
+    losses = np.concatenate([np.linspace(9.0, 1.0, 170), np.full(79, 4.0)])
+    holds, steps = hold(noisy(losses), ratio=0.0)
+    assert holds.log_factor[165] > 0.0
+    assert (np.diff(holds.log_factor) < -1.0).any()
+    assert holds.elapsed[-1] == len(losses)
+
+
 @pytest.mark.parametrize(
     ("ratio", "is_cooling", "sign"),
     [(0.0, False, 1), (0.1, False, 0), (1.0, False, -1), (0.0, True, 0)],

@@ -3,7 +3,7 @@
     cd examples && python -m benchmark.gain
 
 Constant rates, averaged as in autotune, on the small tasks of ``policy/kinds.py``
-(those without convolutions, at twice their length, three draws each). A line of
+(those that compile fast, at twice their length, three draws each). A line of
 results/gain.jsonl is a kind: final validation loss by rate, and the averaging gain over
 the progress so far (``optax_adaptive/_gain.py``) in each stretch of the run.
 """
@@ -27,7 +27,7 @@ RESULTS = Path(__file__).with_name("results") / "gain.jsonl"
 KINDS = {
     name: kind._replace(steps=2 * kind.steps)
     for name, kind in {**kinds.HELD_OUT, **kinds.TRAINING}.items()
-    if "conv" not in name
+    if not {"conv", "attention"} & set(name.split("-"))
 }
 DRAWS, KEY = 3, 777
 STARTS = (60, 100, 200, 400)  # of the stretches; each ends where the next begins

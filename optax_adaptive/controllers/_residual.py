@@ -49,8 +49,9 @@ def residual(
 ) -> Controller:
     """Makes the rule whose factor is ``exp(alpha * action)``, a block at a time.
 
-    It never compounds. It begins at the lowest action, and the reach lets it rise from
-    there. The first block has none before it to be compared with, and is not learned.
+    It never compounds. It begins at the lowest action, or at that which is in force
+    already, and the reach lets it rise from there. The first block has none before it
+    to be compared with, and is not learned.
     """
     check_range("alpha", alpha, 0.0, open_low=True)
     check_count("repeat", repeat, 2)
@@ -105,7 +106,16 @@ def residual(
         del observation
         return state
 
+    def begin(observation, state):
+        # Not at the lowest action where another rate is in force, as after the search
+        # of autotune. To three digits, or rounding would make it another action.
+        in_force = jnp.round(observation.log_scale / alpha, 3)
+        action = jnp.clip(in_force, -1.0, 1.0).astype(jnp.float32)
+        return state._replace(action=action, reach=state.reach._replace(largest=action))
+
     def update_fn(observation, state):
+        is_first = (state.block.blocks == 1) & (state.block.windows == 0)
+        state = jax.lax.cond(is_first, begin, go_on, observation, state)
         state = state._replace(
             memory=_features.remember(state.memory, observation),
             block=_advantage.read(state.block, observation),
