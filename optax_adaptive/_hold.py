@@ -26,7 +26,6 @@ class Hold(NamedTuple):
     gain: _gain.Gain
     elapsed: Array  # shape=(), dtype=int32: steps since the search
     next_snapshot: Array  # shape=(), dtype=int32: in elapsed steps
-    is_raised: Array  # shape=(), dtype=bool: beyond the rate it began with
     log_factor: Array  # shape=(), dtype=float32: on the rate found, natural
 
 
@@ -53,7 +52,6 @@ def first_hold() -> Hold:
         gain=_gain.first_gain(),
         elapsed=jnp.zeros((), jnp.int32),
         next_snapshot=jnp.zeros((), jnp.int32),
-        is_raised=jnp.zeros((), jnp.bool_),
         log_factor=jnp.zeros((), jnp.float32),
     )
 
@@ -112,7 +110,11 @@ def advance(
         noise,
         is_sample=_gain.is_due(hold.elapsed) & (value <= verdict.clipped),
     )
-    correction = jnp.where(is_cooling, 0.0, correction)
+    # Far too high a rate may not show early on, and one that came down did so for a
+    # reason: neither is raised.
+    may_rise = (elapsed > probation) & (hold.log_factor >= 0.0)
+    is_barred = is_cooling | ((correction > 0.0) & ~may_rise)
+    correction = jnp.where(is_barred, 0.0, correction)
     change = jnp.where(lower > 0.0, lower * math.log(LOWER), correction)
     change = jnp.where(raised, math.log(BACK_OFF), change)
     new = Hold(
@@ -121,11 +123,9 @@ def advance(
         gain=gain,
         elapsed=elapsed,
         next_snapshot=_alarm.next_copy(elapsed, hold.next_snapshot, is_taken, raised),
-        is_raised=hold.is_raised | (change > 0.0),
         log_factor=hold.log_factor + change,
     )
-    # A rate that was raised since need only come down again.
-    starts_over = (lower > 0.0) & (elapsed <= probation) & ~hold.is_raised
+    starts_over = (lower > 0.0) & (elapsed <= probation)
     fresh = first_hold()._replace(log_factor=new.log_factor)
     new = jax.tree.map(lambda a, b: jnp.where(starts_over, a, b), fresh, new)
     return new, Step(

@@ -12,7 +12,7 @@ from optax_adaptive import _hold
 FIRST_LOSS, NOISE, PROBATION = 10.0, 0.01, 250
 
 
-def hold(losses, probation=PROBATION, ratio=0.1, is_cooling=False, first=None):
+def hold(losses, probation=PROBATION, ratio=0.1, is_cooling=False):
     """The holds and steps after each of the losses, at a gain of ``ratio``."""
 
     def step(state, value):
@@ -27,8 +27,7 @@ def hold(losses, probation=PROBATION, ratio=0.1, is_cooling=False, first=None):
         )
         return new, (new, done)
 
-    first = _hold.first_hold() if first is None else first
-    _, trail = jax.lax.scan(step, first, jnp.asarray(losses, jnp.float32))
+    _, trail = jax.lax.scan(step, _hold.first_hold(), jnp.asarray(losses, jnp.float32))
     return trail
 
 
@@ -71,11 +70,18 @@ def test_a_blow_up_early_on_leads_to_the_start():
     assert not steps.is_taken.any()
 
 
-def test_a_rate_that_was_raised_comes_down_without_starting_over():
-    first = _hold.first_hold()._replace(is_raised=jnp.array(True))
-    holds, steps = hold(noisy(np.full(200, 5.0)), first=first)
-    assert not steps.is_restored.any()
-    np.testing.assert_allclose(holds.log_factor[-1], math.log(_hold.LOWER), rtol=1e-6)
+def test_a_rate_is_not_raised_before_it_may_prove_too_high():
+    holds, _ = hold(noisy(np.linspace(9.0, 5.0, 400)), ratio=0.0)
+    (first, *_) = np.flatnonzero(holds.log_factor > 0.0)
+    assert holds.elapsed[first] > PROBATION
+
+
+def test_a_rate_that_came_down_is_not_raised():
+    plateau = np.linspace(9.0, 5.0, 200)[np.minimum(np.arange(600), 199)]
+    again = 5.0 - 0.01 * np.arange(300)
+    holds, _ = hold(noisy(np.concatenate([plateau, again])), ratio=0.0)
+    down = np.flatnonzero(holds.log_factor < 0.0)
+    assert len(down) and (np.diff(holds.log_factor[down[0] :]) <= 0.0).all()
 
 
 @pytest.mark.parametrize(
