@@ -40,8 +40,8 @@ WITHOUT_MOMENTUM: dict[str, Any] = {
 NEVER_CORRECTED = [(_gain, "FIRST", 10**9)]
 FORMS: dict[str, tuple[bool, bool, list]] = {
     "plain": (False, False, []),
-    "interpolated": (True, False, []),
     "plain, never corrected": (False, False, NEVER_CORRECTED),
+    "interpolated": (True, False, []),
     "interpolated, never corrected": (True, False, NEVER_CORRECTED),
     "plain, length known": (False, True, []),
     "interpolated, length known": (True, True, []),
