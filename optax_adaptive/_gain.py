@@ -8,7 +8,7 @@ unit, and near the best rate it hardly depends on optimizer, batch and noise: fi
 are in docs/autotune.md.
 
 Inner products with gradients have long told the two regimes apart: of successive ones
-(Pflug, 1990; Chee and Toulis, 2018), and of the way from a start (Pesme, Dieuleveut and
+(Pflug, 1983; Chee and Toulis, 2018), and of the way from a start (Pesme, Dieuleveut and
 Flammarion, 2020). There they only ever lower a rate.
 """
 
@@ -24,9 +24,7 @@ from optax_adaptive._averaging import AveragingState
 from optax_adaptive._controller import Array
 
 EVERY = 4  # steps from one product to the next: it reads all parameters
-FIRST = (
-    150  # steps of the hold before the first change: until then the average is short
-)
+FIRST = 150  # steps held before the first change: until then the average is short
 LOW, HIGH = 0.05, 0.2  # gain over progress, between which the rate is left alone
 POWER = 0.5  # of the ratio to the nearer bound, by which the rate is changed
 HIGHEST, LOWEST = 2.0, 10.0**-0.5  # factors on it, at once
