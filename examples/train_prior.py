@@ -346,9 +346,7 @@ def main(arguments: list[str] | None = None) -> None:
                     lambda seen=seen: fit_actor(seen)._asdict(),
                 )
             )
-            prior = _prior.Prior(
-                policy, fit_table(seen, policy), fit_bandit(seen, policy)
-            )
+            prior = fit_all(seen, policy)
             row = {"round": turn, "states": len(seen.weights), "final": final}
             row["regret"] = mean_regrets(seen, prior)
             print(json.dumps(row), file=output, flush=True)

@@ -110,7 +110,7 @@ def main() -> None:
         for group in itertools.product(args.tasks, args.optimizers, args.methods)
         for variant in variants(group[-1])
     ]
-    with args.output.open("a") as output:
+    with run.open_to_append(args.output) as output:
         for task, optimizer, method, variant in everything:
             label = f"{method}: {variant}"
             runs = tuple(

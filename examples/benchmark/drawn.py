@@ -9,7 +9,6 @@ losses.
 """
 
 import argparse
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import optax
 
 from benchmark.constants import replaced
 from benchmark.gain import KINDS
-from benchmark.run import commit
+from benchmark.run import fill
 from optax_adaptive import _gain, autotune, eval_params
 from policy import kinds, rollout
 
@@ -60,8 +59,14 @@ def autotuned(kind: kinds.Kind, interpolate: bool, knows: bool, key: jax.Array):
     return rollout.final(problem, eval_params(state, params))
 
 
+def run(kind: kinds.Kind, form: str) -> dict[str, Any]:
+    """(draws,) losses of a form of autotune, or (draws, offsets) of the cosines."""
+    rounded = np.vectorize(lambda x: float(f"{x:.4g}"))
+    return {"losses": rounded(losses(kind, form)).tolist()}
+
+
 def losses(kind: kinds.Kind, form: str) -> np.ndarray:
-    """(draws,) of a form of autotune, or (draws, offsets) of the cosines."""
+    """The same, as they are."""
     keys = jnp.stack([jax.random.fold_in(jax.random.key(KEY), i) for i in range(DRAWS)])
     if form == "cosine":
         over_offsets = rollout.try_cosines(kind)
@@ -100,19 +105,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=RESULTS)
     output = parser.parse_args().output
-    output.touch()
-    lines = [json.loads(line) for line in output.read_text().splitlines()]
-    done = {(line["kind"], line["form"]) for line in lines}
-    for form in ("cosine", *FORMS):
-        for name, kind in KINDS.items():
-            if (name, form) not in done:
-                rounded = np.vectorize(lambda x: float(f"{x:.4g}"))(losses(kind, form))
-                line = {"kind": name, "form": form, "commit": commit()}
-                line["losses"] = rounded.tolist()
-                lines.append(line)
-                with output.open("a") as file:
-                    print(json.dumps(line), file=file)
-    print(table(lines))
+    jobs = [
+        ((name, form), partial(run, kind, form))
+        for form in ("cosine", *FORMS)
+        for name, kind in KINDS.items()
+    ]
+    print(table(fill(output, ("kind", "form"), jobs)))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ the progress so far (``optax_adaptive/_gain.py``) in each stretch of the run.
 """
 
 import argparse
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmark.run import commit
+from benchmark.run import fill
 from optax_adaptive import _averaging, _gain, eval_params, with_averaging
 from policy import kinds, rollout
 
@@ -69,8 +68,8 @@ def measure(kind: kinds.Kind, rate: jax.Array, key: jax.Array) -> dict[str, jax.
     }
 
 
-def run(name: str, kind: kinds.Kind) -> dict[str, Any]:
-    """The line of a kind."""
+def run(kind: kinds.Kind) -> dict[str, Any]:
+    """What the line of a kind says of it."""
     rates = 10.0 ** (first_rate(kind.optimizer) + np.arange(10) / 3.0)
     draws = [jax.random.fold_in(jax.random.key(KEY), i) for i in range(DRAWS)]
     over_rates = jax.jit(
@@ -86,8 +85,6 @@ def run(name: str, kind: kinds.Kind) -> dict[str, Any]:
         return [float(f"{x:.3g}") if np.isfinite(x) else None for x in values]
 
     return {
-        "kind": name,
-        "commit": commit(),
         "optimizer": kind.optimizer,
         "batch_size": kind.batch_size,
         "steps": kind.steps,
@@ -128,15 +125,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=RESULTS)
     output = parser.parse_args().output
-    output.touch()
-    lines = [json.loads(line) for line in output.read_text().splitlines()]
-    done = {line["kind"] for line in lines}
-    for name, kind in KINDS.items():
-        if name not in done:
-            lines.append(run(name, kind))
-            with output.open("a") as file:
-                print(json.dumps(lines[-1]), file=file)
-    print(table(lines))
+    jobs = [((name,), partial(run, kind)) for name, kind in KINDS.items()]
+    print(table(fill(output, ("kind",), jobs)))
 
 
 if __name__ == "__main__":

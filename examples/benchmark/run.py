@@ -16,11 +16,11 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 # Processes run side by side, so that each keeps to one core.
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
@@ -147,6 +147,31 @@ def read(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def open_to_append(path: Path) -> TextIO:
+    """A file of lines, in which a line that was cut off is ended."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_cut_off = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
+    file = path.open("a")
+    if is_cut_off:
+        file.write("\n")
+    return file
+
+
+def fill(
+    path: Path, names: tuple[str, ...], jobs: Iterable[tuple[tuple, Callable[[], dict]]]
+) -> list[dict[str, Any]]:
+    """Runs the jobs whose key, the values of ``names``, no line has; all lines."""
+    lines = read(path)
+    done = {tuple(line[name] for name in names) for line in lines}
+    with open_to_append(path) as file:
+        for key, make in jobs:
+            if key not in done:
+                line = dict(zip(names, key, strict=True)) | {"commit": commit()}
+                lines.append(line | make())
+                print(json.dumps(lines[-1]), file=file, flush=True)
+    return lines
+
+
 def done(path: Path) -> set[tuple]:
     """The keys of the runs of a file."""
     return {key(line) for line in read(path) if "header" not in line}
@@ -201,15 +226,11 @@ def execute(plan: plans.Plan, output: Path, data_dir: Path, jobs: int) -> None:
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
     )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    is_cut_off = output.exists() and output.read_bytes()[-1:] not in (b"", b"\n")
     with (
-        output.open("a") as file,
+        open_to_append(output) as file,
         Progress(*columns, speed_estimate_period=3600) as progress,
     ):
         bar, start = progress.add_task("", total=len(groups)), time.perf_counter()
-        if is_cut_off:
-            file.write("\n")
         for i, lines in enumerate(results(groups, jobs), 1):
             file.writelines(as_json(line) + "\n" for line in lines)
             file.flush()

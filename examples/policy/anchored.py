@@ -104,8 +104,7 @@ def learner_run(
     windows = kind.steps // size
     keys = jax.random.split(batch_key, kind.steps)[: windows * size]
     (training, *_), trace = jax.lax.scan(window, start, keys.reshape(windows, size))
-    loss = problem.evaluate(training[0])
-    return jnp.where(loss < rollout.WORST, loss, rollout.WORST), trace
+    return rollout.final(problem, training[0]), trace
 
 
 def try_learners(kind: kinds.Kind, make_rule: Callable) -> Callable[..., Any]:
