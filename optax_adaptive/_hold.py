@@ -6,14 +6,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optax_adaptive import _alarm, _descent, _gain
+from optax_adaptive import _alarm, _correction, _gain
 from optax_adaptive._controller import Array
 
-LOWER = 10.0**-0.5  # factor on a rate at which the loss has stopped falling
+LOWEST = 10.0**-0.5  # factor at once, but where the run starts over
 BACK_OFF = 0.5  # factor on a rate at which the loss has blown up
 COOL_DOWN = 0.2  # the last part of a known horizon, over which the rate falls to 0
-# What a rate far too high has done, a lower one hardly makes good. So a rate that has
-# to come down within this fraction of the run starts over from the first parameters.
+# What a rate far too high has done, a lower one hardly makes good. So one that has to
+# come down so far at once, within this fraction of the run, starts over from the first
+# parameters.
+FAR = 0.7  # factor: noise costs twice what it may
 PROBATION = 0.125
 LONGEST_PROBATION = 250  # steps: until then a blow-up costs all that was learned
 
@@ -22,8 +24,7 @@ class Hold(NamedTuple):
     """What the hold remembers."""
 
     alarm: _alarm.Alarm
-    descent: _descent.Descent
-    gain: _gain.Gain
+    correction: _correction.Correction
     elapsed: Array  # shape=(), dtype=int32: steps since the search
     next_snapshot: Array  # shape=(), dtype=int32: in elapsed steps
     log_factor: Array  # shape=(), dtype=float32: on the rate found, natural
@@ -48,8 +49,7 @@ def first_hold() -> Hold:
     """The hold before its first step, and again where it starts over."""
     return Hold(
         alarm=_alarm.first_alarm(),
-        descent=_descent.first_descent(),
-        gain=_gain.first_gain(),
+        correction=_correction.first_correction(),
         elapsed=jnp.zeros((), jnp.int32),
         next_snapshot=jnp.zeros((), jnp.int32),
         log_factor=jnp.zeros((), jnp.float32),
@@ -93,16 +93,8 @@ def advance(
     elapsed = hold.elapsed + 1
     is_due = elapsed >= jnp.maximum(hold.next_snapshot, probation + 1)
     is_taken = verdict.is_calm & ~raised & is_due
-    # What was normal before a blow-up is not known to be normal from the copy on.
-    fresh = _alarm.first_alarm()
-    alarm = jax.tree.map(lambda a, b: jnp.where(raised, a, b), fresh, alarm)
-    descent, lower = _descent.watch(
-        hold.descent, verdict.clipped, elapsed, first_loss, noise
-    )
-    fresh = _descent.first_descent()
-    descent = jax.tree.map(lambda a, b: jnp.where(raised, a, b), fresh, descent)
-    gain, correction = _gain.watch(
-        hold.gain,
+    correction, change = _correction.watch(
+        hold.correction,
         verdict.clipped,
         product,
         elapsed,
@@ -110,22 +102,26 @@ def advance(
         noise,
         is_sample=_gain.is_due(hold.elapsed) & (value <= verdict.clipped),
     )
+    # What was normal before a blow-up is not known to be normal from the copy on.
+    fresh = (_alarm.first_alarm(), _correction.first_correction())
+    alarm, correction = jax.tree.map(
+        lambda a, b: jnp.where(raised, a, b), fresh, (alarm, correction)
+    )
     # Far too high a rate may not show early on, and one that came down did so for a
-    # reason: neither is raised.
+    # reason: neither is raised. And a rate that falls already is left alone.
     may_rise = (elapsed > probation) & (hold.log_factor >= 0.0)
-    is_barred = is_cooling | ((correction > 0.0) & ~may_rise)
-    correction = jnp.where(is_barred, 0.0, correction)
-    change = jnp.where(lower > 0.0, lower * math.log(LOWER), correction)
+    is_barred = is_cooling | ((change > 0.0) & ~may_rise)
+    change = jnp.where(is_barred, 0.0, change)
+    starts_over = ~raised & (change < math.log(FAR)) & (elapsed <= probation)
+    change = jnp.where(starts_over, change, jnp.maximum(change, math.log(LOWEST)))
     change = jnp.where(raised, math.log(BACK_OFF), change)
     new = Hold(
         alarm=alarm,
-        descent=descent,
-        gain=gain,
+        correction=correction,
         elapsed=elapsed,
         next_snapshot=_alarm.next_copy(elapsed, hold.next_snapshot, is_taken, raised),
         log_factor=hold.log_factor + change,
     )
-    starts_over = (lower > 0.0) & (elapsed <= probation)
     fresh = first_hold()._replace(log_factor=new.log_factor)
     new = jax.tree.map(lambda a, b: jnp.where(starts_over, a, b), fresh, new)
     return new, Step(

@@ -18,7 +18,7 @@ from typing import Any
 from benchmark import run
 from benchmark.constants import replaced
 from common import methods, prepared
-from optax_adaptive import _alarm, _autotune, _descent, _gain, _hold, _search
+from optax_adaptive import _alarm, _autotune, _correction, _gain, _hold, _search
 
 METHODS = ("autotune", "autotune_interpolated")
 RESULTS = Path(__file__).with_name("results") / "ablation.jsonl"
@@ -45,13 +45,17 @@ VARIANTS = {
     "fraction 0.1": [(_search, "LONG_OVER_SHORT", 0.1)],
     "fraction 0.4": [(_search, "LONG_OVER_SHORT", 0.4)],
     "the third arm always below": [(_search, "CLEARLY", 1e9)],
-    "never corrected": [(_gain, "FIRST", 10**9)],
-    "gain 0.025 to 0.1": [(_gain, "LOW", 0.025), (_gain, "HIGH", 0.1)],
-    "gain 0.1 to 0.4": [(_gain, "LOW", 0.1), (_gain, "HIGH", 0.4)],
-    "corrected in full": [(_gain, "POWER", 1.0)],
-    "product at every step": [(_gain, "EVERY", 1)],
-    "never lowered": [(_descent, "Z_FALLING", -1e9)],
-    "lowered unless it falls by 3 errors": [(_descent, "Z_FALLING", 3.0)],
+    "never corrected": [(_correction, "SHORTEST", 10**9)],
+    "never raised": [(_correction, "LOW", -1e9)],
+    "never lowered": [(_correction, "HIGH", 1e9)],
+    "cost over fall 0.1 to 0.5": [
+        (_correction, "LOW", 0.1),
+        (_correction, "HIGH", 0.5),
+    ],
+    "cost over fall 0.5 to 2": [(_correction, "LOW", 0.5), (_correction, "HIGH", 2.0)],
+    "corrected in full": [(_correction, "POWER", 1.0)],
+    "no error allowed for": [(_correction, "Z", 0.0)],
+    "cost measured at every step": [(_gain, "EVERY", 1)],
     "never starts over": [(_hold, "PROBATION", 0.0)],
     "averaging 0.02": [(_autotune, "AVERAGING", 0.02)],
     "averaging 0.2": [(_autotune, "AVERAGING", 0.2)],
@@ -66,7 +70,7 @@ VARIANTS = {
 # The same for gradients at an interpolation.
 INTERPOLATED = {
     "default": [],
-    "never corrected": [(_gain, "FIRST", 10**9)],
+    "never corrected": [(_correction, "SHORTEST", 10**9)],
     "interpolation 0": [(_autotune, "INTERPOLATION", 0.0)],
     "interpolation 0.5": [(_autotune, "INTERPOLATION", 0.5)],
     "interpolation 0.9": [(_autotune, "INTERPOLATION", 0.9)],

@@ -21,7 +21,7 @@ import optax
 from benchmark.constants import replaced
 from benchmark.gain import KINDS
 from benchmark.run import fill
-from optax_adaptive import _gain, autotune, eval_params
+from optax_adaptive import _correction, autotune, eval_params
 from policy import kinds, rollout
 
 RESULTS = Path(__file__).with_name("results") / "drawn.jsonl"
@@ -36,7 +36,7 @@ WITHOUT_MOMENTUM: dict[str, Any] = {
     "nadam": partial(optax.adam, b1=0.0),
 }
 # By name: interpolate, whether the length is known, constants that differ.
-NEVER_CORRECTED = [(_gain, "FIRST", 10**9)]
+NEVER_CORRECTED = [(_correction, "SHORTEST", 10**9)]
 FORMS: dict[str, tuple[bool, bool, list]] = {
     "plain": (False, False, []),
     "plain, never corrected": (False, False, NEVER_CORRECTED),

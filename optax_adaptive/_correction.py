@@ -1,0 +1,126 @@
+"""Is the rate that is held too high, or too low? Asked once a block, of its losses.
+
+Two things are set against each other. *What noise costs*: the loss of the parameters
+above that of their average (``_gain.py``), which grows with the rate. *What is still
+won*: the fall of the loss over a constant fraction of the elapsed time. Where a loss
+falls as a power of time, the two are in a constant proportion at the best rate, and
+figures in docs/autotune.md bear that out over optimizers, batches and noise. At a rate
+that is too low the newest parameters are ahead of their average, and noise costs less
+than nothing; at one that is too high the loss soon hovers about a level that its own
+noise sets. Blocks in proportion to the time keep the answer as sharp late as early, and
+are few.
+
+That a loss at rest calls for a lower rate is an old test (Yaida, 2018; Lang, Xiao and
+Zhang, 2019). Alone it lowers good rates too: noise hides a slow descent.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+
+from optax_adaptive import _history, _meter
+from optax_adaptive._controller import Array
+
+SHORTEST = 40  # steps of a block
+SHARE = 0.25  # length of a block over the elapsed steps at its end
+BLOCKS = 3  # the fall is that of the newest below the oldest
+LOW, HIGH = 0.25, 1.0  # cost over fall, between which the rate is left alone
+Z = 2.0  # standard errors by which a fall may be larger than it seems
+POWER = 0.5  # of the ratio to the nearer bound, by which the rate is changed
+HIGHEST, LOWEST = 2.0, 0.1  # factors at once
+
+
+class Correction(NamedTuple):
+    """The open block, and the closed ones."""
+
+    losses: _meter.Meter  # of the open block
+    products: Array  # shape=(), dtype=float32: their sum over the open block
+    samples: Array  # shape=(), dtype=float32: and their number
+    means: Array  # shape=(BLOCKS,), dtype=float32: of losses, oldest first
+    errors: Array  # shape=(BLOCKS,), dtype=float32: their standard errors
+    blocks: Array  # shape=(), dtype=int32: closed so far
+
+
+def first_correction() -> Correction:
+    """Before the first value, and again after a return."""
+    zero = jnp.zeros((), jnp.float32)
+    return Correction(
+        losses=_meter.first("min"),
+        products=zero,
+        samples=zero,
+        means=jnp.zeros((BLOCKS,), jnp.float32),
+        errors=jnp.zeros((BLOCKS,), jnp.float32),
+        blocks=jnp.zeros((), jnp.int32),
+    )
+
+
+def watch(
+    correction: Correction,
+    value: Array,
+    product: Array,
+    elapsed: Array,
+    first_loss: Array,
+    noise: Array,
+    *,
+    is_sample: Array,
+) -> tuple[Correction, Array]:
+    """Adds a loss and a product, and says how far to change the rate.
+
+    Args:
+      correction: The state.
+      value: float32 loss, spikes clipped.
+      product: float32, from ``_gain.product``.
+      elapsed: int32 steps, this one included.
+      first_loss: float32 loss of the first parameters. Where it has not changed yet,
+        nothing is learned, and there is nothing to judge by.
+      noise: float32 standard deviation of a value there: a smaller change is none.
+      is_sample: bool, whether ``product`` was asked for, and counts.
+
+    Returns:
+      The new state, and the natural logarithm of the factor, float32 of shape (): 0
+      but at the end of a block.
+    """
+    is_sample &= jnp.isfinite(product)
+    correction = correction._replace(
+        losses=_meter.accumulate(correction.losses, value, jnp.ones((), jnp.bool_)),
+        products=correction.products + jnp.where(is_sample, product, 0.0),
+        samples=correction.samples + is_sample.astype(jnp.float32),
+    )
+    length = jnp.maximum(SHARE * elapsed.astype(jnp.float32), SHORTEST)
+    is_full = correction.losses.size.astype(jnp.float32) >= length
+
+    def close(state: Correction) -> tuple[Correction, Array]:
+        loss = state.losses.mean
+        means = _history.push(state.means, loss)
+        errors = _history.push(state.errors, _meter.standard_error(state.losses))
+        closed = Correction(
+            losses=_meter.open_window(state.losses),
+            products=jnp.zeros_like(state.products),
+            samples=jnp.zeros_like(state.samples),
+            means=means,
+            errors=errors,
+            blocks=state.blocks + 1,
+        )
+        has_moved = jnp.abs(first_loss - loss) > noise
+        is_judged = has_moved & (closed.blocks >= BLOCKS) & (state.samples > 0.0)
+        cost = state.products / jnp.maximum(state.samples, 1.0)
+        fall, error = means[0] - loss, jnp.hypot(errors[0], errors[-1])
+        change = jnp.where(is_judged, _change(cost, fall, error), 0.0)
+        return closed, change
+
+    def keep(state: Correction) -> tuple[Correction, Array]:
+        return state, jnp.zeros((), jnp.float32)
+
+    return lax.cond(is_full, close, keep, correction)
+
+
+def _change(cost: Array, fall: Array, error: Array) -> Array:
+    """Towards the nearer bound, as log factor; all the way down if the loss rises."""
+    most = HIGH * (fall + Z * error)  # what noise may cost
+    lower = jnp.where(most > 0.0, most / jnp.maximum(cost, most), 0.0)
+    least = LOW * fall
+    higher = jnp.where(least > 0.0, least / jnp.clip(cost, 1e-3 * least, least), 1.0)
+    change = POWER * jnp.log(lower * higher)  # one of them is 1
+    return jnp.clip(change, math.log(LOWEST), math.log(HIGHEST))

@@ -1,0 +1,136 @@
+"""How far what noise costs, and what is still won, move a rate that is held."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from optax_adaptive import _correction
+
+STEPS = 2000
+FIRST_LOSS, NOISE = 3.0, 0.3
+
+
+@partial(jax.jit, static_argnames="noise")
+def corrections(losses, products, is_sample=True, first_loss=FIRST_LOSS, noise=NOISE):
+    """The log factors of a hold that begins with the first of ``losses``."""
+
+    def step(state, row):
+        value, product, elapsed, is_sample = row
+        return _correction.watch(
+            state, value, product, elapsed, first_loss, noise, is_sample=is_sample
+        )
+
+    losses = jnp.asarray(losses, jnp.float32)
+    rows = (
+        losses,
+        jnp.broadcast_to(jnp.asarray(products, jnp.float32), losses.shape),
+        jnp.arange(1, len(losses) + 1, dtype=jnp.int32),
+        jnp.broadcast_to(jnp.asarray(is_sample), losses.shape),
+    )
+    return jax.lax.scan(step, _correction.first_correction(), rows)[1]
+
+
+def changed(*args, **kwargs):
+    """Where a correction is made, and by which factors."""
+    log_factors = np.asarray(corrections(*args, **kwargs))
+    where = np.flatnonzero(log_factors)
+    return where, np.exp(log_factors[where])
+
+
+def noise(seed, steps=STEPS):
+    return np.random.default_rng(seed).normal(0, NOISE, steps)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "factor"),
+    [
+        (-1.0, _correction.HIGHEST),
+        (0.0, _correction.HIGHEST),
+        (_correction.LOW / 2, 2.0**_correction.POWER),
+        (_correction.LOW * 1.02, 1.0),
+        (_correction.HIGH * 0.98, 1.0),
+        (_correction.HIGH * 2, 2.0**-_correction.POWER),
+        (1e9, _correction.LOWEST),
+    ],
+)
+@pytest.mark.parametrize("offset", [0.0, -90.0])
+def test_a_rate_moves_to_the_nearer_bound(ratio, factor, offset):
+    """Of cost over fall, whatever the level of the loss."""
+    steps = np.arange(1, 160)
+    losses = FIRST_LOSS - 1.0 - 0.01 * steps
+    fall = 0.01 * 80  # from one block of 40 to the last but one
+    where, made = changed(losses + offset, ratio * fall, first_loss=FIRST_LOSS + offset)
+    assert where.tolist() == ([] if factor == 1.0 else [3 * _correction.SHORTEST - 1])
+    np.testing.assert_allclose(made, factor, rtol=0.04)
+
+
+def test_blocks_of_a_loss_at_rest_lower_again_and_again_ever_more_rarely():
+    where, made = changed(1.0 + noise(0) / 10, 1.0)
+    # Three blocks of 40, and from then on blocks of a quarter of the elapsed time.
+    assert where[0] == 3 * _correction.SHORTEST - 1
+    assert (made < 1.0).all() and (np.diff(where[1:]) > 0.2 * where[1:-1]).all()
+
+
+def test_a_loss_at_rest_is_no_reason_where_noise_costs_nothing():
+    """Noise hides a slow descent: a good rate must not come down by chance."""
+    lowered = [
+        (changed(1.0 + noise(seed) / 10, 0.0)[1] < 1.0).sum() for seed in range(20)
+    ]
+    assert (
+        sum(lowered) <= 0.1 * 20 * 9
+    )  # of nine blocks judged each, one in 44 expected
+
+
+def test_a_rise_lowers_all_the_way_whatever_noise_costs():
+    losses = 1.0 + 0.01 * np.arange(STEPS) / 10 + noise(0) / 10
+    _, made = changed(losses, -1.0)
+    np.testing.assert_allclose(made[-1], _correction.LOWEST, rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_slow_descent_is_not_lowered(seed):
+    falling = 2.0 * np.arange(1, STEPS + 1) ** -0.25
+    # At the best rate noise costs about what falls from a block to the last but one.
+    cost = 0.7 * (1.0 - 1.78**-0.25) * falling
+    assert (changed(falling + noise(seed) / 4, cost)[1] >= 1.0).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_loss_that_has_not_moved_yet_is_waited_for(seed):
+    losses = FIRST_LOSS + noise(seed)
+    assert not len(changed(losses, 1.0)[0])
+
+
+def test_what_is_not_sampled_or_not_finite_does_not_count():
+    losses = 2.0 - 0.002 * np.arange(200)
+    is_sample = np.arange(200) % 4 == 0
+    products = np.where(is_sample, 0.5 * 0.002 * 80, np.inf)
+    assert not len(changed(losses, products)[0])
+    products[~is_sample] = -9.0
+    assert not len(changed(losses, products, is_sample)[0])
+    assert not len(changed(losses, -1.0, False)[0])
+
+
+def test_blocks_match_a_reference():
+    losses = np.float32(1.0 + noise(3) / 3)
+    where, made = changed(losses, 0.1)
+    blocks, want, block = [], [], []
+    for elapsed, value in enumerate(losses.astype(np.float64), start=1):
+        block.append(value)
+        if len(block) < max(0.25 * elapsed, 40):
+            continue
+        blocks.append((np.mean(block), np.std(block, ddof=1) / len(block) ** 0.5))
+        block = []
+        if len(blocks) < 3:
+            continue
+        (old, old_error), _, (new, new_error) = blocks[-3:]
+        most = old - new + 2.0 * np.hypot(old_error, new_error)
+        if most < 0.1:
+            factor = max((most / 0.1) ** 0.5, 0.1) if most > 0 else 0.1
+            want.append((elapsed - 1, factor))
+    assert want
+    assert where.tolist() == [when for when, _ in want]
+    np.testing.assert_allclose(made, [factor for _, factor in want], rtol=1e-3)
