@@ -74,12 +74,14 @@ def autotune(
        edge down, or on both sides of it, each annealed to 0 and each from the start.
        The best of them, times 0.2 (0.4 with ``interpolate``), which is what
        distinguishes long runs from short, is the rate. Back to the start.
-    4. *Hold* that rate, and correct it: raise it while the newest parameters are hardly
-       worse than their average, lower it where they are much worse. Where the loss no
-       longer falls, lower it by √10, and within the first eighth of the run (and 250
-       steps) start over with it. A rise that its noise does not explain leads back to
-       the last healthy parameters, at half the rate. With ``total_steps`` it falls to 0
-       over the last fifth, unless ``interpolate`` makes that needless.
+    4. *Hold* that rate, and correct it: once a block of steps, what noise costs (the
+       loss of the newest parameters above that of their average) is set against what is
+       still won. Where it costs more than the loss falls, the rate comes down, and
+       where it costs less than a quarter, it goes up. One that proves far too high
+       within the first eighth of the run (and 250 steps) starts over. A rise that its
+       noise does not explain leads back to the last healthy parameters, at half the
+       rate. With ``total_steps`` it falls to 0 over the last fifth, unless
+       ``interpolate`` makes that needless.
     5. *Average* the parameters all along: evaluate :func:`eval_params`. The average
        makes up for annealing where there is no horizon.
 
@@ -226,7 +228,7 @@ def autotune(
         )
         value = jnp.where(is_away, jnp.nan, value)  # of no params that count
         is_found = memory.search.stage == _search.FOUND
-        is_forgotten = memory.hold.elapsed == 0  # a return is to before the hold
+        is_forgotten = memory.hold.elapsed == 0  # rules begin anew with the hold
         product = lax.cond(
             is_found & _gain.is_due(memory.hold.elapsed),
             lambda: _gain.product(state.averaging, params, updates),
@@ -244,7 +246,7 @@ def autotune(
 
         def update(inner_state):
             grads = _snapshot.leave_out(updates, is_left_out)
-            inner_state = _return.rest_rules(inner_state, ~is_found)
+            inner_state = _return.rest_rules(inner_state, is_forgotten)
             return optimizer.update(
                 grads, inner_state, params, value=value, **extra_args
             )

@@ -1,11 +1,8 @@
-"""What averaging gains: the sign that a rate is too high, or too low.
+"""What noise costs: the loss of the parameters above that of their average.
 
-To first order, (parameters - average) · gradient is the loss of the parameters above
-that of their average: what noise and oscillation cost, and averaging takes away. Below
-0 the newest parameters are still ahead of their average: the rate is too low for
-anything but progress to be seen. In proportion to the progress made so far it has no
-unit, and near the best rate it hardly depends on optimizer, batch and noise: figures
-are in docs/autotune.md.
+To first order that is (parameters - average) · gradient. Noise and oscillation make it,
+and averaging takes it away. Below 0 the newest parameters are still ahead of their
+average: the rate is too low for anything but progress to be seen.
 
 Inner products with gradients have long told the two regimes apart: of successive ones
 (Pflug, 1983; Chee and Toulis, 2018), and of the way from a start (Pesme, Dieuleveut and

@@ -305,6 +305,28 @@ def test_a_rule_inside_rests_during_the_search(feedback):
     np.testing.assert_allclose(state.found_scale, expected.found_scale, rtol=1e-4)
 
 
+def test_a_rule_inside_begins_at_factor_1():
+    """Whatever it would begin at elsewhere: the rate was searched for at 1."""
+    rule = optax_adaptive.controllers.q_learning()
+    scaling = optax_adaptive.scale_by_controller(rule, accumulation_size=10)
+    tx = optax_adaptive.autotune(optax.chain(optax.sgd(0.1), scaling))
+
+    def step(carry, key):
+        params, state = carry
+        loss, grads = jax.value_and_grad(squared_error)(params, teacher(key))
+        updates, state = tx.update(grads, state, params, value=loss)
+        scale = state.inner_state[1].lr_scale
+        return (optax.apply_updates(params, updates), state), (scale, state.phase)
+
+    key = jax.random.key(0)
+    params = student(key)
+    keys = jax.random.split(jax.random.fold_in(key, 1), STEPS)
+    _, (scales, phases) = jax.lax.scan(step, (params, tx.init(params)), keys)
+    (hold, *_) = np.flatnonzero(phases == 3)
+    assert (scales[: hold + 9] == 1.0).all()
+    assert (scales[hold + 9 :] != 1.0).any()
+
+
 def test_memory_is_what_the_docstring_says():
     params = {"w": jnp.zeros((100, 100)), "b": jnp.zeros(100, jnp.bfloat16)}
 

@@ -1,14 +1,17 @@
-"""Where the averaging gain stands at good rates: what its bounds in autotune rest on.
+"""What noise costs over what is still won, at good rates and at others.
 
     cd examples && python -m benchmark.gain
 
+What the bounds of autotune's correction (``optax_adaptive/_correction.py``) rest on.
 Constant rates, averaged as in autotune, on the small tasks of ``policy/kinds.py``
 (those that compile fast, at twice their length, three draws each). A line of
-results/gain.jsonl is a kind: final validation loss by rate, and the averaging gain over
-the progress so far (``optax_adaptive/_gain.py``) in each stretch of the run.
+results/gain.jsonl is a kind: by rate the final validation loss, and the ratio that the
+correction reads, in its early blocks and in those of the last half of the run.
 """
 
 import argparse
+import itertools
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ import numpy as np
 import optax
 
 from benchmark.run import fill
-from optax_adaptive import _averaging, _gain, eval_params, with_averaging
+from optax_adaptive import _averaging, _correction, _gain, eval_params, with_averaging
 from policy import kinds, rollout
 
 RESULTS = Path(__file__).with_name("results") / "gain.jsonl"
@@ -29,7 +32,7 @@ KINDS = {
     if not {"conv", "attention"} & set(name.split("-"))
 }
 DRAWS, KEY = 3, 777
-STARTS = (60, 100, 200, 400)  # of the stretches; each ends where the next begins
+EARLY = 300  # steps; late is the last half
 
 
 def first_rate(optimizer: str) -> float:
@@ -37,14 +40,22 @@ def first_rate(optimizer: str) -> float:
     return {"sgd": -2.0, "lion": -4.0}.get(optimizer, -3.0)
 
 
+def block_ends(steps: int) -> np.ndarray:
+    """Where the blocks of a correction of so many steps end."""
+    ends = [_correction.SHORTEST]
+    while ends[-1] < steps:
+        grown = math.ceil(ends[-1] / (1.0 - _correction.SHARE))
+        ends.append(max(ends[-1] + _correction.SHORTEST, grown))
+    return np.array(ends[:-1] if ends[-1] > steps else ends)
+
+
 def measure(kind: kinds.Kind, rate: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
-    """Final validation loss, () float32, and gain over progress, (4,) float32."""
+    """Final validation loss, () float32, and the ratio, one for each block judged."""
     base = kinds.OPTIMIZERS[kind.optimizer](1.0)
     tx = with_averaging(optax.chain(base, optax.scale(rate)))
     problem_key, init_key, batch_key = jax.random.split(key, 3)
     problem = kinds.draw(kind, problem_key)
     params = problem.init(init_key)
-    firsts = jax.vmap(partial(problem.loss, params))(jax.random.split(init_key, 16))
 
     def step(carry, key):
         params, state = carry
@@ -58,13 +69,18 @@ def measure(kind: kinds.Kind, rate: jax.Array, key: jax.Array) -> dict[str, jax.
     (params, state), (losses, products) = jax.lax.scan(
         step, (params, tx.init(params)), keys
     )
-    stretches = [slice(*ends) for ends in zip(STARTS, (*STARTS[1:], None), strict=True)]
-    ratios = [
-        products[s].mean() / (firsts.mean() - losses[s].mean()) for s in stretches
-    ]
+    ends = block_ends(kind.steps)
+    blocks = [slice(*pair) for pair in itertools.pairwise([0, *ends.tolist()])]
+    means = jnp.stack([losses[block].mean() for block in blocks])
+    sizes = jnp.float32([block.stop - block.start for block in blocks])
+    errors = jnp.stack([losses[block].std() for block in blocks]) / jnp.sqrt(sizes)
+    costs = jnp.stack([products[block].mean() for block in blocks])
+    apart = _correction.BLOCKS - 1
+    falls = means[:-apart] - means[apart:]
+    falls += _correction.Z * jnp.hypot(errors[:-apart], errors[apart:])
     return {
         "loss": rollout.final(problem, eval_params(state, params)),
-        "ratio": jnp.stack(ratios),
+        "ratio": jnp.where(falls > 0.0, costs[apart:] / falls, jnp.inf),
     }
 
 
@@ -79,10 +95,15 @@ def run(kind: kinds.Kind) -> dict[str, Any]:
     )
     drawn = jax.device_get([over_rates(key) for key in draws])
     losses = np.exp(np.mean([np.log(one["loss"]) for one in drawn], 0))
-    ratios = np.median([one["ratio"] for one in drawn], 0)  # (rate, stretch)
+    ratios = np.stack([one["ratio"] for one in drawn])  # (draw, rate, block)
+    ends = block_ends(kind.steps)[_correction.BLOCKS - 1 :]
+    early, late = ends <= EARLY, ends > kind.steps / 2
 
     def rounded(values):
         return [float(f"{x:.3g}") if np.isfinite(x) else None for x in values]
+
+    def median(of):
+        return rounded(np.median(ratios[:, :, of], (0, 2)))
 
     return {
         "optimizer": kind.optimizer,
@@ -90,13 +111,14 @@ def run(kind: kinds.Kind) -> dict[str, Any]:
         "steps": kind.steps,
         "rates": rounded(rates),
         "loss": rounded(losses),
-        "ratio": {str(start): rounded(ratios[:, i]) for i, start in enumerate(STARTS)},
+        "early": median(early),
+        "late": median(late),
     }
 
 
 def at_ratio(line: dict[str, Any], ratio: float) -> float:
-    """Log loss above the best at the lowest rate whose late gain is ``ratio``."""
-    late = np.array(line["ratio"][str(STARTS[-1])], float)
+    """Log loss above the best at the lowest rate whose late ratio is ``ratio``."""
+    late = np.array(line["late"], float)
     above = np.maximum.accumulate(np.maximum(np.nan_to_num(late, nan=np.inf), 1e-6))
     above = np.minimum(above, 1e6)
     loss = np.log(np.array(line["loss"], float))
@@ -106,15 +128,14 @@ def at_ratio(line: dict[str, Any], ratio: float) -> float:
 def table(lines: list[dict[str, Any]]) -> str:
     """Markdown: a row a kind."""
     rows = [
-        "| kind | steps | best rate | gain there, early | late "
-        "| loss at a late gain of 0.02 | 0.05 | 0.1 | 0.2 |",
+        "| kind | steps | best rate | ratio there, early | late "
+        "| loss at a late ratio of 0.25 | 0.5 | 1 | 2 |",
         "| --- " * 9 + "|",
     ]
     for line in lines:
         best = int(np.argmin(line["loss"]))
-        ratios = line["ratio"]
-        early, late = (ratios[str(start)][best] for start in (STARTS[1], STARTS[-1]))
-        above = [f"{100 * at_ratio(line, x):+.0f}%" for x in (0.02, 0.05, 0.1, 0.2)]
+        early, late = line["early"][best], line["late"][best]
+        above = [f"{100 * at_ratio(line, x):+.0f}%" for x in (0.25, 0.5, 1.0, 2.0)]
         cells = [line["kind"], line["steps"], f"{line['rates'][best]:.1e}", early, late]
         rows.append("| " + " | ".join(map(str, [*cells, *above])) + " |")
     return "\n".join(rows)

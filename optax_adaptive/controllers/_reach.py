@@ -16,11 +16,24 @@ class Reach(NamedTuple):
 
     largest: Array  # shape=(), dtype=float32: in [-1, 1]
     growth: Array  # shape=(), dtype=float32: a block
+    highest: Array  # shape=(), dtype=float32: to which it may ever grow
 
 
 def first_reach() -> Reach:
     """The reach before the first block: the lowest action."""
-    return Reach(jnp.array(-1.0, jnp.float32), jnp.array(_GROWTH, jnp.float32))
+    lowest, growth, highest = jnp.float32([-1.0, _GROWTH, 1.0])
+    return Reach(lowest, growth, highest)
+
+
+def begin_at(reach: Reach, action: Array) -> Reach:
+    """The reach where ``action`` is in force already, as after autotune's search.
+
+    A rate that was searched for is not raised: whoever found it looked above it too.
+    """
+    is_found = action > -1.0
+    return reach._replace(
+        largest=action, highest=jnp.where(is_found, action, reach.highest)
+    )
 
 
 def limited(reach: Reach, action: Array) -> Array:
@@ -47,5 +60,5 @@ def watch(reach: Reach, action: Array, is_rising: Array, is_blown_up: Array) -> 
     growth = jnp.where(is_rising, reach.growth / 2, recovered)
     grown = jnp.maximum(reach.largest, action + growth)
     largest = jnp.where(is_rising, action - _RETREAT, grown)
-    largest = jnp.where(is_blown_up, -1.0, jnp.clip(largest, -1.0, 1.0))
-    return Reach(largest, growth)
+    largest = jnp.where(is_blown_up, -1.0, jnp.clip(largest, -1.0, reach.highest))
+    return Reach(largest, growth, reach.highest)

@@ -49,8 +49,8 @@ def residual(
 ) -> Controller:
     """Makes the rule whose factor is ``exp(alpha * action)``, a block at a time.
 
-    It never compounds. It begins at the lowest action, or at that which is in force
-    already, and the reach lets it rise from there. The first block has none before it
+    It never compounds. It begins at the lowest action, and the reach lets it rise from
+    there; or at that which is in force already, and may only lower that. The first block has none before it
     to be compared with, and is not learned.
     """
     check_range("alpha", alpha, 0.0, open_low=True)
@@ -111,7 +111,7 @@ def residual(
         # of autotune. To three digits, or rounding would make it another action.
         in_force = jnp.round(observation.log_scale / alpha, 3)
         action = jnp.clip(in_force, -1.0, 1.0).astype(jnp.float32)
-        return state._replace(action=action, reach=state.reach._replace(largest=action))
+        return state._replace(action=action, reach=_reach.begin_at(state.reach, action))
 
     def update_fn(observation, state):
         is_first = (state.block.blocks == 1) & (state.block.windows == 0)

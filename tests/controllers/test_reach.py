@@ -35,3 +35,20 @@ def test_a_false_alarm_is_forgiven():
     for _ in range(4):
         reach = watch(reach)
     assert float(reach.growth) == 0.5
+
+
+def test_a_rate_that_was_searched_for_is_not_raised():
+    reach = _reach.begin_at(_reach.first_reach(), jnp.float32(0.0))
+    for _ in range(3):
+        reach = watch(reach)
+        assert float(_reach.limited(reach, jnp.float32(1.0))) == 0.0
+    lower = watch(reach, 0.0, is_rising=True)
+    assert float(lower.largest) == -0.5
+    assert float(watch(lower, -0.5).largest) == pytest.approx(-0.2)
+
+
+def test_the_lowest_action_was_not_searched_for():
+    reach = _reach.begin_at(_reach.first_reach(), jnp.float32(-1.0))
+    for _ in range(4):
+        reach = watch(reach, _reach.limited(reach, jnp.float32(1.0)))
+    assert float(reach.largest) == 1.0
