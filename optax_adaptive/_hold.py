@@ -17,7 +17,9 @@ COOL_DOWN = 0.2  # the last part of a known horizon, over which the rate falls t
 # parameters.
 FAR = 0.7  # factor: noise costs twice what it may
 PROBATION = 0.125
-LONGEST_PROBATION = 250  # steps: until then a blow-up costs all that was learned
+# Until so many steps noise costs little even at rates that prove far too high later. So
+# none is raised, and the probation, in which a blow-up costs all, is no longer.
+EARLY = 250
 
 
 class Hold(NamedTuple):
@@ -41,8 +43,8 @@ class Step(NamedTuple):
 def probation(total_steps: int | None) -> int:
     """Steps of the hold in which a rate that proves too high starts over."""
     if total_steps is None:
-        return LONGEST_PROBATION
-    return min(int(PROBATION * total_steps), LONGEST_PROBATION)
+        return EARLY
+    return min(int(PROBATION * total_steps), EARLY)
 
 
 def first_hold() -> Hold:
@@ -107,9 +109,8 @@ def advance(
     alarm, correction = jax.tree.map(
         lambda a, b: jnp.where(raised, a, b), fresh, (alarm, correction)
     )
-    # Far too high a rate may not show early on, and one that came down did so for a
-    # reason: neither is raised. And a rate that falls already is left alone.
-    may_rise = (elapsed > probation) & (hold.log_factor >= 0.0)
+    # One that came down did so for a reason. And what falls already is left alone.
+    may_rise = (elapsed > EARLY) & (hold.log_factor >= 0.0)
     is_barred = is_cooling | ((change > 0.0) & ~may_rise)
     change = jnp.where(is_barred, 0.0, change)
     starts_over = ~raised & (change < math.log(FAR)) & (elapsed <= probation)

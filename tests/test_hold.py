@@ -82,10 +82,11 @@ def test_a_blow_up_early_on_leads_to_the_start():
     assert not steps.is_taken.any()
 
 
-def test_a_rate_is_not_raised_before_it_may_prove_too_high():
-    holds, _ = hold(falling(400))
+@pytest.mark.parametrize("probation", [60, PROBATION])
+def test_a_rate_is_not_raised_before_it_may_prove_too_high(probation):
+    holds, _ = hold(falling(400), probation=probation)
     (first, *_) = np.flatnonzero(holds.log_factor > 0.0)
-    assert holds.elapsed[first] > PROBATION
+    assert holds.elapsed[first] > _hold.EARLY
 
 
 def test_a_rate_that_came_down_is_not_raised():

@@ -164,13 +164,13 @@ def state_bytes(tx: Any, params: Any) -> int:
 
 
 def time_steps(
-    workload: Workload, repetitions: int, name: str
+    workload: Workload, made: dict[str, Any], repetitions: int, name: str
 ) -> dict[str, np.ndarray]:
     """Seconds a step by method, of shape (repetitions,): pairs across methods."""
-    made, steps = methods(), workload.steps
+    made, steps = dict(made), workload.steps
     if steps == 1:
         for method in ("autotune", "autotune, interpolated", "with_rollback"):
-            del made[method]  # their copies would not fit
+            made.pop(method, None)  # their copies would not fit
     jitted = {method: make_step(tx, workload.gradient) for method, tx in made.items()}
     gradients = [jnp.full(shape, 1e-3, jnp.float32) for shape in workload.shapes]
     # One set of parameters for all: several would not fit.
@@ -204,7 +204,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What a controller costs a step.")
     parser.add_argument("--output", type=Path, help="JSON lines with every number")
     parser.add_argument("--quick", action="store_true", help="the small tree only")
+    parser.add_argument("--methods", nargs="+", help="beside Adam; default: all")
+    parser.add_argument("--trees", nargs="+", help="whose names begin so")
     flags = parser.parse_args()
+    made = methods()
+    if flags.methods:
+        made = {name: made[name] for name in ("adam", *flags.methods)}
     device = jax.devices()[0]
     lines: list[dict[str, Any]] = [
         {
@@ -216,8 +221,10 @@ def main() -> None:
         }
     ]
     for name, workload in workloads().items():
+        if flags.trees and not name.startswith(tuple(flags.trees)):
+            continue
         repetitions = 3 if flags.quick else workload.repetitions
-        seconds = time_steps(workload, repetitions, name)
+        seconds = time_steps(workload, made, repetitions, name)
         abstract = [
             jax.ShapeDtypeStruct(shape, jnp.float32) for shape in workload.shapes
         ]
@@ -228,7 +235,6 @@ def main() -> None:
             )
         for heading in ("compile", "adds", "state adds"):
             table.add_column(heading, justify="right")
-        made = methods()
         compiled = {m: time_compile(made[m], abstract, 5) for m in seconds}
         sizes = {m: state_bytes(made[m], abstract) for m in seconds}
         for method, times in seconds.items():

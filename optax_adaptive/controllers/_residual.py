@@ -50,8 +50,8 @@ def residual(
     """Makes the rule whose factor is ``exp(alpha * action)``, a block at a time.
 
     It never compounds. It begins at the lowest action, and the reach lets it rise from
-    there; or at that which is in force already, and may only lower that. The first block has none before it
-    to be compared with, and is not learned.
+    there; or at that which is in force already, and may only lower that. The first
+    block has none before it to be compared with, and is not learned.
     """
     check_range("alpha", alpha, 0.0, open_low=True)
     check_count("repeat", repeat, 2)
