@@ -9,6 +9,7 @@ from jax import lax
 
 from optax_adaptive import (
     _averaging,
+    _correction,
     _gain,
     _hold,
     _meter,
@@ -76,12 +77,12 @@ def autotune(
        distinguishes long runs from short, is the rate. Back to the start.
     4. *Hold* that rate, and correct it: once a block of steps, what noise costs (the
        loss of the newest parameters above that of their average) is set against what is
-       still won. Where it costs more than the loss falls, the rate comes down, and
-       where it costs less than a quarter, it goes up. One that proves far too high
-       within the first eighth of the run (and 250 steps) starts over. A rise that its
-       noise does not explain leads back to the last healthy parameters, at half the
-       rate. With ``total_steps`` it falls to 0 over the last fifth, unless
-       ``interpolate`` makes that needless.
+       still won. Where it costs more than the loss falls (four times as much, with
+       ``interpolate``), the rate comes down, and where it costs less than a quarter, it
+       goes up. One that proves far too high within the first eighth of the run (and 250
+       steps) starts over. A rise that its noise does not explain leads back to the last
+       healthy parameters, at half the rate. With ``total_steps`` it falls to 0 over the
+       last fifth, unless ``interpolate`` makes that needless.
     5. *Average* the parameters all along: evaluate :func:`eval_params`. The average
        makes up for annealing where there is no horizon.
 
@@ -148,6 +149,7 @@ def autotune(
         check_count("total_steps", total_steps, 200)
     budget = _search.budget(total_steps, interpolate)
     probation = _hold.probation(total_steps)
+    high = _correction.HIGH_INTERPOLATED if interpolate else _correction.HIGH
 
     def first_memory() -> Memory:
         return Memory(
@@ -200,6 +202,7 @@ def autotune(
             search.center,
             search.deviation,
             probation=probation,
+            high=high,
             is_cooling=cooling < 1.0,
         )
         decision = Decision(

@@ -27,6 +27,7 @@ SHORTEST = 40  # steps of a block
 SHARE = 0.25  # length of a block over the elapsed steps at its end
 BLOCKS = 3  # the fall is that of the newest below the oldest
 LOW, HIGH = 0.25, 1.0  # cost over fall, between which the rate is left alone
+HIGH_INTERPOLATED = 4.0  # gradients in between feel a part of the noise alone
 Z = 2.0  # standard errors by which a fall may be larger than it seems
 POWER = 0.5  # of the ratio to the nearer bound, by which the rate is changed
 HIGHEST, LOWEST = 2.0, 0.1  # factors at once
@@ -65,6 +66,7 @@ def watch(
     noise: Array,
     *,
     is_sample: Array,
+    high: float,
 ) -> tuple[Correction, Array]:
     """Adds a loss and a product, and says how far to change the rate.
 
@@ -77,6 +79,7 @@ def watch(
         nothing is learned, and there is nothing to judge by.
       noise: float32 standard deviation of a value there: a smaller change is none.
       is_sample: bool, whether ``product`` was asked for, and counts.
+      high: The upper bound, ``HIGH`` or ``HIGH_INTERPOLATED``.
 
     Returns:
       The new state, and the natural logarithm of the factor, float32 of shape (): 0
@@ -107,7 +110,7 @@ def watch(
         is_judged = has_moved & (closed.blocks >= BLOCKS) & (state.samples > 0.0)
         cost = state.products / jnp.maximum(state.samples, 1.0)
         fall, error = means[0] - loss, jnp.hypot(errors[0], errors[-1])
-        change = jnp.where(is_judged, _change(cost, fall, error), 0.0)
+        change = jnp.where(is_judged, _change(cost, fall, error, high), 0.0)
         return closed, change
 
     def keep(state: Correction) -> tuple[Correction, Array]:
@@ -116,9 +119,9 @@ def watch(
     return lax.cond(is_full, close, keep, correction)
 
 
-def _change(cost: Array, fall: Array, error: Array) -> Array:
+def _change(cost: Array, fall: Array, error: Array, high: float) -> Array:
     """Towards the nearer bound, as log factor; all the way down if the loss rises."""
-    most = HIGH * (fall + Z * error)  # what noise may cost
+    most = high * (fall + Z * error)  # what noise may cost
     lower = jnp.where(most > 0.0, most / jnp.maximum(cost, most), 0.0)
     least = LOW * fall
     higher = jnp.where(least > 0.0, least / jnp.clip(cost, 1e-3 * least, least), 1.0)

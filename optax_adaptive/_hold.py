@@ -74,6 +74,7 @@ def advance(
     noise: Array,
     *,
     probation: int,
+    high: float,
     is_cooling: Array,
 ) -> tuple[Hold, Step]:
     """One step of the hold.
@@ -85,6 +86,7 @@ def advance(
       first_loss: float32 loss of the first parameters.
       noise: float32 standard deviation of a value there.
       probation: From :func:`probation`.
+      high: The upper bound of the correction.
       is_cooling: bool, whether the rate falls already.
 
     Returns:
@@ -103,6 +105,7 @@ def advance(
         first_loss,
         noise,
         is_sample=_gain.is_due(hold.elapsed) & (value <= verdict.clipped),
+        high=high,
     )
     # What was normal before a blow-up is not known to be normal from the copy on.
     fresh = (_alarm.first_alarm(), _correction.first_correction())

@@ -20,7 +20,9 @@ def corrections(losses, products, is_sample=True, first_loss=FIRST_LOSS, noise=N
     def step(state, row):
         value, product, elapsed, is_sample = row
         return _correction.watch(
-            state, value, product, elapsed, first_loss, noise, is_sample=is_sample
+            *(state, value, product, elapsed, first_loss, noise),
+            is_sample=is_sample,
+            high=_correction.HIGH,
         )
 
     losses = jnp.asarray(losses, jnp.float32)

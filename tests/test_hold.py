@@ -24,6 +24,7 @@ def hold(losses, cost=0.0, probation=PROBATION, is_cooling=False):
             FIRST_LOSS,
             NOISE,
             probation=probation,
+            high=1.0,
             is_cooling=jnp.array(is_cooling),
         )
         return new, (new, done)

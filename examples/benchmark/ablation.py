@@ -71,6 +71,7 @@ VARIANTS = {
 INTERPOLATED = {
     "default": [],
     "never corrected": [(_correction, "SHORTEST", 10**9)],
+    "cost over fall 0.25 to 1": [(_correction, "HIGH_INTERPOLATED", 1.0)],
     "interpolation 0": [(_autotune, "INTERPOLATION", 0.0)],
     "interpolation 0.5": [(_autotune, "INTERPOLATION", 0.5)],
     "interpolation 0.9": [(_autotune, "INTERPOLATION", 0.9)],
