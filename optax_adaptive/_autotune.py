@@ -77,7 +77,7 @@ def autotune(
        distinguishes long runs from short, is the rate. Back to the start.
     4. *Hold* that rate, and correct it: once a block of steps, what noise costs (the
        loss of the newest parameters above that of their average) is set against what is
-       still won. Where it costs more than the loss falls (four times as much, with
+       still won. Where it costs more than the loss falls (twice as much, with
        ``interpolate``), the rate comes down, and where it costs less than a quarter, it
        goes up. One that proves far too high within the first eighth of the run (and 250
        steps) starts over. A rise that its noise does not explain leads back to the last
