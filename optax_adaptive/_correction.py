@@ -44,6 +44,11 @@ class Correction(NamedTuple):
     blocks: Array  # shape=(), dtype=int32: closed so far
 
 
+def block_steps(elapsed: Array) -> Array:
+    """Length of a block that ends after so many steps, float32."""
+    return jnp.maximum(SHARE * elapsed.astype(jnp.float32), SHORTEST)
+
+
 def first_correction() -> Correction:
     """Before the first value, and again after a return."""
     zero = jnp.zeros((), jnp.float32)
@@ -91,8 +96,7 @@ def watch(
         products=correction.products + jnp.where(is_sample, product, 0.0),
         samples=correction.samples + is_sample.astype(jnp.float32),
     )
-    length = jnp.maximum(SHARE * elapsed.astype(jnp.float32), SHORTEST)
-    is_full = correction.losses.size.astype(jnp.float32) >= length
+    is_full = correction.losses.size.astype(jnp.float32) >= block_steps(elapsed)
 
     def close(state: Correction) -> tuple[Correction, Array]:
         loss = state.losses.mean

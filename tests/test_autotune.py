@@ -1,5 +1,7 @@
 """autotune: finds the rate from anywhere, survives everything, resumes bitwise."""
 
+from functools import partial
+
 import flax.serialization
 import jax
 import jax.numpy as jnp
@@ -277,6 +279,23 @@ def test_summary_and_lr_scale():
     assert int(numbers["windows"]) == 200
 
 
+def factors_inside(tx, before=lambda state: state):
+    """Last state, and by step the factor of the rule inside ``tx`` and the phase."""
+
+    def step(carry, key):
+        params, state = carry
+        loss, grads = jax.value_and_grad(squared_error)(params, teacher(key))
+        updates, state = tx.update(grads, before(state), params, value=loss)
+        scale = state.inner_state[1].lr_scale
+        return (optax.apply_updates(params, updates), state), (scale, state.phase)
+
+    key = jax.random.key(0)
+    params = student(key)
+    keys = jax.random.split(jax.random.fold_in(key, 1), STEPS)
+    (_, state), (scales, phases) = jax.lax.scan(step, (params, tx.init(params)), keys)
+    return state, scales, phases
+
+
 @pytest.mark.parametrize("feedback", ["value", "observe"])
 def test_a_rule_inside_rests_during_the_search(feedback):
     rule = optax_adaptive.controllers.plateau(factor=0.5, patience=1)
@@ -288,18 +307,8 @@ def test_a_rule_inside_rests_during_the_search(feedback):
     bare = optax_adaptive.autotune(optax.chain(optax.sgd(0.1)), total_steps=STEPS)
     _, _, expected, _ = train(bare, plain, steps=200)
 
-    def step(carry, key):
-        params, state = carry
-        loss, grads = jax.value_and_grad(squared_error)(params, teacher(key))
-        state = optax_adaptive.observe(state, 1.0)
-        updates, state = tx.update(grads, state, params, value=loss)
-        inner_scale = state.inner_state[1].lr_scale
-        return (optax.apply_updates(params, updates), state), (inner_scale, state.phase)
-
-    key = jax.random.key(0)
-    params = student(key)
-    keys = jax.random.split(jax.random.fold_in(key, 1), STEPS)
-    (_, state), (scales, phases) = jax.lax.scan(step, (params, tx.init(params)), keys)
+    observe = partial(optax_adaptive.observe, value=1.0)
+    state, scales, phases = factors_inside(tx, observe)
     assert (scales[phases < 3] == 1.0).all()
     assert float(scales[-1]) < 1.0
     np.testing.assert_allclose(state.found_scale, expected.found_scale, rtol=1e-4)
@@ -310,20 +319,10 @@ def test_a_rule_inside_begins_at_factor_1():
     rule = optax_adaptive.controllers.q_learning()
     scaling = optax_adaptive.scale_by_controller(rule, accumulation_size=10)
     tx = optax_adaptive.autotune(optax.chain(optax.sgd(0.1), scaling))
-
-    def step(carry, key):
-        params, state = carry
-        loss, grads = jax.value_and_grad(squared_error)(params, teacher(key))
-        updates, state = tx.update(grads, state, params, value=loss)
-        scale = state.inner_state[1].lr_scale
-        return (optax.apply_updates(params, updates), state), (scale, state.phase)
-
-    key = jax.random.key(0)
-    params = student(key)
-    keys = jax.random.split(jax.random.fold_in(key, 1), STEPS)
-    _, (scales, phases) = jax.lax.scan(step, (params, tx.init(params)), keys)
+    _, scales, phases = factors_inside(tx)
     (hold, *_) = np.flatnonzero(phases == 3)
-    assert float(tx.init(params).inner_state[1].lr_scale) < 1.0
+    first = tx.init(student(jax.random.key(0)))
+    assert float(first.inner_state[1].lr_scale) < 1.0
     assert (scales[: hold + 9] == 1.0).all()
 
 

@@ -47,7 +47,7 @@ VARIANTS = {
     "the third arm always below": [(_search, "CLEARLY", 1e9)],
     "never corrected": [(_correction, "SHORTEST", 10**9)],
     "never raised": [(_correction, "LOW", -1e9)],
-    "never lowered": [(_correction, "HIGH", 1e9)],
+    "lowered by a rise alone": [(_correction, "HIGH", 1e9)],
     "cost over fall 0.1 to 0.5": [
         (_correction, "LOW", 0.1),
         (_correction, "HIGH", 0.5),

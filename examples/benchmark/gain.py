@@ -11,7 +11,6 @@ correction reads, in its early blocks and in those of the last half of the run.
 
 import argparse
 import itertools
-import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,11 +41,12 @@ def first_rate(optimizer: str) -> float:
 
 def block_ends(steps: int) -> np.ndarray:
     """Where the blocks of a correction of so many steps end."""
-    ends = [_correction.SHORTEST]
-    while ends[-1] < steps:
-        grown = math.ceil(ends[-1] / (1.0 - _correction.SHARE))
-        ends.append(max(ends[-1] + _correction.SHORTEST, grown))
-    return np.array(ends[:-1] if ends[-1] > steps else ends)
+    lengths = np.asarray(_correction.block_steps(jnp.arange(steps + 1)))
+    ends = [0]
+    for elapsed, length in enumerate(lengths):
+        if elapsed - ends[-1] >= length:
+            ends.append(elapsed)
+    return np.array(ends[1:])
 
 
 def measure(kind: kinds.Kind, rate: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
