@@ -221,6 +221,14 @@ def autotune(
             restarts_average=yes,
         )
 
+    # A conditional copies each array that it lets out, one by one.
+    def on_words(branch):
+        def run(words, value, product):
+            memory, decision = branch(unpack(layout, words), value, product)
+            return pack(memory), decision
+
+        return run
+
     def update_fn(updates, state, params=None, *, value=None, **extra_args):
         if params is None:
             raise ValueError("update() needs the argument `params`")
@@ -239,11 +247,12 @@ def autotune(
         )
         if interpolate:  # params are only this part of the way ahead of the average
             product /= 1.0 - INTERPOLATION
-        memory, decision = lax.switch(
+        words, decision = lax.switch(
             jnp.where(is_away, 2, is_found.astype(jnp.int32)),
-            (search_step, hold_step, return_step),
-            *(memory, value, product),
+            [on_words(branch) for branch in (search_step, hold_step, return_step)],
+            *(state.scaling.controller_memory, value, product),
         )
+        memory = unpack(layout, words)
         step = decision.step
         is_left_out = ~(jnp.abs(value) <= _meter.LARGEST)  # NaN compares false
 

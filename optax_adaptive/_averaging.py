@@ -43,8 +43,10 @@ def average(
     step: so old parameters are forgotten at the pace at which training slows down.
 
     With ``interpolation`` b, params are y = (1 - b) z + b x for the average x and the
-    point z that the optimizer moves. It need not be stored, since it is
-    y + b / (1 - b) (y - x). At a restart all three are one.
+    point z that the optimizer moves. It need not be stored: z - x = (y - x) / (1 - b).
+    So z moves by ``updates``, and where x moves by a share w of the way to z, y moves
+    by (1 - c) updates + w b / (1 - b) (y - x), with c = (1 - w) b, and x by
+    w / (1 - c) of the way to the new y. At a restart all three are one.
 
     Returns:
       The updates of params, which differ where they are interpolated; the new average.
@@ -53,30 +55,25 @@ def average(
     restarts = is_restarted | (state.averaged_steps < 0)
     steps = jnp.where(restarts, 0, state.averaged_steps)
     half_life = fraction * steps.astype(jnp.float32) + 1.0
-    weight = jnp.where(restarts, 1.0, 1.0 - jnp.exp2(-1.0 / half_life))
+    share = jnp.where(restarts, 1.0, 1.0 - jnp.exp2(-1.0 / half_life))
+    moved = 1.0 - (1.0 - share) * interpolation
+    followed = share * interpolation / (1.0 - interpolation)
 
-    def moved(mean, param, update):
+    def between(mean, param, update):
+        ahead = jnp.where(restarts, 0, param.astype(mean.dtype) - mean)
+        change = moved * update.astype(mean.dtype) + followed * ahead
+        return change.astype(update.dtype)
+
+    # By way of the new params, which the caller computes in any case: so XLA need not
+    # keep the old ones.
+    def mix(mean, param, update):
         newest = param.astype(mean.dtype) + update.astype(mean.dtype)
-        if not interpolates:
-            return newest
-        ahead = (
-            interpolation / (1.0 - interpolation) * (param.astype(mean.dtype) - mean)
-        )
-        return jnp.where(restarts, newest, newest + ahead)
-
-    def mix(mean, newest):
-        mixed = mean + weight.astype(mean.dtype) * (newest - mean)
+        mixed = mean + (share / moved).astype(mean.dtype) * (newest - mean)
         return jnp.where(restarts, newest, mixed)  # the old mean may be NaN
 
-    def between(mean, newest, param, update):
-        point = newest + interpolation * (mean - newest)
-        change = (point - param.astype(mean.dtype)).astype(update.dtype)
-        return jnp.where(restarts, update, change)
-
-    newest = jax.tree.map(moved, state.averaged_params, params, updates)
-    mean = jax.tree.map(mix, state.averaged_params, newest)
     if interpolates:
-        updates = jax.tree.map(between, mean, newest, params, updates)
+        updates = jax.tree.map(between, state.averaged_params, params, updates)
+    mean = jax.tree.map(mix, state.averaged_params, params, updates)
     return updates, AveragingState(mean, steps + 1)
 
 

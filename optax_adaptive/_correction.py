@@ -18,7 +18,7 @@ import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import lax
+import optax
 
 from optax_adaptive import _history, _meter
 from optax_adaptive._controller import Array
@@ -96,31 +96,25 @@ def watch(
         products=correction.products + jnp.where(is_sample, product, 0.0),
         samples=correction.samples + is_sample.astype(jnp.float32),
     )
-    is_full = correction.losses.size.astype(jnp.float32) >= block_steps(elapsed)
-
-    def close(state: Correction) -> tuple[Correction, Array]:
-        loss = state.losses.mean
-        means = _history.push(state.means, loss)
-        errors = _history.push(state.errors, _meter.standard_error(state.losses))
-        closed = Correction(
-            losses=_meter.open_window(state.losses),
-            products=jnp.zeros_like(state.products),
-            samples=jnp.zeros_like(state.samples),
-            means=means,
-            errors=errors,
-            blocks=state.blocks + 1,
-        )
-        has_moved = jnp.abs(first_loss - loss) > noise
-        is_judged = has_moved & (closed.blocks >= BLOCKS) & (state.samples > 0.0)
-        cost = state.products / jnp.maximum(state.samples, 1.0)
-        fall, error = means[0] - loss, jnp.hypot(errors[0], errors[-1])
-        change = jnp.where(is_judged, _change(cost, fall, error, high), 0.0)
-        return closed, change
-
-    def keep(state: Correction) -> tuple[Correction, Array]:
-        return state, jnp.zeros((), jnp.float32)
-
-    return lax.cond(is_full, close, keep, correction)
+    losses, samples = correction.losses, correction.samples
+    is_full = losses.size.astype(jnp.float32) >= block_steps(elapsed)
+    means = _history.push(correction.means, losses.mean)
+    errors = _history.push(correction.errors, _meter.standard_error(losses))
+    closed = Correction(
+        losses=_meter.open_window(losses),
+        products=jnp.zeros_like(correction.products),
+        samples=jnp.zeros_like(samples),
+        means=means,
+        errors=errors,
+        blocks=correction.blocks + 1,
+    )
+    has_moved = jnp.abs(first_loss - losses.mean) > noise
+    is_judged = is_full & has_moved & (closed.blocks >= BLOCKS) & (samples > 0.0)
+    cost = correction.products / jnp.maximum(samples, 1.0)
+    fall, error = means[0] - means[-1], jnp.hypot(errors[0], errors[-1])
+    change = jnp.where(is_judged, _change(cost, fall, error, high), 0.0)
+    # A few scalars: to compute them at every step costs less than a conditional.
+    return optax.tree.where(is_full, closed, correction), change
 
 
 def _change(cost: Array, fall: Array, error: Array, high: float) -> Array:

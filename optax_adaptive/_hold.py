@@ -3,8 +3,8 @@
 import math
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
+import optax
 
 from optax_adaptive import _alarm, _correction, _gain
 from optax_adaptive._controller import Array
@@ -109,9 +109,7 @@ def advance(
     )
     # What was normal before a blow-up is not known to be normal from the copy on.
     fresh = (_alarm.first_alarm(), _correction.first_correction())
-    alarm, correction = jax.tree.map(
-        lambda a, b: jnp.where(raised, a, b), fresh, (alarm, correction)
-    )
+    alarm, correction = optax.tree.where(raised, fresh, (alarm, correction))
     # One that came down did so for a reason. And what falls already is left alone.
     may_rise = (elapsed > EARLY) & (hold.log_factor >= 0.0)
     is_barred = is_cooling | ((change > 0.0) & ~may_rise)
@@ -127,7 +125,7 @@ def advance(
         log_factor=hold.log_factor + change,
     )
     fresh = first_hold()._replace(log_factor=new.log_factor)
-    new = jax.tree.map(lambda a, b: jnp.where(starts_over, a, b), fresh, new)
+    new = optax.tree.where(starts_over, fresh, new)
     return new, Step(
         is_taken=is_taken,
         is_restored=raised | starts_over,

@@ -4,7 +4,6 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import optax
-from jax import lax
 
 from optax_adaptive import _alarm, _return, _snapshot
 from optax_adaptive._controller import Array
@@ -127,7 +126,7 @@ def with_rollback(
             is_blown_up=is_blown_up,
         )
         # What was normal before a blow-up is not known to be normal from the copy on.
-        alarm = lax.cond(is_restored, _alarm.first_alarm, lambda: alarm)
+        alarm = optax.tree.where(is_restored, _alarm.first_alarm(), alarm)
         return updates, RollbackState(
             inner_state=inner_state,
             snapshot=snapshot,

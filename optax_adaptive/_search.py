@@ -12,8 +12,8 @@ import math
 from functools import partial
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
+import optax
 from jax import lax
 
 from optax_adaptive._controller import Array
@@ -149,7 +149,7 @@ def _listen(search: Search, *, budget: Budget) -> tuple[Search, Step]:
     heard_out = _open_stage(
         search._replace(center=center, deviation=deviation, log_scale=start), CLIMB
     )
-    search = _where(is_over, heard_out, search)
+    search = optax.tree.where(is_over, heard_out, search)
     return search, Step(search.log_scale, jnp.zeros((), jnp.bool_))
 
 
@@ -166,7 +166,7 @@ def _climb(search: Search, *, budget: Budget) -> tuple[Search, Step]:
     is_over = is_risen | _is_lost(search) | (climbed >= top)
     search = search._replace(has_descended=has_descended)
     edge = _open_stage(search, ARMS)._replace(log_scale=log_scale)
-    return _where(is_over, edge, search), Step(log_scale, is_over)
+    return optax.tree.where(is_over, edge, search), Step(log_scale, is_over)
 
 
 def _run_arm(search: Search, *, budget: Budget) -> tuple[Search, Step]:
@@ -206,7 +206,9 @@ def _run_arm(search: Search, *, budget: Budget) -> tuple[Search, Step]:
     found = _open_stage(next_arm, FOUND)._replace(
         log_scale=answer + math.log(budget.long_over_short)
     )
-    search = _where(is_last, found, _where(is_over, next_arm, search))
+    search = optax.tree.where(
+        is_last, found, optax.tree.where(is_over, next_arm, search)
+    )
     return search, Step(log_scale, is_over)
 
 
@@ -222,7 +224,3 @@ def _open_stage(search: Search, stage: int) -> Search:
         clock=jnp.zeros((), jnp.int32),
         losses=jnp.full_like(search.losses, search.center),
     )
-
-
-def _where(condition: Array, new: Search, old: Search) -> Search:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)

@@ -72,11 +72,11 @@ def before_update(
         del measured
         restored = copied_inner if keeps_inner else reset_inner(copied_params)
         kept = _return.keep_rules(restored, inner_state)
-        restored = _select(is_forgotten, restored, kept)
-        inner_state = _select(snapshot.is_restored, restored, inner_state)
+        restored = optax.tree.where(is_forgotten, restored, kept)
+        inner_state = optax.tree.where(snapshot.is_restored, restored, inner_state)
         old = (copied_params, copied_inner)
         new = (params, inner_state if keeps_inner else ())
-        return *_select(is_taken, new, old), inner_state, measure(inner_state)
+        return *optax.tree.where(is_taken, new, old), inner_state, measure(inner_state)
 
     copied_params, copied_inner, inner_state, measured = _in_place(
         is_taken | snapshot.is_restored | is_measured,
@@ -174,8 +174,8 @@ def select_on_rollback(opt_state: Any, healthy: Any, current: Any) -> tuple[Any,
       0
     """
     state = find(opt_state)
-    healthy = _select(state.is_taken, current, healthy)
-    return healthy, _select(state.is_restored, healthy, current)
+    healthy = optax.tree.where(state.is_taken, current, healthy)
+    return healthy, optax.tree.where(state.is_restored, healthy, current)
 
 
 def find_all(opt_state: Any) -> list[SnapshotState]:
@@ -210,10 +210,6 @@ def _in_place(condition: Array, change: Any, tree: Any) -> Any:
         return jnp.zeros((), jnp.bool_), change(*carry[1])
 
     return lax.while_loop(lambda carry: carry[0], body, (condition, tree))[1]
-
-
-def _select(condition: bool | Array, new: Any, old: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
 def _zeros(tree: Any) -> Any:

@@ -8,6 +8,7 @@ by the fall of the loss from the first window *within* the block to the last.
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import optax
 
 from optax_adaptive._controller import Array, Observation
 
@@ -76,13 +77,13 @@ def read(block: Block, observation: Observation) -> Block:
         value=jnp.where(validates, observation.validation, observation.value),
         error=jnp.where(validates, noise, observation.standard_error[-1]),
     )
-    newest = _select(is_read, reading, block.newest)
+    newest = optax.tree.where(is_read, reading, block.newest)
     return block._replace(
         windows=block.windows + 1,
-        first=_select(is_read & ~block.is_read, reading, block.first),
+        first=optax.tree.where(is_read & ~block.is_read, reading, block.first),
         newest=newest,
         # The first validation of all is compared with itself, not with a loss.
-        before=_select(
+        before=optax.tree.where(
             observation.is_validated & (validations == 1), reading, block.before
         ),
         is_read=block.is_read | is_read,
@@ -119,7 +120,7 @@ def close(block: Block) -> tuple[Array, Block]:
       ``clip((fall - expected) / error, ±3)``, less 1 for a rise beyond the noise and
       10 for a blow-up; 0 as long as there was none before. And the next block.
     """
-    start = _select(block.validations > 0, block.before, block.first)
+    start = optax.tree.where(block.validations > 0, block.before, block.first)
     fall = start.value - block.newest.value
     error = jnp.hypot(start.error, block.newest.error)
     # A loss that goes as -log t falls by 1 / t in a block, and so does the expected.
@@ -139,12 +140,6 @@ def close(block: Block) -> tuple[Array, Block]:
         blocks=block.blocks + 1,
         expected=jnp.where(is_calm, jnp.clip(expected, -1e37, 1e37), block.expected),
         has_expected=block.has_expected | is_calm,
-    )
-
-
-def _select(is_new: Array, new: Reading, old: Reading) -> Reading:
-    return Reading(
-        jnp.where(is_new, new.value, old.value), jnp.where(is_new, new.error, old.error)
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from optax_adaptive import _history
 from optax_adaptive._controller import Array, Controller, Observation
@@ -147,7 +148,7 @@ def learned(
         log_scale = jnp.where(state.is_trial, tried, log_scale)
         anew = _features.begin_again(before, observation.log_scale)
         memory = memory._replace(previous_action=action)
-        memory = jax.tree.map(lambda a, b: jnp.where(is_undone, a, b), anew, memory)
+        memory = optax.tree.where(is_undone, anew, memory)
         return log_scale, LearnedState(
             is_trial=state.is_trial & goes_on,
             feature_memory=memory,
