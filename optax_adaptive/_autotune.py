@@ -22,8 +22,9 @@ from optax_adaptive._pack import pack, unpack
 from optax_adaptive._scale import ScaleByControllerState, as_metric, multiply
 from optax_adaptive._validate import check_count
 
-# Half-life of the average, as a fraction of the steps held.
-AVERAGING, AVERAGING_INTERPOLATED = 0.05, 0.2
+# Half-life of the average, as a fraction of the steps held, where noise costs what is
+# won meanwhile (_correction.py); with interpolation at all times.
+AVERAGING, AVERAGING_INTERPOLATED = 0.1, 0.2
 INTERPOLATION = 0.8  # of the parameters with the average, where that is asked for
 
 
@@ -53,6 +54,7 @@ class Decision(NamedTuple):
     lr_scale: Array
     step: _hold.Step
     restarts_average: Array
+    window: Array  # factor on the half-life of the average
 
 
 def autotune(
@@ -84,7 +86,8 @@ def autotune(
        healthy parameters, at half the rate. With ``total_steps`` it falls to 0 over the
        last fifth, unless ``interpolate`` makes that needless.
     5. *Average* the parameters all along: evaluate :func:`eval_params`. The average
-       makes up for annealing where there is no horizon.
+       makes up for annealing where there is no horizon. It is longer where noise costs
+       much, shorter where the loss falls fast.
 
     The first three take about 90 steps of 500, 145 of 2,000 and 550 of 10,000, and 145
     where ``total_steps`` is not known. In this time the parameters move to and fro:
@@ -187,6 +190,7 @@ def autotune(
                 is_blown_up=no,
             ),
             restarts_average=~no,
+            window=jnp.ones((), jnp.float32),
         )
         return memory._replace(search=search), decision
 
@@ -209,6 +213,8 @@ def autotune(
             lr_scale=jnp.exp(search.log_scale + hold.log_factor) * cooling,
             step=step,
             restarts_average=step.is_restored,
+            # What noise is left falls with the rate.
+            window=hold.correction.window * cooling,
         )
         return memory._replace(hold=hold), decision
 
@@ -219,6 +225,7 @@ def autotune(
             lr_scale=jnp.zeros((), jnp.float32),
             step=_hold.Step(is_taken=no, is_restored=yes, is_blown_up=no),
             restarts_average=yes,
+            window=jnp.ones((), jnp.float32),
         )
 
     # A conditional copies each array that it lets out, one by one.
@@ -296,7 +303,9 @@ def autotune(
             state.averaging,
             params,
             moves,
-            fraction=AVERAGING_INTERPOLATED if interpolate else AVERAGING,
+            fraction=AVERAGING_INTERPOLATED
+            if interpolate
+            else AVERAGING * decision.window,
             interpolation=INTERPOLATION if interpolate else 0.0,
             is_restarted=decision.restarts_average,
         )

@@ -8,7 +8,7 @@ figures in docs/autotune.md bear that out over optimizers, batches and noise. At
 that is too low the newest parameters are ahead of their average, and noise costs less
 than nothing; at one that is too high the loss soon hovers about a level that its own
 noise sets. Blocks in proportion to the time keep the answer as sharp late as early, and
-are few.
+are few. The same two say how long an average is best.
 
 That a loss at rest calls for a lower rate is an old test (Yaida, 2018; Lang, Xiao and
 Zhang, 2019). Alone it lowers good rates too: noise hides a slow descent.
@@ -31,6 +31,8 @@ HIGH_INTERPOLATED = 2.0  # gradients in between feel a part of the noise alone
 Z = 2.0  # standard errors by which a fall may be larger than it seems
 POWER = 0.5  # of the ratio to the nearer bound, by which the rate is changed
 HIGHEST, LOWEST = 2.0, 0.1  # factors at once
+WIDEST = 2.0  # factor on the half-life of the average, and one over the narrowest
+TINY = 1e-30
 
 
 class Correction(NamedTuple):
@@ -42,6 +44,7 @@ class Correction(NamedTuple):
     means: Array  # shape=(BLOCKS,), dtype=float32: of losses, oldest first
     errors: Array  # shape=(BLOCKS,), dtype=float32: their standard errors
     blocks: Array  # shape=(), dtype=int32: closed so far
+    window: Array  # shape=(), dtype=float32: factor on the half-life of the average
 
 
 def block_steps(elapsed: Array) -> Array:
@@ -59,6 +62,7 @@ def first_correction() -> Correction:
         means=jnp.zeros((BLOCKS,), jnp.float32),
         errors=jnp.zeros((BLOCKS,), jnp.float32),
         blocks=jnp.zeros((), jnp.int32),
+        window=jnp.ones((), jnp.float32),
     )
 
 
@@ -87,7 +91,7 @@ def watch(
       high: The upper bound, ``HIGH`` or ``HIGH_INTERPOLATED``.
 
     Returns:
-      The new state, and the natural logarithm of the factor, float32 of shape (): 0
+      The new state with its ``window``, and the natural logarithm of the factor, float32 of shape (): 0
       but at the end of a block.
     """
     is_sample &= jnp.isfinite(product)
@@ -107,12 +111,15 @@ def watch(
         means=means,
         errors=errors,
         blocks=correction.blocks + 1,
+        window=correction.window,
     )
     has_moved = jnp.abs(first_loss - losses.mean) > noise
     is_judged = is_full & has_moved & (closed.blocks >= BLOCKS) & (samples > 0.0)
     cost = correction.products / jnp.maximum(samples, 1.0)
     fall, error = means[0] - means[-1], jnp.hypot(errors[0], errors[-1])
     change = jnp.where(is_judged, _change(cost, fall, error, high), 0.0)
+    window = jnp.where(is_judged, _window(cost, fall), closed.window)
+    closed = closed._replace(window=window)
     # A few scalars: to compute them at every step costs less than a conditional.
     return optax.tree.where(is_full, closed, correction), change
 
@@ -125,3 +132,13 @@ def _change(cost: Array, fall: Array, error: Array, high: float) -> Array:
     higher = jnp.where(least > 0.0, least / jnp.clip(cost, 1e-3 * least, least), 1.0)
     change = POWER * jnp.log(lower * higher)  # one of them is 1
     return jnp.clip(change, math.log(LOWEST), math.log(HIGHEST))
+
+
+def _window(cost: Array, fall: Array) -> Array:
+    """How long to average: by the root of what noise costs, over the fall.
+
+    An average lags behind, which costs a part of the fall as large as it is long, and
+    leaves a part of the noise that is one over that.
+    """
+    ratio = cost / jnp.maximum(fall, TINY)
+    return jnp.sqrt(jnp.clip(ratio, WIDEST**-2, WIDEST**2))

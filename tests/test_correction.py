@@ -15,15 +15,16 @@ FIRST_LOSS, NOISE = 3.0, 0.3
 
 @partial(jax.jit, static_argnames="noise")
 def corrections(losses, products, is_sample=True, first_loss=FIRST_LOSS, noise=NOISE):
-    """The log factors of a hold that begins with the first of ``losses``."""
+    """The log factors and windows of a hold that begins with the first loss."""
 
     def step(state, row):
         value, product, elapsed, is_sample = row
-        return _correction.watch(
+        state, log_factor = _correction.watch(
             *(state, value, product, elapsed, first_loss, noise),
             is_sample=is_sample,
             high=_correction.HIGH,
         )
+        return state, (log_factor, state.window)
 
     losses = jnp.asarray(losses, jnp.float32)
     rows = (
@@ -37,7 +38,7 @@ def corrections(losses, products, is_sample=True, first_loss=FIRST_LOSS, noise=N
 
 def changed(*args, **kwargs):
     """Where a correction is made, and by which factors."""
-    log_factors = np.asarray(corrections(*args, **kwargs))
+    log_factors = np.asarray(corrections(*args, **kwargs)[0])
     where = np.flatnonzero(log_factors)
     return where, np.exp(log_factors[where])
 
@@ -112,6 +113,24 @@ def test_what_is_not_sampled_or_not_finite_does_not_count():
     products[~is_sample] = -9.0
     assert not len(changed(losses, products, is_sample)[0])
     assert not len(changed(losses, -1.0, False)[0])
+
+
+@pytest.mark.parametrize(
+    ("ratio", "window"),
+    [(-1.0, 0.5), (0.0, 0.5), (0.5, 0.5**0.5), (1.0, 1.0), (2.0, 2.0**0.5), (1e9, 2.0)],
+)
+def test_averages_are_longer_where_noise_costs_more_than_is_won(ratio, window):
+    losses = FIRST_LOSS - 1.0 - 0.01 * np.arange(160)
+    windows = np.asarray(corrections(losses, ratio * 0.01 * 80)[1])
+    judged = 3 * _correction.SHORTEST - 1
+    assert (windows[:judged] == 1.0).all()
+    np.testing.assert_allclose(windows[judged:], window, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("cost", "window"), [(1.0, 2.0), (-1.0, 0.5)])
+def test_averages_of_a_loss_that_rises(cost, window):
+    losses = 1.0 + 0.001 * np.arange(160)
+    assert corrections(losses, cost)[1][-1] == window
 
 
 def test_blocks_match_a_reference():
