@@ -91,8 +91,8 @@ def watch(
       high: The upper bound, ``HIGH`` or ``HIGH_INTERPOLATED``.
 
     Returns:
-      The new state with its ``window``, and the natural logarithm of the factor, float32 of shape (): 0
-      but at the end of a block.
+      The new state with its ``window``, and the natural logarithm of the factor,
+      float32 of shape (): 0 but at the end of a block.
     """
     is_sample &= jnp.isfinite(product)
     correction = correction._replace(
