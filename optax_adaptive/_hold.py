@@ -9,7 +9,7 @@ import optax
 from optax_adaptive import _alarm, _correction, _gain
 from optax_adaptive._controller import Array
 
-LOWEST = 10.0**-0.5  # factor at once, but where the run starts over
+LOWEST_GOING_ON = 10.0**-0.5  # factor at once, but where the run starts over
 BACK_OFF = 0.5  # factor on a rate at which the loss has blown up
 COOL_DOWN = 0.2  # the last part of a known horizon, over which the rate falls to 0
 # What a rate far too high has done, a lower one hardly makes good. So one that has to
@@ -115,7 +115,9 @@ def advance(
     is_barred = is_cooling | ((change > 0.0) & ~may_rise)
     change = jnp.where(is_barred, 0.0, change)
     starts_over = ~raised & (change < math.log(FAR)) & (elapsed <= probation)
-    change = jnp.where(starts_over, change, jnp.maximum(change, math.log(LOWEST)))
+    change = jnp.where(
+        starts_over, change, jnp.maximum(change, math.log(LOWEST_GOING_ON))
+    )
     change = jnp.where(raised, math.log(BACK_OFF), change)
     new = Hold(
         alarm=alarm,

@@ -69,7 +69,7 @@ def test_a_plateau_later_on_is_no_reason_to_start_over():
     losses = np.maximum(falling(1500), noisy(np.full(1500, 5.0)))
     holds, steps = hold(losses, cost=0.5)
     assert holds.log_factor[-1] < 0.0
-    assert (np.diff(holds.log_factor) > math.log(0.9 * _hold.LOWEST)).all()
+    assert (np.diff(holds.log_factor) > math.log(0.9 * _hold.LOWEST_GOING_ON)).all()
     assert not steps.is_restored.any()
     first_copy = np.flatnonzero(steps.is_taken)[0]
     assert holds.elapsed[first_copy] > PROBATION
