@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from optax_adaptive._controller import Controller
+from optax_adaptive.controllers._prior import load_prior
 from optax_adaptive.controllers.actor_critic import actor_critic
 from optax_adaptive.controllers.bandit import bandit
 from optax_adaptive.controllers.bold_driver import bold_driver
@@ -40,6 +41,7 @@ __all__ = [
     "greedy",
     "hold",
     "learned",
+    "load_prior",
     "plateau",
     "q_learning",
     "range_test",

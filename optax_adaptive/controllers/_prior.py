@@ -65,17 +65,24 @@ def _named(prior: Prior) -> dict[str, Any]:
     }
 
 
-def load(path: Any) -> Prior:
+def load_prior(path: Any) -> Prior:
     """Reads what ``examples/train_prior.py`` wrote.
 
     Args:
-      path: The JSON file.
+      path: ``pathlib.Path`` of the JSON file.
 
     Returns:
-      The :class:`Prior`.
+      What ``bandit``, ``q_learning`` and ``actor_critic`` take as ``prior``.
 
     Raises:
       ValueError: If the file is for other features, or holds other arrays.
+
+    Example:
+      >>> from importlib import resources
+      >>> from optax_adaptive import controllers
+      >>> folder = resources.files("optax_adaptive.controllers")
+      >>> prior = controllers.load_prior(folder / "prior.json")
+      >>> rule = controllers.q_learning(prior=prior)
     """
     document = json.loads(path.read_text())
     if tuple(document["features"]) != _features.NAMES:
@@ -89,4 +96,4 @@ def load(path: Any) -> Prior:
 @functools.cache
 def shipped() -> Prior:
     """The prior of the package, read once."""
-    return load(resources.files("optax_adaptive.controllers") / "prior.json")
+    return load_prior(resources.files("optax_adaptive.controllers") / "prior.json")

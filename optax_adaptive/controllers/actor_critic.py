@@ -75,7 +75,7 @@ def actor_critic(
       repeat: Windows that an action is held, at least 2. A run should have 20 actions
         or more: ``steps / (repeat * accumulation_size)``.
       seed: Of the exploration, an integer of at least 0.
-      prior: Another prior, as ``examples/train_prior.py`` makes. Defaults to the one
+      prior: Another prior, from :func:`load_prior`. Defaults to the one
         shipped.
 
     Returns:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import train_prior
-from optax_adaptive.controllers import _prior, bandit
+from optax_adaptive.controllers import bandit, load_prior
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def test_smoke_resumes_exactly_and_exports(tmp_path):
     first = run("first")
     (tmp_path / "run" / "round_1_values-sgd.npz").unlink()  # stopped before its end
     assert run("again")["prior"] == first["prior"]
-    bandit(prior=_prior.load(tmp_path / "first.json"))
+    bandit(prior=load_prior(tmp_path / "first.json"))
     log = (tmp_path / "run" / "log.jsonl").read_text()
     assert [next(iter(json.loads(line))) for line in log.splitlines()] == [
         "header",
