@@ -5,8 +5,9 @@
 What the bounds of autotune's correction (``optax_adaptive/_correction.py``) rest on.
 Constant rates, averaged with a half-life of a twentieth of the steps, on the small
 tasks of ``policy/kinds.py`` (those that compile fast, at twice their length, three
-draws each). A line of results/gain.jsonl is a kind: by rate the final validation loss, and the ratio that the
-correction reads, in its early blocks and in those of the last half of the run.
+draws each). A line of results/gain.jsonl is a kind: by rate the final validation loss,
+and the ratio that the correction reads, in its early blocks and in those of the last
+half of the run.
 """
 
 import argparse

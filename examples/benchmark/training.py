@@ -14,8 +14,8 @@ from common import methods
 
 CHECKPOINTS = 40  # evaluations a run, equally spaced
 LATE = CHECKPOINTS // 10  # checkpoints in the last tenth
-# As the example scripts have. Schedules and peers that count in epochs get a fiftieth of
-# the run as theirs, since few of these runs see their data 50 times.
+# As the example scripts have. Schedules and peers that count in epochs get a fiftieth
+# of the run as theirs, since few of these runs see their data 50 times.
 EPOCHS = 50
 
 
