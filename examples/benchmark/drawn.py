@@ -41,7 +41,6 @@ FORMS: dict[str, tuple[bool, bool, list]] = {
     "plain": (False, False, []),
     "plain, never corrected": (False, False, NEVER_CORRECTED),
     "interpolated": (True, False, []),
-    "interpolated, never corrected": (True, False, NEVER_CORRECTED),
     "plain, length known": (False, True, []),
     "interpolated, length known": (True, True, []),
 }
