@@ -1,5 +1,6 @@
 """autotune: no learning rate to tune. Listen, climb, compare, then hold and average."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -53,8 +54,7 @@ class Decision(NamedTuple):
 
     lr_scale: Array
     step: _hold.Step
-    restarts_average: Array
-    window: Array  # factor on the half-life of the average
+    half_life: Array  # factor on that of the average
 
 
 def autotune(
@@ -87,7 +87,8 @@ def autotune(
        last fifth, unless ``interpolate`` makes that needless.
     5. *Average* the parameters all along: evaluate :func:`eval_params`. The average
        makes up for annealing where there is no horizon. It is longer where noise costs
-       much, shorter where the loss falls fast.
+       much, shorter where the loss falls fast (always a fifth of the steps held with
+       ``interpolate``), and shrinks with the rate at a known end.
 
     The first three take about 90 steps of 500, 145 of 2,000 and 550 of 10,000, and 145
     where ``total_steps`` is not known. In this time the parameters move to and fro:
@@ -105,7 +106,8 @@ def autotune(
         None where it is not known.
       interpolate: Gradients are taken between the parameters and their average, four
         fifths of the way, as in Schedule-Free. It takes the place of momentum, so give
-        it an optimizer without: ``optax.adam(1e-3, b1=0.0)`` or ``optax.sgd(1e-3)``.
+        it an optimizer without: ``optax.adam(1e-3, b1=0.0)`` or ``optax.sgd(1e-3)``,
+        and parameters of float32, whose rounding it multiplies by five.
         What it wins is in docs/autotune.md; with momentum as well it loses.
       restore_inner: Whether the inner state is copied and restored. Otherwise it is
         initialised anew after each return, which saves the memory of its copy.
@@ -150,6 +152,7 @@ def autotune(
     optimizer = optax.with_extra_args_support(optimizer)
     if total_steps is not None:
         check_count("total_steps", total_steps, 200)
+        total_steps = int(total_steps)
     budget = _search.budget(total_steps, interpolate)
     probation = _hold.probation(total_steps)
     high = _correction.HIGH_INTERPOLATED if interpolate else _correction.HIGH
@@ -189,8 +192,7 @@ def autotune(
                 is_restored=step.is_restart,
                 is_blown_up=no,
             ),
-            restarts_average=~no,
-            window=jnp.ones((), jnp.float32),
+            half_life=jnp.ones((), jnp.float32),
         )
         return memory._replace(search=search), decision
 
@@ -212,9 +214,8 @@ def autotune(
         decision = Decision(
             lr_scale=jnp.exp(search.log_scale + hold.log_factor) * cooling,
             step=step,
-            restarts_average=step.is_restored,
             # What noise is left falls with the rate.
-            window=hold.correction.window * cooling,
+            half_life=hold.correction.half_life * cooling,
         )
         return memory._replace(hold=hold), decision
 
@@ -224,8 +225,7 @@ def autotune(
         return memory, Decision(
             lr_scale=jnp.zeros((), jnp.float32),
             step=_hold.Step(is_taken=no, is_restored=yes, is_blown_up=no),
-            restarts_average=yes,
-            window=jnp.ones((), jnp.float32),
+            half_life=jnp.ones((), jnp.float32),
         )
 
     # A conditional copies each array that it lets out, one by one.
@@ -235,6 +235,9 @@ def autotune(
             return pack(memory), decision
 
         return run
+
+    # Made once: eager calls would compile new ones anew.
+    branches = [on_words(branch) for branch in (search_step, hold_step, return_step)]
 
     def update_fn(updates, state, params=None, *, value=None, **extra_args):
         if params is None:
@@ -256,7 +259,7 @@ def autotune(
             product /= 1.0 - INTERPOLATION
         words, decision = lax.switch(
             jnp.where(is_away, 2, is_found.astype(jnp.int32)),
-            [on_words(branch) for branch in (search_step, hold_step, return_step)],
+            branches,
             *(state.scaling.controller_memory, value, product),
         )
         memory = unpack(layout, words)
@@ -305,9 +308,9 @@ def autotune(
             moves,
             fraction=AVERAGING_INTERPOLATED
             if interpolate
-            else AVERAGING * decision.window,
+            else AVERAGING * decision.half_life,
             interpolation=INTERPOLATION if interpolate else 0.0,
-            is_restarted=decision.restarts_average,
+            is_restarted=step.is_restored | ~is_found,
         )
         memory = memory._replace(
             meter=_count(memory.meter, value),
@@ -341,9 +344,8 @@ def _count(meter: _meter.Meter, value: Array) -> _meter.Meter:
 
 def _norm(tree: Any) -> Array:
     """Euclidean norm, float32, of what may be too small to be squared."""
-    leaves = [leaf.astype(jnp.float32) for leaf in jax.tree.leaves(tree)]
-    leaves = [leaf for leaf in leaves if leaf.size]
-    peaks = [jnp.max(jnp.abs(leaf)) for leaf in leaves]
-    peak = jnp.maximum(jnp.max(jnp.stack(peaks)), _search.TINY)
+    leaves = [jnp.abs(leaf).astype(jnp.float32) for leaf in jax.tree.leaves(tree)]
+    peaks = [jnp.max(leaf, initial=_search.TINY) for leaf in leaves]
+    peak = functools.reduce(jnp.maximum, peaks, jnp.float32(_search.TINY))
     squares = [jnp.sum(jnp.square(leaf / peak)) for leaf in leaves]
-    return peak * jnp.sqrt(jnp.sum(jnp.stack(squares)))
+    return peak * jnp.sqrt(sum(squares, start=jnp.zeros((), jnp.float32)))

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from optax_adaptive import _snapshot
@@ -22,8 +23,8 @@ class AveragingState(NamedTuple):
 def empty(params: optax.Params) -> AveragingState:
     """Buffers of the right shapes; the contents of ``params`` are not read."""
 
-    def zeros(leaf):
-        return jnp.zeros(leaf.shape, jnp.promote_types(leaf.dtype, jnp.float32))
+    def zeros(leaf):  # sharded alike
+        return jnp.zeros_like(leaf, np.promote_types(leaf.dtype, np.float32))
 
     return AveragingState(jax.tree.map(zeros, params), jnp.array(-1, jnp.int32))
 
@@ -61,7 +62,8 @@ def average(
 
     def between(mean, param, update):
         ahead = jnp.where(restarts, 0, param.astype(mean.dtype) - mean)
-        change = moved * update.astype(mean.dtype) + followed * ahead
+        change = moved.astype(mean.dtype) * update.astype(mean.dtype)
+        change += followed.astype(mean.dtype) * ahead
         return change.astype(update.dtype)
 
     # By way of the new params, which the caller computes in any case: so XLA need not
@@ -101,7 +103,8 @@ def with_averaging(
       interpolation: How far from what the optimizer moves towards the average params
         are, and so gradients are taken, in [0, 1). Greater than 0 it takes the place of
         momentum, as in Schedule-Free: give it an optimizer without, such as
-        ``optax.adam(1e-3, b1=0.0)``, and a larger ``fraction``, such as 0.2.
+        ``optax.adam(1e-3, b1=0.0)``, a larger ``fraction``, such as 0.2, and
+        parameters of float32: their rounding counts 1 / (1 - interpolation) times.
 
     Returns:
       A transformation; read the average with :func:`eval_params`.

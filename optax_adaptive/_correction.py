@@ -44,7 +44,7 @@ class Correction(NamedTuple):
     means: Array  # shape=(BLOCKS,), dtype=float32: of losses, oldest first
     errors: Array  # shape=(BLOCKS,), dtype=float32: their standard errors
     blocks: Array  # shape=(), dtype=int32: closed so far
-    window: Array  # shape=(), dtype=float32: factor on the half-life of the average
+    half_life: Array  # shape=(), dtype=float32: factor on that of the average
 
 
 def block_steps(elapsed: Array) -> Array:
@@ -62,7 +62,7 @@ def first_correction() -> Correction:
         means=jnp.zeros((BLOCKS,), jnp.float32),
         errors=jnp.zeros((BLOCKS,), jnp.float32),
         blocks=jnp.zeros((), jnp.int32),
-        window=jnp.ones((), jnp.float32),
+        half_life=jnp.ones((), jnp.float32),
     )
 
 
@@ -91,7 +91,7 @@ def watch(
       high: The upper bound, ``HIGH`` or ``HIGH_INTERPOLATED``.
 
     Returns:
-      The new state with its ``window``, and the natural logarithm of the factor,
+      The new state with its ``half_life``, and the natural logarithm of the factor,
       float32 of shape (): 0 but at the end of a block.
     """
     is_sample &= jnp.isfinite(product)
@@ -104,24 +104,23 @@ def watch(
     is_full = losses.size.astype(jnp.float32) >= block_steps(elapsed)
     means = _history.push(correction.means, losses.mean)
     errors = _history.push(correction.errors, _meter.standard_error(losses))
+    blocks = correction.blocks + 1
+    has_moved = jnp.abs(first_loss - losses.mean) > noise
+    is_judged = is_full & has_moved & (blocks >= BLOCKS) & (samples > 0.0)
+    cost = correction.products / jnp.maximum(samples, 1.0)
+    fall, error = means[0] - means[-1], jnp.hypot(errors[0], errors[-1])
     closed = Correction(
         losses=_meter.open_window(losses),
         products=jnp.zeros_like(correction.products),
         samples=jnp.zeros_like(samples),
         means=means,
         errors=errors,
-        blocks=correction.blocks + 1,
-        window=correction.window,
+        blocks=blocks,
+        half_life=jnp.where(is_judged, _half_life(cost, fall), correction.half_life),
     )
-    has_moved = jnp.abs(first_loss - losses.mean) > noise
-    is_judged = is_full & has_moved & (closed.blocks >= BLOCKS) & (samples > 0.0)
-    cost = correction.products / jnp.maximum(samples, 1.0)
-    fall, error = means[0] - means[-1], jnp.hypot(errors[0], errors[-1])
-    change = jnp.where(is_judged, _change(cost, fall, error, high), 0.0)
-    window = jnp.where(is_judged, _window(cost, fall), closed.window)
-    closed = closed._replace(window=window)
     # A few scalars: to compute them at every step costs less than a conditional.
-    return optax.tree.where(is_full, closed, correction), change
+    correction = optax.tree.where(is_full, closed, correction)
+    return correction, jnp.where(is_judged, _change(cost, fall, error, high), 0.0)
 
 
 def _change(cost: Array, fall: Array, error: Array, high: float) -> Array:
@@ -134,8 +133,8 @@ def _change(cost: Array, fall: Array, error: Array, high: float) -> Array:
     return jnp.clip(change, math.log(LOWEST), math.log(HIGHEST))
 
 
-def _window(cost: Array, fall: Array) -> Array:
-    """How long to average: by the root of what noise costs, over the fall.
+def _half_life(cost: Array, fall: Array) -> Array:
+    """Factor on how long to average: the root of what noise costs, over the fall.
 
     An average lags behind, which costs a part of the fall as large as it is long, and
     leaves a part of the noise that is one over that.

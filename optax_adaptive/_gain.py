@@ -31,7 +31,8 @@ def product(averaging: AveragingState, params: optax.Params, grads: Any) -> Arra
 
     def of_leaf(param, mean, grad):
         ahead = param.astype(mean.dtype) - mean
-        return jnp.vdot(grad.astype(mean.dtype), ahead).real.astype(jnp.float32)
+        products = grad.astype(mean.dtype).conj() * ahead
+        return jnp.sum(products).real.astype(jnp.float32)
 
     products = jax.tree.map(of_leaf, params, averaging.averaged_params, grads)
     return sum(jax.tree.leaves(products), start=jnp.zeros((), jnp.float32))

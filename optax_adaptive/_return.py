@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from optax_adaptive import _meter
@@ -21,8 +22,10 @@ NEAR = 1e-3  # of a leaf's largest entry
 
 def bounded(update: Array) -> Array:
     """The update, with 0 for each entry from which there would be no return."""
-    is_small = jnp.abs(update.astype(jnp.float32)) <= LARGEST_UPDATE
-    return jnp.where(is_small, update, jnp.zeros_like(update))
+    is_inexact = jnp.issubdtype(update.dtype, jnp.inexact)
+    dtype = update.dtype if is_inexact else jnp.float32
+    largest = min(LARGEST_UPDATE, float(jnp.finfo(dtype).max) / 1000)
+    return jnp.where(jnp.abs(update) <= largest, update, jnp.zeros_like(update))
 
 
 def is_away(returns_left: Array, copied_params: Any, params: Any) -> Array:
@@ -34,7 +37,8 @@ def is_away(returns_left: Array, copied_params: Any, params: Any) -> Array:
             jax.tree.leaves(params), jax.tree.leaves(copied_params), strict=True
         )
         for a, b in pairs:
-            a, b = a.astype(jnp.float32), b.astype(jnp.float32)
+            dtype = np.promote_types(a.dtype, np.float32)
+            a, b = a.astype(dtype), b.astype(dtype)
             # Most returns miss by a rounding or two, which is not worth a step. What is
             # not finite compares false.
             is_near = jnp.abs(a - b).max(initial=0.0) <= NEAR * jnp.abs(b).max(

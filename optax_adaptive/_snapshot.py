@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
@@ -41,7 +42,7 @@ def before_update(
     *,
     is_taken: Array,
     is_forgotten: bool | Array = False,
-    measure: Callable[[Any], Array] = lambda inner_state: jnp.zeros(()),
+    measure: Callable[[Any], Array] = lambda inner_state: jnp.zeros((), jnp.float32),
     is_measured: bool | Array = False,
 ) -> tuple[Any, SnapshotState, Array]:
     """Takes the copy, and brings the inner state back after a return of the params.
@@ -81,7 +82,7 @@ def before_update(
     copied_params, copied_inner, inner_state, measured = _in_place(
         is_taken | snapshot.is_restored | is_measured,
         change,
-        (*snapshot[:2], inner_state, jnp.zeros(())),
+        (*snapshot[:2], inner_state, jnp.zeros((), jnp.float32)),
     )
     snapshot = snapshot._replace(
         snapshot_params=copied_params,
@@ -133,8 +134,13 @@ def finite_or_nan(value: Array, grads: optax.Updates) -> Array:
     Nothing that is added leads back from NaN, so it must not reach params, nor the
     optimizer's state. To the alarm it is as bad as a loss that is not finite.
     """
+
     # A sum of what is finite is finite, unless it overflows.
-    sums = [jnp.sum(leaf, dtype=jnp.float32) for leaf in jax.tree.leaves(grads)]
+    def total(leaf):
+        dtype = np.promote_types(leaf.dtype, np.float32)
+        return jnp.abs(jnp.sum(leaf, dtype=dtype)).astype(jnp.float32)
+
+    sums = map(total, jax.tree.leaves(grads))
     return jnp.where(jnp.isfinite(sum(sums, jnp.float32(0.0))), value, jnp.nan)
 
 
@@ -213,4 +219,4 @@ def _in_place(condition: Array, change: Any, tree: Any) -> Any:
 
 
 def _zeros(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), tree)
+    return jax.tree.map(jnp.zeros_like, tree)  # sharded alike

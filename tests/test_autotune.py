@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import optax_adaptive
+from optax_adaptive import _autotune, _averaging, _search
 
 STEPS = 400
 
@@ -183,6 +184,69 @@ def test_bfloat16_params():
     assert all(scalar.dtype == jnp.float32 for scalar in scalars)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_x64_mode(dtype):
+    tx = optax_adaptive.autotune(optax.sgd(1.0), total_steps=STEPS)
+    with jax.enable_x64(True):
+        final, losses, state, params = train(tx, plain, dtype=dtype)
+    assert float(final) < 0.2 * float(losses[0])
+    assert params["out"].dtype == dtype
+    assert state.scaling.lr_scale.dtype == jnp.float32
+
+
+def test_complex_params():
+    target = jnp.array([1j, 1.0 + 2j, -1.0])
+    tx = optax_adaptive.autotune(optax.sgd(1e-3), total_steps=STEPS)
+
+    def loss_fn(params):
+        return jnp.sum(jnp.square(jnp.abs(params - target)))
+
+    def step(carry, _):
+        params, state = carry
+        loss, grads = jax.value_and_grad(loss_fn)(params)
+        updates, state = tx.update(grads.conj(), state, params, value=loss)
+        return (optax.apply_updates(params, updates), state), loss
+
+    params = jnp.zeros(3, jnp.complex64)
+    (params, state), losses = jax.lax.scan(
+        step, (params, tx.init(params)), length=STEPS
+    )
+    assert loss_fn(optax_adaptive.eval_params(state, params)) < 1e-3 * losses[0]
+
+
+@pytest.mark.parametrize("params", [{}, {"a": jnp.zeros((0, 3))}])
+def test_params_without_elements(params):
+    tx = optax_adaptive.autotune(optax.sgd(0.1))
+    updates, _ = tx.update(params, tx.init(params), params, value=1.0)
+    assert jax.tree.structure(updates) == jax.tree.structure(params)
+
+
+@pytest.mark.parametrize("interpolate", [False, True])
+def test_what_the_half_life_of_the_average_is(interpolate, monkeypatch):
+    """Of noise and fall and the cool-down, or constant with an interpolation."""
+    average, seen = _averaging.average, []
+
+    def spy(state, params, updates, *, fraction, **others):
+        jax.debug.callback(lambda f: seen.append(float(f)), fraction, ordered=True)
+        return average(state, params, updates, fraction=fraction, **others)
+
+    monkeypatch.setattr(_averaging, "average", spy)
+    tx = optax_adaptive.autotune(
+        optax.sgd(1.0), total_steps=1000, interpolate=interpolate
+    )
+    train(tx, noisy, steps=1000)
+    jax.effects_barrier()
+    fractions = np.array(seen)
+    if interpolate:
+        np.testing.assert_allclose(fractions, _autotune.AVERAGING_INTERPOLATED)
+        return
+    cooling = np.minimum((1000 - np.arange(1000)) / 200, 1.0)
+    factors = fractions / cooling / _autotune.AVERAGING
+    assert (factors > 0.499).all() and (factors < 2.001).all()
+    assert (abs(factors[:200] - 1.0) < 1e-6).all()
+    assert (abs(factors[500:] - 1.0) > 1e-6).all()
+
+
 def make_step(tx):
     def step(params, state, batch):
         loss, grads = jax.value_and_grad(squared_error)(params, batch)
@@ -245,6 +309,33 @@ def test_sharded_data_keep_the_state_equal():
         shards = [np.asarray(shard.data) for shard in leaf.addressable_shards]
         assert all((shard == shards[0]).all() for shard in shards)
     assert step._cache_size() <= 2
+
+
+def test_copies_are_sharded_as_the_params_are():
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        split = NamedSharding(mesh, PartitionSpec("x"))
+        params = jax.device_put(jnp.ones((8, 4)), split)
+        tx = optax_adaptive.autotune(optax.adam(0.1))
+        state = tx.init(params)
+        copies = (state.snapshot.snapshot_params, state.averaging.averaged_params)
+        assert all(copy.sharding == split for copy in copies)
+        for _ in range(2):
+            updates, state = jax.jit(tx.update)(params, state, params, value=1.0)
+        assert updates.sharding.is_equivalent_to(split, updates.ndim)
+
+
+def test_eager_updates_trace_their_branches_once(monkeypatch):
+    tx = optax_adaptive.autotune(optax.sgd(0.1))
+    params = jnp.ones(2)
+    state = tx.init(params)
+    advance, traced = _search.advance, []
+    monkeypatch.setattr(
+        _search, "advance", lambda *args: traced.append(None) or advance(*args)
+    )
+    for _ in range(3):
+        _, state = tx.update(params, state, params, value=1.0)
+    assert len(traced) == 1
 
 
 def test_inside_multi_steps():

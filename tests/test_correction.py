@@ -15,7 +15,7 @@ FIRST_LOSS, NOISE = 3.0, 0.3
 
 @partial(jax.jit, static_argnames="noise")
 def corrections(losses, products, is_sample=True, first_loss=FIRST_LOSS, noise=NOISE):
-    """The log factors and windows of a hold that begins with the first loss."""
+    """The log factors and half-lives of a hold that begins with the first loss."""
 
     def step(state, row):
         value, product, elapsed, is_sample = row
@@ -24,7 +24,7 @@ def corrections(losses, products, is_sample=True, first_loss=FIRST_LOSS, noise=N
             is_sample=is_sample,
             high=_correction.HIGH,
         )
-        return state, (log_factor, state.window)
+        return state, (log_factor, state.half_life)
 
     losses = jnp.asarray(losses, jnp.float32)
     rows = (
@@ -116,21 +116,21 @@ def test_what_is_not_sampled_or_not_finite_does_not_count():
 
 
 @pytest.mark.parametrize(
-    ("ratio", "window"),
+    ("ratio", "factor"),
     [(-1.0, 0.5), (0.0, 0.5), (0.5, 0.5**0.5), (1.0, 1.0), (2.0, 2.0**0.5), (1e9, 2.0)],
 )
-def test_averages_are_longer_where_noise_costs_more_than_is_won(ratio, window):
+def test_averages_are_longer_where_noise_costs_more_than_is_won(ratio, factor):
     losses = FIRST_LOSS - 1.0 - 0.01 * np.arange(160)
-    windows = np.asarray(corrections(losses, ratio * 0.01 * 80)[1])
+    half_lives = np.asarray(corrections(losses, ratio * 0.01 * 80)[1])
     judged = 3 * _correction.SHORTEST - 1
-    assert (windows[:judged] == 1.0).all()
-    np.testing.assert_allclose(windows[judged:], window, rtol=1e-3)
+    assert (half_lives[:judged] == 1.0).all()
+    np.testing.assert_allclose(half_lives[judged:], factor, rtol=1e-3)
 
 
-@pytest.mark.parametrize(("cost", "window"), [(1.0, 2.0), (-1.0, 0.5)])
-def test_averages_of_a_loss_that_rises(cost, window):
+@pytest.mark.parametrize(("cost", "factor"), [(1.0, 2.0), (-1.0, 0.5)])
+def test_averages_of_a_loss_that_rises(cost, factor):
     losses = 1.0 + 0.001 * np.arange(160)
-    assert corrections(losses, cost)[1][-1] == window
+    assert corrections(losses, cost)[1][-1] == factor
 
 
 def test_blocks_match_a_reference():

@@ -157,6 +157,23 @@ def test_an_update_from_which_there_is_no_return_is_left_out():
     np.testing.assert_array_equal(seen[0], [0, 0, 0, -1])
 
 
+def test_float16_returns_from_updates_that_would_overflow():
+    tx = optax_adaptive.with_rollback(optax.sgd(1.0))
+    params = jnp.ones(2, jnp.float16)
+    grads = [jnp.full(2, -4e4, jnp.float16)] * 2
+    seen, _ = run(tx, params, [*grads, params, params], [1.0, jnp.inf, jnp.inf, 1.0])
+    assert np.isfinite(seen).all()
+
+
+def test_a_gradient_that_is_not_finite_in_its_imaginary_part_is_left_out():
+    tx = optax_adaptive.with_rollback(optax.sgd(1.0))
+    params = jnp.ones(2, jnp.complex64)
+    seen, _ = run(
+        tx, params, [jax.lax.complex(params.real, jnp.nan * params.real)], [1.0]
+    )
+    np.testing.assert_array_equal(seen[0], params)
+
+
 @pytest.mark.parametrize("restore_inner", [True, False])
 def test_a_controller_remembers_and_is_told(restore_inner):
     def update_fn(observation, seen):
