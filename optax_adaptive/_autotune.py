@@ -64,7 +64,7 @@ def autotune(
     interpolate: bool = False,
     restore_inner: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
-    """Finds the learning rate of ``optimizer`` by itself, and holds or anneals it.
+    """Finds the learning rate of ``optimizer`` by itself, and holds it.
 
     The optimizer's own rate does not matter: from 1e-7 to 10 the result is the same.
     What it does, all of it from the loss alone:
@@ -83,12 +83,11 @@ def autotune(
        ``interpolate``), the rate comes down, and where it costs less than a quarter, it
        goes up. One that proves far too high within the first eighth of the run (and 250
        steps) starts over. A rise that its noise does not explain leads back to the last
-       healthy parameters, at half the rate. With ``total_steps`` it falls to 0 over the
-       last fifth, unless ``interpolate`` makes that needless.
+       healthy parameters, at half the rate.
     5. *Average* the parameters all along: evaluate :func:`eval_params`. The average
-       makes up for annealing where there is no horizon. It is longer where noise costs
-       much, shorter where the loss falls fast (always a fifth of the steps held with
-       ``interpolate``), and shrinks with the rate at a known end.
+       takes the place of annealing, which with a known horizon as well won nothing. It
+       is longer where noise costs much, and shorter where the loss falls fast (always a
+       fifth of the steps held with ``interpolate``).
 
     The first three take about 90 steps of 500, 145 of 2,000 and 550 of 10,000, and 145
     where ``total_steps`` is not known. In this time the parameters move to and fro:
@@ -103,7 +102,8 @@ def autotune(
         ``feedback="observe"`` to follow a validation metric: they rest during the
         search, and then scale the rate that is found here.
       total_steps: Number of updates of the whole run, an integer of at least 200, or
-        None where it is not known.
+        None where it is not known. It sizes the search, and the first part of the
+        hold, in which a rate too high starts over.
       interpolate: Gradients are taken between the parameters and their average, four
         fifths of the way, as in Schedule-Free. It takes the place of momentum, so give
         it an optimizer without: ``optax.adam(1e-3, b1=0.0)`` or ``optax.sgd(1e-3)``,
@@ -198,9 +198,6 @@ def autotune(
 
     def hold_step(memory: Memory, value: Array, product: Array):
         search = memory.search
-        # An average that gradients know of needs no cool-down.
-        end = None if interpolate else total_steps
-        cooling = _hold.cool_down(memory.meter.step, end)
         hold, step = _hold.advance(
             memory.hold,
             value,
@@ -209,13 +206,11 @@ def autotune(
             search.deviation,
             probation=probation,
             high=high,
-            is_cooling=cooling < 1.0,
         )
         decision = Decision(
-            lr_scale=jnp.exp(search.log_scale + hold.log_factor) * cooling,
+            lr_scale=jnp.exp(search.log_scale + hold.log_factor),
             step=step,
-            # What noise is left falls with the rate.
-            half_life=hold.correction.half_life * cooling,
+            half_life=hold.correction.half_life,
         )
         return memory._replace(hold=hold), decision
 

@@ -1,4 +1,4 @@
-"""The rate that autotune found, held: corrected, guarded, cooled down at the end."""
+"""The rate that autotune found, held: corrected and guarded."""
 
 import math
 from typing import NamedTuple
@@ -11,7 +11,6 @@ from optax_adaptive._controller import Array
 
 LOWEST_GOING_ON = 10.0**-0.5  # factor at once, but where the run starts over
 BACK_OFF = 0.5  # factor on a rate at which the loss has blown up
-COOL_DOWN = 0.2  # the last part of a known horizon, over which the rate falls to 0
 # What a rate far too high has done, a lower one hardly makes good. So one that has to
 # come down so far at once, within this fraction of the run, starts over from the first
 # parameters.
@@ -58,14 +57,6 @@ def first_hold() -> Hold:
     )
 
 
-def cool_down(step: Array, total_steps: int | None) -> Array:
-    """The factor on the rate after so many steps, float32 in [0, 1]."""
-    if total_steps is None:
-        return jnp.ones((), jnp.float32)
-    left = (total_steps - step).astype(jnp.float32)
-    return jnp.clip(left / (COOL_DOWN * total_steps), 0.0, 1.0)
-
-
 def advance(
     hold: Hold,
     value: Array,
@@ -75,7 +66,6 @@ def advance(
     *,
     probation: int,
     high: float,
-    is_cooling: Array,
 ) -> tuple[Hold, Step]:
     """One step of the hold.
 
@@ -87,7 +77,6 @@ def advance(
       noise: float32 standard deviation of a value there.
       probation: From :func:`probation`.
       high: The upper bound of the correction.
-      is_cooling: bool, whether the rate falls already.
 
     Returns:
       The new state, whose factor is that of this update, and what to do with it.
@@ -110,10 +99,9 @@ def advance(
     # What was normal before a blow-up is not known to be normal from the copy on.
     fresh = (_alarm.first_alarm(), _correction.first_correction())
     alarm, correction = optax.tree.where(raised, fresh, (alarm, correction))
-    # One that came down did so for a reason. And what falls already is left alone.
+    # One that came down did so for a reason.
     may_rise = (elapsed > EARLY) & (hold.log_factor >= 0.0)
-    is_barred = is_cooling | ((change > 0.0) & ~may_rise)
-    change = jnp.where(is_barred, 0.0, change)
+    change = jnp.where((change > 0.0) & ~may_rise, 0.0, change)
     starts_over = ~raised & (change < math.log(FAR)) & (elapsed <= probation)
     change = jnp.where(
         starts_over, change, jnp.maximum(change, math.log(LOWEST_GOING_ON))

@@ -223,7 +223,7 @@ def test_params_without_elements(params):
 
 @pytest.mark.parametrize("interpolate", [False, True])
 def test_what_the_half_life_of_the_average_is(interpolate, monkeypatch):
-    """Of noise and fall and the cool-down, or constant with an interpolation."""
+    """Of noise and fall, or constant with an interpolation."""
     average, seen = _averaging.average, []
 
     def spy(state, params, updates, *, fraction, **others):
@@ -240,8 +240,7 @@ def test_what_the_half_life_of_the_average_is(interpolate, monkeypatch):
     if interpolate:
         np.testing.assert_allclose(fractions, _autotune.AVERAGING_INTERPOLATED)
         return
-    cooling = np.minimum((1000 - np.arange(1000)) / 200, 1.0)
-    factors = fractions / cooling / _autotune.AVERAGING
+    factors = fractions / _autotune.AVERAGING
     assert (factors > 0.499).all() and (factors < 2.001).all()
     assert (abs(factors[:200] - 1.0) < 1e-6).all()
     assert (abs(factors[500:] - 1.0) > 1e-6).all()

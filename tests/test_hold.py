@@ -12,7 +12,7 @@ from optax_adaptive import _hold
 FIRST_LOSS, NOISE, PROBATION = 10.0, 0.01, 250
 
 
-def hold(losses, cost=0.0, probation=PROBATION, is_cooling=False):
+def hold(losses, cost=0.0, probation=PROBATION):
     """The holds and steps after each of the losses, where noise costs so much."""
 
     def step(state, row):
@@ -25,7 +25,6 @@ def hold(losses, cost=0.0, probation=PROBATION, is_cooling=False):
             NOISE,
             probation=probation,
             high=1.0,
-            is_cooling=jnp.array(is_cooling),
         )
         return new, (new, done)
 
@@ -97,12 +96,9 @@ def test_a_rate_that_came_down_is_not_raised():
     assert len(down) and (np.diff(holds.log_factor[down[0] :]) <= 0.0).all()
 
 
-@pytest.mark.parametrize(
-    ("cost", "is_cooling", "sign"),
-    [(0.0, False, 1), (0.6, False, 0), (1.5, False, -1), (0.0, True, 0)],
-)
-def test_a_rate_follows_what_noise_costs(cost, is_cooling, sign):
-    holds, steps = hold(falling(300), cost, is_cooling=is_cooling)
+@pytest.mark.parametrize(("cost", "sign"), [(0.0, 1), (0.6, 0), (1.5, -1)])
+def test_a_rate_follows_what_noise_costs(cost, sign):
+    holds, steps = hold(falling(300), cost)
     assert np.sign(holds.log_factor[-1]) == sign
     assert not steps.is_restored.any()
 

@@ -60,8 +60,6 @@ VARIANTS = {
     "averaging 0.05": [(_autotune, "AVERAGING", 0.05)],
     "averaging 0.2": [(_autotune, "AVERAGING", 0.2)],
     "averaging 0.1 whatever noise costs": [(_correction, "WIDEST", 1.0)],
-    "cool-down 0.4": [(_hold, "COOL_DOWN", 0.4)],
-    "cool-down 1 (linear)": [(_hold, "COOL_DOWN", 1.0)],
     "no alarm": [(_alarm, "WARM_UP", 10**9)],
     "alarm at half the rise": [(_alarm, "RISE", 1.25), (_alarm, "DRIFT", 2.0)],
     "climb twice as fast": [(_search, "budget", partial(_budget, climb=0.5))],
