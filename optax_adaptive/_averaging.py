@@ -88,10 +88,10 @@ def with_averaging(
     """Keeps an average of the parameters, for evaluation, beside any optimizer.
 
     Training is not changed, unless ``interpolation`` asks for it. The average is
-    exponential, with a half-life that grows in
-    proportion to the elapsed time: at any moment it is about as good as parameters
-    whose learning rate was annealed until then. Where a :func:`with_rollback` inside
-    goes back, it starts again from the restored parameters.
+    exponential, with a half-life that grows in proportion to the elapsed time: at any
+    moment it is about as good as parameters whose learning rate was annealed until
+    then. Where a :func:`with_rollback` inside goes back, it starts again from the
+    restored parameters.
 
     Memory: one copy of params, in float32 where they are coarser.
 
