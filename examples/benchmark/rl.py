@@ -66,12 +66,13 @@ def _random_actions(seed: Any) -> Controller:
 
 def _without_prior(name: str) -> MakeRule:
     """All weights and values 0, but for the hidden layer, which has to be something."""
-    key = jax.random.key(0)
 
     def make(seed):
         zeros = jax.tree.map(np.zeros_like, _prior.shipped())
-        hidden = jax.random.normal(key, zeros.actor.hidden.shape) / 4
-        prior = zeros._replace(actor=zeros.actor._replace(hidden=np.asarray(hidden)))
+        # Of NumPy, since this runs while the training is traced.
+        hidden = np.random.default_rng(0).normal(0, 1 / 4, zeros.actor.hidden.shape)
+        actor = zeros.actor._replace(hidden=np.float32(hidden))
+        prior = zeros._replace(actor=actor)
         return getattr(controllers, name)(seed=seed, prior=prior)
 
     return make

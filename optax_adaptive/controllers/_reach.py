@@ -16,7 +16,7 @@ class Reach(NamedTuple):
 
     largest: Array  # shape=(), dtype=float32: in [-1, 1]
     growth: Array  # shape=(), dtype=float32: a block
-    highest: Array  # shape=(), dtype=float32: to which it may ever grow
+    highest: Array  # shape=(), dtype=float32: may ever grow to; 1, but at a found rate
 
 
 def first_reach() -> Reach:
@@ -45,7 +45,8 @@ def watch(reach: Reach, action: Array, is_rising: Array, is_blown_up: Array) -> 
     """Takes in a block that is over.
 
     The reach grows from the lowest action upwards, and falls back below an action at
-    which the loss rose: a rate too large is best met from below.
+    which the loss rose: a rate too large is best met from below. Not so where a rate
+    was found: who found it watches it, and a rise is none of the learner's doing.
 
     Args:
       reach: The reach so far.
@@ -56,9 +57,10 @@ def watch(reach: Reach, action: Array, is_rising: Array, is_blown_up: Array) -> 
     Returns:
       The new reach.
     """
+    falls_back = is_rising & (reach.highest == 1.0)
     recovered = jnp.minimum(_RECOVERY * reach.growth, _GROWTH)
-    growth = jnp.where(is_rising, reach.growth / 2, recovered)
+    growth = jnp.where(falls_back, reach.growth / 2, recovered)
     grown = jnp.maximum(reach.largest, action + growth)
-    largest = jnp.where(is_rising, action - _RETREAT, grown)
+    largest = jnp.where(falls_back, action - _RETREAT, grown)
     largest = jnp.where(is_blown_up, -1.0, jnp.clip(largest, -1.0, reach.highest))
     return Reach(largest, growth, reach.highest)
