@@ -97,8 +97,9 @@ def autotune(
     an average of params (float32 where they are coarser).
 
     Args:
-      optimizer: Any optimizer with a *constant* learning rate, such as
-        ``optax.adamw(1e-3)``. Rules of this library may be chained inside it, with
+      optimizer: Any optimizer with a *constant* learning rate to which its update is
+        proportional, such as ``optax.adamw(1e-3)`` (of optax's, all but ``rprop`` and
+        ``fromage``). Rules of this library may be chained inside it, with
         ``feedback="observe"`` to follow a validation metric: they rest during the
         search, and then scale the rate that is found here.
       total_steps: Number of updates of the whole run, an integer of at least 200, or
