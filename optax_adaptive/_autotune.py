@@ -98,8 +98,8 @@ def autotune(
 
     Args:
       optimizer: Any optimizer with a *constant* learning rate to which its update is
-        proportional, such as ``optax.adamw(1e-3)`` (of optax's, all but ``rprop`` and
-        ``fromage``). Rules of this library may be chained inside it, with
+        proportional, such as ``optax.adamw(1e-3)`` (not so ``optax.rprop`` and
+        ``optax.fromage``). Rules of this library may be chained inside it, with
         ``feedback="observe"`` to follow a validation metric: they rest during the
         search, and then scale the rate that is found here.
       total_steps: Number of updates of the whole run, an integer of at least 200, or

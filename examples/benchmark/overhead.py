@@ -123,11 +123,11 @@ def workloads() -> dict[str, Workload]:
         )
         for name, (shapes, steps, repetitions) in trees.items()
     }
-    images = (jnp.ones((16, 32, 32, 3), jnp.uint8), jnp.zeros(16, jnp.int32))
+    images = (jnp.ones((64, 32, 32, 3), jnp.uint8), jnp.zeros(64, jnp.int32))
     return {
         **alone,
         "training step (0.8M, batch 256)": training,
-        "training step (ResNet-18, batch 16)": Workload(
+        "training step (ResNet-18, batch 64)": Workload(
             resnet_shapes, 2, 5, resnet_gradient, images
         ),
     }

@@ -215,7 +215,7 @@ PEERS: dict[str, tuple[float, Callable[[Plan], Method]]] = {
 
 
 def _autotune(plan: Plan, interpolates: bool, knows_horizon: bool) -> Method:
-    # It plans the whole run where that has the 200 steps that a plan needs.
+    # It is told the length where that has the 200 steps that autotune asks for.
     total_steps = plan.steps if knows_horizon and plan.steps >= 200 else None
     base = plan.bare if interpolates else plan.base
     return Method(
