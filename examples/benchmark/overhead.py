@@ -128,7 +128,7 @@ def workloads() -> dict[str, Workload]:
         **alone,
         "training step (0.8M, batch 256)": training,
         "training step (ResNet-18, batch 64)": Workload(
-            resnet_shapes, 2, 5, resnet_gradient, images
+            resnet_shapes, 2, 10, resnet_gradient, images
         ),
     }
 
