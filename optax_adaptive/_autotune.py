@@ -238,8 +238,8 @@ def autotune(
     def update_fn(updates, state, params=None, *, value=None, **extra_args):
         if params is None:
             raise ValueError("update() needs the argument `params`")
-        # Or XLA moves what computes gradients into the conditionals that use them, where
-        # a CPU has one core: 5% of a training step of ResNet-18.
+        # Or XLA moves what computes gradients into the conditionals that use them,
+        # where a CPU has one core: 5% of a training step of ResNet-18.
         updates = lax.optimization_barrier(updates)
         value = _snapshot.finite_or_nan(as_metric(value), updates)
         memory = unpack(layout, state.scaling.controller_memory)
