@@ -64,6 +64,8 @@ PLANS = {
         seeds=5,
         cosine_rates=COSINE_RATES,
     ),
+    # And to others that want no rate, or less of one?
+    "peers": Plan(tuple(TASKS), ("adam",), tuple(methods.PEERS), DECADES, seeds=3),
     "optimizers": Plan(
         ("digits", "demand"),
         tuple(optimizer for optimizer in COSINE_RATES if optimizer != "adam"),
