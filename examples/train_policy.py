@@ -32,6 +32,8 @@ from policy import evolution, kinds, rollout
 from policy.held_out import HeldOut
 
 SPREAD = 3.0  # decades by which the base rate may be off, either way
+LONGEST = 2.0  # times the kind's steps
+KNOWN, ANNEALED = 0.5, 0.25  # parts of the runs: length told, base rate a cosine
 # What a run that is resumed must have been started with.
 SETTINGS = (
     "pairs",
@@ -90,17 +92,23 @@ def only(wanted: list[str] | None, table: dict[str, Any]) -> dict[str, Any]:
 
 
 def draw_tasks(
-    names: list[str], count: int, key: jax.Array
-) -> list[tuple[str, float, bool]]:
-    """Kinds without repetition, spread offsets, and whether the end is known."""
+    table: dict[str, kinds.Kind], count: int, key: jax.Array
+) -> list[tuple[str, rollout.Setting]]:
+    """Kinds without repetition, and how each is set: offsets are spread evenly."""
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    chosen = rng.choice(names, min(count, len(names)), replace=False)
+    chosen = rng.choice(list(table), min(count, len(table)), replace=False)
     strata = (rng.permutation(len(chosen)) + rng.random(len(chosen))) / len(chosen)
     offsets = SPREAD * (2 * strata - 1)
-    is_known = rng.random(len(chosen)) < 0.5
+    is_known, is_annealed = rng.random((2, len(chosen))) < [[KNOWN], [ANNEALED]]
+    lengths = LONGEST ** rng.random(len(chosen))
     return [
-        (str(name), float(offset), bool(known))
-        for name, offset, known in zip(chosen, offsets, is_known, strict=True)
+        (
+            str(name),
+            rollout.setting(offset, table[name].steps * length, known, annealed),
+        )
+        for name, offset, length, known, annealed in zip(
+            *(chosen, offsets, lengths, is_known, is_annealed), strict=True
+        )
     ]
 
 
@@ -130,20 +138,15 @@ class Trainer:
         directions = evolution.noise(noise_key, args.pairs, state.center.size)
         policies = jax.vmap(self.unravel)(state.center + args.sigma * directions)
         fitness, row = 0.0, []
-        drawn = draw_tasks(list(self.training), args.tasks, draw_key)
-        for i, (name, offset, is_known) in enumerate(drawn):
-            horizon = self.training[name].steps if is_known else np.inf
-            losses = self.compare[name](
-                policies,
-                jnp.float32(offset),
-                jnp.float32(horizon),
-                jax.random.fold_in(task_key, i),
-            )
+        drawn = draw_tasks(self.training, args.tasks, draw_key)
+        for i, (name, setting) in enumerate(drawn):
+            key = jax.random.fold_in(task_key, i)
+            losses = self.compare[name](policies, setting, key)
             losses = np.asarray(losses, np.float64)
             fitness = fitness + evolution.scores(losses) / len(drawn)
             logs = np.log(losses)
             row.append(
-                [name, round(offset, 2), int(is_known)]
+                [name, *(round(float(field), 2) for field in setting)]
                 + [float(f"{q:.3g}") for q in np.quantile(logs, [0, 0.5, 1])]
             )
         state = evolution.advance(

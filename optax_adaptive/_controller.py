@@ -41,20 +41,23 @@ class Controller(NamedTuple):
         of shape ``()``, and the new state.
       initial_log_scale: Log of the factor in force before the first decision. A rule
         that searches upwards starts far below 0.
-      is_trial: Maps the state to whether all that the rule does is still a trial, bool
-        of shape ``()``; None where it tries nothing. :func:`with_rollback` around it
-        keeps the parameters from before a trial, and goes back to them when it ends:
-        the rule keeps what it has learned, and the parameters are spared it.
+      trial: Maps the state to the number of the trial that the rule is in, int32 of
+        shape ``()``, 0 for none; None where it tries nothing. :func:`with_rollback`
+        around it keeps the parameters from before its trials, and goes back to them
+        at the end of each: the rule keeps what it has learned, and the parameters are
+        spared it.
+      accumulation_size: Values a window that it asks for, where the user names none.
     """
 
     init: Callable[[], ControllerState]
     update: Callable[[Observation, ControllerState], tuple[Array, ControllerState]]
     initial_log_scale: float | Array = 0.0
-    is_trial: Callable[[ControllerState], Array] | None = None
+    trial: Callable[[ControllerState], Array] | None = None
+    accumulation_size: int = 20
 
 
-def is_trial(controller: Controller, state: ControllerState) -> Array:
-    """Whether ``controller`` is in a trial, bool of shape ()."""
-    if controller.is_trial is None:
-        return jnp.zeros((), jnp.bool_)
-    return controller.is_trial(state)
+def trial(controller: Controller, state: ControllerState) -> Array:
+    """Which trial ``controller`` is in, int32 of shape (); 0 for none."""
+    if controller.trial is None:
+        return jnp.zeros((), jnp.int32)
+    return controller.trial(state)

@@ -28,7 +28,7 @@ class Meter(NamedTuple):
     nonfinite: Array  # shape=(), dtype=int32: non-finite values so far
     validation: Array  # shape=(), dtype=float32: newest value given to observe()
     is_validated: Array  # shape=(), dtype=bool: was it given since its last use?
-    is_trial: Array  # shape=(), dtype=bool: is what the rule does still a trial?
+    trial: Array  # shape=(), dtype=int32: which one the rule is in; 0 for none
 
 
 def first(mode: str) -> Meter:
@@ -45,7 +45,7 @@ def first(mode: str) -> Meter:
         nonfinite=jnp.zeros((), jnp.int32),
         validation=jnp.zeros((), jnp.float32),
         is_validated=jnp.zeros((), jnp.bool_),
-        is_trial=jnp.zeros((), jnp.bool_),
+        trial=jnp.zeros((), jnp.int32),
     )
 
 

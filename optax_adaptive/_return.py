@@ -77,13 +77,13 @@ def rest_rules(inner_state: Any, is_resting: Array) -> Any:
     return _map_rules(rest, inner_state)
 
 
-def is_trial(inner_state: Any) -> Array:
-    """Whether any controller in ``inner_state`` is in a trial, bool."""
-    found = jnp.zeros((), jnp.bool_)
+def trial(inner_state: Any) -> Array:
+    """Which trial the controllers in ``inner_state`` are in, int32; 0 for none."""
+    number = jnp.zeros((), jnp.int32)
     for node in jax.tree.leaves(inner_state, is_leaf=_is_rule):
         if _is_rule(node):
-            found |= unpack(_meter.LAYOUT, node.controller_memory).is_trial
-    return found
+            number += unpack(_meter.LAYOUT, node.controller_memory).trial
+    return number
 
 
 def tell_rules(inner_state: Any, is_blown_up: Array) -> Any:

@@ -37,7 +37,8 @@ def with_rollback(
     ``backoff`` once for each blow-up so far. A controller in the inner state keeps its
     memory and its factor, and is asked at the next update, with a window of value inf.
     A controller may say that all it does is still a trial. Then no snapshot is taken
-    and nothing counts as a blow-up, and at its end the updates lead back to before it.
+    and nothing counts as a blow-up, and at the end of each the updates lead back to
+    before it.
     A single non-finite loss, or gradient, has its update left out: the optimizer sees a
     gradient of 0, and its update is not applied. Snapshots are taken while the loss is
     as good as ever, at intervals of a tenth of the steps so far.
@@ -95,7 +96,8 @@ def with_rollback(
             state.returns_left, state.snapshot.snapshot_params, params
         )
         # A trial is meant to go too far; the rule itself says when.
-        is_trial = _return.is_trial(state.inner_state)
+        trial = _return.trial(state.inner_state)
+        is_trial = trial > 0
         is_blown_up = verdict.is_raised & ~is_away & ~is_trial
         is_restored = is_blown_up | is_away
         seen = state.updates_seen
@@ -114,7 +116,7 @@ def with_rollback(
             value=jnp.where(is_away, jnp.nan, value),  # of no params that count
             **extra_args,
         )
-        is_restored |= is_trial & ~_return.is_trial(inner_state)
+        is_restored |= is_trial & (_return.trial(inner_state) != trial)
         rollbacks = state.snapshot.rollbacks.astype(jnp.float32)
         updates = multiply(updates, jnp.power(jnp.float32(backoff), rollbacks))
         updates, inner_state, snapshot = _snapshot.after_update(

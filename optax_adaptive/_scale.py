@@ -14,7 +14,7 @@ from optax_adaptive._controller import (
     Controller,
     ControllerState,
     Observation,
-    is_trial,
+    trial,
 )
 from optax_adaptive._pack import check_same_layout, overwrite, pack, unpack
 from optax_adaptive._validate import check_choice, check_count, check_range, is_concrete
@@ -63,8 +63,8 @@ def scale_by_controller(
 
     Args:
       controller: The rule, from ``optax_adaptive.controllers`` or your own.
-      accumulation_size: Values a window, an integer of at least 1. Defaults to 20, or
-        to 1 with ``feedback="observe"``. A window of one value takes its standard
+      accumulation_size: Values a window, an integer of at least 1. Defaults to what the
+        rule asks for, mostly 20, or to 1 with ``feedback="observe"``. A window of one value takes its standard
         error from the differences between windows.
       window: How many window means the rule can look back on, at least 3. It sets a
         shape, so under ``optax.inject_hyperparams`` name it in ``static_args``.
@@ -113,7 +113,8 @@ def scale_by_controller(
     check_choice("mode", mode, ("min", "max"))
     check_choice("feedback", feedback, ("value", "observe"))
     if accumulation_size is None:
-        accumulation_size = 20 if feedback == "value" else 1
+        own = controller.accumulation_size
+        accumulation_size = own if feedback == "value" else 1
     check_count("accumulation_size", accumulation_size)
     if not is_concrete(window):
         raise ValueError(
@@ -132,9 +133,9 @@ def scale_by_controller(
 
     def first_memory() -> Memory:
         controller_state = controller.init()
-        trial = is_trial(controller, controller_state)
+        number = trial(controller, controller_state)
         return Memory(
-            meter=_meter.first(mode)._replace(is_trial=trial),
+            meter=_meter.first(mode)._replace(trial=number),
             history=jnp.zeros((window,), jnp.float32),
             errors=jnp.zeros((window,), jnp.float32),
             controller_state=controller_state,
@@ -202,7 +203,7 @@ def scale_by_controller(
         lr_scale = jnp.where(is_held, lr_scale, bounded(new_log_scale))
         meter = _meter.open_window(memory.meter)
         memory = memory._replace(
-            meter=meter._replace(is_trial=is_trial(controller, controller_state)),
+            meter=meter._replace(trial=trial(controller, controller_state)),
             controller_state=controller_state,
         )
         return lr_scale, pack(memory)

@@ -4,6 +4,7 @@ Salimans et al., *Evolution strategies as a scalable alternative to reinforcemen
 learning*, https://arxiv.org/abs/1703.03864, 2017.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -13,25 +14,15 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from optax_adaptive.controllers._features import NAMES, SIZE
+from optax_adaptive.controllers._trial import LONG_OVER_SHORT
 from optax_adaptive.controllers.learned import PolicyWeights
 
 Array = jax.Array
 
-# The policy before training: climb until something descends, then on while the loss
-# falls; down where it rises, after a blow-up, and towards a known end.
-FIRST = {
-    "slope_4": -0.2,
-    "slope_8": -0.3,
-    "regress": -0.4,
-    "has_descended": 0.25,
-    "remaining": 1.0,
-    "above_progress": -0.3,
-    "near_blow_up": -0.3,
-    "is_blown_up": -1.0,
-}
-FIRST_BIAS = 0.75
-# One hidden unit slows the climb as soon as a descent begins to stand out of the noise.
-SIGNAL, SIGNAL_BIAS, SIGNAL_OUTPUT = 10.0, -3.5, -0.9
+# The policy before training: up to three times what the trials found, and down after a
+# blow-up.
+FIRST = {"near_blow_up": -2.0, "is_blown_up": -1.0}
+FIRST_BIAS = 2.0 * math.sqrt(3.0 * LONG_OVER_SHORT / 2.0)
 SMOOTHING = 0.97  # of the average of the policies, which is what is evaluated
 
 
@@ -50,13 +41,11 @@ def first_policy(key: Array, hidden: int = 12) -> PolicyWeights:
     for name, weight in FIRST.items():
         linear[NAMES.index(name)] = weight
     layer = np.array(jax.random.normal(key, (SIZE, hidden))) / np.sqrt(SIZE)
-    layer[:, 0] = SIGNAL * (np.array(NAMES) == "signal")
-    is_signal = np.arange(hidden, dtype=np.float32) == 0
     return PolicyWeights(
         linear=jnp.asarray(linear),
         hidden=jnp.asarray(layer, jnp.float32),
-        hidden_bias=jnp.float32(SIGNAL_BIAS * is_signal),
-        output=jnp.float32(SIGNAL_OUTPUT * is_signal),
+        hidden_bias=jnp.zeros(hidden, jnp.float32),
+        output=jnp.zeros(hidden, jnp.float32),
         output_bias=jnp.float32(FIRST_BIAS),
     )
 

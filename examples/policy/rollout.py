@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from optax_adaptive import (
+    _return,
     eval_params,
     scale_by_controller,
     with_averaging,
@@ -19,6 +20,27 @@ from policy import kinds
 
 Array = jax.Array
 WORST = 1e3  # a loss that is not finite, or above it, counts as this
+
+
+class Setting(NamedTuple):
+    """How a task is set to the policies."""
+
+    offset: Array  # shape=(), dtype=float32: decades by which the base rate is off
+    steps: Array  # shape=(), dtype=int32: length of the run
+    is_known: Array  # shape=(), dtype=bool: are they told of it?
+    is_annealed: Array  # shape=(), dtype=bool: does the base rate follow a cosine?
+
+
+def setting(
+    offset: float, steps: int, is_known: bool, is_annealed: bool = False
+) -> Setting:
+    """With the dtypes that keep it from being compiled anew."""
+    return Setting(
+        jnp.float32(offset),
+        jnp.int32(steps),
+        jnp.bool_(is_known),
+        jnp.bool_(is_annealed),
+    )
 
 
 def train(
@@ -46,28 +68,65 @@ def final(problem: kinds.Problem, params: Any) -> Array:
     return jnp.where(loss < WORST, loss, WORST)  # NaN compares false
 
 
-def policy_loss(
-    kind: kinds.Kind, weights: PolicyWeights, offset: Array, horizon: Array, key: Array
+def policy_losses(
+    kind: kinds.Kind,
+    policies: PolicyWeights,
+    setting: Setting,
+    key: Array,
 ) -> Array:
-    """Final validation loss of the averaged weights.
+    """Final validation losses of the averaged weights.
+
+    The trials that open a run do not depend on the policy, and are made once.
 
     Args:
       kind: The kind of task.
-      weights: The policy.
-      offset: Decades by which the base rate is off.
-      horizon: What the policy is told of the length: the steps, or inf.
+      policies: Their weights, all with a leading axis.
+      setting: How it is set.
       key: Draws the task, its first parameters and its batches.
 
     Returns:
-      float32 of shape ``()``, at most ``WORST``.
+      float32, one a policy, at most ``WORST``.
     """
-    base = kinds.OPTIMIZERS[kind.optimizer](kind.learning_rate * 10.0**offset)
-    rule = scale_by_controller(
-        learned(horizon, weights), accumulation_size=kind.accumulation_size, window=3
-    )
-    tx = with_averaging(with_rollback(optax.chain(base, rule)))
-    params, problem, state = train(kind, tx, key)
-    return final(problem, eval_params(state, params))
+    problem_key, init_key, batch_key = jax.random.split(key, 3)
+    problem = kinds.draw(kind, problem_key)
+    rate = kind.learning_rate * 10.0**setting.offset
+
+    def schedule(count):
+        cosine = (1 + jnp.cos(jnp.pi * count / setting.steps)) / 2
+        return rate * jnp.where(setting.is_annealed, cosine, 1.0)
+
+    base = kinds.OPTIMIZERS[kind.optimizer](schedule)
+    horizon = jnp.where(setting.is_known, setting.steps, jnp.inf)
+
+    def transformation(weights):
+        rule = scale_by_controller(learned(horizon, weights), window=3)
+        return with_averaging(with_rollback(optax.chain(base, rule)))
+
+    def run(weights, training, goes_on):
+        tx = transformation(weights)
+
+        def step(training):
+            params, state, count = training
+            key = jax.random.fold_in(batch_key, count)
+            loss, grads = jax.value_and_grad(problem.loss)(params, key)
+            updates, state = tx.update(grads, state, params, value=loss)
+            return optax.apply_updates(params, updates), state, count + 1
+
+        return jax.lax.while_loop(
+            lambda training: (training[2] < setting.steps) & goes_on(training[1]),
+            step,
+            training,
+        )
+
+    def hold(weights):
+        params, state, _ = run(weights, tried, lambda state: True)
+        return final(problem, eval_params(state, params))
+
+    first = jax.tree.map(lambda leaf: leaf[0], policies)
+    params = problem.init(init_key)
+    start = params, transformation(first).init(params), jnp.zeros((), jnp.int32)
+    tried = run(first, start, lambda state: _return.trial(state) > 0)
+    return jax.vmap(hold)(policies)
 
 
 def cosine_loss(kind: kinds.Kind, offset: Array, key: Array) -> Array:
@@ -81,15 +140,8 @@ def cosine_loss(kind: kinds.Kind, offset: Array, key: Array) -> Array:
 
 
 def compare_policies(kind: kinds.Kind) -> Callable[..., Array]:
-    """(policies, offset, horizon, key) -> losses, one a policy on the same task."""
-    loss = partial(policy_loss, kind)
-    return jax.jit(jax.vmap(loss, in_axes=(0, None, None, None)))
-
-
-def try_offsets(kind: kinds.Kind) -> Callable[..., Array]:
-    """(policy, offsets, horizon, key) -> losses, one an offset on the same task."""
-    loss = partial(policy_loss, kind)
-    return jax.jit(jax.vmap(loss, in_axes=(None, 0, None, None)))
+    """(policies, setting, key) -> losses, one a policy."""
+    return jax.jit(partial(policy_losses, kind))
 
 
 def try_cosines(kind: kinds.Kind) -> Callable[..., Array]:

@@ -1,13 +1,15 @@
-"""The trial that opens learned: a range test (Smith, 2015), to be undone at its end.
+"""The trials that open learned: a range test (Smith, 2015), then short annealed runs.
 
-It climbs boldly, since what it does to the parameters does not count: with_rollback
-goes back to the first ones. A climb that is kept has to be slow where noise hides the
-descent, and even so it has killed units by the time that the loss rises.
+What they do to the parameters does not count: with_rollback goes back to the first ones
+after each. The climb finds the edge, and the short runs say where below it to begin. Annealing takes away the noise that a large rate adds, and with
+it most of the bias of short horizons towards small rates (Wu et al., 2018).
 """
 
 import math
+from typing import NamedTuple
 
 import jax.numpy as jnp
+import optax
 
 from optax_adaptive._controller import Array
 from optax_adaptive.controllers._features import FeatureMemory
@@ -17,30 +19,80 @@ START = 1e-4  # first factor
 # half of one from there on.
 COARSE, FINE = math.log(10.0), math.log(10.0) / 2
 FALL = 6.0  # errors of a window below the first loss that no noise explains
-RISE = 8.0  # errors of a window above the first loss that end it
+RISE = 8.0  # errors of a window above the first loss that end the climb
 # So do windows without a new best once the loss has fallen: where units have died, it
 # stays at that of guessing, which is below the first up to rates far above the edge.
 PATIENCE = 2
-LONGEST = 20  # windows, for a loss that neither falls nor rises
-# How far below the edge to go on: a hundredth did better than a thirtieth, since to
-# begin too low costs a few windows, and to begin too high all that follows.
-BELOW = math.log(100.0)
+LONGEST = 30  # windows of a climb, for a loss that neither falls nor rises
+# Short runs at most, half a decade apart. The first is two steps below the edge.
+RUNS, FIRST_RUN = 5, 2.0
+CLEARLY = 3.0  # errors by which a run is worse than another beyond doubt
+SHORTEST_RUN, LONGEST_RUN = 4, 6  # windows
+RUNS_TOTAL = 200  # in that many steps of the whole run there is one such window
+LONG_OVER_SHORT = 0.2  # best rate of a whole run over that of a short one
+# What the policy takes for the edge lies as far above the answer: half of that, above
+# which it never goes, is the best short run's rate.
+BELOW = math.log(2.0 / LONG_OVER_SHORT)
+TINY = 1e-30
+
+
+class Trial(NamedTuple):
+    """Where the trials are, and what the short runs have ended with."""
+
+    number: Array  # shape=(), dtype=int32: 1 is the climb, then the runs; 0 once over
+    windows: Array  # shape=(), dtype=int32: finite ones of this trial so far
+    edge: Array  # shape=(), dtype=float32: log factor at which the climb ended
+    tail: Array  # shape=(), dtype=float32: mean of the last third of this run's windows
+    losses: Array  # shape=(RUNS,), dtype=float32: tails of the runs; inf if none
+
+
+def first_trial() -> Trial:
+    """The climb, before the first window."""
+    return Trial(
+        number=jnp.ones((), jnp.int32),
+        windows=jnp.zeros((), jnp.int32),
+        edge=jnp.zeros((), jnp.float32),
+        tail=jnp.zeros((), jnp.float32),
+        losses=jnp.full((RUNS,), jnp.inf, jnp.float32),
+    )
 
 
 def advance(
-    before: FeatureMemory, memory: FeatureMemory, value: Array
-) -> tuple[Array, Array]:
+    trial: Trial,
+    before: FeatureMemory,
+    memory: FeatureMemory,
+    value: Array,
+    log_scale: Array,
+    horizon: float | Array,
+) -> tuple[Trial, Array]:
     """Judges a window of a trial.
 
     Args:
+      trial: Where it is; its number is not 0.
       before: The memory of the features before this window.
       memory: And with it.
       value: float32 mean of the window, inf at a blow-up.
+      log_scale: float32 log factor in force.
+      horizon: Steps of the whole run; inf if that is unknown.
 
     Returns:
-      Whether the trial goes on, bool of shape (), and the change of the log factor,
-      float32 of shape ().
+      Where it is now, and the next log factor: once its number is 0, the answer. Where
+      the number has changed, the parameters go back to the first ones.
     """
+    climbed, climb_log_scale = _climb(trial, before, memory, value, log_scale)
+    run, run_log_scale = _run(trial, memory, value, horizon)
+    is_climb = trial.number == 1
+    log_scale = jnp.where(is_climb, climb_log_scale, run_log_scale)
+    return optax.tree.where(is_climb, climbed, run), log_scale
+
+
+def _climb(
+    trial: Trial,
+    before: FeatureMemory,
+    memory: FeatureMemory,
+    value: Array,
+    log_scale: Array,
+) -> tuple[Trial, Array]:
     # The noise of before: where the loss rises, its noise rises too.
     edge = memory.first_value + RISE * before.noise
     is_risen = (value > edge) & (memory.windows > 2)
@@ -49,5 +101,57 @@ def advance(
     has_fallen = (fall > FALL * memory.noise) & (memory.windows > 2)
     is_flat = has_fallen & (memory.since_best >= PATIENCE)
     is_over = is_risen | is_flat | (memory.windows > LONGEST) | ~jnp.isfinite(value)
-    change = jnp.where(has_fallen, FINE, COARSE)
-    return ~is_over, jnp.where(is_over, -BELOW, change)
+    next_log_scale = log_scale + jnp.where(has_fallen, FINE, COARSE)
+    over = trial._replace(number=jnp.array(2, jnp.int32), edge=log_scale)
+    return (
+        optax.tree.where(is_over, over, trial),
+        jnp.where(is_over, log_scale - FIRST_RUN * FINE, next_log_scale),
+    )
+
+
+def _run(
+    trial: Trial, memory: FeatureMemory, value: Array, horizon: float | Array
+) -> tuple[Trial, Array]:
+    length = jnp.clip(horizon / RUNS_TOTAL, SHORTEST_RUN, LONGEST_RUN)
+    length = length.astype(jnp.int32)
+    windows = trial.windows + 1
+    is_lost = ~jnp.isfinite(value)
+    is_over = is_lost | (windows >= length)
+    count = length // 3
+    part = jnp.where(windows > length - count, value / count, 0.0)
+    tail = jnp.where(is_lost, jnp.inf, trial.tail + part)
+    index = trial.number - 2
+    losses = trial.losses.at[index].set(tail)
+    error = memory.noise / jnp.sqrt(count.astype(jnp.float32))
+    # Downwards for as long as that is better; if the second run is worse beyond doubt,
+    # the third is above the first.
+    first, second = losses[:2]
+    is_upward = jnp.isfinite(second) & (second > first + CLEARLY * error)
+    below = FIRST_RUN + jnp.arange(RUNS)
+    below = below.at[2].set(jnp.where(is_upward, FIRST_RUN - 1.0, below[2]))
+    tops = trial.edge - FINE * below
+    best = jnp.min(losses)
+    is_worse = jnp.isfinite(best) & (is_upward | (tail > best))
+    is_last = is_over & (((index >= 2) & is_worse) | (index == RUNS - 1))
+
+    # Runs that cannot be told apart share the answer, so that noise does not decide
+    # alone; 1% of the progress made counts as no difference.
+    progress = jnp.maximum(memory.first_value - best, 0.0)
+    blur = error + 0.01 * progress + TINY
+    excess = jnp.where(jnp.isfinite(losses), (losses - best) / blur, jnp.inf)
+    weights = jnp.exp(-0.5 * jnp.square(excess))
+    mean = jnp.sum(weights * tops) / jnp.maximum(jnp.sum(weights), TINY)
+    answer = jnp.where(jnp.isfinite(best), mean, tops[-1])
+
+    annealed = jnp.log(1.0 - windows.astype(jnp.float32) / length)
+    number = jnp.where(is_last, 0, trial.number + is_over)
+    following = tops[jnp.minimum(index + 1, RUNS - 1)]
+    log_scale = jnp.where(is_over, following, tops[index] + annealed)
+    log_scale = jnp.where(is_last, answer + math.log(LONG_OVER_SHORT), log_scale)
+    return Trial(
+        number=number.astype(jnp.int32),
+        windows=jnp.where(is_over, 0, windows),
+        edge=trial.edge,
+        tail=jnp.where(is_over, 0.0, tail),
+        losses=jnp.where(is_over, losses, trial.losses),
+    ), log_scale

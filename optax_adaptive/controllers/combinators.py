@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from optax_adaptive import _history
-from optax_adaptive._controller import Array, Controller, ControllerState, is_trial
+from optax_adaptive._controller import Array, Controller, ControllerState, trial
 from optax_adaptive._validate import check_count, check_range
 
 
@@ -91,10 +91,10 @@ def warmup(rule: Controller, steps: int | Array) -> Controller:
 
     first = rule.initial_log_scale + ramp(jnp.zeros((), jnp.int32))
 
-    def is_trial_fn(state):
-        return is_trial(rule, state.warmed_state)
+    def trial_fn(state):
+        return trial(rule, state.warmed_state)
 
-    return Controller(init_fn, update_fn, first, is_trial_fn)
+    return Controller(init_fn, update_fn, first, trial_fn, rule.accumulation_size)
 
 
 class AnchoredState(NamedTuple):
@@ -149,12 +149,13 @@ def anchored(anchor: Controller, residual: Controller) -> Controller:
         )
         return state.anchor_log_scale + state.residual_log_scale, state
 
-    def is_trial_fn(state):
-        tries_anchor = is_trial(anchor, state.anchor_state)
-        return tries_anchor | is_trial(residual, state.residual_state)
+    def trial_fn(state):
+        tried = trial(anchor, state.anchor_state)
+        return tried + trial(residual, state.residual_state)
 
     first = anchor.initial_log_scale + residual.initial_log_scale
-    return Controller(init_fn, update_fn, first, is_trial_fn)
+    size = min(anchor.accumulation_size, residual.accumulation_size)
+    return Controller(init_fn, update_fn, first, trial_fn, size)
 
 
 class ThenState(NamedTuple):
@@ -216,11 +217,12 @@ def then(first: Controller, second: Controller) -> Controller:
             state.first_state.is_done, follow_second, follow_first, observation, state
         )
 
-    def is_trial_fn(state):
+    def trial_fn(state):
         return jnp.where(
             state.first_state.is_done,
-            is_trial(second, state.second_state),
-            is_trial(first, state.first_state),
+            trial(second, state.second_state),
+            trial(first, state.first_state),
         )
 
-    return Controller(init_fn, update_fn, first.initial_log_scale, is_trial_fn)
+    size = min(first.accumulation_size, second.accumulation_size)
+    return Controller(init_fn, update_fn, first.initial_log_scale, trial_fn, size)

@@ -36,7 +36,7 @@ class PolicyWeights(NamedTuple):
 class LearnedState(NamedTuple):
     """State of :func:`learned`: windows are pooled into periods, one a decision."""
 
-    is_trial: Array  # shape=(), dtype=bool
+    trial: _trial.Trial
     feature_memory: _features.FeatureMemory
     period_means: Array  # shape=(PERIODS,), dtype=float32: oldest first
     periods: Array  # shape=(), dtype=int32: so far
@@ -108,7 +108,7 @@ def learned(
 
     def init_fn():
         return LearnedState(
-            is_trial=jnp.ones((), jnp.bool_),
+            trial=_trial.first_trial(),
             feature_memory=_features.first_memory(),
             period_means=jnp.zeros((PERIODS,), jnp.float32),
             periods=jnp.zeros((), jnp.int32),
@@ -142,15 +142,18 @@ def learned(
             memory.has_blown_up, jnp.minimum(log_scale, ceiling), log_scale
         )
         before = state.feature_memory
-        goes_on, change = _trial.advance(before, memory, pooled.value)
-        is_undone = state.is_trial & ~goes_on
-        tried = observation.log_scale + change
-        log_scale = jnp.where(state.is_trial, tried, log_scale)
-        anew = _features.begin_again(before, observation.log_scale)
+        is_trial = state.trial.number > 0
+        trial, tried = _trial.advance(
+            state.trial, before, memory, pooled.value, observation.log_scale, horizon
+        )
+        trial = optax.tree.where(is_trial, trial, state.trial)
+        is_undone = trial.number != state.trial.number
+        log_scale = jnp.where(is_trial, tried, log_scale)
+        anew = _features.begin_again(before, log_scale + _trial.BELOW)
         memory = memory._replace(previous_action=action)
         memory = optax.tree.where(is_undone, anew, memory)
         return log_scale, LearnedState(
-            is_trial=state.is_trial & goes_on,
+            trial=trial,
             feature_memory=memory,
             period_means=period_means,
             # After a blow-up, or a trial, the parameters are others.
@@ -158,7 +161,7 @@ def learned(
             open_windows=jnp.zeros((), jnp.int32),
             open_mean=jnp.zeros((), jnp.float32),
             open_error=jnp.zeros((), jnp.float32),
-            next_decision=step + jnp.floor(period),
+            next_decision=step + jnp.where(trial.number > 0, 0.0, jnp.floor(period)),
         )
 
     def wait(observation: Observation, state: LearnedState):
@@ -180,10 +183,11 @@ def learned(
         is_due = ~is_finite | (step >= state.next_decision)
         return jax.lax.cond(is_due, decide, wait, observation, state)
 
-    def is_trial(state):
-        return state.is_trial
+    def trial(state):
+        return state.trial.number
 
-    return Controller(init_fn, update_fn, math.log(_trial.START), is_trial)
+    first = math.log(_trial.START)
+    return Controller(init_fn, update_fn, first, trial, accumulation_size=5)
 
 
 def score(policy: PolicyWeights, seen: Array) -> Array:
