@@ -112,22 +112,22 @@ def _climb(
 def _run(
     trial: Trial, memory: FeatureMemory, value: Array, horizon: float | Array
 ) -> tuple[Trial, Array]:
-    length = jnp.clip(horizon / RUNS_TOTAL, SHORTEST_RUN, LONGEST_RUN)
-    length = length.astype(jnp.int32)
-    windows = trial.windows + 1
+    length = jnp.asarray(horizon, jnp.float32) / RUNS_TOTAL
+    length = jnp.floor(jnp.clip(length, SHORTEST_RUN, LONGEST_RUN))
+    count = jnp.floor(length / 3)
+    windows = trial.windows.astype(jnp.float32) + 1.0
     is_lost = ~jnp.isfinite(value)
     is_over = is_lost | (windows >= length)
-    count = length // 3
     part = jnp.where(windows > length - count, value / count, 0.0)
     tail = jnp.where(is_lost, jnp.inf, trial.tail + part)
     index = trial.number - 2
     losses = trial.losses.at[index].set(tail)
-    error = memory.noise / jnp.sqrt(count.astype(jnp.float32))
+    error = memory.noise / jnp.sqrt(count)
     # Downwards for as long as that is better; if the second run is worse beyond doubt,
     # the third is above the first.
     first, second = losses[:2]
     is_upward = jnp.isfinite(second) & (second > first + CLEARLY * error)
-    below = FIRST_RUN + jnp.arange(RUNS)
+    below = FIRST_RUN + jnp.arange(RUNS, dtype=jnp.float32)
     below = below.at[2].set(jnp.where(is_upward, FIRST_RUN - 1.0, below[2]))
     tops = trial.edge - FINE * below
     best = jnp.min(losses)
@@ -143,14 +143,14 @@ def _run(
     mean = jnp.sum(weights * tops) / jnp.maximum(jnp.sum(weights), TINY)
     answer = jnp.where(jnp.isfinite(best), mean, tops[-1])
 
-    annealed = jnp.log(1.0 - windows.astype(jnp.float32) / length)
-    number = jnp.where(is_last, 0, trial.number + is_over)
+    annealed = jnp.log(1.0 - windows / length)
+    number = jnp.where(is_last, 0, trial.number + is_over.astype(jnp.int32))
     following = tops[jnp.minimum(index + 1, RUNS - 1)]
     log_scale = jnp.where(is_over, following, tops[index] + annealed)
     log_scale = jnp.where(is_last, answer + math.log(LONG_OVER_SHORT), log_scale)
     return Trial(
-        number=number.astype(jnp.int32),
-        windows=jnp.where(is_over, 0, windows),
+        number=number,
+        windows=jnp.where(is_over, 0, trial.windows + 1),
         edge=trial.edge,
         tail=jnp.where(is_over, 0.0, tail),
         losses=jnp.where(is_over, losses, trial.losses),

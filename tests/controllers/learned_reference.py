@@ -1,4 +1,4 @@
-"""Slow reference of learned: pooled periods, features, the network, the move."""
+"""Slow reference of learned: the trials, pooled periods, features, the network."""
 
 import math
 
@@ -14,14 +14,73 @@ def act_reference(weights, seen):
     return math.tanh(total + float(weights.output_bias))
 
 
+class TrialsReference:
+    """The climb, then short annealed runs; ``is_over`` once they have an answer."""
+
+    def __init__(self, total_steps):
+        self.length = int(min(max(total_steps / 200, 4), 6))
+        self.edge, self.is_over = None, False
+        self.values = []  # of the present run
+        self.tops, self.losses = [], []
+
+    def __call__(self, features, noise_before, windows_before, window, log_scale):
+        """The next log scale, and whether all is undone."""
+        if self.edge is None:
+            return self.climb(features, noise_before, windows_before, window, log_scale)
+        return self.run(features, window.value)
+
+    def climb(self, features, noise_before, windows_before, window, log_scale):
+        values, is_finite = features.values, math.isfinite(window.value)
+        windows = windows_before + is_finite
+        first = values[0] if values else 0.0
+        is_risen = windows > 2 and window.value > first + 8 * noise_before
+        since = len(values) - 1 - int(np.argmin(values)) if values else 0
+        fall = first - min(values, default=0.0)
+        has_fallen = windows > 2 and fall > 6 * features.noise
+        is_flat = has_fallen and since >= 2
+        if not (is_risen or is_flat or windows > 30 or not is_finite):
+            return log_scale + math.log(10) / (2 if has_fallen else 1), False
+        self.edge = log_scale
+        self.tops = [log_scale - math.log(10) / 2 * k for k in range(2, 7)]
+        return self.tops[0], True
+
+    def run(self, features, value):
+        self.values.append(value)
+        count = self.length // 3
+        error = features.noise / math.sqrt(count)
+        is_lost = math.isinf(value)
+        index = len(self.losses)
+        if len(self.values) < self.length and not is_lost:
+            left = 1 - len(self.values) / self.length
+            return self.tops[index] + math.log(left), False
+        loss = math.inf if is_lost else np.mean(self.values[-count:])
+        self.losses, self.values = [*self.losses, loss], []
+        is_upward = False
+        if index >= 1:
+            first, second = self.losses[:2]
+            is_upward = math.isfinite(second) and second > first + 3 * error
+            self.tops[2] = self.edge - math.log(10) / 2 * (1 if is_upward else 4)
+        best = min(self.losses)
+        is_worse = math.isfinite(best) and (is_upward or loss > best)
+        if not (index == 4 or (index == 2 and is_worse) or (index == 3 and is_worse)):
+            return self.tops[index + 1], True
+        self.is_over = True
+        if math.isinf(best):
+            return self.tops[-1] + math.log(0.2), True
+        first_value = features.values[0] if features.values else 0.0
+        blur = error + 0.01 * max(first_value - best, 0.0)
+        excess = [(loss - best) / blur for loss in self.losses]
+        weights = [math.exp(-0.5 * e * e) for e in excess]
+        return np.average(self.tops[: index + 1], weights=weights) + math.log(0.2), True
+
+
 def learned_reference(weights, total_steps=math.inf):
-    features = FeaturesReference(total_steps)
+    features, trials = FeaturesReference(total_steps), TrialsReference(total_steps)
     open_windows, means, errors = [], [], []
     next_decision = 0.0
-    is_trial = True
 
     def decide(window, log_scale):
-        nonlocal open_windows, means, errors, next_decision, is_trial
+        nonlocal open_windows, means, errors, next_decision
         is_finite = math.isfinite(window.value)
         step = window.step + 1
         if is_finite:
@@ -32,29 +91,25 @@ def learned_reference(weights, total_steps=math.inf):
             means = [*means, mean]
             errors = [*errors, error / math.sqrt(len(open_windows))]
         value = means[-1] if is_finite else math.inf
+        window = Window(value, means, errors, window.step)
         noise, windows = features.noise, features.undone + len(features.values)
-        seen = features(Window(value, means, errors, window.step), log_scale)
+        seen = features(window, log_scale)
         features.action = act_reference(weights, seen)
-        if is_trial:
-            is_risen = windows >= 2 and value > features.values[0] + 8 * noise
-            since = len(features.values) - 1 - int(np.argmin(features.values or [0]))
-            fall = features.values[0] - min(features.values) if windows >= 2 else 0.0
-            has_fallen = fall > 6 * features.noise
-            is_flat = has_fallen and since >= 2
-            if is_risen or is_flat or windows >= 20 or not is_finite:
-                features.begin_again(noise, windows, log_scale)
-                is_trial, means, errors = False, [], []
-                log_scale -= math.log(100)
-            else:
-                log_scale += math.log(10) / (2 if has_fallen else 1)
+        if not trials.is_over:
+            before = noise, windows
+            log_scale, is_undone = trials(features, *before, window, log_scale)
+            if is_undone:
+                features.begin_again(noise, windows, log_scale + math.log(10))
+                means, errors = [], []
         else:
             log_scale += math.log(2 if is_finite else 10) * features.action
             if features.blow_up is not None:
                 log_scale = min(log_scale, features.blow_up - math.log(2))
-            if not is_finite:
-                means, errors = [], []
+        if not is_finite:
+            means, errors = [], []
         open_windows = []
-        next_decision = step + math.floor(min(step / 32, total_steps / 64))
+        period = math.floor(min(step / 32, total_steps / 64)) if trials.is_over else 0
+        next_decision = step + period
         return log_scale
 
     return decide

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from optax_adaptive import Controller, controllers, scale_by_controller
-from optax_adaptive._controller import is_trial
+from optax_adaptive._controller import trial
 from tests.common.rules import every_rule, stream
 from tests.follow import follow
 from tests.spy import spy
@@ -47,18 +47,18 @@ def test_warmup_ramps_linearly_and_then_follows():
     )
 
 
-def test_a_trial_inside_is_one_outside():
+def test_a_trial_inside_is_one_outside_and_so_is_its_window():
     rule, hold = controllers.learned(), controllers.hold()
     done = controllers.range_test()
-    for outer, inner in (
-        (controllers.clip(rule, 2.0), True),
-        (controllers.warmup(rule, 5), True),
-        (controllers.warmup(hold, 5), False),
-        (controllers.anchored(rule, hold), True),
-        (controllers.anchored(hold, hold), False),
-        (controllers.then(done, rule), False),  # until range_test is done
+    for outer, number in (
+        (controllers.clip(rule, 2.0), 1),
+        (controllers.warmup(rule, 5), 1),
+        (controllers.warmup(hold, 5), 0),
+        (controllers.anchored(rule, hold), 1),
+        (controllers.anchored(hold, hold), 0),
+        (controllers.then(done, rule), 0),  # until range_test is done
     ):
-        assert bool(is_trial(outer, outer.init())) is inner
+        assert int(trial(outer, outer.init())) == number
 
 
 def test_warmup_moves_once_a_window():

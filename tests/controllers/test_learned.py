@@ -121,8 +121,35 @@ def test_the_climb_ends_at_the_edge_and_is_undone(above):
             break
     # The first rate at which the loss is higher, or the second if it is not so high.
     edge = 10**-1.0 if above > 1 else 10**-0.5
-    np.testing.assert_allclose([max(scales), scales[-1]], [edge, edge / 100], rtol=1e-3)
+    np.testing.assert_allclose([max(scales), scales[-1]], [edge, edge / 10], rtol=1e-3)
     assert float(params) == 0.0
+
+
+@pytest.mark.parametrize("best", [1e-3, 1e-2, 3e-2])  # of runs; the edge is at 0.1
+def test_the_short_runs_say_where_below_the_edge_to_begin(best):
+    rule = scale_by_controller(controllers.learned(weights=constant_policy(0.0)))
+    tx = with_rollback(optax.chain(optax.sgd(1.0), rule))
+
+    @jax.jit
+    def step(params, state, top, noise):
+        scale = lr_scale(state)
+        gain = jnp.where(scale < 1e-3, 0.2, 0.4)  # of the climb
+        loss = jnp.where(scale < 0.1, 1.0 - gain, 3.0)
+        run = 0.1 + 0.2 * jnp.square(jnp.log10(top / best))
+        loss = jnp.where(top > 0, run, loss)
+        updates, state = tx.update(jnp.ones(()), state, params, value=loss + noise)
+        return optax.apply_updates(params, updates), state
+
+    params, top, tops = jnp.zeros(()), 0.0, []
+    state = tx.init(params)
+    for noise in 0.02 * np.random.default_rng(0).normal(size=300):
+        params, state = step(params, state, jnp.float32(top), jnp.float32(noise))
+        if bool(state.snapshot.is_restored):
+            assert float(params) == 0.0
+            top = float(lr_scale(state))
+            tops.append(top)
+    assert 4 <= len(tops) <= 6  # three to five runs, and then the answer
+    assert 0.5 * best < tops[-1] / 0.2 < 2.0 * best
 
 
 def test_never_goes_back_to_a_rate_that_blew_up():
