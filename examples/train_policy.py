@@ -32,7 +32,7 @@ from policy import evolution, kinds, rollout
 from policy.held_out import HeldOut
 
 SPREAD = 3.0  # decades by which the base rate may be off, either way
-LONGEST = 2.0  # times the kind's steps
+LONGEST = 4.0  # times the kind's steps
 KNOWN, ANNEALED = 0.5, 0.25  # parts of the runs: length told, base rate a cosine
 # What a run that is resumed must have been started with.
 SETTINGS = (
@@ -42,6 +42,7 @@ SETTINGS = (
     "learning_rate",
     "decay",
     "seed",
+    "hidden",
     "kinds",
     "smoke",
 )
@@ -57,6 +58,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--generations", type=int, default=10_000, help="or then")
     parser.add_argument("--pairs", type=int, default=16, help="of policies")
     parser.add_argument("--tasks", type=int, default=8, help="a generation")
+    parser.add_argument("--hidden", type=int, default=0, help="units of the policy")
     parser.add_argument("--sigma", type=float, default=0.1)
     parser.add_argument("--learning-rate", type=float, default=0.015)
     parser.add_argument("--decay", type=float, default=0.0005)
@@ -122,7 +124,9 @@ class Trainer:
         self.training, self.held_out = training, HeldOut(held_out)
         self.compare = {n: rollout.compare_policies(k) for n, k in training.items()}
         self.key = jax.random.key(args.seed)
-        first = evolution.first_policy(jax.random.fold_in(self.key, 2**24))
+        first = evolution.first_policy(
+            jax.random.fold_in(self.key, 2**24), args.hidden
+        )
         if args.warm_start:
             first = load(args.warm_start)
         _, self.unravel = ravel_pytree(first)

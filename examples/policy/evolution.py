@@ -35,7 +35,7 @@ class Evolution(NamedTuple):
     optimizer_state: optax.OptState
 
 
-def first_policy(key: Array, hidden: int = 12) -> PolicyWeights:
+def first_policy(key: Array, hidden: int = 0) -> PolicyWeights:
     """The hand-set policy, with a hidden layer that does little yet."""
     linear = np.zeros(SIZE, np.float32)
     for name, weight in FIRST.items():
