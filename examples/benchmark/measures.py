@@ -76,6 +76,13 @@ def gather(lines: list[dict[str, Any]]) -> Results:
     return results
 
 
+def first_seeds(runs: Runs, count: int) -> Runs:
+    """The runs of the first ``count`` seeds."""
+    return Runs(
+        runs.facts, runs.rates, *(array[:, :count] for array in runs[2:])
+    )
+
+
 def capped(runs: Runs, metric: Array) -> Array:
     """A final metric (r, s), where nothing is worse than before the first step."""
     bound = np.fmax if runs.facts.is_accuracy else np.fmin  # they pass over nan

@@ -113,6 +113,49 @@ def robustness(results: Results) -> Table:
     )
 
 
+def with_peers(robustness: Results, peers: Results) -> Results:
+    """Cosine and autotune with the peers, all on the seeds that the peers have."""
+    if not peers:
+        return {}
+    count = min(runs.test.shape[1] for runs in peers.values())
+    own = {key: runs for key, runs in robustness.items() if key[1] == "adam"}
+    every = own | {k: runs for k, runs in peers.items() if (*k[:2], "cosine") in own}
+    return {key: measures.first_seeds(runs, count) for key, runs in every.items()}
+
+
+def peers(results: Results) -> Table:
+    """For docs/autotune.md: each method at its worst and its best decade."""
+    tasks, names = summaries.complete(results)
+    cosines = summaries.of_method(results, "adam", "cosine")
+    rows = []
+    for name in names:
+        if name == "cosine":
+            continue
+        cells, worst, best = [], [], []
+        for task in tasks:
+            runs, cosine = results[task, "adam", name], cosines[task]
+            gains = summaries.gains(runs, cosine).mean(1)
+            shares = summaries.shares(runs, cosine).mean(1)
+            chosen = measures.tuned(runs)
+            cells.append(f"{gains.min():+.1f} / {gains[chosen]:+.1f}")
+            worst.append(shares.min())
+            best.append(shares[chosen])
+        pooled = min(worst), float(np.mean(best))
+        rows.append((pooled, [f"`{name}`", f"{pooled[0]:+.1f}", f"{pooled[1]:+.1f}"]))
+        rows[-1][1].extend(cells)
+    units = [f"{task}, {cosines[task].facts.unit}" for task in tasks]
+    return Table(
+        "autotune and the peers",
+        "From all nine decades of base rates: gain over the tuned cosine at the "
+        "method's *worst* decade / at its *best* one, which is chosen by validation; "
+        "in points of accuracy or percent of the loss, mean of "
+        f"{cosines[tasks[0]].test.shape[1]} seeds. *All* is in percent of what the "
+        "cosine improves: the worst of the tasks / the mean of them.",
+        ["method", "all, worst", "all, best", *units],
+        [row for _, row in sorted(rows, key=lambda row: -row[0][0])],
+    )
+
+
 def ablation(lines: list[dict[str, Any]]) -> Table:
     """For docs/autotune.md: each default of autotune against others."""
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}

@@ -104,13 +104,18 @@ def blocks(lines: list[dict], others: list[list[dict]]) -> dict[tuple[Path, str]
       Markdown.
     """
     results = measures.gather(lines)
-    headline, autotune, robustness = EMPTY, EMPTY, EMPTY
+    headline, autotune, robustness, peers = EMPTY, EMPTY, EMPTY, EMPTY
     if results:
         sentences = "".join(f"- {x}\n" for x in findings.sentences(results))
         headline = sentences + "\n" + to_markdown(tables.headline(results), 0)
         every = other_tables.with_autotune([*map(measures.gather, others), results])
         autotune = to_markdown(other_tables.autotune(every), 0)
         robustness = to_markdown(other_tables.robustness(every), 0)
+    beside = other_tables.with_peers(
+        measures.gather(others[0]), measures.gather(run.read(RESULTS / "peers.jsonl"))
+    )
+    if beside:
+        peers = to_markdown(other_tables.peers(beside), 0)
     overhead = to_markdown(other_tables.overhead(RESULTS / "overhead.jsonl"), 0)
     variants = run.read(RESULTS / "ablation.jsonl")
     ablation = to_markdown(other_tables.ablation(variants), 0) if variants else EMPTY
@@ -120,6 +125,7 @@ def blocks(lines: list[dict], others: list[list[dict]]) -> dict[tuple[Path, str]
         (readme, "autotune"): autotune,
         (readme, "overhead"): overhead,
         (page_on_autotune, "robustness"): robustness,
+        (page_on_autotune, "peers"): peers,
         (page_on_autotune, "ablation"): ablation,
     }
 

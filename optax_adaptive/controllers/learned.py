@@ -51,14 +51,16 @@ def learned(
 ) -> Controller:
     """Draws the rate by a policy trained on thousands of small trainings.
 
-    It opens with a trial: a climb from 1e-4 by a decade a window, half of one once the
-    loss has fallen, to the edge where it falls no more, or is above its first value.
-    Then :func:`with_rollback` goes back to the first parameters, and the policy goes on
-    from a hundredth of the edge. It sees the state of the training in numbers without a
-    unit (how steeply the loss falls, against its noise and against all progress so far;
-    how far the rate is below the edge; ...) and moves the factor from where it is, by
-    up to 2 at a time. It was trained by evolution strategies on nothing but the final
-    validation loss of averaged weights, with rollback. So use it with both::
+    It opens with trials, each of which :func:`with_rollback` undoes. The first is a
+    climb from 1e-4 by a decade a window, half of one once the loss has fallen, to the
+    edge where it falls no more, or is above its first value. Then come three to five
+    short runs at rates below that, each annealed. The policy goes on from a fifth of
+    the rate of the best, 100 to 200 steps into the run. It sees the state of the
+    training in numbers without a unit (how steeply the loss falls, against its noise
+    and against all progress so far; how far the rate is below that of the best short
+    run; ...) and moves the factor from where it is, by up to 2 at a time. It was
+    trained by evolution strategies on nothing but the final validation loss of averaged
+    weights, with rollback. So use it with both::
 
         with_averaging(
             with_rollback(chain(adam(1e-3), scale_by_controller(learned())))
@@ -66,12 +68,13 @@ def learned(
 
     Decisions come once a window at first, and then at intervals of 1/32 of the steps
     so far, or 1/64 of ``total_steps`` where that is less, over which windows are
-    averaged: so a long run looks like a slow short one. The factor stays below half of
-    the edge, and of any that blew up later; after that it may move by a decade at once.
+    averaged: so a long run looks like a slow short one. The factor stays below that of
+    the best short run, and below half of any that blew up later; after that it may move
+    by a decade at once. A window has five steps, unless you say otherwise.
 
     Args:
-      total_steps: Length of the run in optimizer steps, at least 1, towards whose end
-        the policy anneals. None if it is unknown.
+      total_steps: Length of the run in optimizer steps, at least 1: the policy sees how
+        much of it is left, and short runs are shorter below 1,200. None if unknown.
       weights: Another policy, as ``examples/train_policy.py`` makes. Defaults to the
         one shipped.
 

@@ -47,18 +47,19 @@ def test_warmup_ramps_linearly_and_then_follows():
     )
 
 
-def test_a_trial_inside_is_one_outside_and_so_is_its_window():
+def test_a_trial_inside_is_one_outside_and_so_is_the_window():
     rule, hold = controllers.learned(), controllers.hold()
     done = controllers.range_test()
-    for outer, number in (
-        (controllers.clip(rule, 2.0), 1),
-        (controllers.warmup(rule, 5), 1),
-        (controllers.warmup(hold, 5), 0),
-        (controllers.anchored(rule, hold), 1),
-        (controllers.anchored(hold, hold), 0),
-        (controllers.then(done, rule), 0),  # until range_test is done
+    for outer, number, size in (
+        (controllers.clip(rule, 2.0), 1, 5),
+        (controllers.warmup(rule, 5), 1, 5),
+        (controllers.warmup(hold, 5), 0, 20),
+        (controllers.anchored(rule, hold), 1, 5),
+        (controllers.anchored(hold, hold), 0, 20),
+        (controllers.then(done, rule), 0, 5),  # no trial until range_test is done
     ):
         assert int(trial(outer, outer.init())) == number
+        assert outer.accumulation_size == size
 
 
 def test_warmup_moves_once_a_window():
