@@ -59,11 +59,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=16, help="of policies")
     parser.add_argument("--tasks", type=int, default=8, help="a generation")
     parser.add_argument("--hidden", type=int, default=0, help="units of the policy")
-    parser.add_argument("--sigma", type=float, default=0.1)
-    parser.add_argument("--learning-rate", type=float, default=0.015)
+    parser.add_argument("--sigma", type=float, default=0.15)
+    parser.add_argument("--learning-rate", type=float, default=0.02)
     parser.add_argument("--decay", type=float, default=0.0005)
     parser.add_argument("--kinds", nargs="+", help="these alone, of both tables")
-    parser.add_argument("--select-every", type=int, default=20, help="generations")
+    parser.add_argument("--select-every", type=int, default=10, help="generations")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--warm-start", type=Path, help="a policy to begin with")
     parser.add_argument("--export", type=Path, help="write the best policy here")
@@ -124,9 +124,7 @@ class Trainer:
         self.training, self.held_out = training, HeldOut(held_out)
         self.compare = {n: rollout.compare_policies(k) for n, k in training.items()}
         self.key = jax.random.key(args.seed)
-        first = evolution.first_policy(
-            jax.random.fold_in(self.key, 2**24), args.hidden
-        )
+        first = evolution.first_policy(jax.random.fold_in(self.key, 2**24), args.hidden)
         if args.warm_start:
             first = load(args.warm_start)
         _, self.unravel = ravel_pytree(first)

@@ -64,8 +64,8 @@ def scale_by_controller(
     Args:
       controller: The rule, from ``optax_adaptive.controllers`` or your own.
       accumulation_size: Values a window, an integer of at least 1. Defaults to what the
-        rule asks for, mostly 20, or to 1 with ``feedback="observe"``. A window of one value takes its standard
-        error from the differences between windows.
+        rule asks for, mostly 20, or to 1 with ``feedback="observe"``. A window of one
+        value takes its standard error from the differences between windows.
       window: How many window means the rule can look back on, at least 3. It sets a
         shape, so under ``optax.inject_hyperparams`` name it in ``static_args``.
       min_scale: Lower bound of the factor, at least 0.

@@ -78,9 +78,7 @@ def gather(lines: list[dict[str, Any]]) -> Results:
 
 def first_seeds(runs: Runs, count: int) -> Runs:
     """The runs of the first ``count`` seeds."""
-    return Runs(
-        runs.facts, runs.rates, *(array[:, :count] for array in runs[2:])
-    )
+    return Runs(runs.facts, runs.rates, *(array[:, :count] for array in runs[2:]))
 
 
 def capped(runs: Runs, metric: Array) -> Array:

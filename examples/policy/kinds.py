@@ -27,7 +27,6 @@ class Kind(NamedTuple):
     optimizer: str
     learning_rate: float
     steps: int
-    accumulation_size: int
     input_noise: float = 0.0
 
 
@@ -94,51 +93,47 @@ _half_dropped = mlp((64, 48, 10), dropout=0.5)
 _half_normal = mlp((16, 32, 5), jax.nn.gelu, dropout=0.5, is_normalised=True)
 
 TRAINING = {
-    "mlp-adam": Kind(_small, _images, 32, "adam", 5e-3, 400, 10),
-    "mlp-momentum": Kind(_small, _images, 16, "momentum", 3e-2, 600, 15),
-    "mlp-sgd": Kind(_small, _images, 32, "sgd", 5e-1, 400, 10),
-    "dropout-adamw": Kind(_dropped, _images, 8, "adamw", 1e-2, 900, 20, 0.3),
-    "deep-lion": Kind(_deep, _images, 32, "lion", 2e-3, 400, 10),
-    "norm-adam": Kind(_normal, _classes, 32, "adam", 1e-2, 500, 10),
-    "plain-momentum": Kind(_plain, _classes, 8, "momentum", 1e-2, 1000, 20),
-    "values-adam": Kind(_values_mlp, _values, 16, "adam", 2e-2, 800, 20),
-    "values-sgd": Kind(_values_mlp, _values, 32, "sgd", 1e-1, 600, 15),
-    "conv-adam": Kind(_conv, _images, 16, "adam", 1e-2, 300, 10),
-    "conv-momentum": Kind(_conv, _images, 16, "momentum", 3e-2, 300, 8),
-    "tanh-adam": Kind(_tanh, data.letters, 8, "adam", 2e-2, 400, 10),
-    "gru-adamw": Kind(_gru, data.series, 16, "adamw", 5e-2, 400, 10),
-    "attention-adam": Kind(_attention, data.letters, 8, "adam", 2e-2, 300, 10),
-    "attention-lion": Kind(_attention, data.letters, 8, "lion", 5e-3, 300, 10),
+    "mlp-adam": Kind(_small, _images, 32, "adam", 5e-3, 400),
+    "mlp-momentum": Kind(_small, _images, 16, "momentum", 3e-2, 600),
+    "mlp-sgd": Kind(_small, _images, 32, "sgd", 5e-1, 400),
+    "dropout-adamw": Kind(_dropped, _images, 8, "adamw", 1e-2, 900, 0.3),
+    "deep-lion": Kind(_deep, _images, 32, "lion", 2e-3, 400),
+    "norm-adam": Kind(_normal, _classes, 32, "adam", 1e-2, 500),
+    "plain-momentum": Kind(_plain, _classes, 8, "momentum", 1e-2, 1000),
+    "values-adam": Kind(_values_mlp, _values, 16, "adam", 2e-2, 800),
+    "values-sgd": Kind(_values_mlp, _values, 32, "sgd", 1e-1, 600),
+    "conv-adam": Kind(_conv, _images, 16, "adam", 1e-2, 300),
+    "conv-momentum": Kind(_conv, _images, 16, "momentum", 3e-2, 300),
+    "tanh-adam": Kind(_tanh, data.letters, 8, "adam", 2e-2, 400),
+    "gru-adamw": Kind(_gru, data.series, 16, "adamw", 5e-2, 400),
+    "attention-adam": Kind(_attention, data.letters, 8, "adam", 2e-2, 300),
+    "attention-lion": Kind(_attention, data.letters, 8, "lion", 5e-3, 300),
     # A loss with next to no noise shows a descent at rates far below the good ones,
     # and a very noisy one only when it is nearly too late.
-    "quiet-tanh-adam": Kind(_tanh, data.letters, 64, "adam", 2e-2, 300, 10),
-    "quiet-attention-adam": Kind(_attention, data.letters, 48, "adam", 2e-2, 300, 10),
-    "quiet-values-adam": Kind(_values_mlp, _values, 256, "adam", 2e-2, 500, 10),
-    "quiet-values-momentum": Kind(_values_mlp, _values, 256, "momentum", 3e-2, 500, 20),
-    "loud-adam": Kind(_half_dropped, _images, 4, "adam", 3e-3, 1200, 20, 0.5),
-    "loud-momentum": Kind(_half_normal, _classes, 4, "momentum", 1e-2, 1000, 20),
+    "quiet-tanh-adam": Kind(_tanh, data.letters, 64, "adam", 2e-2, 300),
+    "quiet-attention-adam": Kind(_attention, data.letters, 48, "adam", 2e-2, 300),
+    "quiet-values-adam": Kind(_values_mlp, _values, 256, "adam", 2e-2, 500),
+    "quiet-values-momentum": Kind(_values_mlp, _values, 256, "momentum", 3e-2, 500),
+    "loud-adam": Kind(_half_dropped, _images, 4, "adam", 3e-3, 1200, 0.5),
+    "loud-momentum": Kind(_half_normal, _classes, 4, "momentum", 1e-2, 1000),
 }
 
 # Another network, other data, an optimizer or a length that training never sees.
 HELD_OUT = {
     "residual-nadam": Kind(
-        residual(8, 24, 2, 2), data.teacher_values, 32, "nadam", 2e-2, 700, 14
+        residual(8, 24, 2, 2), data.teacher_values, 32, "nadam", 2e-2, 700
     ),
-    "lstm-adam": Kind(
-        recurrent("lstm", 24, 12, 12), data.markov, 8, "adam", 2e-2, 500, 20
-    ),
+    "lstm-adam": Kind(recurrent("lstm", 24, 12, 12), data.markov, 8, "adam", 2e-2, 500),
     "attention-adamw": Kind(
-        attention(24, 20, 12, 2), data.markov, 8, "adamw", 1e-2, 600, 20
+        attention(24, 20, 12, 2), data.markov, 8, "adamw", 1e-2, 600
     ),
-    "wide-rmsprop": Kind(
-        mlp((64, 96, 10)), data.patterns, 64, "rmsprop", 1e-3, 1200, 20
-    ),
-    "conv-sgd": Kind(conv((6, 12, 12), 10), data.patterns, 32, "sgd", 3e-1, 500, 10),
+    "wide-rmsprop": Kind(mlp((64, 96, 10)), data.patterns, 64, "rmsprop", 1e-3, 1200),
+    "conv-sgd": Kind(conv((6, 12, 12), 10), data.patterns, 32, "sgd", 3e-1, 500),
     "quiet-gru-adam": Kind(
-        recurrent("gru", 20, 12, 12), data.markov, 64, "adam", 2e-2, 400, 10
+        recurrent("gru", 20, 12, 12), data.markov, 64, "adam", 2e-2, 400
     ),
     "loud-silu-adam": Kind(
         mlp((16, 40, 24, 5), jax.nn.silu, dropout=0.5),
-        *(data.teacher_classes, 4, "adam", 3e-3, 1500, 20),
+        *(data.teacher_classes, 4, "adam", 3e-3, 1500),
     ),
 }

@@ -1,8 +1,9 @@
 """The trials that open learned: a range test (Smith, 2015), then short annealed runs.
 
 What they do to the parameters does not count: with_rollback goes back to the first ones
-after each. The climb finds the edge, and the short runs say where below it to begin. Annealing takes away the noise that a large rate adds, and with
-it most of the bias of short horizons towards small rates (Wu et al., 2018).
+after each. The climb finds the edge, and the short runs say where below it to begin.
+Annealing takes away the noise that a large rate adds, and with it most of the bias of
+short horizons towards small rates (Wu et al., 2018).
 """
 
 import math
