@@ -60,7 +60,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tasks", type=int, default=8, help="a generation")
     parser.add_argument("--hidden", type=int, default=0, help="units of the policy")
     parser.add_argument("--sigma", type=float, default=0.15)
-    parser.add_argument("--learning-rate", type=float, default=0.02)
+    parser.add_argument("--learning-rate", type=float, default=0.03)
     parser.add_argument("--decay", type=float, default=0.0005)
     parser.add_argument("--kinds", nargs="+", help="these alone, of both tables")
     parser.add_argument("--select-every", type=int, default=10, help="generations")

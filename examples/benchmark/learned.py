@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark import run
+from benchmark import measures, run
 from benchmark.plans import BASE_RATES, COSINE_RATES, STANDARD_TASKS, Plan
 from common import methods, prepared
 from common.learned_ablations import LEARNED_ABLATIONS
@@ -126,6 +126,43 @@ def table_around(rows: Rows, accuracy: dict[str, bool]) -> list[str]:
     return lines
 
 
+def verdict_around(rows: Rows, accuracy: dict[str, bool]) -> list[str]:
+    """At the peak that is best by validation, and what is won back at the others."""
+    lines, shares = [], []
+    for task in accuracy:
+        around = finals(rows, task, "cosine+learned", "test")
+        if not around:
+            continue
+        plain = finals(rows, task, "cosine", "test")
+        validation = finals(rows, task, "cosine", "validation")
+        sign = 1.0 if accuracy[task] else -1.0
+        peak = max(around, key=lambda rate: sign * validation[rate].mean())
+        gain = gains(around[peak], plain[peak], accuracy[task])
+        started = [r["initial"] for k, r in rows.items() if k[:2] == (task, "cosine")]
+        improved = plain[peak].mean() - np.mean(started)
+        shares.append(100 * (around[peak] - plain[peak]) / improved)
+        best = plain[tuned(rows, task, accuracy[task])].mean()
+        won_back = [
+            f"{(around[rate] - plain[rate]).mean() / (best - plain[rate].mean()):.2f} "
+            f"of what a peak of {rate:.0e} costs"
+            for rate in around
+            if rate != peak
+        ]
+        lines.append(
+            f"- {task}: {gain.mean():+.2f} {'points' if accuracy[task] else '%'} at "
+            f"{peak:.0e}, {(gain >= 0).sum()} of {gain.size} at or above; won back "
+            + ", ".join(won_back)
+        )
+    if shares:
+        mean, low, high = measures.bootstrap(shares)
+        wins = sum((share >= 0).sum() for share in shares)
+        lines.append(
+            f"- all: {mean:+.2f}% ({low:+.2f} to {high:+.2f}) of what the cosine "
+            f"improves; {wins} of {sum(map(len, shares))} runs at or above it"
+        )
+    return lines
+
+
 def verdict(rows: Rows, accuracy: dict[str, bool]) -> list[str]:
     """Worst and median cell, and share of runs at or above the tuned cosine."""
     lines = []
@@ -165,6 +202,7 @@ def main() -> None:
         verdict(rows, accuracy),
         table_alone(rows, accuracy),
         table_around(rows, accuracy),
+        verdict_around(rows, accuracy),
     ):
         print("\n".join(lines), end="\n\n")
 

@@ -32,7 +32,7 @@ import optax_adaptive
 import resnet18_cifar
 from optax_adaptive import controllers
 
-ACCUMULATION_SIZE = 20  # of reduce_on_plateau too: both decide equally often
+ACCUMULATION_SIZE = 20  # of reduce_on_plateau, as most rules have it
 SEARCH_STEPS = 200  # by then autotune holds
 
 
@@ -42,10 +42,7 @@ def methods() -> dict[str, optax.GradientTransformationExtraArgs]:
     plateau = optax.contrib.reduce_on_plateau(accumulation_size=ACCUMULATION_SIZE)
     made = {"adam": adam, "reduce_on_plateau": optax.chain(adam, plateau)}
     for name, rule in controllers.REGISTRY.items():
-        scaling = optax_adaptive.scale_by_controller(
-            rule(), accumulation_size=ACCUMULATION_SIZE
-        )
-        made[name] = optax.chain(adam, scaling)
+        made[name] = optax.chain(adam, optax_adaptive.scale_by_controller(rule()))
     made["with_averaging"] = optax_adaptive.with_averaging(adam)
     made["with_rollback"] = optax_adaptive.with_rollback(adam)
     made["autotune"] = optax_adaptive.autotune(adam)

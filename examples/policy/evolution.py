@@ -19,10 +19,10 @@ from optax_adaptive.controllers.learned import PolicyWeights
 
 Array = jax.Array
 
-# The policy before training: up to twice what the trials found, and down after a
+# The policy before training: up to three times what the trials found, and down after a
 # blow-up.
 FIRST = {"near_blow_up": -2.0, "is_blown_up": -1.0}
-FIRST_BIAS = 2.0 * math.sqrt(2.0 * LONG_OVER_SHORT)
+FIRST_BIAS = 2.0 * math.sqrt(3.0 * LONG_OVER_SHORT / 2.0)
 SMOOTHING = 0.97  # of the average of the policies, which is what is evaluated
 
 

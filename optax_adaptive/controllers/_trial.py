@@ -31,9 +31,9 @@ CLEARLY = 3.0  # errors by which a run is worse than another beyond doubt
 SHORTEST_RUN, LONGEST_RUN = 4, 6  # windows
 RUNS_TOTAL = 200  # in that many steps of the whole run there is one such window
 LONG_OVER_SHORT = 0.2  # best rate of a whole run over that of a short one
-# What the policy takes for the edge, and stays below half of, is the best short run's
-# rate: of thirteen tasks and optimizers none had its best whole run above 0.46 of that.
-BELOW = -math.log(LONG_OVER_SHORT)
+# What the policy takes for the edge lies as far above the answer: half of that, above
+# which it never goes, is the best short run's rate.
+BELOW = math.log(2.0 / LONG_OVER_SHORT)
 TINY = 1e-30
 
 

@@ -99,7 +99,7 @@ def learned_reference(weights, total_steps=math.inf):
             before = noise, windows
             log_scale, is_undone = trials(features, *before, window, log_scale)
             if is_undone:
-                features.begin_again(noise, windows, log_scale + math.log(5))
+                features.begin_again(noise, windows, log_scale + math.log(10))
                 means, errors = [], []
         else:
             log_scale += math.log(2 if is_finite else 10) * features.action
