@@ -20,17 +20,17 @@ PICTURE = Path(__file__).parents[2] / "docs" / "learned.png"
 
 # The state to start from, in the features' own units; the others are 0.
 STATE = {
-    "slope_4": -0.5,
-    "slope_8": -0.8,
-    "trend": -0.4,
+    "slope_4": -0.1,
+    "slope_8": -0.2,
+    "trend": -0.2,
     "signal": 0.7,
     "has_descended": 1.0,
     "age": 0.9,
     "above_progress": 0.3,
-    "near_blow_up": 0.2,
+    "near_blow_up": 0.5,
 }
 SLICES = {
-    "root of the rate over the edge": ("near_blow_up", 0.0, 0.7),
+    "root of the rate over twice the best short run's": ("near_blow_up", 0.0, 0.7),
     "z of the slope over 8 windows": ("slope_8", -1.2, 1.2),
     "log windows since the best": ("since_best", 0.0, 1.2),
     "rate over the mean one of progress": ("above_progress", -0.5, 1.0),
@@ -58,7 +58,6 @@ def draw(rows: learned.Rows, path: Path) -> None:
         axes[0].plot(*slice_of(name, low, high), label=label)
     axes[0].axhline(1.0, color="grey", linewidth=0.5)
     axes[0].set(
-        yscale="log",
         xlabel="the feature, from low to high",
         title="state to action",
         ylabel="factor on the learning rate",
