@@ -60,4 +60,4 @@ def trial(controller: Controller, state: ControllerState) -> Array:
     """Which trial ``controller`` is in, int32 of shape (); 0 for none."""
     if controller.trial is None:
         return jnp.zeros((), jnp.int32)
-    return controller.trial(state)
+    return jnp.asarray(controller.trial(state), jnp.int32)

@@ -78,7 +78,10 @@ def rest_rules(inner_state: Any, is_resting: Array) -> Any:
 
 
 def trial(inner_state: Any) -> Array:
-    """Which trial the controllers in ``inner_state`` are in, int32; 0 for none."""
+    """Sum of the trials that controllers in ``inner_state`` are in, int32; 0 for none.
+
+    It changes with each of them.
+    """
     number = jnp.zeros((), jnp.int32)
     for node in jax.tree.leaves(inner_state, is_leaf=_is_rule):
         if _is_rule(node):

@@ -36,9 +36,9 @@ def with_rollback(
     state follows in the next update, and from then on updates are multiplied by
     ``backoff`` once for each blow-up so far. A controller in the inner state keeps its
     memory and its factor, and is asked at the next update, with a window of value inf.
-    A controller may say that all it does is still a trial. Then no snapshot is taken
-    and nothing counts as a blow-up, and at the end of each the updates lead back to
-    before it.
+    A controller may say that all it does is still a trial, one of several in a row.
+    Meanwhile no snapshot is taken and nothing counts as a blow-up, and at the end of
+    each trial the updates lead back to the parameters from before the first.
     A single non-finite loss, or gradient, has its update left out: the optimizer sees a
     gradient of 0, and its update is not applied. Snapshots are taken while the loss is
     as good as ever, at intervals of a tenth of the steps so far.

@@ -1,6 +1,5 @@
 """What the learned policy must beat: itself untrained, blind, and acting at random."""
 
-import math
 from collections.abc import Callable
 
 import jax
@@ -8,7 +7,6 @@ import jax.numpy as jnp
 
 from optax_adaptive import Controller, controllers
 from optax_adaptive.controllers import _features
-from optax_adaptive.controllers._trial import START
 from optax_adaptive.controllers.learned import FINE, shipped_weights
 from policy import evolution
 
@@ -33,15 +31,24 @@ def blind(total_steps: int) -> Controller:
 
 
 def random_walk(total_steps: int, seed: int = 0) -> Controller:
-    """Moves by a random factor of up to 2 either way, from where the policy starts."""
-    del total_steps
+    """The same trials, and then a random factor of up to 2 at each decision."""
+    still = jax.tree.map(jnp.zeros_like, shipped_weights())
+    rule = controllers.learned(total_steps, still)
 
-    def update_fn(observation, key):
+    def update_fn(observation, state):
+        before, key = state
+        log_scale, after = rule.update(observation, before)
         key, action_key = jax.random.split(key)
         action = jax.random.uniform(action_key, (), jnp.float32, -1.0, 1.0)
-        return observation.log_scale + FINE * action, key
+        is_decision = after.next_decision != before.next_decision
+        is_decision &= before.trial.number == 0
+        return log_scale + jnp.where(is_decision, FINE * action, 0.0), (after, key)
 
-    return Controller(lambda: jax.random.PRNGKey(seed), update_fn, math.log(START))
+    return rule._replace(
+        init=lambda: (rule.init(), jax.random.PRNGKey(seed)),
+        update=update_fn,
+        trial=lambda state: state[0].trial.number,
+    )
 
 
 LEARNED_ABLATIONS: dict[str, Callable[[int], Controller]] = {

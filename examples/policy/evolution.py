@@ -36,7 +36,7 @@ class Evolution(NamedTuple):
 
 
 def first_policy(key: Array, hidden: int = 0) -> PolicyWeights:
-    """The hand-set policy, with a hidden layer that does little yet."""
+    """The hand-set policy; its hidden layer, if any, does nothing yet."""
     linear = np.zeros(SIZE, np.float32)
     for name, weight in FIRST.items():
         linear[NAMES.index(name)] = weight

@@ -1,6 +1,6 @@
 """The kinds of task that the policy is trained on, and those kept apart for selection.
 
-A kind fixes what sets shapes: network, batch size, optimizer and length. A random key
+A kind fixes network, batch size, optimizer and usual length. A random key
 draws the rest: the data, their noise, the first parameters. ``learning_rate`` is near
 the best one of a cosine; ``rollout.py`` moves the base rate away from it.
 """
@@ -118,7 +118,7 @@ TRAINING = {
     "loud-momentum": Kind(_half_normal, _classes, 4, "momentum", 1e-2, 1000),
 }
 
-# Another network, other data, an optimizer or a length that training never sees.
+# Another network, and other data or an optimizer that training never sees.
 HELD_OUT = {
     "residual-nadam": Kind(
         residual(8, 24, 2, 2), data.teacher_values, 32, "nadam", 2e-2, 700

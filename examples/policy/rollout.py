@@ -32,9 +32,9 @@ class Setting(NamedTuple):
 
 
 def setting(
-    offset: float, steps: int, is_known: bool, is_annealed: bool = False
+    offset: float, steps: float, is_known: bool, is_annealed: bool = False
 ) -> Setting:
-    """With the dtypes that keep it from being compiled anew."""
+    """Whole steps, with the dtypes that keep it from being compiled anew."""
     return Setting(
         jnp.float32(offset),
         jnp.int32(steps),

@@ -28,7 +28,7 @@ NAMES = (
     "has_horizon",  # 1 if T is known
     "previous_action",  # in [-1, 1]
     "above_progress",  # log rate over the mean one at which progress was made
-    "near_blow_up",  # rate over the lowest that blew up; 0 if none did
+    "near_blow_up",  # root of the rate over the lowest that blew up; 0 if none did
     "is_blown_up",  # 1 if this window has no finite value
 )
 SIZE = len(NAMES)
@@ -155,7 +155,7 @@ def remember(memory: FeatureMemory, observation: Observation) -> FeatureMemory:
 
 
 def begin_again(memory: FeatureMemory, log_scale: Array) -> FeatureMemory:
-    """The memory when a trial is undone that ended at ``log_scale``, by a blow-up."""
+    """The memory when a trial is undone: ``log_scale`` counts as a blow-up's."""
     first = memory.first_value
     return first_memory()._replace(
         windows=memory.windows,

@@ -31,8 +31,8 @@ CLEARLY = 3.0  # errors by which a run is worse than another beyond doubt
 SHORTEST_RUN, LONGEST_RUN = 4, 6  # windows
 RUNS_TOTAL = 200  # in that many steps of the whole run there is one such window
 LONG_OVER_SHORT = 0.2  # best rate of a whole run over that of a short one
-# What the policy takes for the edge lies as far above the answer: half of that, above
-# which it never goes, is the best short run's rate.
+# How far above the answer the policy takes the edge to be. It stays below half of that
+# edge, which is the best short run's rate.
 BELOW = math.log(2.0 / LONG_OVER_SHORT)
 TINY = 1e-30
 
@@ -41,10 +41,11 @@ class Trial(NamedTuple):
     """Where the trials are, and what the short runs have ended with."""
 
     number: Array  # shape=(), dtype=int32: 1 is the climb, then the runs; 0 once over
-    windows: Array  # shape=(), dtype=int32: finite ones of this trial so far
+    windows: Array  # shape=(), dtype=int32: finite ones of this run so far
     edge: Array  # shape=(), dtype=float32: log factor at which the climb ended
     tail: Array  # shape=(), dtype=float32: mean of the last third of this run's windows
     losses: Array  # shape=(RUNS,), dtype=float32: tails of the runs; inf if none
+    is_upward: Array  # shape=(), dtype=bool: is the third run above the first?
 
 
 def first_trial() -> Trial:
@@ -55,6 +56,7 @@ def first_trial() -> Trial:
         edge=jnp.zeros((), jnp.float32),
         tail=jnp.zeros((), jnp.float32),
         losses=jnp.full((RUNS,), jnp.inf, jnp.float32),
+        is_upward=jnp.zeros((), jnp.bool_),
     )
 
 
@@ -128,6 +130,7 @@ def _run(
     # the third is above the first.
     first, second = losses[:2]
     is_upward = jnp.isfinite(second) & (second > first + CLEARLY * error)
+    is_upward = jnp.where(is_over & (index == 1), is_upward, trial.is_upward)
     below = FIRST_RUN + jnp.arange(RUNS, dtype=jnp.float32)
     below = below.at[2].set(jnp.where(is_upward, FIRST_RUN - 1.0, below[2]))
     tops = trial.edge - FINE * below
@@ -155,4 +158,5 @@ def _run(
         edge=trial.edge,
         tail=jnp.where(is_over, 0.0, tail),
         losses=jnp.where(is_over, losses, trial.losses),
+        is_upward=is_upward,
     ), log_scale

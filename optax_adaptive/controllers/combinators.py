@@ -110,7 +110,8 @@ def anchored(anchor: Controller, residual: Controller) -> Controller:
     """Multiplies the factors of two rules, each of which sees only its own.
 
     A rule that explores, as ``residual``, moves around what ``anchor`` settles on
-    without either compounding the other's moves.
+    without either compounding the other's moves. Unless you say otherwise, windows are
+    as short as the one that asks for shorter ones wants them.
 
     Args:
       anchor: The rule that sets the level.
@@ -170,7 +171,8 @@ def then(first: Controller, second: Controller) -> Controller:
     """Follows ``first`` until it is done, then ``second``.
 
     ``second`` starts from the factor that ``first`` leaves, and sees no window from
-    before the hand-over.
+    before the hand-over. Unless you say otherwise, windows are as short as the one that
+    asks for shorter ones wants them.
 
     Args:
       first: A rule that ends: its state has a boolean field ``is_done``, as that of

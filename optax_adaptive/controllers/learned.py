@@ -55,7 +55,7 @@ def learned(
     climb from 1e-4 by a decade a window, half of one once the loss has fallen, to the
     edge where it falls no more, or is above its first value. Then come three to five
     short runs at rates below that, each annealed. The policy goes on from a fifth of
-    the rate of the best, 100 to 200 steps into the run. It sees the state of the
+    the rate of the best, mostly 100 to 200 steps into the run. It sees the state of the
     training in numbers without a unit (how steeply the loss falls, against its noise
     and against all progress so far; how far the rate is below that of the best short
     run; ...) and moves the factor from where it is, by up to 2 at a time. It was
@@ -70,7 +70,9 @@ def learned(
     so far, or 1/64 of ``total_steps`` where that is less, over which windows are
     averaged: so a long run looks like a slow short one. The factor stays below that of
     the best short run, and below half of any that blew up later; after that it may move
-    by a decade at once. A window has five steps, unless you say otherwise.
+    by a decade at once. A window has five steps, unless you say otherwise; with fewer,
+    what a return to the parameters takes can end a short run. Bounds that the trials
+    run into, as those of ``clip``, make what they say worthless.
 
     Args:
       total_steps: Length of the run in optimizer steps, at least 1: the policy sees how

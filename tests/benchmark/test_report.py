@@ -93,6 +93,22 @@ def test_autotune_is_compared_with_the_cosine_of_its_own_file(lines):
     assert {runs.test.shape for runs in every.values()} == {(3, 2)}
 
 
+def test_peers_are_compared_on_their_own_seeds(lines):
+    peer = [lines[0]]
+    for line in lines[1:]:
+        if line["method"] == "trend" and line["seed"] == 0:
+            failed = {"test": 20.0} if line["base_rate"] == 1e-1 else {}
+            peer.append(line | {"method": "prodigy"} | failed)
+    own = [line for line in lines if line.get("method") != "trend"]
+    both = other_tables.with_peers(measures.gather(own), measures.gather(peer))
+    assert {runs.test.shape for runs in both.values()} == {(3, 1)}
+    assert other_tables.peers(both).rows == [
+        ["`autotune`", "+2.9", "+2.9", "+2.0 / +2.0"],  # 2 of 80 - 10
+        ["`prodigy`", "-85.7", "-1.4", "-60.0 / -1.0"],
+    ]
+    assert other_tables.with_peers(measures.gather(own), {}) == {}
+
+
 def test_ticks_are_round():
     assert charts.ticks(0.1, 8.3, False) == [2, 4, 6, 8]
     assert charts.ticks(-7.3, 1.3, True) == [-7, -5, -3, -1, 1]
