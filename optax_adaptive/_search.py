@@ -191,15 +191,7 @@ def _run_arm(search: Search, *, budget: Budget) -> tuple[Search, Step]:
     arm_losses = search.arm_losses.at[search.arm].set(loss)
     is_last = is_over & (search.arm == NUM_ARMS - 1)
 
-    # Arms that cannot be told apart share the answer, so that noise does not decide
-    # alone; 1% of the progress made counts as no difference.
-    best = jnp.min(arm_losses)
-    blur = error + 0.01 * jnp.maximum(search.center - best, 0.0) + TINY
-    excess = jnp.where(jnp.isfinite(arm_losses), (arm_losses - best) / blur, jnp.inf)
-    weights = jnp.exp(-0.5 * jnp.square(excess))
-    mean = jnp.sum(weights * log_scales) / jnp.maximum(jnp.sum(weights), TINY)
-    answer = jnp.where(jnp.isfinite(best), mean, log_scales[-1])
-
+    answer = best_log_scale(arm_losses, log_scales, search.center, error)
     next_arm = _open_stage(search, ARMS)._replace(
         arm=search.arm + 1, arm_losses=arm_losses
     )
@@ -210,6 +202,30 @@ def _run_arm(search: Search, *, budget: Budget) -> tuple[Search, Step]:
         is_last, found, optax.tree.where(is_over, next_arm, search)
     )
     return search, Step(log_scale, is_over)
+
+
+def best_log_scale(
+    losses: Array, log_scales: Array, first_loss: Array, error: Array
+) -> Array:
+    """Where the best of several short runs lies.
+
+    Args:
+      losses: float32 of shape (n,), what they ended with; inf if lost or not run.
+      log_scales: float32 of shape (n,), their log factors.
+      first_loss: float32 of shape (), before each of them.
+      error: float32 of shape (), of each loss.
+
+    Returns:
+      float32 of shape (): the last log factor if all are lost.
+    """
+    # Runs that cannot be told apart share the answer, so that noise does not decide
+    # alone; 1% of the progress made counts as no difference.
+    best = jnp.min(losses)
+    blur = error + 0.01 * jnp.maximum(first_loss - best, 0.0) + TINY
+    excess = jnp.where(jnp.isfinite(losses), (losses - best) / blur, jnp.inf)
+    weights = jnp.exp(-0.5 * jnp.square(excess))
+    mean = jnp.sum(weights * log_scales) / jnp.maximum(jnp.sum(weights), TINY)
+    return jnp.where(jnp.isfinite(best), mean, log_scales[-1])
 
 
 def _is_lost(search: Search) -> Array:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from optax_adaptive._controller import Array
+from optax_adaptive._search import CLEARLY, best_log_scale
 from optax_adaptive.controllers._features import FeatureMemory
 
 START = 1e-4  # first factor
@@ -27,14 +28,14 @@ PATIENCE = 2
 LONGEST = 30  # windows of a climb, for a loss that neither falls nor rises
 # Short runs at most, half a decade apart. The first is two steps below the edge.
 RUNS, FIRST_RUN = 5, 2.0
-CLEARLY = 3.0  # errors by which a run is worse than another beyond doubt
 SHORTEST_RUN, LONGEST_RUN = 4, 6  # windows
 RUNS_TOTAL = 200  # in that many steps of the whole run there is one such window
-LONG_OVER_SHORT = 0.2  # best rate of a whole run over that of a short one
+# Best rate of a whole run over that of a short one, as in autotune; its own number,
+# since the policy was trained with it.
+LONG_OVER_SHORT = 0.2
 # How far above the answer the policy takes the edge to be. It stays below half of that
 # edge, which is the best short run's rate.
 BELOW = math.log(2.0 / LONG_OVER_SHORT)
-TINY = 1e-30
 
 
 class Trial(NamedTuple):
@@ -138,15 +139,7 @@ def _run(
     is_worse = jnp.isfinite(best) & (is_upward | (tail > best))
     is_last = is_over & (((index >= 2) & is_worse) | (index == RUNS - 1))
 
-    # Runs that cannot be told apart share the answer, so that noise does not decide
-    # alone; 1% of the progress made counts as no difference.
-    progress = jnp.maximum(memory.first_value - best, 0.0)
-    blur = error + 0.01 * progress + TINY
-    excess = jnp.where(jnp.isfinite(losses), (losses - best) / blur, jnp.inf)
-    weights = jnp.exp(-0.5 * jnp.square(excess))
-    mean = jnp.sum(weights * tops) / jnp.maximum(jnp.sum(weights), TINY)
-    answer = jnp.where(jnp.isfinite(best), mean, tops[-1])
-
+    answer = best_log_scale(losses, tops, memory.first_value, error)
     annealed = jnp.log(1.0 - windows / length)
     number = jnp.where(is_last, 0, trial.number + is_over.astype(jnp.int32))
     following = tops[jnp.minimum(index + 1, RUNS - 1)]
