@@ -26,8 +26,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from rich.progress import Progress
 
-from optax_adaptive.controllers._features import NAMES
-from optax_adaptive.controllers.learned import PolicyWeights
+from optax_adaptive.controllers.learned import NAMES, PolicyWeights
 from policy import evolution, kinds, rollout
 from policy.held_out import HeldOut
 
@@ -127,6 +126,7 @@ class Trainer:
         first = evolution.first_policy(jax.random.fold_in(self.key, 2**24), args.hidden)
         if args.warm_start:
             first = load(args.warm_start)
+            args.hidden = first.output.size  # its own, whatever the flag says
         _, self.unravel = ravel_pytree(first)
         self.start = evolution.first_evolution(first, args.learning_rate)
 

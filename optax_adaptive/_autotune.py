@@ -24,7 +24,8 @@ from optax_adaptive._scale import ScaleByControllerState, as_metric, multiply
 from optax_adaptive._validate import check_count
 
 # Half-life of the average, as a fraction of the steps held, where noise costs what is
-# won meanwhile (_correction.py); with interpolation at all times.
+# won meanwhile (_correction.py). With interpolation it is never shorter than that: it
+# takes the place of momentum.
 AVERAGING, AVERAGING_INTERPOLATED = 0.1, 0.2
 INTERPOLATION = 0.8  # of the parameters with the average, where that is asked for
 
@@ -86,8 +87,7 @@ def autotune(
        healthy parameters, at half the rate.
     5. *Average* the parameters all along: evaluate :func:`eval_params`. The average
        takes the place of annealing, which with a known horizon as well won nothing. It
-       is longer where noise costs much, and shorter where the loss falls fast (always a
-       fifth of the steps held with ``interpolate``).
+       is longer where noise costs much, and shorter where the loss falls fast.
 
     The first three take about 90 steps of 500, 145 of 2,000 and 550 of 10,000, and 145
     where ``total_steps`` is not known. In this time the parameters move to and fro:
@@ -156,6 +156,7 @@ def autotune(
         total_steps = int(total_steps)
     budget = _search.budget(total_steps, interpolate)
     probation = _hold.probation(total_steps)
+    interpolation = INTERPOLATION if interpolate else 0.0
     high = _correction.HIGH_INTERPOLATED if interpolate else _correction.HIGH
 
     def first_memory() -> Memory:
@@ -249,17 +250,16 @@ def autotune(
         value = jnp.where(is_away, jnp.nan, value)  # of no params that count
         is_found = memory.search.stage == _search.FOUND
         is_forgotten = memory.hold.elapsed == 0  # rules begin anew with the hold
-        product = lax.cond(
-            is_found & _gain.is_due(memory.hold.elapsed),
-            lambda: _gain.product(state.averaging, params, updates),
-            lambda: jnp.zeros((), jnp.float32),
+        cost = _gain.measure(
+            state.averaging.averaged_params,
+            *(params, updates),
+            is_measured=is_found & _gain.is_due(memory.hold.elapsed),
+            interpolation=interpolation,
         )
-        if interpolate:  # params are only this part of the way ahead of the average
-            product /= 1.0 - INTERPOLATION
         words, decision = lax.switch(
             jnp.where(is_away, 2, is_found.astype(jnp.int32)),
             branches,
-            *(state.scaling.controller_memory, value, product),
+            *(state.scaling.controller_memory, value, cost.value),
         )
         memory = unpack(layout, words)
         step = decision.step
@@ -268,9 +268,8 @@ def autotune(
         def update(inner_state):
             grads = _snapshot.leave_out(updates, is_left_out)
             inner_state = _return.rest_rules(inner_state, is_forgotten)
-            return optimizer.update(
-                grads, inner_state, params, value=value, **extra_args
-            )
+            extras = extra_args | {"value": value, "noise_cost": cost}
+            return optimizer.update(grads, inner_state, params, **extras)
 
         def size(inner_state):
             moves, _ = update(inner_state)
@@ -305,10 +304,10 @@ def autotune(
             state.averaging,
             params,
             moves,
-            fraction=AVERAGING_INTERPOLATED
+            fraction=AVERAGING_INTERPOLATED * jnp.maximum(decision.half_life, 1.0)
             if interpolate
             else AVERAGING * decision.half_life,
-            interpolation=INTERPOLATION if interpolate else 0.0,
+            interpolation=interpolation,
             is_restarted=step.is_restored | ~is_found,
         )
         memory = memory._replace(

@@ -16,6 +16,10 @@ class Observation(NamedTuple):
     Smaller is always better here: with ``mode="max"`` the metric arrives negated.
     A window without a single finite value (a blow-up) arrives as ``value = inf``; it
     never enters ``history``, whose entries are finite throughout.
+
+    ``noise_cost`` is what the noise in the newest parameters costs: to first order, the
+    loss above that of their average. It is measured where :func:`with_averaging` or
+    :func:`autotune` is around, and the metric is the loss itself.
     """
 
     step: Array  # shape=(), dtype=int32: optimizer steps so far
@@ -26,6 +30,8 @@ class Observation(NamedTuple):
     validation: Array  # shape=(), dtype=float32: newest value given to observe()
     is_validated: Array  # shape=(), dtype=bool: is it new since the last decision?
     log_scale: Array  # shape=(), dtype=float32: log of the factor in force
+    noise_cost: Array  # shape=(), dtype=float32: loss above that of the average; or 0
+    has_noise_cost: Array  # shape=(), dtype=bool: was it measured in this window?
 
 
 class Controller(NamedTuple):

@@ -9,16 +9,23 @@ Inner products with gradients have long told the two regimes apart: of successiv
 Flammarion, 2020). There they only ever lower a rate.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
-from optax_adaptive._averaging import AveragingState
 from optax_adaptive._controller import Array
 
 EVERY = 4  # steps from one product to the next: it reads all parameters
+
+
+class NoiseCost(NamedTuple):
+    """What is handed to the rules inside, as the keyword ``noise_cost``."""
+
+    value: Array  # shape=(), dtype=float32; 0 if not measured
+    is_new: Array  # shape=(), dtype=bool: was it measured at this step?
 
 
 def is_due(elapsed: Array) -> Array:
@@ -26,7 +33,7 @@ def is_due(elapsed: Array) -> Array:
     return elapsed % EVERY == 0
 
 
-def product(averaging: AveragingState, params: optax.Params, grads: Any) -> Array:
+def product(average: optax.Params, params: optax.Params, grads: Any) -> Array:
     """(params - average) · gradient, float32 of shape ()."""
 
     def of_leaf(param, mean, grad):
@@ -34,5 +41,25 @@ def product(averaging: AveragingState, params: optax.Params, grads: Any) -> Arra
         products = grad.astype(mean.dtype).conj() * ahead
         return jnp.sum(products).real.astype(jnp.float32)
 
-    products = jax.tree.map(of_leaf, params, averaging.averaged_params, grads)
+    products = jax.tree.map(of_leaf, params, average, grads)
     return sum(jax.tree.leaves(products), start=jnp.zeros((), jnp.float32))
+
+
+def measure(
+    average: optax.Params,
+    params: optax.Params,
+    grads: Any,
+    *,
+    is_measured: Array,
+    interpolation: float | Array,
+) -> NoiseCost:
+    """What noise costs at the point that the optimizer moves, if ``is_measured``.
+
+    With ``interpolation`` params are only a part of the way ahead of the average.
+    """
+    cost = lax.cond(
+        is_measured,
+        lambda: product(average, params, grads),
+        lambda: jnp.zeros((), jnp.float32),
+    )
+    return NoiseCost(cost / (1.0 - interpolation), is_measured)

@@ -29,6 +29,8 @@ class Meter(NamedTuple):
     validation: Array  # shape=(), dtype=float32: newest value given to observe()
     is_validated: Array  # shape=(), dtype=bool: was it given since its last use?
     trial: Array  # shape=(), dtype=int32: which one the rule is in; 0 for none
+    costs: Array  # shape=(), dtype=float32: of noise, summed over the open window
+    costs_size: Array  # shape=(), dtype=int32: and their number
 
 
 def first(mode: str) -> Meter:
@@ -46,6 +48,8 @@ def first(mode: str) -> Meter:
         validation=jnp.zeros((), jnp.float32),
         is_validated=jnp.zeros((), jnp.bool_),
         trial=jnp.zeros((), jnp.int32),
+        costs=jnp.zeros((), jnp.float32),
+        costs_size=jnp.zeros((), jnp.int32),
     )
 
 
@@ -80,6 +84,20 @@ def accumulate(meter: Meter, metric: Array, is_new: Array) -> Meter:
     )
 
 
+def add_cost(meter: Meter, cost: Array, is_new: Array) -> Meter:
+    """Adds what noise costs to the open window, if it is new and finite."""
+    is_new &= jnp.abs(cost) <= LARGEST  # NaN compares false
+    return meter._replace(
+        costs=meter.costs + jnp.where(is_new, cost, 0.0),
+        costs_size=meter.costs_size + is_new.astype(jnp.int32),
+    )
+
+
+def mean_cost(meter: Meter) -> Array:
+    """What noise cost in the open window, float32; 0 where that was not measured."""
+    return meter.costs / jnp.maximum(meter.costs_size, 1).astype(jnp.float32)
+
+
 def blow_up(meter: Meter) -> Meter:
     """The open window has blown up, whatever its values: the next decision is due."""
     return open_window(meter)._replace(run=jnp.array(BLOWN_UP, jnp.int32))
@@ -98,6 +116,8 @@ def open_window(meter: Meter) -> Meter:
         m2=jnp.zeros((), jnp.float32),
         run=jnp.zeros((), jnp.int32),
         is_validated=jnp.zeros((), jnp.bool_),
+        costs=jnp.zeros((), jnp.float32),
+        costs_size=jnp.zeros((), jnp.int32),
     )
 
 

@@ -192,6 +192,8 @@ def scale_by_controller(
             validation=jnp.where(is_validated, sign * meter.validation, 0.0),
             is_validated=is_validated,
             log_scale=log_scale,
+            noise_cost=_meter.mean_cost(meter),
+            has_noise_cost=meter.costs_size > 0,
         )
         new_log_scale, controller_state = controller.update(
             observation, memory.controller_state
@@ -211,7 +213,9 @@ def scale_by_controller(
     def keep(lr_scale: Array, words: Array) -> tuple[Array, Array]:
         return lr_scale, words
 
-    def update_fn(updates, state, params=None, *, value=None, **extra_args):
+    def update_fn(
+        updates, state, params=None, *, value=None, noise_cost=None, **extra_args
+    ):
         del params, extra_args
         meter = unpack(_meter.LAYOUT, state.controller_memory)
         if feedback == "value":
@@ -222,6 +226,9 @@ def scale_by_controller(
         if axis_name is not None:
             metric = lax.pmean(metric, axis_name)
         meter = _meter.accumulate(meter, metric, is_new)
+        if noise_cost is not None and feedback == "value" and mode == "min":
+            is_measured = noise_cost.is_new & (jnp.abs(metric) <= _meter.LARGEST)
+            meter = _meter.add_cost(meter, noise_cost.value, is_measured)
         is_due = (meter.size >= accumulation_size) | (meter.run >= accumulation_size)
         words = overwrite(state.controller_memory, meter)
         # `decide` and `keep` keep their identity, or eager calls would trace anew.

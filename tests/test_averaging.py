@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import optax_adaptive
+from tests.spy import spy
 
 
 @pytest.fixture(autouse=True)
@@ -171,3 +172,25 @@ def test_a_return_restarts_the_average(interpolation):
     updates, state = tx.update(jnp.zeros(2), state, params, value=1.0)
     params = optax.apply_updates(params, updates)
     np.testing.assert_array_equal(params, start)
+
+
+@pytest.mark.parametrize("interpolation", [0.0, 0.8])
+def test_rules_inside_are_told_what_noise_costs(interpolation):
+    rule, seen = spy()
+    scale = optax_adaptive.scale_by_controller(rule, accumulation_size=4)
+    tx = optax_adaptive.with_averaging(
+        optax.chain(optax.sgd(0.1), scale), interpolation=interpolation
+    )
+    params, rng = jnp.ones(3), np.random.default_rng(0)
+    state, update, want = tx.init(params), jax.jit(tx.update), []
+    for step in range(40):
+        grads = jnp.float32(rng.normal(size=3))
+        if step and step % 4 == 0:
+            ahead = params - optax_adaptive.eval_params(state, params)
+            want.append(float(ahead @ grads) / (1.0 - interpolation))
+        updates, state = update(grads, state, params, value=jnp.ones(()))
+        params = optax.apply_updates(params, updates)
+    jax.effects_barrier()
+    assert [bool(o.has_noise_cost) for o in seen] == [False] + [True] * 9
+    told = [float(o.noise_cost) for o in seen[1:]]
+    np.testing.assert_allclose(told, want, rtol=1e-3, atol=1e-5)

@@ -5,7 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optax_adaptive import Controller, controllers, observe, scale_by_controller
+from optax_adaptive import (
+    Controller,
+    _gain,
+    controllers,
+    observe,
+    scale_by_controller,
+)
 from tests.controllers.streams import STREAMS
 from tests.controllers.windows_reference import windows_reference
 from tests.follow import follow
@@ -43,6 +49,36 @@ def test_a_rule_sees_the_windows_of_the_stream(name, accumulation_size):
     np.testing.assert_allclose(errors, last.errors, rtol=1e-3)
 
 
+def cost_of(value, is_new):
+    return _gain.NoiseCost(jnp.float32(value), jnp.array(is_new))
+
+
+def shown(kwargs, costs):
+    """What a rule in windows of 2 sees of ``costs``, the loss being 1 or NaN."""
+    rule, seen = spy()
+    tx = scale_by_controller(rule, accumulation_size=2, **kwargs)
+    state = tx.init(None)
+    update = jax.jit(tx.update)
+    for value, cost in costs:
+        extras = {} if cost is None else {"noise_cost": cost}
+        _, state = update(jnp.ones(()), state, value=jnp.float32(value), **extras)
+    jax.effects_barrier()
+    return [(float(o.noise_cost), bool(o.has_noise_cost)) for o in seen]
+
+
+def test_a_rule_sees_what_noise_costs_in_its_window():
+    new, old = cost_of(3.0, True), cost_of(9.0, False)
+    bad = cost_of(jnp.nan, True)
+    stream = [(1, new), (1, cost_of(1.0, True)), (1, old), (1, new), (1, old), (1, bad)]
+    assert shown({}, stream) == [(2.0, True), (3.0, True), (0.0, False)]
+    assert shown({}, [(1, None)] * 2) == [(0.0, False)]
+    # That of a step whose loss does not count, does not count.
+    stream = [(jnp.nan, new), (1, old), (1, old)]
+    assert shown({}, stream) == [(0.0, False)]
+    # It is in units of the loss: beside another metric it means nothing.
+    assert shown({"mode": "max"}, [(1, new)] * 2) == [(0.0, False)]
+
+
 def test_what_a_rule_sees_is_finite_and_typed():
     rule, seen = spy()
     tx = scale_by_controller(rule, accumulation_size=1, window=4)
@@ -64,6 +100,8 @@ def test_what_a_rule_sees_is_finite_and_typed():
         "validation": "float32",
         "is_validated": "bool",
         "log_scale": "float32",
+        "noise_cost": "float32",
+        "has_noise_cost": "bool",
     }
 
 

@@ -50,7 +50,7 @@ VARIANTS = {
     "arms 2 apart": [(_search, "ARM_RATIO", 2.0), (_search, "FIRST_ARM", 2.5)],
     "arms 10 apart": [(_search, "ARM_RATIO", 10.0), (_search, "FIRST_ARM", 0.75)],
     "never corrected": [(_correction, "SHORTEST", 10**9)],
-    "never raised": [(_correction, "LOW", -1e9)],
+    "never raised": [(_correction, "LOW", 0.0)],
     "lowered by a rise alone": [(_correction, "HIGH", 1e9)],
     "cost over fall 0.1 to 0.5": [
         (_correction, "LOW", 0.1),

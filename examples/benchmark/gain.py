@@ -22,7 +22,7 @@ import numpy as np
 import optax
 
 from benchmark.run import fill
-from optax_adaptive import _averaging, _correction, _gain, eval_params, with_averaging
+from optax_adaptive import _correction, _gain, eval_params, with_averaging
 from policy import kinds, rollout
 
 RESULTS = Path(__file__).with_name("results") / "gain.jsonl"
@@ -61,8 +61,7 @@ def measure(kind: kinds.Kind, rate: jax.Array, key: jax.Array) -> dict[str, jax.
     def step(carry, key):
         params, state = carry
         loss, grads = jax.value_and_grad(problem.loss)(params, key)
-        averaging = _averaging.AveragingState(eval_params(state, params), jnp.array(0))
-        product = _gain.product(averaging, params, grads)
+        product = _gain.product(eval_params(state, params), params, grads)
         updates, state = tx.update(grads, state, params)
         return (optax.apply_updates(params, updates), state), (loss, product)
 

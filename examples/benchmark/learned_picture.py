@@ -12,8 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from benchmark import learned
-from optax_adaptive.controllers import _features
-from optax_adaptive.controllers.learned import FINE, act, shipped_weights
+from optax_adaptive.controllers.learned import FINE, NAMES, SIZE, act, shipped_weights
 
 RATES = (1e-7, 1e-3, 10.0)
 PICTURE = Path(__file__).parents[2] / "docs" / "learned.png"
@@ -40,12 +39,12 @@ SLICES = {
 
 def slice_of(name: str, low: float, high: float):
     """Feature values and the factor that the policy multiplies the rate by."""
-    seen = np.zeros(_features.SIZE, np.float32)
+    seen = np.zeros(SIZE, np.float32)
     for feature, value in STATE.items():
-        seen[_features.NAMES.index(feature)] = value
+        seen[NAMES.index(feature)] = value
     values = np.linspace(low, high, 81, dtype=np.float32)
     rows = np.tile(seen, (len(values), 1))
-    rows[:, _features.NAMES.index(name)] = values
+    rows[:, NAMES.index(name)] = values
     actions = jax.vmap(lambda row: act(shipped_weights(), row))(jnp.asarray(rows))
     return (values - low) / (high - low), np.exp(FINE * np.asarray(actions))
 

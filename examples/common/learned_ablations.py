@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from optax_adaptive import Controller, controllers
-from optax_adaptive.controllers import _features
-from optax_adaptive.controllers.learned import FINE, shipped_weights
+from optax_adaptive.controllers.learned import FINE, NAMES, shipped_weights
 from policy import evolution
 
 TIME = ("age", "elapsed", "remaining", "has_horizon", "previous_action")
@@ -22,7 +21,7 @@ def untrained(total_steps: int) -> Controller:
 
 def blind(total_steps: int) -> Controller:
     """The policy, seeing the time alone: all that the loss says is replaced by 0."""
-    is_seen = jnp.array([name in TIME for name in _features.NAMES], jnp.float32)
+    is_seen = jnp.array([name in TIME for name in NAMES], jnp.float32)
     weights = shipped_weights()
     weights = weights._replace(
         linear=weights.linear * is_seen, hidden=weights.hidden * is_seen[:, None]
@@ -40,7 +39,7 @@ def random_walk(total_steps: int, seed: int = 0) -> Controller:
         log_scale, after = rule.update(observation, before)
         key, action_key = jax.random.split(key)
         action = jax.random.uniform(action_key, (), jnp.float32, -1.0, 1.0)
-        is_decision = after.next_decision != before.next_decision
+        is_decision = after.periods.end != before.periods.end
         is_decision &= before.trial.number == 0
         return log_scale + jnp.where(is_decision, FINE * action, 0.0), (after, key)
 

@@ -91,6 +91,8 @@ def learner_run(
             validation=jnp.zeros(()),
             is_validated=jnp.zeros((), bool),
             log_scale=log_scale,
+            noise_cost=jnp.zeros(()),
+            has_noise_cost=jnp.zeros((), bool),
         )
         log_scale, state = rule.update(observation, state)
         trace = Trace(state.features, state.action, state.block.windows == 0)

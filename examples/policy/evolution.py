@@ -13,16 +13,21 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from optax_adaptive.controllers._features import NAMES, SIZE
 from optax_adaptive.controllers._trial import LONG_OVER_SHORT
-from optax_adaptive.controllers.learned import PolicyWeights
+from optax_adaptive.controllers.learned import NAMES, SIZE, PolicyWeights
 
 Array = jax.Array
 
-# The policy before training: up to three times what the trials found, and down after a
+# The policy before training: towards twice what the trials found, further up where
+# noise costs less than half of the fall, down where it costs more, and down after a
 # blow-up.
-FIRST = {"near_blow_up": -2.0, "is_blown_up": -1.0}
-FIRST_BIAS = 2.0 * math.sqrt(3.0 * LONG_OVER_SHORT / 2.0)
+FIRST = {
+    "near_blow_up": -1.0,
+    "is_blown_up": -1.0,
+    "cost_above": -0.5,
+    "cost_below": -0.5,
+}
+FIRST_BIAS = math.sqrt(2.0 * LONG_OVER_SHORT / 2.0) - 0.5 * math.log10(2.0)
 SMOOTHING = 0.97  # of the average of the policies, which is what is evaluated
 
 

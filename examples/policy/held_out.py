@@ -24,37 +24,45 @@ class HeldOut:
         """Prepares the kinds of ``table``."""
         self.table = table
         self.losses = {name: rollout.compare_policies(k) for name, k in table.items()}
-        self.cosines: dict[tuple[str, int], float] = {}
+        self.tuned: dict[str, np.ndarray] = {}
 
     def __call__(self, policy: PolicyWeights) -> dict[str, Any]:
         """Regrets: log loss above the tuned cosine's on the same task.
 
         Returns:
           By kind, for each length those where it is known, then those where it is not,
-          one an offset; and ``mean``, over everything, each clipped to [-1, 1].
+          one an offset, each with a task of its own; and ``mean``, over everything,
+          each clipped to [-1, 1].
         """
         policies = jax.tree.map(lambda leaf: leaf[None], policy)
         row: dict[str, Any] = {}
         for i, (name, kind) in enumerate(self.table.items()):
-            key = jax.random.fold_in(jax.random.key(KEY), i)
+            kind_key = jax.random.fold_in(jax.random.key(KEY), i)
+            keys = [jax.random.fold_in(kind_key, k) for k in range(len(OFFSETS))]
+            if name not in self.tuned:
+                self.tuned[name] = tuned_cosines(kind, keys)
             row[name] = []
-            for length, is_known in itertools.product(LENGTHS, (True, False)):
-                steps = length * kind.steps
-                settings = [
-                    rollout.setting(offset, steps, is_known) for offset in OFFSETS
-                ]
-                losses = [self.losses[name](policies, s, key)[0] for s in settings]
-                best = self.cosine(name, length, key)
-                row[name].append([float(f"{np.log(x) - best:.3g}") for x in losses])
+            for (j, length), is_known in itertools.product(
+                enumerate(LENGTHS), (True, False)
+            ):
+                regrets = []
+                for offset, key, best in zip(
+                    OFFSETS, keys, self.tuned[name][j], strict=True
+                ):
+                    setting = rollout.setting(offset, length * kind.steps, is_known)
+                    (loss,) = self.losses[name](policies, setting, key)
+                    regrets.append(float(f"{np.log(loss) - best:.3g}"))
+                row[name].append(regrets)
         everything = np.concatenate([np.ravel(rows) for rows in row.values()])
         row["mean"] = float(f"{np.clip(everything, -CLIP, CLIP).mean():.4g}")
         return row
 
-    def cosine(self, name: str, length: int, key: jax.Array) -> float:
-        """Log loss of the tuned cosine, found when first needed."""
-        if (name, length) not in self.cosines:
-            kind = self.table[name]
-            kind = kind._replace(steps=length * kind.steps)
-            losses = rollout.try_cosines(kind)(jnp.float32(COSINES), key)
-            self.cosines[name, length] = float(np.log(np.min(losses)))
-        return self.cosines[name, length]
+
+def tuned_cosines(kind: kinds.Kind, keys: list[jax.Array]) -> np.ndarray:
+    """Log losses of cosines tuned on each task, shape=(lengths, tasks)."""
+    logs = []
+    for length in LENGTHS:
+        try_cosines = rollout.try_cosines(kind._replace(steps=length * kind.steps))
+        losses = [try_cosines(jnp.float32(COSINES), key) for key in keys]
+        logs.append(np.log(np.min(losses, axis=1)))
+    return np.array(logs)

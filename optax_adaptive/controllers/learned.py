@@ -11,14 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from optax_adaptive import _history
 from optax_adaptive._controller import Array, Controller, Observation
 from optax_adaptive._validate import check_count
-from optax_adaptive.controllers import _features, _trial
+from optax_adaptive.controllers import _features, _noise_cost, _period, _trial
 
-PERIODS = 8  # that it looks back on
-ELAPSED_PERIOD = 1 / 32  # of the steps so far between decisions, at most
-TOTAL_PERIOD = 1 / 64  # and of all steps
+NAMES = (*_features.NAMES, *_noise_cost.NAMES)  # of what it sees
+SIZE = len(NAMES)
 # Largest step of the log factor: a factor of 2, and a decade after a blow-up.
 COARSE, FINE = math.log(10.0), math.log(2.0)
 
@@ -34,16 +32,12 @@ class PolicyWeights(NamedTuple):
 
 
 class LearnedState(NamedTuple):
-    """State of :func:`learned`: windows are pooled into periods, one a decision."""
+    """State of :func:`learned`."""
 
     trial: _trial.Trial
     feature_memory: _features.FeatureMemory
-    period_means: Array  # shape=(PERIODS,), dtype=float32: oldest first
-    periods: Array  # shape=(), dtype=int32: so far
-    open_windows: Array  # shape=(), dtype=int32: finite ones in the open period
-    open_mean: Array  # shape=(), dtype=float32: their mean
-    open_error: Array  # shape=(), dtype=float32: mean of their standard errors
-    next_decision: Array  # shape=(), dtype=float32: in steps
+    cost_memory: _noise_cost.CostMemory
+    periods: _period.Periods
 
 
 def learned(
@@ -57,10 +51,11 @@ def learned(
     short runs at rates below that, each annealed. The policy goes on from a fifth of
     the rate of the best, mostly 100 to 200 steps into the run. It sees the state of the
     training in numbers without a unit (how steeply the loss falls, against its noise
-    and against all progress so far; how far the rate is below that of the best short
-    run; ...) and moves the factor from where it is, by up to 2 at a time. It was
-    trained by evolution strategies on nothing but the final validation loss of averaged
-    weights, with rollback. So use it with both::
+    and against all progress so far; what noise costs, against what is still won; how
+    far the rate is below that of the best short run; ...) and moves the factor from
+    where it is, by up to 2 at a time. It was trained by evolution strategies on nothing
+    but the final validation loss of averaged weights, with rollback. So use it with
+    both, and first of all with averaging, by which it sees what noise costs::
 
         with_averaging(
             with_rollback(chain(adam(1e-3), scale_by_controller(learned())))
@@ -104,9 +99,9 @@ def learned(
     if total_steps is not None:
         check_count("total_steps", total_steps)
     policy = shipped_weights() if weights is None else weights
-    if np.shape(policy.linear) != (_features.SIZE,):
+    if np.shape(policy.linear) != (SIZE,):
         raise ValueError(
-            f"weights must be for {_features.SIZE} features, but they are for "
+            f"weights must be for {SIZE} features, but they are for "
             f"{np.shape(policy.linear)}"
         )
     policy = PolicyWeights(*(jnp.asarray(leaf, jnp.float32) for leaf in policy))
@@ -115,32 +110,23 @@ def learned(
         return LearnedState(
             trial=_trial.first_trial(),
             feature_memory=_features.first_memory(),
-            period_means=jnp.zeros((PERIODS,), jnp.float32),
-            periods=jnp.zeros((), jnp.int32),
-            open_windows=jnp.zeros((), jnp.int32),
-            open_mean=jnp.zeros((), jnp.float32),
-            open_error=jnp.zeros((), jnp.float32),
-            next_decision=jnp.zeros((), jnp.float32),
+            cost_memory=_noise_cost.first_memory(),
+            periods=_period.first_periods(),
         )
 
     def decide(observation: Observation, state: LearnedState):
         is_finite = jnp.isfinite(observation.value)
-        period_means = _history.push(state.period_means, state.open_mean, is_finite)
-        periods = state.periods + is_finite.astype(jnp.int32)
-        windows = jnp.maximum(state.open_windows, 1).astype(jnp.float32)
-        error = state.open_error / jnp.sqrt(windows)
-        pooled = observation._replace(
-            value=jnp.where(is_finite, state.open_mean, jnp.inf),
-            history=period_means,
-            mask=_history.filled(PERIODS, periods),
-            standard_error=jnp.full((PERIODS,), error),
-        )
+        periods, pooled = _period.close(state.periods, observation)
         memory = _features.remember(state.feature_memory, pooled)
-        seen = _features.features(memory, pooled, horizon)
+        cost_memory = _noise_cost.remember(state.cost_memory, pooled)
+        seen = jnp.concatenate(
+            [
+                _features.features(memory, pooled, horizon),
+                _noise_cost.features(cost_memory, memory.noise),
+            ]
+        )
         action = act(policy, seen)
         bound = jnp.where(is_finite, FINE, COARSE)
-        step = observation.step.astype(jnp.float32) + 1.0
-        period = jnp.minimum(ELAPSED_PERIOD * step, TOTAL_PERIOD * horizon)
         log_scale = observation.log_scale + bound * action
         ceiling = memory.blow_up_log_scale - FINE
         log_scale = jnp.where(
@@ -157,35 +143,29 @@ def learned(
         anew = _features.begin_again(before, log_scale + _trial.BELOW)
         memory = memory._replace(previous_action=action)
         memory = optax.tree.where(is_undone, anew, memory)
+        # After a blow-up, or a trial, the parameters are others.
+        is_fresh = ~is_finite | is_undone
+        cost_memory = optax.tree.where(
+            is_fresh, _noise_cost.first_memory(), cost_memory
+        )
         return log_scale, LearnedState(
             trial=trial,
             feature_memory=memory,
-            period_means=period_means,
-            # After a blow-up, or a trial, the parameters are others.
-            periods=jnp.where(is_finite & ~is_undone, periods, 0),
-            open_windows=jnp.zeros((), jnp.int32),
-            open_mean=jnp.zeros((), jnp.float32),
-            open_error=jnp.zeros((), jnp.float32),
-            next_decision=step + jnp.where(trial.number > 0, 0.0, jnp.floor(period)),
+            cost_memory=cost_memory,
+            periods=_period.following(
+                periods,
+                *(observation.step, horizon),
+                is_fresh=is_fresh,
+                is_short=trial.number > 0,
+            ),
         )
 
     def wait(observation: Observation, state: LearnedState):
         return observation.log_scale, state
 
     def update_fn(observation, state):
-        is_finite = jnp.isfinite(observation.value)
-        windows = state.open_windows + is_finite.astype(jnp.int32)
-        weight = jnp.where(is_finite, 1.0, 0.0)
-        weight /= jnp.maximum(windows, 1).astype(jnp.float32)
-        value = jnp.where(is_finite, observation.value, 0.0)
-        error = observation.standard_error[-1]
-        state = state._replace(
-            open_windows=windows,
-            open_mean=state.open_mean + weight * (value - state.open_mean),
-            open_error=state.open_error + weight * (error - state.open_error),
-        )
-        step = observation.step.astype(jnp.float32) + 1.0
-        is_due = ~is_finite | (step >= state.next_decision)
+        state = state._replace(periods=_period.add(state.periods, observation))
+        is_due = _period.is_over(state.periods, observation)
         return jax.lax.cond(is_due, decide, wait, observation, state)
 
     def trial(state):

@@ -93,7 +93,8 @@ def learned_reference(weights, total_steps=math.inf):
         value = means[-1] if is_finite else math.inf
         window = Window(value, means, errors, window.step)
         noise, windows = features.noise, features.undone + len(features.values)
-        seen = features(window, log_scale)
+        # Nothing is around that measures what noise costs.
+        seen = np.append(features(window, log_scale), [0.0, 0.0])
         features.action = act_reference(weights, seen)
         if not trials.is_over:
             before = noise, windows

@@ -22,8 +22,9 @@ from optax_adaptive import (
     with_averaging,
     with_rollback,
 )
-from optax_adaptive.controllers import _features
 from optax_adaptive.controllers.learned import (
+    NAMES,
+    SIZE,
     PolicyWeights,
     act,
     shipped_weights,
@@ -32,7 +33,6 @@ from tests.controllers.learned_reference import act_reference, learned_reference
 from tests.controllers.windows_reference import assert_follows
 from tests.follow import follow
 
-SIZE = _features.SIZE
 FILE = resources.files("optax_adaptive.controllers") / "learned.json"
 
 
@@ -85,7 +85,7 @@ def test_what_is_shipped_says_what_made_it():
     text = FILE.read_text()
     assert len(text) <= 64 * 1024
     document = json.loads(text)
-    assert tuple(document["features"]) == _features.NAMES
+    assert tuple(document["features"]) == NAMES
     assert "train_policy.py" in document["made_by"]["command"]
     log = Path(__file__).parents[2] / "examples" / "policy" / "log.jsonl"
     assert hashlib.sha256(log.read_bytes()).hexdigest() == document["log_sha256"]
@@ -216,5 +216,5 @@ def test_bad_input():
     with pytest.raises(ValueError, match="total_steps"):
         controllers.learned(total_steps=0)
     weights = random_weights()._replace(linear=np.zeros(3, np.float32))
-    with pytest.raises(ValueError, match="16 features"):
+    with pytest.raises(ValueError, match="18 features"):
         controllers.learned(weights=weights)

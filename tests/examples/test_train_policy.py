@@ -9,7 +9,7 @@ import pytest
 
 import train_policy
 from optax_adaptive import controllers
-from optax_adaptive.controllers import _features
+from optax_adaptive.controllers.learned import NAMES
 from policy import data, evolution, kinds
 
 
@@ -69,7 +69,7 @@ def test_smoke_resumes_exactly_and_exports(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, state, expected)
 
     document = json.loads(weights.read_text())
-    assert tuple(document["features"]) == _features.NAMES
+    assert tuple(document["features"]) == NAMES
     controllers.learned(weights=train_policy.load(weights))
     log = (tmp_path / "run" / "log.jsonl").read_text()
     lines = [json.loads(line) for line in log.splitlines()]
