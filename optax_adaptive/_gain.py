@@ -57,9 +57,11 @@ def measure(
 
     With ``interpolation`` params are only a part of the way ahead of the average.
     """
-    cost = lax.cond(
-        is_measured,
-        lambda: product(average, params, grads),
-        lambda: jnp.zeros((), jnp.float32),
-    )
+    # Of functions that keep their identity, or eager calls would compile them anew.
+    cost = lax.cond(is_measured, product, _nothing, average, params, grads)
     return NoiseCost(cost / (1.0 - interpolation), is_measured)
+
+
+def _nothing(average: optax.Params, params: optax.Params, grads: Any) -> Array:
+    del average, params, grads
+    return jnp.zeros((), jnp.float32)

@@ -227,8 +227,11 @@ def scale_by_controller(
             metric = lax.pmean(metric, axis_name)
         meter = _meter.accumulate(meter, metric, is_new)
         if noise_cost is not None and feedback == "value" and mode == "min":
+            cost = noise_cost.value  # in units of the loss
+            if axis_name is not None:
+                cost = lax.pmean(cost, axis_name)
             is_measured = noise_cost.is_new & (jnp.abs(metric) <= _meter.LARGEST)
-            meter = _meter.add_cost(meter, noise_cost.value, is_measured)
+            meter = _meter.add_cost(meter, cost, is_measured)
         is_due = (meter.size >= accumulation_size) | (meter.run >= accumulation_size)
         words = overwrite(state.controller_memory, meter)
         # `decide` and `keep` keep their identity, or eager calls would trace anew.

@@ -31,7 +31,7 @@ STATE = {
 SLICES = {
     "root of the rate over twice the best short run's": ("near_blow_up", 0.0, 0.7),
     "z of the slope over 8 windows": ("slope_8", -1.2, 1.2),
-    "log windows since the best": ("since_best", 0.0, 1.2),
+    "decades of what noise costs over the fall": ("cost", -1.5, 1.5),
     "rate over the mean one of progress": ("above_progress", -0.5, 1.0),
     "log of what remains of the run": ("remaining", -0.98, 0.0),
 }
@@ -44,7 +44,11 @@ def slice_of(name: str, low: float, high: float):
         seen[NAMES.index(feature)] = value
     values = np.linspace(low, high, 81, dtype=np.float32)
     rows = np.tile(seen, (len(values), 1))
-    rows[:, NAMES.index(name)] = values
+    if name == "cost":  # one number in two features
+        rows[:, NAMES.index("cost_above")] = np.maximum(values, 0.0)
+        rows[:, NAMES.index("cost_below")] = np.minimum(values, 0.0)
+    else:
+        rows[:, NAMES.index(name)] = values
     actions = jax.vmap(lambda row: act(shipped_weights(), row))(jnp.asarray(rows))
     return (values - low) / (high - low), np.exp(FINE * np.asarray(actions))
 
