@@ -250,10 +250,11 @@ def autotune(
         value = jnp.where(is_away, jnp.nan, value)  # of no params that count
         is_found = memory.search.stage == _search.FOUND
         is_forgotten = memory.hold.elapsed == 0  # rules begin anew with the hold
+        elapsed = memory.hold.elapsed
         cost = _gain.measure(
             state.averaging.averaged_params,
             *(params, updates),
-            is_measured=is_found & _gain.is_due(memory.hold.elapsed),
+            is_measured=is_found & _gain.is_due(elapsed) & (elapsed > 0),
             interpolation=interpolation,
         )
         words, decision = lax.switch(

@@ -92,8 +92,10 @@ def with_averaging(
     exponential, with a half-life that grows in proportion to the elapsed time: at any
     moment it is about as good as parameters whose learning rate was annealed until
     then. Where a :func:`with_rollback` inside goes back, it starts again from the
-    restored parameters. Rules inside are told what noise costs, which takes a pass over
-    params, average and gradients at every fourth step: ``Observation.noise_cost``.
+    restored parameters. Rules inside are told what noise costs, by the keyword
+    ``noise_cost`` of ``update``: ``Observation.noise_cost``. That takes a pass over
+    params, average and gradients at every fourth step (at every one under ``vmap``),
+    and gradients that are not accumulated inside: ``optax.MultiSteps`` belongs around.
 
     Memory: one copy of params, in float32 where they are coarser.
 

@@ -82,7 +82,7 @@ def watch(
     Args:
       correction: The state.
       value: float32 loss, spikes clipped.
-      product: float32, from ``_gain.product``.
+      product: float32, from ``_gain.measure``.
       elapsed: int32 steps, this one included.
       first_loss: float32 loss of the first parameters. Where it has not changed yet,
         nothing is learned, and there is nothing to judge by.

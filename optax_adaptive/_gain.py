@@ -59,7 +59,8 @@ def measure(
     """
     # Of functions that keep their identity, or eager calls would compile them anew.
     cost = lax.cond(is_measured, product, _nothing, average, params, grads)
-    return NoiseCost(cost / (1.0 - interpolation), is_measured)
+    ahead = jnp.asarray(1.0 - interpolation, jnp.float32)
+    return NoiseCost(cost / ahead, is_measured)
 
 
 def _nothing(average: optax.Params, params: optax.Params, grads: Any) -> Array:

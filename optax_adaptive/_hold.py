@@ -72,7 +72,7 @@ def advance(
     Args:
       hold: Its state.
       value: float32 loss before this update.
-      product: float32 from ``_gain.product``, where ``_gain.is_due``.
+      product: float32 from ``_gain.measure``, where ``_gain.is_due``.
       first_loss: float32 loss of the first parameters.
       noise: float32 standard deviation of a value there.
       probation: From :func:`probation`.

@@ -95,7 +95,8 @@ def add_cost(meter: Meter, cost: Array, is_new: Array) -> Meter:
 
 def mean_cost(meter: Meter) -> Array:
     """What noise cost in the open window, float32; 0 where that was not measured."""
-    return meter.costs / jnp.maximum(meter.costs_size, 1).astype(jnp.float32)
+    costs = jnp.clip(meter.costs, -LARGEST, LARGEST)  # the sum may overflow
+    return costs / jnp.maximum(meter.costs_size, 1).astype(jnp.float32)
 
 
 def blow_up(meter: Meter) -> Meter:

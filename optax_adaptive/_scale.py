@@ -81,7 +81,9 @@ def scale_by_controller(
     Returns:
       A transformation whose ``update`` takes the keyword ``value``: the scalar loss at
       the parameters *before* the update, in any real dtype. State is float32 whatever
-      the dtype of the parameters; updates keep theirs.
+      the dtype of the parameters; updates keep theirs. The keyword ``noise_cost``,
+      which :func:`with_averaging` hands in, is in units of the training loss: what a
+      rule makes of it holds where ``value`` is that loss.
 
     Raises:
       ValueError: If an argument is out of its range, or, in ``update``, if ``value`` is

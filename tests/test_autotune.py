@@ -244,7 +244,8 @@ def test_what_the_half_life_of_the_average_is(interpolate, monkeypatch):
     assert (factors > (0.999 if interpolate else 0.499)).all()
     assert (factors < 2.001).all()
     assert (abs(factors[:200] - 1.0) < 1e-6).all()
-    assert (abs(factors[500:] - 1.0) > 1e-6).all()
+    differs = abs(factors[500:] - 1.0) > 1e-6
+    assert differs.any() if interpolate else differs.all()
 
 
 def make_step(tx):

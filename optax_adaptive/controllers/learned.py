@@ -118,7 +118,11 @@ def learned(
         is_finite = jnp.isfinite(observation.value)
         periods, pooled = _period.close(state.periods, observation)
         memory = _features.remember(state.feature_memory, pooled)
-        cost_memory = _noise_cost.remember(state.cost_memory, pooled)
+        # With wild windows clipped, as the other features have them.
+        value = jnp.where(is_finite, memory.last_value, jnp.inf)
+        cost_memory = _noise_cost.remember(
+            state.cost_memory, pooled._replace(value=value)
+        )
         seen = jnp.concatenate(
             [
                 _features.features(memory, pooled, horizon),
