@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optax_adaptive import (
+    _gain,
     controllers,
     eval_params,
     lr_scale,
@@ -210,6 +211,28 @@ def test_the_base_rate_hardly_matters(optimizer):
         losses, scales = jax.jit(jax.vmap(run))(jnp.array([1e-4, 1e-1, 1e2]))
     assert jnp.all(losses < 0.05 * jnp.mean(jnp.square(y)))
     assert jnp.all(jnp.isfinite(scales))
+
+
+def test_a_rate_at_which_noise_costs_more_than_is_won_comes_down():
+    """As a policy that sees nothing else has it, and only where it is told."""
+    linear = np.zeros(SIZE, np.float32)
+    linear[NAMES.index("cost_above")] = -1.0
+    weights = constant_policy(0.0)._replace(linear=linear)
+    tx = scale_by_controller(controllers.learned(weights=weights), accumulation_size=2)
+
+    def scales(is_told):
+        def step(state, value):
+            cost = _gain.NoiseCost(jnp.float32(0.1), jnp.asarray(is_told))
+            _, state = tx.update(jnp.ones(()), state, value=value, noise_cost=cost)
+            return state, lr_scale(state)
+
+        values = 1 + 0.1 * jax.random.normal(jax.random.key(0), (600,))
+        return jax.lax.scan(step, tx.init(None), values)[1]
+
+    told, untold = jax.jit(scales)(True), jax.jit(scales)(False)
+    np.testing.assert_array_equal(told[:100], untold[:100])  # the trials
+    assert told[-1] < 0.1 * untold[-1]
+    assert untold[-1] == untold[150]
 
 
 def test_bad_input():
