@@ -38,9 +38,7 @@ TINY = 1e-30
 class Correction(NamedTuple):
     """The open block, and the closed ones."""
 
-    losses: _meter.Meter  # of the open block
-    products: Array  # shape=(), dtype=float32: their sum over the open block
-    samples: Array  # shape=(), dtype=float32: and their number
+    losses: _meter.Meter  # of the open block, and what noise costs in it
     means: Array  # shape=(BLOCKS,), dtype=float32: of losses, oldest first
     errors: Array  # shape=(BLOCKS,), dtype=float32: their standard errors
     blocks: Array  # shape=(), dtype=int32: closed so far
@@ -54,11 +52,8 @@ def block_steps(elapsed: Array) -> Array:
 
 def first_correction() -> Correction:
     """Before the first value, and again after a return."""
-    zero = jnp.zeros((), jnp.float32)
     return Correction(
         losses=_meter.first("min"),
-        products=zero,
-        samples=zero,
         means=jnp.zeros((BLOCKS,), jnp.float32),
         errors=jnp.zeros((BLOCKS,), jnp.float32),
         blocks=jnp.zeros((), jnp.int32),
@@ -94,25 +89,19 @@ def watch(
       The new state with its ``half_life``, and the natural logarithm of the factor,
       float32 of shape (): 0 but at the end of a block.
     """
-    is_sample &= jnp.isfinite(product)
-    correction = correction._replace(
-        losses=_meter.accumulate(correction.losses, value, jnp.ones((), jnp.bool_)),
-        products=correction.products + jnp.where(is_sample, product, 0.0),
-        samples=correction.samples + is_sample.astype(jnp.float32),
-    )
-    losses, samples = correction.losses, correction.samples
+    losses = _meter.accumulate(correction.losses, value, jnp.ones((), jnp.bool_))
+    losses = _meter.add_cost(losses, product, is_sample)
+    correction = correction._replace(losses=losses)
     is_full = losses.size.astype(jnp.float32) >= block_steps(elapsed)
     means = _history.push(correction.means, losses.mean)
     errors = _history.push(correction.errors, _meter.standard_error(losses))
     blocks = correction.blocks + 1
     has_moved = jnp.abs(first_loss - losses.mean) > noise
-    is_judged = is_full & has_moved & (blocks >= BLOCKS) & (samples > 0.0)
-    cost = correction.products / jnp.maximum(samples, 1.0)
+    is_judged = is_full & has_moved & (blocks >= BLOCKS) & (losses.costs_size > 0)
+    cost = _meter.mean_cost(losses)
     fall, error = means[0] - means[-1], jnp.hypot(errors[0], errors[-1])
     closed = Correction(
         losses=_meter.open_window(losses),
-        products=jnp.zeros_like(correction.products),
-        samples=jnp.zeros_like(samples),
         means=means,
         errors=errors,
         blocks=blocks,
