@@ -26,7 +26,8 @@ import optax
 from jax.flatten_util import ravel_pytree
 from rich.progress import Progress
 
-from optax_adaptive.controllers.learned import NAMES, PolicyWeights
+from optax_adaptive.controllers._features import NAMES
+from optax_adaptive.controllers.learned import PolicyWeights
 from policy import evolution, kinds, rollout
 from policy.held_out import HeldOut
 

@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from optax_adaptive.controllers import _features, _prior, _residual
+from optax_adaptive.controllers import _features, _noise_cost, _prior, _residual
 from optax_adaptive.controllers.learned import PolicyWeights, act, score
 from optax_adaptive.controllers.q_learning import state_index
 from policy import anchored, kinds
@@ -51,6 +51,7 @@ KINDS = (
     *("mlp-momentum", "conv-adam", "tanh-adam"),
 )
 LONGER = 3
+UNMEASURED = 0.2  # weight of the states without what noise costs
 DRAWS = 3  # of each kind, over which the losses with constant factors are averaged
 # What a run that is resumed must have been started with.
 SETTINGS = ("rounds", "lanes", "seed", "smoke")
@@ -162,6 +163,23 @@ def pooled(parts: list[States]) -> States:
     """All together."""
     features, labels, weights = map(np.concatenate, zip(*parts, strict=True))
     return States(features, labels, weights / weights.sum())
+
+
+def unmeasured(seen: States) -> States:
+    """The same states, as they look where what noise costs is not measured."""
+    features = seen.features.copy()
+    features[:, -_noise_cost.SIZE :] = 0.0
+    return seen._replace(features=features)
+
+
+def mixed(seen: States) -> States:
+    """For learners that are used within ``with_averaging`` mostly, but not always."""
+    return pooled(
+        [
+            seen._replace(weights=(1 - UNMEASURED) * seen.weights),
+            unmeasured(seen)._replace(weights=UNMEASURED * seen.weights),
+        ]
+    )
 
 
 def empty_policy() -> PolicyWeights:
@@ -343,12 +361,13 @@ def main(arguments: list[str] | None = None) -> None:
             policy = PolicyWeights(
                 **kept(
                     args.workdir / f"policy_{turn}.npz",
-                    lambda seen=seen: fit_actor(seen)._asdict(),
+                    lambda seen=seen: fit_actor(mixed(seen))._asdict(),
                 )
             )
-            prior = fit_all(seen, policy)
+            prior = fit_all(mixed(seen), policy)
             row = {"round": turn, "states": len(seen.weights), "final": final}
             row["regret"] = mean_regrets(seen, prior)
+            row["regret_unmeasured"] = mean_regrets(unmeasured(seen), prior)
             print(json.dumps(row), file=output, flush=True)
             print(json.dumps(row["regret"]))
     if args.export:

@@ -12,7 +12,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from benchmark import learned
-from optax_adaptive.controllers.learned import FINE, NAMES, SIZE, act, shipped_weights
+from optax_adaptive.controllers._features import NAMES, SIZE
+from optax_adaptive.controllers.learned import FINE, act, shipped_weights
 
 RATES = (1e-7, 1e-3, 10.0)
 PICTURE = Path(__file__).parents[2] / "docs" / "learned.png"

@@ -4,19 +4,22 @@
 
 One line a seed; a group of seeds whose lines are there already is not repeated. The
 anchor is Adam under a cosine schedule whose peak is the best of the robustness plan's
-grid (three rates a decade), or that times 0.1 or 10; or autotune, inside which the rule
-is chained. Seeds are paired: the same first parameters and batches for every method.
+grid (three rates a decade), or that times 0.1 or 10, with the rule within averaging,
+which shows it what noise costs; or autotune, inside which the rule is chained. Final
+metrics are those of the parameters, not of their average, but for autotune's. Seeds are
+paired: the same first parameters and batches for every method.
 
-The ablations change one thing in a learner: `blind` to its state, `frozen` in its
-prior, with `no prior`, or another thing in the bandit (Thompson sampling); `replay`
-repeats the mean log factor of the bandit's run with the same seed.
+The ablations change one thing in a learner: `blind` to its state, or to what noise
+costs (`cost unseen`), `frozen` in its prior, with `no prior`, or another thing in the
+bandit (Thompson sampling); `replay` repeats the mean log factor of the bandit's run
+with the same seed.
 """
 
 import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +35,13 @@ from benchmark.tasks import TASKS
 from benchmark.tasks.task import Task
 from common import methods
 from optax_adaptive import Controller, controllers
-from optax_adaptive.controllers import _prior, _reach, _residual
+from optax_adaptive.controllers import (
+    _features,
+    _noise_cost,
+    _prior,
+    _reach,
+    _residual,
+)
 
 RESULTS = Path(__file__).with_name("results") / "rl.jsonl"
 PEAKS = {"digits": -7 / 3, "noisy": -7 / 3, "demand": -5 / 3, "transformer": -2.0}
@@ -100,21 +109,33 @@ def _never(learner: _residual.Learner) -> Callable:
     return lambda state, transition: state
 
 
-def _blind_act(learner: _residual.Learner) -> Callable:
-    return lambda state, features, *rest: learner.act(state, 0 * features, *rest)
+def _seeing(names: Container[str]) -> Callable:
+    """All other features are replaced by 0."""
+    is_seen = np.array([name in names for name in _features.NAMES], np.float32)
 
-
-def _blind_learn(learner: _residual.Learner) -> Callable:
-    def learn(state, transition):
-        blind = 0 * transition.features_t
-        return learner.learn(
-            state, transition._replace(features_tm1=blind, features_t=blind)
+    def act(learner):
+        return lambda state, features, *rest: learner.act(
+            state, is_seen * features, *rest
         )
 
-    return learn
+    def learn(learner):
+        def learn(state, transition):
+            return learner.learn(
+                state,
+                transition._replace(
+                    features_tm1=is_seen * transition.features_tm1,
+                    features_t=is_seen * transition.features_t,
+                ),
+            )
+
+        return learn
+
+    return _learner_with(act=act, learn=learn)
 
 
-_blind = _learner_with(act=_blind_act, learn=_blind_learn)
+_blind = _seeing(())
+
+_cost_blind = _seeing(set(_features.NAMES) - set(_noise_cost.NAMES))
 
 _frozen = _learner_with(learn=_never)
 
@@ -123,7 +144,11 @@ ABLATIONS: dict[str, tuple[MakeRule, list[tuple[Any, str, Any]]]] = {
     "random actions": (_random_actions, []),
     **{
         f"{name}, {change}": (RULES[name], [(_modules[name], "residual", stand_in)])
-        for change, stand_in in (("blind", _blind), ("frozen", _frozen))
+        for change, stand_in in (
+            ("blind", _blind),
+            ("cost unseen", _cost_blind),
+            ("frozen", _frozen),
+        )
         for name in LEARNERS
     },
     **{f"{name}, no prior": (_without_prior(name), []) for name in LEARNERS},
@@ -153,11 +178,12 @@ def make_run(task: Task, make_rule: MakeRule | None, anchor: str) -> Callable:
         if anchor == "autotune":
             return optax_adaptive.autotune(base, total_steps=task.steps)
         decay = optax.cosine_decay_schedule(1.0, task.steps)
-        return optax.chain(base, optax.scale_by_schedule(decay))
+        tx = optax.chain(base, optax.scale_by_schedule(decay))
+        return optax_adaptive.with_averaging(tx)
 
     def scaling(state: Any) -> Any:
         """The state of the rule's transformation; of the base if there is no rule."""
-        return (state.inner_state if anchor == "autotune" else state[0])[1]
+        return (state.inner_state if anchor == "autotune" else state[0][0])[1]
 
     def log_factor(state):
         return jnp.zeros(()) if make_rule is None else jnp.log(scaling(state).lr_scale)

@@ -13,11 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from optax_adaptive import Controller, Observation, _history
+from optax_adaptive import Controller, Observation, _history, with_averaging
 from policy import kinds, rollout
 
 Array = jax.Array
 WINDOW = 32  # that scale_by_controller keeps by default
+
+
+class NoiseCosts(NamedTuple):
+    """Sum and number of what noise was measured to cost in a window."""
+
+    total: Array  # shape=(), dtype=float32
+    count: Array  # shape=(), dtype=float32
 
 
 class Trace(NamedTuple):
@@ -33,6 +40,23 @@ def window_size(kind: kinds.Kind) -> int:
     return max(kind.steps // 200, 5)
 
 
+def scale_and_measure() -> optax.GradientTransformationExtraArgs:
+    """Multiplies updates by a factor, and adds up what noise costs."""
+
+    def init_fn(params):
+        del params
+        return NoiseCosts(jnp.zeros(()), jnp.zeros(()))
+
+    def update_fn(updates, state, params=None, *, scale, noise_cost, **extra_args):
+        del params, extra_args
+        state = NoiseCosts(
+            state.total + noise_cost.value, state.count + noise_cost.is_new
+        )
+        return jax.tree.map(lambda u: scale * u, updates), state
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
 def learner_run(
     kind: kinds.Kind,
     make_rule: Callable[[Any, Array], Controller],
@@ -41,10 +65,10 @@ def learner_run(
     seed: Array,
     key: Array,
 ) -> tuple[Array, Trace]:
-    """One training, as under ``scale_by_controller`` but with a loop a window.
+    """One training within ``with_averaging``, but with a loop a window.
 
-    There a rule is behind a ``lax.cond`` every step, both sides of which are computed
-    once it is under ``vmap``: a factor of five in time.
+    Under ``scale_by_controller`` a rule is behind a ``lax.cond`` every step, both sides
+    of which are computed once it is under ``vmap``: a factor of five in time.
 
     Args:
       kind: The kind of task.
@@ -61,22 +85,25 @@ def learner_run(
     rule = make_rule(prior, seed)
     problem_key, init_key, batch_key = jax.random.split(key, 3)
     problem = kinds.draw(kind, problem_key)
-    tx = optax.chain(
+    base = optax.chain(
         kinds.OPTIMIZERS[kind.optimizer](kind.learning_rate * 10.0**offset),
         optax.scale_by_schedule(optax.cosine_decay_schedule(1.0, kind.steps)),
+        scale_and_measure(),
     )
+    tx = with_averaging(base)
 
     def step(carry, key):
         params, state, log_scale = carry
         loss, grads = jax.value_and_grad(problem.loss)(params, key)
-        updates, state = tx.update(grads, state, params)
-        updates = jax.tree.map(lambda u: jnp.exp(log_scale) * u, updates)
+        updates, state = tx.update(grads, state, params, scale=jnp.exp(log_scale))
         return (optax.apply_updates(params, updates), state, log_scale), loss
 
     def window(carry, keys):
         training, history, errors, windows, index, state = carry
-        training, losses = jax.lax.scan(step, training, keys)
-        log_scale = training[2]
+        (params, tx_state, log_scale), losses = jax.lax.scan(step, training, keys)
+        (*base_state, costs), averaging = tx_state
+        cost = costs.total / jnp.maximum(costs.count, 1)
+        is_measured = (costs.count > 0) & jnp.isfinite(cost)
         mean = losses.mean()
         is_finite = jnp.isfinite(mean)
         windows += is_finite.astype(jnp.int32)
@@ -91,12 +118,13 @@ def learner_run(
             validation=jnp.zeros(()),
             is_validated=jnp.zeros((), bool),
             log_scale=log_scale,
-            noise_cost=jnp.zeros(()),
-            has_noise_cost=jnp.zeros((), bool),
+            noise_cost=jnp.where(is_measured, cost, 0.0),
+            has_noise_cost=is_measured,
         )
         log_scale, state = rule.update(observation, state)
         trace = Trace(state.features, state.action, state.block.windows == 0)
-        training = (*training[:2], log_scale)
+        tx_state = ((*base_state, NoiseCosts(jnp.zeros(()), jnp.zeros(()))), averaging)
+        training = (params, tx_state, log_scale)
         return (training, history, errors, windows, index + 1, state), trace
 
     params = problem.init(init_key)

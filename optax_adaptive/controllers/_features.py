@@ -9,9 +9,11 @@ import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import optax
 
 from optax_adaptive import _history
 from optax_adaptive._controller import Array, Observation
+from optax_adaptive.controllers import _noise_cost
 
 NAMES = (
     "slope_4",  # z score of the slope over the newest 4 windows
@@ -30,6 +32,7 @@ NAMES = (
     "above_progress",  # log rate over the mean one at which progress was made
     "near_blow_up",  # root of the rate over the lowest that blew up; 0 if none did
     "is_blown_up",  # 1 if this window has no finite value
+    *_noise_cost.NAMES,
 )
 SIZE = len(NAMES)
 
@@ -59,6 +62,7 @@ class FeatureMemory(NamedTuple):
     blow_up_log_scale: Array  # shape=(), dtype=float32: the lowest that blew up
     is_blown_up: Array  # shape=(), dtype=bool: the newest window did
     previous_action: Array  # shape=(), dtype=float32: set by the rule, in [-1, 1]
+    noise_cost: _noise_cost.CostMemory
 
 
 def first_memory() -> FeatureMemory:
@@ -81,15 +85,19 @@ def first_memory() -> FeatureMemory:
         blow_up_log_scale=zero,
         is_blown_up=no,
         previous_action=zero,
+        noise_cost=_noise_cost.first_memory(),
     )
 
 
-def remember(memory: FeatureMemory, observation: Observation) -> FeatureMemory:
+def remember(
+    memory: FeatureMemory, observation: Observation, part: float | None = None
+) -> FeatureMemory:
     """Takes the newest window into the memory.
 
     Args:
       memory: The memory before this window.
       observation: The window. A ``value`` of inf is a blow-up, at the rate in force.
+      part: What it makes up of the elapsed time; None if all windows are alike.
 
     Returns:
       The new memory, still with the old ``previous_action``.
@@ -131,6 +139,10 @@ def remember(memory: FeatureMemory, observation: Observation) -> FeatureMemory:
     is_low |= fall > (DESCENT + 1.0) * math.sqrt(2.0) * noise
     has_descended = memory.has_descended | (is_low & ~is_early)
     is_lowest = ~memory.has_blown_up | (log_scale < memory.blow_up_log_scale)
+    noise_cost = optax.tree.where(
+        memory.is_blown_up, _noise_cost.first_memory(), memory.noise_cost
+    )
+    clipped = observation._replace(value=jnp.where(is_finite, value, jnp.inf))
     return memory._replace(
         windows=memory.windows + is_finite.astype(jnp.int32),
         since_best=jnp.where(
@@ -151,6 +163,7 @@ def remember(memory: FeatureMemory, observation: Observation) -> FeatureMemory:
             ~is_finite & is_lowest, log_scale, memory.blow_up_log_scale
         ),
         is_blown_up=~is_finite,
+        noise_cost=_noise_cost.remember(noise_cost, clipped, part),
     )
 
 
@@ -216,7 +229,8 @@ def features(
         jnp.where(memory.has_blown_up, jnp.exp(below / 2), 0.0),
         memory.is_blown_up.astype(jnp.float32),
     )
-    return jnp.clip(jnp.stack(values), -_LIMIT, _LIMIT)
+    costs = _noise_cost.features(memory.noise_cost, memory.noise)
+    return jnp.clip(jnp.append(jnp.stack(values), costs), -_LIMIT, _LIMIT)
 
 
 def _ratio(numerator: Array, denominator: Array) -> Array:

@@ -13,10 +13,8 @@ import optax
 
 from optax_adaptive._controller import Array, Controller, Observation
 from optax_adaptive._validate import check_count
-from optax_adaptive.controllers import _features, _noise_cost, _period, _trial
+from optax_adaptive.controllers import _features, _period, _trial
 
-NAMES = (*_features.NAMES, *_noise_cost.NAMES)  # of what it sees
-SIZE = len(NAMES)
 # Largest step of the log factor: a factor of 2, and a decade after a blow-up.
 COARSE, FINE = math.log(10.0), math.log(2.0)
 
@@ -36,7 +34,6 @@ class LearnedState(NamedTuple):
 
     trial: _trial.Trial
     feature_memory: _features.FeatureMemory
-    cost_memory: _noise_cost.CostMemory
     periods: _period.Periods
 
 
@@ -99,9 +96,9 @@ def learned(
     if total_steps is not None:
         check_count("total_steps", total_steps)
     policy = shipped_weights() if weights is None else weights
-    if np.shape(policy.linear) != (SIZE,):
+    if np.shape(policy.linear) != (_features.SIZE,):
         raise ValueError(
-            f"weights must be for {SIZE} features, but they are for "
+            f"weights must be for {_features.SIZE} features, but they are for "
             f"{np.shape(policy.linear)}"
         )
     policy = PolicyWeights(*(jnp.asarray(leaf, jnp.float32) for leaf in policy))
@@ -110,26 +107,15 @@ def learned(
         return LearnedState(
             trial=_trial.first_trial(),
             feature_memory=_features.first_memory(),
-            cost_memory=_noise_cost.first_memory(),
             periods=_period.first_periods(),
         )
 
     def decide(observation: Observation, state: LearnedState):
         is_finite = jnp.isfinite(observation.value)
         periods, pooled = _period.close(state.periods, observation)
-        memory = _features.remember(state.feature_memory, pooled)
-        # With wild windows clipped, as the other features have them.
-        value = jnp.where(is_finite, memory.last_value, jnp.inf)
-        cost_memory = _noise_cost.remember(
-            state.cost_memory, pooled._replace(value=value)
-        )
-        seen = jnp.concatenate(
-            [
-                _features.features(memory, pooled, horizon),
-                _noise_cost.features(cost_memory, memory.noise),
-            ]
-        )
-        action = act(policy, seen)
+        part = _period.ELAPSED_PERIOD
+        memory = _features.remember(state.feature_memory, pooled, part)
+        action = act(policy, _features.features(memory, pooled, horizon))
         bound = jnp.where(is_finite, FINE, COARSE)
         log_scale = observation.log_scale + bound * action
         ceiling = memory.blow_up_log_scale - FINE
@@ -147,19 +133,14 @@ def learned(
         anew = _features.begin_again(before, log_scale + _trial.BELOW)
         memory = memory._replace(previous_action=action)
         memory = optax.tree.where(is_undone, anew, memory)
-        # After a blow-up, or a trial, the parameters are others.
-        is_fresh = ~is_finite | is_undone
-        cost_memory = optax.tree.where(
-            is_fresh, _noise_cost.first_memory(), cost_memory
-        )
         return log_scale, LearnedState(
             trial=trial,
             feature_memory=memory,
-            cost_memory=cost_memory,
             periods=_period.following(
                 periods,
                 *(observation.step, horizon),
-                is_fresh=is_fresh,
+                # After a blow-up, or a trial, the parameters are others.
+                is_fresh=~is_finite | is_undone,
                 is_short=trial.number > 0,
             ),
         )

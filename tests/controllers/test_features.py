@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optax_adaptive import Observation
-from optax_adaptive.controllers import _features
+from optax_adaptive.controllers import _features, _noise_cost
 from tests.controllers.features_reference import FeaturesReference
 from tests.controllers.streams import STREAMS
 from tests.controllers.windows_reference import Window, windows_reference
@@ -74,7 +74,28 @@ def test_matches_the_reference(stream, accumulation_size):
     for k, (window, row) in enumerate(zip(windows, rows, strict=True)):
         expected = reference(window, 3 * math.sin(k / 5))
         reference.action = math.sin(k)
-        np.testing.assert_allclose(row, expected, rtol=2e-3, atol=2e-3, err_msg=str(k))
+        (*others, above, below) = row  # what noise costs is not measured here
+        assert above == below == 0
+        np.testing.assert_allclose(
+            others, expected, rtol=2e-3, atol=2e-3, err_msg=str(k)
+        )
+
+
+def test_what_noise_costs_is_seen_anew_after_a_blow_up():
+    memory = _features.first_memory()
+    for value in [*np.linspace(4.0, 2.0, 20), math.inf, *np.linspace(3.0, 2.0, 12)]:
+        window = observe(Window(value, [value], [0.01], step=0), log_scale=0.0)
+        window = window._replace(
+            noise_cost=np.float32(0.3), has_noise_cost=np.bool_(True)
+        )
+        memory, row = advance_anytime(memory, window)
+        if memory.noise_cost.windows == 20:
+            before = row[-_noise_cost.SIZE :]
+            assert np.any(before != 0)
+        elif 0 < memory.noise_cost.windows < 12 and memory.windows > 20:
+            np.testing.assert_array_equal(row[-_noise_cost.SIZE :], 0)
+    assert memory.noise_cost.windows == 12
+    assert np.any(row[-_noise_cost.SIZE :] != 0)
 
 
 def test_a_run_by_hand():

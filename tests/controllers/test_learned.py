@@ -23,9 +23,8 @@ from optax_adaptive import (
     with_averaging,
     with_rollback,
 )
+from optax_adaptive.controllers._features import NAMES, SIZE
 from optax_adaptive.controllers.learned import (
-    NAMES,
-    SIZE,
     PolicyWeights,
     act,
     shipped_weights,

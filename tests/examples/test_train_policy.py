@@ -9,7 +9,7 @@ import pytest
 
 import train_policy
 from optax_adaptive import controllers
-from optax_adaptive.controllers.learned import NAMES
+from optax_adaptive.controllers._features import NAMES
 from policy import data, evolution, kinds
 
 
