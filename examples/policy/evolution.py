@@ -13,8 +13,8 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from optax_adaptive.controllers._trial import LONG_OVER_SHORT
 from optax_adaptive.controllers._features import NAMES, SIZE
+from optax_adaptive.controllers._trial import LONG_OVER_SHORT
 from optax_adaptive.controllers.learned import PolicyWeights
 
 Array = jax.Array
