@@ -39,7 +39,7 @@ from train_policy import check_same
 ALPHA = math.log(10.0)
 GRID = np.arange(-6, 7) / 3.0  # decades of constant factors
 ACTIONS = np.linspace(-1.0, 1.0, 13)  # to which regrets are interpolated
-ARMS = np.searchsorted(ACTIONS, _residual.ACTIONS)
+ARMS = np.abs(ACTIONS - np.array(_residual.ACTIONS)[:, None]).argmin(axis=1)
 TUNED = 0.3  # part of the trainings whose anchor is right
 LEAST = 0.05  # of a log loss, that being a decade off costs: the unit of regrets
 WORST = 2.0  # regret that any worse one counts as
@@ -259,7 +259,8 @@ def fit_bandit(seen: States, actor: PolicyWeights) -> np.ndarray:
     wanted = act_of_all(actor, seen)
     terms = (wanted[:, None] * arms, arms, np.square(arms))
     x = np.stack([np.broadcast_to(t, (len(wanted), len(arms))) for t in terms], -1)
-    y = seen.regrets[:, ARMS[2:3]] - seen.regrets[:, ARMS]
+    labels = seen.regrets[:, ARMS]
+    y = labels[:, [np.flatnonzero(arms == 0.0).item()]] - labels
     gram = np.einsum("n,nai,naj->ij", seen.weights, x, x)
     return np.linalg.solve(gram, np.einsum("n,nai,na->i", seen.weights, x, y))
 

@@ -10,7 +10,8 @@ from optax_adaptive._controller import Array, Controller
 from optax_adaptive._validate import check_count, check_range
 from optax_adaptive.controllers import _advantage, _features, _reach
 
-ACTIONS = (-1.0, -0.5, 0.0, 0.5, 1.0)  # of learners that choose among a few
+# Of learners that choose among a few: with a bound of ten, thirds of a decade.
+ACTIONS = (-1.0, -2 / 3, -1 / 3, 0.0, 1 / 3, 2 / 3, 1.0)
 
 
 class Transition(NamedTuple):

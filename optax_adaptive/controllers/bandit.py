@@ -35,8 +35,8 @@ class BanditState(NamedTuple):
     """What :func:`bandit` learns."""
 
     statistics: rl.BanditStatistics  # shapes=(4, 4) and (4,), dtype=float32
-    log_weights: Array  # shape=(5,), dtype=float32: of Exp3.S
-    probabilities: Array  # shape=(5,), dtype=float32: of its last draw
+    log_weights: Array  # shape=(7,), dtype=float32: of Exp3.S
+    probabilities: Array  # shape=(7,), dtype=float32: of its last draw
 
 
 def bandit(
@@ -48,7 +48,7 @@ def bandit(
 ) -> Controller:
     """Goes on learning which factor around an anchor lets the loss fall fastest.
 
-    The anchor is whatever the chain does already. An action in {-1, -1/2, 0, 1/2, 1}
+    The anchor is whatever the chain does already. An action, one of seven from -1 to 1,
     multiplies its rate by ``exp(alpha * action)`` for ``repeat`` windows and never
     compounds. What an action earns is a parabola whose slope is linear in the action
     that :func:`actor_critic` would begin with. The prior of its weights was fitted

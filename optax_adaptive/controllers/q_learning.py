@@ -31,8 +31,8 @@ _EPSILON = 0.1  # probability of a random action, times the exploration
 class QLearningState(NamedTuple):
     """What :func:`q_learning` learns."""
 
-    q_values: Array  # shape=(27, 5), dtype=float32
-    trace: Array  # shape=(27, 5), dtype=float32: eligibility, in [0, 1]
+    q_values: Array  # shape=(27, 7), dtype=float32
+    trace: Array  # shape=(27, 7), dtype=float32: eligibility, in [0, 1]
 
 
 def q_learning(
