@@ -68,7 +68,8 @@ def learner_run(
     """One training within ``with_averaging``, but with a loop a window.
 
     Under ``scale_by_controller`` a rule is behind a ``lax.cond`` every step, both sides
-    of which are computed once it is under ``vmap``: a factor of five in time.
+    of which are computed once it is under ``vmap``: a factor of five in time. Here a
+    factor is in force one step later.
 
     Args:
       kind: The kind of task.

@@ -1,13 +1,20 @@
 """train_prior: it runs, resumes exactly, and exports what the learners can load."""
 
+import functools
 import json
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import train_prior
-from optax_adaptive.controllers import bandit, load_prior
+from optax_adaptive import Controller, scale_by_controller, with_averaging
+from optax_adaptive.controllers import _advantage, _features, bandit, load_prior
+from policy import anchored, kinds, rollout
+from tests.spy import spy
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +32,7 @@ def test_regrets_are_in_units_of_a_decade():
 
 def test_fits_choose_what_has_the_least_regret():
     rng = np.random.default_rng(0)
-    features = rng.normal(size=(400, 16)).astype(np.float32)
+    features = rng.normal(size=(400, _features.SIZE)).astype(np.float32)
     features[:, 9:12] = 0  # what a learner does not know
     best = np.clip(features[:, 1], -1, 1)  # the action that is right
     labels = np.square(train_prior.ACTIONS - best[:, None])
@@ -35,6 +42,61 @@ def test_fits_choose_what_has_the_least_regret():
     assert reached["actor_critic"] < 0.1 * reached["anchor"]
     assert reached["bandit"] < 0.3 * reached["anchor"]
     assert reached["q_learning"] < 0.3 * reached["anchor"]
+
+
+def test_a_fifth_of_what_is_fitted_to_has_no_noise_cost():
+    rng = np.random.default_rng(0)
+    seen = train_prior.States(
+        rng.normal(size=(3, _features.SIZE)), np.eye(3), np.array([0.5, 0.25, 0.25])
+    )
+    mixed = train_prior.mixed(seen)
+    np.testing.assert_array_equal(mixed.features[:3], seen.features)
+    np.testing.assert_array_equal(mixed.features[3:, :-2], seen.features[:, :-2])
+    np.testing.assert_array_equal(mixed.features[3:, -2:], 0)
+    np.testing.assert_allclose(mixed.weights[:3], 0.8 * seen.weights)
+    np.testing.assert_allclose(mixed.weights[3:], 0.2 * seen.weights)
+
+
+class Watching(NamedTuple):
+    """What a trace asks of a rule's state."""
+
+    features: jax.Array
+    action: jax.Array
+    block: _advantage.Block
+
+
+def test_a_learner_sees_what_it_would_see_in_a_users_training():
+    kind = train_prior.table(is_smoke=True)["values-sgd"]
+    key, offset = jax.random.key(3), jnp.float32(-0.5)
+    rule, seen = spy()
+    state = Watching(jnp.zeros(()), jnp.zeros(()), _advantage.first_block())
+    watching = Controller(
+        lambda: state, lambda o, state: (rule.update(o, ())[0], state), -1.0
+    )
+    run = functools.partial(anchored.learner_run, kind, lambda prior, seed: watching)
+    final, _ = jax.jit(run)(None, offset, None, key)
+    jax.effects_barrier()
+    collected, seen[:] = list(seen), []
+    tx = with_averaging(
+        optax.chain(
+            kinds.OPTIMIZERS[kind.optimizer](kind.learning_rate * 10.0**offset),
+            optax.scale_by_schedule(optax.cosine_decay_schedule(1.0, kind.steps)),
+            scale_by_controller(
+                rule._replace(initial_log_scale=-1.0),
+                accumulation_size=anchored.window_size(kind),
+            ),
+        )
+    )
+    params, problem, _ = rollout.train(kind, tx, key)
+    jax.effects_barrier()
+    assert len(seen) == len(collected) == 40
+    assert any(o.noise_cost != 0 for o in seen)
+    for user, ours in zip(seen, collected, strict=True):
+        for name, value in user._asdict().items():
+            np.testing.assert_allclose(
+                getattr(ours, name), value, rtol=1e-3, atol=1e-6, err_msg=name
+            )
+    np.testing.assert_allclose(rollout.final(problem, params), final, rtol=1e-4)
 
 
 def test_smoke_resumes_exactly_and_exports(tmp_path):
