@@ -1,5 +1,10 @@
 """Strict JAX, eight CPU devices, and reproducible hypothesis for every test."""
 
+import os
+
+# Nearly all the time goes to compiling, here and in processes that tests start.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
 import hypothesis
 import jax
 

@@ -93,7 +93,8 @@ def features(memory: CostMemory, noise: Array) -> Array:
       float32 of shape ``(SIZE,)``, in the order of ``NAMES``, in [-1.5, 1.5].
     """
     # Of the difference of the two averages, were they independent.
-    weights = jnp.minimum(jnp.array([_OLDER, _NEWER]) * memory.part, 1.0)
+    scales = jnp.array([_OLDER, _NEWER], jnp.float32)
+    weights = jnp.minimum(scales * memory.part, 1.0)
     error = jnp.sqrt(jnp.sum(weights / (2.0 - weights))) * noise
     fall = memory.older - memory.newer + _Z * error
     ratio = memory.cost / jnp.maximum(fall, _TINY)
