@@ -2,7 +2,7 @@
 
     cd examples && python -m benchmark.rl && python -m benchmark.rl_report
 
-One line a seed; a group of seeds whose lines are there already is not repeated. The
+One line a seed; one that is there already is not repeated. The
 anchor is Adam under a cosine schedule whose peak is the best of the robustness plan's
 grid (three rates a decade), or that times 0.1 or 10, with the rule within averaging,
 which shows it what noise costs; or autotune, inside which the rule is chained. Final
@@ -220,6 +220,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=list(PEAKS))
     parser.add_argument("--anchors", nargs="+", default=["cosine", "autotune"])
     parser.add_argument("--methods", nargs="+", default=[*RULES, *ABLATIONS, "replay"])
+    parser.add_argument("--offsets", nargs="+", type=float, default=OFFSETS)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()
@@ -232,19 +233,25 @@ def main() -> None:
         keys = ("task", "anchor", "offset", "method")
         return [r for r in rows if tuple(r[k] for k in keys) == names]
 
+    def seeds_without(*names):
+        there = {row["seed"] for row in find(*names)}
+        return [seed for seed in range(args.seeds) if seed not in there]
+
     config = {"seeds": args.seeds, "peaks": PEAKS}
     with args.output.open("a") as output:
         print(json.dumps(runner.header(config, 0.0)), file=output, flush=True)
         for name in args.tasks:
             task = TASKS[name](Path())
             for anchor in args.anchors:
-                offsets = OFFSETS if anchor == "cosine" else (1.0,)
+                offsets = args.offsets if anchor == "cosine" else (1.0,)
                 for method in args.methods:
-                    missing = [o for o in offsets if not find(name, anchor, o, method)]
-                    if not missing:
+                    missing = {
+                        o: seeds_without(name, anchor, o, method) for o in offsets
+                    }
+                    if not any(missing.values()):
                         continue
                     start = time.time()
-                    runs = run_method(task, name, anchor, method, missing, args, find)
+                    runs = run_method(task, name, anchor, method, missing, find)
                     rows += runs
                     for row in runs:
                         print(json.dumps(row), file=output, flush=True)
@@ -252,25 +259,26 @@ def main() -> None:
                     print(name, anchor, method, f"{seconds:.0f} s", file=sys.stderr)
 
 
-def run_method(task, name, anchor, method, offsets, args, find) -> list[dict]:
-    """All seeds of a method around an anchor."""
+def run_method(task, name, anchor, method, missing, find) -> list[dict]:
+    """Seeds of a method around an anchor, by offset."""
     make_rule, constants = ABLATIONS.get(method, (RULES.get(method), []))
-    seeds = jnp.arange(args.seeds)
     rows = []
     with replaced(constants):
         run = make_run(task, make_rule, anchor)
-        for offset in offsets:
-            log_factors = jnp.zeros(args.seeds)
+        for offset, seeds in missing.items():
+            log_factors = np.zeros(len(seeds))
             if method == "replay":
-                traces = [
-                    r["log_factors"] for r in find(name, anchor, offset, "bandit")
-                ]
-                if not traces:
-                    continue
-                log_factors = jnp.float32(np.mean(traces, axis=1))
+                replayed = {
+                    r["seed"]: np.mean(r["log_factors"])
+                    for r in find(name, anchor, offset, "bandit")
+                }
+                seeds = [seed for seed in seeds if seed in replayed]
+                log_factors = np.array([replayed[seed] for seed in seeds])
+            if not seeds:
+                continue
             peak = jnp.float32(offset * 10 ** PEAKS[name])
-            metrics, traces, _ = run(peak, log_factors, seeds)
-            for seed in range(args.seeds):
+            metrics, traces, _ = run(peak, jnp.float32(log_factors), jnp.array(seeds))
+            for seed, metric, trace in zip(seeds, metrics, traces, strict=True):
                 rows.append(
                     {
                         "task": name,
@@ -278,8 +286,8 @@ def run_method(task, name, anchor, method, offsets, args, find) -> list[dict]:
                         "offset": offset,
                         "method": method,
                         "seed": seed,
-                        "metric": float(f"{metrics[seed]:.5g}"),
-                        "log_factors": [round(float(x), 3) for x in traces[seed]],
+                        "metric": float(f"{metric:.5g}"),
+                        "log_factors": [round(float(x), 3) for x in trace],
                     }
                 )
     return rows
