@@ -36,6 +36,7 @@ def read(path: Path) -> dict[tuple[str, str, float, str], dict]:
 
 def gain(task: str, metric: np.ndarray, anchor: np.ndarray) -> np.ndarray:
     """By seed: points of accuracy, or percent of the loss; positive is better."""
+    anchor = anchor[: len(metric)]  # of which there may be more seeds
     if task in ACCURACY:
         return metric - anchor
     return 100 * (anchor - metric) / anchor
@@ -43,9 +44,10 @@ def gain(task: str, metric: np.ndarray, anchor: np.ndarray) -> np.ndarray:
 
 def recovered(table: dict, task: str, offset: float, method: str) -> float:
     """The part of what the bad peak costs that a method wins back, of means."""
-    good = table[task, "cosine", 1.0, "hold"]["metric"].mean()
+    metric = table[task, "cosine", offset, method]["metric"]
+    good = table[task, "cosine", 1.0, "hold"]["metric"][: len(metric)].mean()
     bad = table[task, "cosine", offset, "hold"]["metric"].mean()
-    mean = table[task, "cosine", offset, method]["metric"].mean()
+    mean = metric.mean()
     return (mean - bad) / (good - bad)
 
 
@@ -98,7 +100,8 @@ def recovery_table(table: dict) -> str:
             if (task, "cosine", offset, "hold") not in table:
                 continue
             alone = table[task, "cosine", offset, "hold"]["metric"].mean()
-            tuned = table[task, "cosine", 1.0, "hold"]["metric"].mean()
+            tuned = table[task, "cosine", 1.0, "hold"]["metric"]
+            tuned = tuned[: len(table[task, "cosine", offset, "hold"]["metric"])].mean()
             cells = [
                 f"{recovered(table, task, offset, method):.2f}"
                 if (task, "cosine", offset, method) in table

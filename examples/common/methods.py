@@ -84,6 +84,7 @@ RULES: dict[str, Callable[[], optax_adaptive.Controller]] = {
     ),
     "random": random_actions,
 }
+LEARNERS = ("bandit", "q_learning", "actor_critic", "random")  # and their ablation
 
 
 def _controller(
@@ -101,10 +102,25 @@ def _controller(
     )
 
 
-def _windows(rule: str, plan: Plan) -> dict[str, Any]:
-    """Learners get the 200 windows that they need to learn anything, if there are."""
-    learns = rule in ("bandit", "q_learning", "actor_critic", "random")
-    return {"accumulation_size": learner_window(plan.steps)} if learns else {}
+def _averaged(method: Method) -> Method:
+    """Within averaging, by which a rule sees what noise costs."""
+    return method._replace(
+        optimizer=optax_adaptive.with_averaging(method.optimizer),
+        eval_params=optax_adaptive.eval_params,
+        averages=True,
+    )
+
+
+def _named_rule(name: str, plan: Plan, anchor: str = "fixed") -> Method:
+    """A rule as its documentation has it."""
+    if name in LEARNERS:
+        # 200 windows are what they need to learn anything, if there are so many.
+        size = learner_window(plan.steps)
+        rule = _controller(plan, RULES[name](), anchor, accumulation_size=size)
+        return _averaged(rule)
+    if name == "learned":
+        return _learned(plan, controllers.learned(plan.steps), anchor)
+    return _controller(plan, RULES[name](), anchor)
 
 
 def learner_window(steps: int) -> int:
@@ -115,18 +131,10 @@ def learner_window(steps: int) -> int:
 def _learned(
     plan: Plan, rule: optax_adaptive.Controller, anchor: str = "fixed"
 ) -> Method:
-    """A rule as the learned policy was trained: with rollback and averaging."""
-    schedule = _make_schedule(anchor, plan)
-    rate = plan.learning_rate if anchor == "fixed" else schedule
-    tx = optax.chain(plan.base(rate), optax_adaptive.scale_by_controller(rule))
-    return Method(
-        optax_adaptive.with_averaging(optax_adaptive.with_rollback(tx)),
-        lambda state, step: schedule(step) * optax_adaptive.lr_scale(state),
-        optax_adaptive.eval_params,
-        averages=True,
-        decides=True,
-        observe=optax_adaptive.observe,
-    )
+    """A rule as the learned policy was trained: with rollback too."""
+    method = _controller(plan, rule, anchor)
+    rolling_back = optax_adaptive.with_rollback(method.optimizer)
+    return _averaged(method._replace(optimizer=rolling_back))
 
 
 def _greedylr(plan: Plan) -> Method:
@@ -268,17 +276,15 @@ def build(
     plan = Plan(base, bare, learning_rate, steps, steps_per_epoch)
     if name in SCHEDULES:
         return _schedule(name, plan)
-    if name in LEARNED:
-        return _learned(plan, controllers.learned(steps if name == "learned" else None))
+    if name == "learned_anytime":
+        return _learned(plan, controllers.learned())
     if name in LEARNED_ABLATIONS:
         return _learned(plan, LEARNED_ABLATIONS[name](steps))
     if name in RULES:
-        return _controller(plan, RULES[name](), **_windows(name, plan))
+        return _named_rule(name, plan)
     if name in AUTOTUNE:
         return _autotune(plan, *AUTOTUNE[name])
     anchor, plus, rule = name.partition("+")
-    if plus and rule == "learned":
-        return _learned(plan, controllers.learned(steps), anchor)
     if plus:
-        return _controller(plan, RULES[rule](), anchor, **_windows(rule, plan))
+        return _named_rule(rule, plan, anchor)
     return PEERS[name][1](plan)

@@ -67,7 +67,8 @@ def actor_critic(
     would have ended with in thousands of states of small trainings. Every eight actions
     it takes eight small steps on the clipped surrogate. The network, its critic, their
     squared gradients and the experience are in the optimizer state, about 5 kB. The
-    reward and the reach of the actions are those of :func:`bandit`.
+    reward and the reach of the actions are those of :func:`bandit`, and it belongs
+    within averaging like that.
 
     Args:
       alpha: Log of the largest factor, above 0: the factor stays within

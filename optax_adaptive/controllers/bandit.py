@@ -58,6 +58,10 @@ def bandit(
     :func:`optax_adaptive.observe` is given, where it is given any), less the mean fall
     so far, in standard errors and clipped at 3.
 
+    Use it within :func:`optax_adaptive.with_averaging`, as in the example, or
+    :func:`optax_adaptive.autotune`: there it sees what noise costs. Without, it knows
+    less of how far a rate is from the best one.
+
     All learners share the *reach*: it starts at the lowest action, so that a run begins
     at ``exp(-alpha)`` times the anchor's rate, and grows upwards, half the bound a
     block, unless the loss rises beyond its noise. Where another rate is in force, as
@@ -87,11 +91,12 @@ def bandit(
 
     Example:
       >>> import optax
-      >>> from optax_adaptive import controllers, scale_by_controller
+      >>> from optax_adaptive import controllers, scale_by_controller, with_averaging
       >>> tx = optax.chain(
       ...     optax.adam(optax.cosine_decay_schedule(1e-3, 2000)),
       ...     scale_by_controller(controllers.bandit(), accumulation_size=10),
       ... )
+      >>> tx = with_averaging(tx)
 
     Reference:
       Russac, Vernade and Cappé, `Weighted linear bandits for non-stationary

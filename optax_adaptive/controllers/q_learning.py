@@ -45,7 +45,8 @@ def q_learning(
 
     The states are nine bins of the action that :func:`actor_critic` would begin with,
     times three of the action in force; the actions, their reward and their reach are
-    those of :func:`bandit`. The table was fitted offline, to what each action would
+    those of :func:`bandit`, and it belongs within averaging like that. The table was
+    fitted offline, to what each action would
     have ended with in thousands of states of small trainings. From there, Watkins's
     Q(λ) with replacing traces and small steps; random actions with a probability that
     falls as one over the root of the number of actions.
