@@ -80,13 +80,13 @@ def test_every_optimizer_is_one():
 
 
 def test_random_actions_are_bounded_and_do_not_compound():
-    rule = random_actions(max_log_scale=1.3)
+    rule = random_actions(alpha=1.2)
     step = jax.jit(lambda key: rule.update(None, key))
     key, seen = rule.init(), []
     for _ in range(60):
         log_scale, key = step(key)
         seen.append(round(float(log_scale), 2))
-    assert set(seen) == {-1.3, -0.65, 0.0, 0.65, 1.3}
+    assert set(seen) == {-1.2, -0.8, -0.4, 0.0, 0.4, 0.8, 1.2}
 
 
 def test_a_schedule_and_a_rule_multiply():
