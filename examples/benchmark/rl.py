@@ -33,7 +33,7 @@ from benchmark import run as runner
 from benchmark.constants import replaced
 from benchmark.tasks import TASKS
 from benchmark.tasks.task import Task
-from common import methods
+from common import methods, prepared
 from optax_adaptive import Controller, controllers
 from optax_adaptive.controllers import (
     _features,
@@ -44,7 +44,14 @@ from optax_adaptive.controllers import (
 )
 
 RESULTS = Path(__file__).with_name("results") / "rl.jsonl"
-PEAKS = {"digits": -7 / 3, "noisy": -7 / 3, "demand": -5 / 3, "transformer": -2.0}
+PEAKS = {
+    "digits": -7 / 3,
+    "noisy": -7 / 3,
+    "cnn": -5 / 3,
+    "lstm": -4 / 3,
+    "demand": -5 / 3,
+    "transformer": -2.0,
+}
 OFFSETS = (1.0, 0.1, 10.0)  # of the tuned peak
 TRACE = 40  # entries of the recorded log factor
 
@@ -222,6 +229,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=[*RULES, *ABLATIONS, "replay"])
     parser.add_argument("--offsets", nargs="+", type=float, default=OFFSETS)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--data-dir", type=Path, default=prepared.default_dir())
     parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()
     rows = []
@@ -241,7 +249,7 @@ def main() -> None:
     with args.output.open("a") as output:
         print(json.dumps(runner.header(config, 0.0)), file=output, flush=True)
         for name in args.tasks:
-            task = TASKS[name](Path())
+            task = TASKS[name](args.data_dir)
             for anchor in args.anchors:
                 offsets = args.offsets if anchor == "cosine" else (1.0,)
                 for method in args.methods:

@@ -13,7 +13,11 @@ from scipy import stats
 
 from benchmark import rl as experiment
 
-ACCURACY = ("digits", "noisy")  # percent, larger is better; the others are losses
+ACCURACY = (
+    "digits",
+    "noisy",
+    "cnn",
+)  # percent, larger is better; the others are losses
 
 
 def read(path: Path) -> dict[tuple[str, str, float, str], dict]:
