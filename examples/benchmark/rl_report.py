@@ -13,7 +13,7 @@ from scipy import stats
 
 from benchmark import rl as experiment
 
-ACCURACY = (
+ACCURACY = ("digits", "noisy", "cnn")  # percent correct; the others are losses
     "digits",
     "noisy",
     "cnn",
