@@ -14,10 +14,6 @@ from scipy import stats
 from benchmark import rl as experiment
 
 ACCURACY = ("digits", "noisy", "cnn")  # percent correct; the others are losses
-    "digits",
-    "noisy",
-    "cnn",
-)  # percent, larger is better; the others are losses
 
 
 def read(path: Path) -> dict[tuple[str, str, float, str], dict]:
