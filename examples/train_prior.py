@@ -292,6 +292,26 @@ def mean_regrets(seen: States, prior: _prior.Prior) -> dict[str, float]:
     }
 
 
+def left_out(parts: list[States], kinds: int) -> dict[str, float]:
+    """Mean regrets on kinds that a fit has not seen, in folds.
+
+    Args:
+      parts: States of one kind each; the kinds in turn, round after round.
+      kinds: Their number.
+    """
+    folds = [[], [], []]
+    for i, part in enumerate(parts):
+        folds[i % kinds % len(folds)].append(part)
+    found = []
+    for judged in folds:
+        seen = mixed(pooled(sum((fold for fold in folds if fold is not judged), [])))
+        found.append(mean_regrets(pooled(judged), fit_all(seen, fit_actor(seen))))
+    return {
+        name: round(float(np.mean([regrets[name] for regrets in found])), 4)
+        for name in found[0]
+    }
+
+
 def export(path: Path, prior: _prior.Prior, log: Path) -> None:
     """Writes the prior with what made it, in a form that a person can read."""
     header = json.loads(log.read_text().splitlines()[0])["header"]
@@ -371,6 +391,9 @@ def main(arguments: list[str] | None = None) -> None:
             row["regret_unmeasured"] = mean_regrets(unmeasured(seen), prior)
             print(json.dumps(row), file=output, flush=True)
             print(json.dumps(row["regret"]))
+        if not args.smoke:
+            row = {"regret_left_out": left_out(parts, len(chosen))}
+            print(json.dumps(row), file=output, flush=True)
     if args.export:
         export(args.export, prior, log)
 
