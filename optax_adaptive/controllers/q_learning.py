@@ -18,7 +18,7 @@ from optax_adaptive.controllers._residual import (
 from optax_adaptive.controllers.learned import PolicyWeights
 from optax_adaptive.controllers.learned import act as action_of
 
-_WANTED = 9  # bins of the action that the prior's network wants
+_WANTED = len(ACTIONS)  # bins of the action that the prior's network wants
 _IN_FORCE = (-0.25, 0.25)  # bounds between the three bins of the one in force
 _PREVIOUS = _features.NAMES.index("previous_action")
 _STEP_SIZE = 0.1
@@ -31,8 +31,8 @@ _EPSILON = 0.1  # probability of a random action, times the exploration
 class QLearningState(NamedTuple):
     """What :func:`q_learning` learns."""
 
-    q_values: Array  # shape=(27, 7), dtype=float32
-    trace: Array  # shape=(27, 7), dtype=float32: eligibility, in [0, 1]
+    q_values: Array  # shape=(21, 7), dtype=float32
+    trace: Array  # shape=(21, 7), dtype=float32: eligibility, in [0, 1]
 
 
 def q_learning(
@@ -41,15 +41,15 @@ def q_learning(
     seed: int | Array = 0,
     prior: _prior.Prior | None = None,
 ) -> Controller:
-    """Goes on learning the value of each factor in each of 27 states of the training.
+    """Goes on learning the value of each factor in each of 21 states of the training.
 
-    The states are nine bins of the action that :func:`actor_critic` would begin with,
+    The states are seven bins of the action that :func:`actor_critic` would begin with,
     times three of the action in force; the actions, their reward and their reach are
     those of :func:`bandit`, and it belongs within averaging like that. The table was
-    fitted offline, to what each action would
-    have ended with in thousands of states of small trainings. From there, Watkins's
-    Q(λ) with replacing traces and small steps; random actions with a probability that
-    falls as one over the root of the number of actions.
+    fitted offline, to what each action would have ended with in thousands of states of
+    small trainings. From there, Watkins's Q(λ) with replacing traces and small steps;
+    random actions with a probability that falls as one over the root of the number of
+    actions.
 
     Args:
       alpha: Log of the largest factor, above 0: the factor stays within
@@ -123,7 +123,7 @@ def q_learning(
 
 
 def state_index(actor: PolicyWeights, features: Array) -> Array:
-    """The bin of a state, int32 in [0, 27)."""
+    """The bin of a state, int32 in [0, 21)."""
     place = (action_of(actor, features) + 1) * (_WANTED / 2)
     wanted = jnp.clip(place.astype(jnp.int32), 0, _WANTED - 1)
     bounds = jnp.array(_IN_FORCE, jnp.float32)

@@ -131,9 +131,9 @@ def test_actor_critic_remembers_the_draw_of_the_action_taken(learner_of):
 
 
 def test_a_prior_of_other_shapes_is_an_error():
-    message = r"prior.q_values must have the shape \(27, 7\), but it has \(27, 3\)"
+    message = r"prior.q_values must have the shape \(21, 7\), but it has \(21, 3\)"
     with pytest.raises(ValueError, match=message):
-        controllers.q_learning(prior=FLAT._replace(q_values=np.zeros((27, 3))))
+        controllers.q_learning(prior=FLAT._replace(q_values=np.zeros((21, 3))))
     actor = FLAT.actor._replace(output_bias=np.nan)
     with pytest.raises(ValueError, match=r"prior.actor.output_bias must be finite"):
         controllers.actor_critic(prior=FLAT._replace(actor=actor))
