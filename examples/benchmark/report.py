@@ -4,7 +4,8 @@
 
 For the standard plan it writes results/summary.md and results/standard.html, and fills
 what lies between ``<!-- benchmark:begin -->`` and ``<!-- benchmark:end -->`` and
-the like in README.md and docs/autotune.md; for another plan, PLAN.md and PLAN.html.
+the like in README.md, docs/autotune.md and docs/rl.md; for another plan, PLAN.md and
+PLAN.html.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from benchmark import (
     other_tables,
     page,
     plans,
+    rl_report,
     run,
     summaries,
     tables,
@@ -120,6 +122,8 @@ def blocks(lines: list[dict], others: list[list[dict]]) -> dict[tuple[Path, str]
     variants = run.read(RESULTS / "ablation.jsonl")
     ablation = to_markdown(other_tables.ablation(variants), 0) if variants else EMPTY
     readme, page_on_autotune = ROOT / "README.md", ROOT / "docs" / "autotune.md"
+    learners = rl_report.blocks(rl_report.read(RESULTS / "rl.jsonl"))
+    page_on_rl = ROOT / "docs" / "rl.md"
     return {
         (readme, "benchmark"): headline,
         (readme, "autotune"): autotune,
@@ -127,6 +131,7 @@ def blocks(lines: list[dict], others: list[list[dict]]) -> dict[tuple[Path, str]
         (page_on_autotune, "robustness"): robustness,
         (page_on_autotune, "peers"): peers,
         (page_on_autotune, "ablation"): ablation,
+        **{(page_on_rl, name): text for name, text in learners.items()},
     }
 
 

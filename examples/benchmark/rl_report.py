@@ -1,6 +1,8 @@
 """Tables and the picture of docs/rl.md, from results/rl.jsonl.
 
 cd examples && python -m benchmark.rl_report [--picture ../docs/rl.png]
+
+It prints the tables; ``python -m benchmark.report`` writes them into the page.
 """
 
 import argparse
@@ -133,6 +135,20 @@ def ablation_table(table: dict, task: str) -> str:
     return "\n".join(lines)
 
 
+def blocks(table: dict) -> dict[str, str]:
+    """The Markdown between the markers of docs/rl.md, by their names."""
+    ablations = [
+        ablation_table(table, task)
+        for task in experiment.PEAKS
+        if (task, "cosine", 1.0, "random actions") in table
+    ]
+    return {
+        "anchors": main_table(table) + "\n",
+        "recovery": recovery_table(table) + "\n",
+        "ablations": "\n\n".join(ablations) + "\n",
+    }
+
+
 def draw(table: dict, path: Path) -> None:
     """The factor over a run on digits, the bandit's seeds in thin lines."""
     from matplotlib.figure import Figure
@@ -161,10 +177,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path)
     args = parser.parse_args()
     table = read(args.results)
-    print(main_table(table), recovery_table(table), sep="\n\n")
-    for task in experiment.PEAKS:
-        if (task, "cosine", 1.0, "random actions") in table:
-            print(f"\n{ablation_table(table, task)}")
+    print(*blocks(table).values(), sep="\n")
     if args.picture:
         draw(table, args.picture)
 

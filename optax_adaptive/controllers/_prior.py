@@ -15,7 +15,8 @@ from optax_adaptive.controllers import _features, _residual
 from optax_adaptive.controllers.learned import PolicyWeights
 
 WIDTH = 12  # of the actor's hidden layer
-STATES, ARMS = 21, len(_residual.ACTIONS)  # of q_learning
+ARMS = len(_residual.ACTIONS)
+STATES = 3 * ARMS  # of q_learning
 
 
 class Prior(NamedTuple):

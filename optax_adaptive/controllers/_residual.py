@@ -129,6 +129,9 @@ def residual(
 
 
 def nearest_arm(action: Array) -> Array:
-    """The index in ``ACTIONS`` of the one nearest to an action, int32."""
-    distances = jnp.abs(jnp.array(ACTIONS, jnp.float32) - action)
+    """The index in ``ACTIONS`` of the one nearest to an action, int32.
+
+    Halfway between two it is the lower one, since the reach may end there.
+    """
+    distances = jnp.abs(jnp.array(ACTIONS, jnp.float32) - (action - 1e-3))
     return jnp.argmin(distances).astype(jnp.int32)

@@ -92,20 +92,22 @@ def test_each_begins_where_its_prior_says(learner_of, wanted):
         assert action == pytest.approx(wanted, abs=0.02)
 
 
-def test_q_learning_gives_no_credit_past_an_action_that_was_not_the_best(learner_of):
-    q_values = FLAT.q_values + (np.array(ACTIONS) == 1.0)
+@pytest.mark.parametrize("best", [1.0, -1 / 3])
+def test_q_learning_gives_no_credit_past_an_action_not_the_best(learner_of, best):
+    q_values = FLAT.q_values + np.isclose(ACTIONS, best)
     learner = learner_of("q_learning", prior=FLAT._replace(q_values=q_values))
     second = FEATURES.at[_features.NAMES.index("previous_action")].set(1.0)
 
     def table_after(action):
         state = learner.learn(
-            learner.init(), Transition(FEATURES, ONE, 0 * ONE, second, ONE)
+            learner.init(),
+            Transition(FEATURES, jnp.float32(best), 0 * ONE, second, ONE),
         )
         told = Transition(second, jnp.float32(action), 3 * ONE, FEATURES, ONE)
         return np.asarray(learner.learn(state, told).trace)
 
-    assert np.count_nonzero(table_after(1.0)) == 2
-    # Wanted 1, but the reach ended at -0.5.
+    assert np.count_nonzero(table_after(best)) == 2
+    # The reach ended at -0.5, halfway between two.
     assert np.count_nonzero(table_after(-0.5)) == 1
 
 
