@@ -167,9 +167,8 @@ def pooled(parts: list[States]) -> States:
 
 def unmeasured(seen: States) -> States:
     """The same states, as they look where what noise costs is not measured."""
-    features = seen.features.copy()
-    features[:, -_noise_cost.SIZE :] = 0.0
-    return seen._replace(features=features)
+    is_hidden = [name in _noise_cost.NAMES for name in _features.NAMES]
+    return seen._replace(features=np.where(is_hidden, 0.0, seen.features))
 
 
 def mixed(seen: States) -> States:
@@ -292,16 +291,18 @@ def mean_regrets(seen: States, prior: _prior.Prior) -> dict[str, float]:
     }
 
 
-def left_out(parts: list[States], kinds: int) -> dict[str, float]:
+def left_out(parts: list[States], count: int) -> dict[str, float]:
     """Mean regrets on kinds that a fit has not seen, in folds.
+
+    The states themselves were collected by policies that had seen all kinds.
 
     Args:
       parts: States of one kind each; the kinds in turn, round after round.
-      kinds: Their number.
+      count: Number of kinds.
     """
     folds = [[], [], []]
     for i, part in enumerate(parts):
-        folds[i % kinds % len(folds)].append(part)
+        folds[i % count % len(folds)].append(part)
     found = []
     for judged in folds:
         seen = mixed(pooled(sum((fold for fold in folds if fold is not judged), [])))
@@ -379,13 +380,14 @@ def main(arguments: list[str] | None = None) -> None:
                 parts.append(states(losses[name], collected))
                 final[name] = round(float(np.mean(collected["final"])), 3)
             seen = pooled(parts)
+            fitted = mixed(seen)
             policy = PolicyWeights(
                 **kept(
                     args.workdir / f"policy_{turn}.npz",
-                    lambda seen=seen: fit_actor(mixed(seen))._asdict(),
+                    lambda fitted=fitted: fit_actor(fitted)._asdict(),
                 )
             )
-            prior = fit_all(mixed(seen), policy)
+            prior = fit_all(fitted, policy)
             row = {"round": turn, "states": len(seen.weights), "final": final}
             row["regret"] = mean_regrets(seen, prior)
             row["regret_unmeasured"] = mean_regrets(unmeasured(seen), prior)

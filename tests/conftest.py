@@ -1,12 +1,16 @@
-"""Strict JAX, eight CPU devices, and reproducible hypothesis for every test."""
+"""Strict JAX, eight CPU devices, and reproducible hypothesis for every test.
+
+Nearly all the time goes to compiling, here and in processes that tests start: so it is
+without optimizations, but where the fixture ``optimized`` asks for them.
+"""
 
 import os
 
-# Nearly all the time goes to compiling, here and in processes that tests start.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import hypothesis
 import jax
+import pytest
 
 collect_ignore = ["traces/record.py"]  # needs libraries that the project does not
 
@@ -18,3 +22,11 @@ hypothesis.settings.register_profile(
     "fixed", deadline=None, derandomize=True, database=None, max_examples=25
 )
 hypothesis.settings.load_profile("fixed")
+
+
+@pytest.fixture
+def optimized():
+    """As users compile, for tests of bits and of what XLA makes of the code."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)

@@ -9,6 +9,8 @@ import pytest
 import optax_adaptive
 from tests.spy import spy
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 
 @pytest.fixture(autouse=True)
 def standard_promotion():

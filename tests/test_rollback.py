@@ -11,6 +11,8 @@ import pytest
 import optax_adaptive
 from optax_adaptive import _alarm
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 
 @pytest.fixture(autouse=True)
 def standard_promotion():

@@ -18,8 +18,11 @@ from benchmark import rl as experiment
 ACCURACY = ("digits", "noisy", "cnn")  # percent correct; the others are losses
 
 
-def read(path: Path) -> dict[tuple[str, str, float, str], dict]:
-    """Metrics and log factors by task, anchor, offset and method, in order of seed."""
+Key = tuple[str, str, float, str]  # task, anchor, offset, method
+
+
+def read(path: Path) -> dict[Key, dict]:
+    """Seeds, metrics and log factors of each group, in order of seed."""
     groups = defaultdict(list)
     for line in path.read_text().splitlines():
         row = json.loads(line)
@@ -30,27 +33,46 @@ def read(path: Path) -> dict[tuple[str, str, float, str], dict]:
     for key, rows in groups.items():
         rows.sort(key=lambda row: row["seed"])
         table[key] = {
+            "seeds": [row["seed"] for row in rows],
             "metric": np.array([row["metric"] for row in rows]),
             "log_factors": np.array([row["log_factors"] for row in rows]),
         }
     return table
 
 
-def gain(task: str, metric: np.ndarray, anchor: np.ndarray) -> np.ndarray:
-    """By seed: points of accuracy, or percent of the loss; positive is better."""
-    anchor = anchor[: len(metric)]  # of which there may be more seeds
+def paired(table: dict[Key, dict], *keys: Key) -> list[np.ndarray]:
+    """Metrics of the groups, each of the seeds that all of them have."""
+    common = set.intersection(*(set(table[key]["seeds"]) for key in keys))
+    return [
+        table[key]["metric"][[seed in common for seed in table[key]["seeds"]]]
+        for key in keys
+    ]
+
+
+def gain(table: dict[Key, dict], task: str, anchor: str, method: str) -> np.ndarray:
+    """Over the tuned anchor alone, by seed: points of accuracy, or percent of the loss.
+
+    Positive is better.
+    """
+    metric, alone = paired(
+        table, (task, anchor, 1.0, method), (task, anchor, 1.0, "hold")
+    )
     if task in ACCURACY:
-        return metric - anchor
-    return 100 * (anchor - metric) / anchor
+        return metric - alone
+    return 100 * (alone - metric) / alone
 
 
-def recovered(table: dict, task: str, offset: float, method: str) -> float:
+def recovered(table: dict[Key, dict], task: str, offset: float, method: str) -> str:
     """The part of what the bad peak costs that a method wins back, of means."""
-    metric = table[task, "cosine", offset, method]["metric"]
-    good = table[task, "cosine", 1.0, "hold"]["metric"][: len(metric)].mean()
-    bad = table[task, "cosine", offset, "hold"]["metric"].mean()
-    mean = metric.mean()
-    return (mean - bad) / (good - bad)
+    keys = [
+        (task, "cosine", offset, method),
+        (task, "cosine", offset, "hold"),
+        (task, "cosine", 1.0, "hold"),
+    ]
+    if not set(keys) <= table.keys():
+        return "–"
+    metric, bad, good = (metrics.mean() for metrics in paired(table, *keys))
+    return f"{(metric - bad) / (good - bad):.2f}"
 
 
 def interval(values: np.ndarray) -> str:
@@ -79,12 +101,12 @@ def main_table(table: dict) -> str:
                 continue
             alone = table[task, anchor, 1.0, "hold"]["metric"]
             unit = "%" if task in ACCURACY else "MW" if task == "demand" else "nats"
-            cells = []
-            for method in methods:
-                runs = table.get((task, anchor, 1.0, method))
-                cells.append(
-                    "–" if runs is None else interval(gain(task, runs["metric"], alone))
-                )
+            cells = [
+                interval(gain(table, task, anchor, method))
+                if (task, anchor, 1.0, method) in table
+                else "–"
+                for method in methods
+            ]
             mean = f"{alone.mean():.4g} {unit}"
             lines.append(f"| {task}, {anchor} | {mean} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -101,17 +123,12 @@ def recovery_table(table: dict) -> str:
         for offset in (0.1, 10.0):
             if (task, "cosine", offset, "hold") not in table:
                 continue
-            alone = table[task, "cosine", offset, "hold"]["metric"].mean()
-            tuned = table[task, "cosine", 1.0, "hold"]["metric"]
-            tuned = tuned[: len(table[task, "cosine", offset, "hold"]["metric"])].mean()
-            cells = [
-                f"{recovered(table, task, offset, method):.2f}"
-                if (task, "cosine", offset, method) in table
-                else "–"
-                for method in methods
-            ]
+            alone, tuned = paired(
+                table, (task, "cosine", offset, "hold"), (task, "cosine", 1.0, "hold")
+            )
+            cells = [recovered(table, task, offset, method) for method in methods]
             lines.append(
-                f"| {task}, x{offset:g} | {alone:.4g} ({tuned:.4g}) | "
+                f"| {task}, x{offset:g} | {alone.mean():.4g} ({tuned.mean():.4g}) | "
                 + " | ".join(cells)
                 + " |"
             )
@@ -127,10 +144,8 @@ def ablation_table(table: dict, task: str) -> str:
     for method in (*learners(table), *experiment.ABLATIONS, "replay"):
         if (task, "cosine", 1.0, method) not in table:
             continue
-        alone = table[task, "cosine", 1.0, "hold"]["metric"]
-        metric = table[task, "cosine", 1.0, method]["metric"]
-        cells = [interval(gain(task, metric, alone))]
-        cells += [f"{recovered(table, task, o, method):.2f}" for o in (0.1, 10.0)]
+        cells = [interval(gain(table, task, "cosine", method))]
+        cells += [recovered(table, task, offset, method) for offset in (0.1, 10.0)]
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

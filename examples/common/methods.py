@@ -131,7 +131,7 @@ def learner_window(steps: int) -> int:
 def _learned(
     plan: Plan, rule: optax_adaptive.Controller, anchor: str = "fixed"
 ) -> Method:
-    """A rule as the learned policy was trained: with rollback too."""
+    """A rule as the learned policy was trained: within rollback and averaging."""
     method = _controller(plan, rule, anchor)
     rolling_back = optax_adaptive.with_rollback(method.optimizer)
     return _averaged(method._replace(optimizer=rolling_back))
@@ -244,7 +244,7 @@ AUTOTUNE: dict[str, tuple[bool, bool]] = {
     "autotune_interpolated": (True, True),
     "autotune_interpolated_anytime": (True, False),
 }
-LEARNED = ("learned", "learned_anytime")  # the same
+LEARNED = ("learned", "learned_anytime")  # the horizon known, and not
 NAMES = (*AUTOTUNE, *SCHEDULES, *RULES, "learned_anytime", *PEERS)
 
 

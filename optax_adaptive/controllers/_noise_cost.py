@@ -18,8 +18,8 @@ NAMES = (
 )
 SIZE = len(NAMES)
 
-# Weights of the newest window in the averages, for the part of the elapsed time that it
-# makes up. So they lie at about a half and three quarters of it.
+# Weights of the newest window in the averages, for the part that it makes up of the
+# time since the last return. So they lie at about a half and three quarters of it.
 _OLDER, _NEWER = 1.28, 3.2
 _FEWEST = 12  # windows before it is judged
 _Z = 2.0  # standard errors by which a fall may be larger than it seems
@@ -35,7 +35,7 @@ class CostMemory(NamedTuple):
     newer: Array  # shape=(), dtype=float32: faster one
     costs: Array  # shape=(), dtype=int32: windows in which it was measured
     cost: Array  # shape=(), dtype=float32: average of it
-    part: Array  # shape=(), dtype=float32: of the elapsed time, the newest window's
+    part: Array  # shape=(), dtype=float32: of the time, that of the newest window
 
 
 def first_memory() -> CostMemory:
@@ -54,8 +54,8 @@ def remember(
     Args:
       memory: The memory before this window.
       observation: The window.
-      part: What it makes up of the elapsed time. None if all windows are alike: one
-        over their number.
+      part: What it makes up of the time since the last return. None if all windows are
+        alike: one over their number.
 
     Returns:
       The new memory.
@@ -68,7 +68,7 @@ def remember(
     share = _one_over(windows) if part is None else jnp.array(part, jnp.float32)
 
     def follow(average, entry, count, scale, is_new):
-        # A plain mean at first.
+        # Never below that of a plain mean.
         weight = jnp.minimum(jnp.maximum(_one_over(count), scale * share), 1.0)
         return average + jnp.where(is_new, weight, 0.0) * (entry - average)
 
@@ -92,7 +92,8 @@ def features(memory: CostMemory, noise: Array) -> Array:
     Returns:
       float32 of shape ``(SIZE,)``, in the order of ``NAMES``, in [-1.5, 1.5].
     """
-    # Of the difference of the two averages, were they independent.
+    # Of the difference of the two averages, were they independent, and the weights
+    # constant: for those that fall as one over the number of windows, an eighth less.
     scales = jnp.array([_OLDER, _NEWER], jnp.float32)
     weights = jnp.minimum(scales * memory.part, 1.0)
     error = jnp.sqrt(jnp.sum(weights / (2.0 - weights))) * noise

@@ -42,7 +42,7 @@ class Networks(NamedTuple):
 
 
 class ActorCriticState(NamedTuple):
-    """What :func:`actor_critic` learns: 1,100 numbers, half of them RMSProp's."""
+    """What :func:`actor_critic` learns: 1,200 numbers, two fifths of them RMSProp's."""
 
     networks: Networks  # dtype=float32
     optimizer_state: Any
@@ -67,8 +67,8 @@ def actor_critic(
     would have ended with in thousands of states of small trainings. Every eight actions
     it takes eight small steps on the clipped surrogate. The network, its critic, their
     squared gradients and the experience are in the optimizer state, about 5 kB. The
-    reward and the reach of the actions are those of :func:`bandit`, and it belongs
-    within averaging like that.
+    reward and the reach of the actions are those of :func:`bandit`. Use it within
+    :func:`optax_adaptive.with_averaging`, like that.
 
     Args:
       alpha: Log of the largest factor, above 0: the factor stays within
@@ -88,8 +88,10 @@ def actor_critic(
         expected.
 
     Example:
-      >>> from optax_adaptive import controllers, scale_by_controller
-      >>> tx = scale_by_controller(controllers.actor_critic(), accumulation_size=10)
+      >>> import optax
+      >>> from optax_adaptive import controllers, scale_by_controller, with_averaging
+      >>> rule = scale_by_controller(controllers.actor_critic(), accumulation_size=10)
+      >>> tx = with_averaging(optax.chain(optax.adam(1e-3), rule))
 
     Reference:
       Schulman et al., `Proximal policy optimization algorithms

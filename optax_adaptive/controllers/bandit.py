@@ -59,8 +59,10 @@ def bandit(
     so far, in standard errors and clipped at 3.
 
     Use it within :func:`optax_adaptive.with_averaging`, as in the example, or
-    :func:`optax_adaptive.autotune`: there it sees what noise costs. Without, it knows
-    less of how far a rate is from the best one.
+    :func:`optax_adaptive.autotune`: there it sees what noise costs. Without, and with
+    ``feedback="observe"``, it knows less of how far a rate is from the best one. Where
+    the schedule ends at 0 evaluate the parameters, else those of
+    :func:`optax_adaptive.eval_params`.
 
     All learners share the *reach*: it starts at the lowest action, so that a run begins
     at ``exp(-alpha)`` times the anchor's rate, and grows upwards, half the bound a

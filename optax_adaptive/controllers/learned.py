@@ -22,8 +22,8 @@ COARSE, FINE = math.log(10.0), math.log(2.0)
 class PolicyWeights(NamedTuple):
     """A network with one hidden layer of tanh units, and a linear path around it."""
 
-    linear: Array  # shape=(SIZE,), dtype=float32
-    hidden: Array  # shape=(SIZE, h), dtype=float32
+    linear: Array  # shape=(features,), dtype=float32
+    hidden: Array  # shape=(features, h), dtype=float32
     hidden_bias: Array  # shape=(h,), dtype=float32
     output: Array  # shape=(h,), dtype=float32
     output_bias: Array  # shape=(), dtype=float32
@@ -161,7 +161,7 @@ def learned(
 
 
 def score(policy: PolicyWeights, seen: Array) -> Array:
-    """The action before tanh, for features of shape ``(SIZE,)``."""
+    """The action before tanh, for features of shape ``(features,)``."""
     # Products and sums, not dots: their precision is the same on every device.
     hidden = jnp.sum(seen[:, None] * policy.hidden, axis=0) + policy.hidden_bias
     around = jnp.sum(seen * policy.linear) + policy.output_bias
@@ -169,7 +169,7 @@ def score(policy: PolicyWeights, seen: Array) -> Array:
 
 
 def act(policy: PolicyWeights, seen: Array) -> Array:
-    """The action in (-1, 1) for features of shape ``(SIZE,)``."""
+    """The action in (-1, 1) for features of shape ``(features,)``."""
     return jnp.tanh(score(policy, seen))
 
 

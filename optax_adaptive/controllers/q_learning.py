@@ -45,11 +45,11 @@ def q_learning(
 
     The states are seven bins of the action that :func:`actor_critic` would begin with,
     times three of the action in force; the actions, their reward and their reach are
-    those of :func:`bandit`, and it belongs within averaging like that. The table was
-    fitted offline, to what each action would have ended with in thousands of states of
-    small trainings. From there, Watkins's Q(λ) with replacing traces and small steps;
-    random actions with a probability that falls as one over the root of the number of
-    actions.
+    those of :func:`bandit`; use it within :func:`optax_adaptive.with_averaging`, like
+    that. The table was fitted offline, to what each action would have ended with in
+    thousands of states of small trainings. From there, Watkins's Q(λ) with replacing
+    traces and small steps; random actions with a probability that falls as one over the
+    root of the number of actions.
 
     Args:
       alpha: Log of the largest factor, above 0: the factor stays within
@@ -69,9 +69,11 @@ def q_learning(
         expected.
 
     Example:
-      >>> from optax_adaptive import controllers, scale_by_controller
+      >>> import optax
+      >>> from optax_adaptive import controllers, scale_by_controller, with_averaging
       >>> rule = controllers.anchored(controllers.plateau(), controllers.q_learning())
-      >>> tx = scale_by_controller(rule, accumulation_size=10)
+      >>> rule = scale_by_controller(rule, accumulation_size=10)
+      >>> tx = with_averaging(optax.chain(optax.adam(1e-3), rule))
 
     Reference:
       Watkins, *Learning from Delayed Rewards*, PhD thesis, Cambridge, 1989. Singh and

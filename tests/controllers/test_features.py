@@ -82,20 +82,17 @@ def test_matches_the_reference(stream, accumulation_size):
 
 
 def test_what_noise_costs_is_seen_anew_after_a_blow_up():
-    memory = _features.first_memory()
+    memory, rows = _features.first_memory(), []
     for value in [*np.linspace(4.0, 2.0, 20), math.inf, *np.linspace(3.0, 2.0, 12)]:
         window = observe(Window(value, [value], [0.01], step=0), log_scale=0.0)
         window = window._replace(
             noise_cost=np.float32(0.3), has_noise_cost=np.bool_(True)
         )
         memory, row = advance_anytime(memory, window)
-        if memory.noise_cost.windows == 20:
-            before = row[-_noise_cost.SIZE :]
-            assert np.any(before != 0)
-        elif 0 < memory.noise_cost.windows < 12 and memory.windows > 20:
-            np.testing.assert_array_equal(row[-_noise_cost.SIZE :], 0)
-    assert memory.noise_cost.windows == 12
-    assert np.any(row[-_noise_cost.SIZE :] != 0)
+        rows.append(row[-_noise_cost.SIZE :])
+    is_known = np.any(np.array(rows) != 0, axis=1)
+    # Twelve windows are needed; the blow-up itself is the 21st.
+    np.testing.assert_array_equal(is_known, 11 * [0] + 10 * [1] + 11 * [0] + [1])
 
 
 def test_a_run_by_hand():

@@ -8,6 +8,8 @@ import pytest
 
 from optax_adaptive import controllers, scale_by_controller
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 
 def held(optimizer):
     rule = controllers.hold()

@@ -89,6 +89,15 @@ def test_random_actions_are_bounded_and_do_not_compound():
     assert set(seen) == {-1.2, -0.8, -0.4, 0.0, 0.4, 0.8, 1.2}
 
 
+@pytest.mark.parametrize("name", [*methods.LEARNERS, "cosine+bandit"])
+def test_learners_are_within_averaging(name):
+    method = methods.build(name, "sgd", 0.1, STEPS, steps_per_epoch=10)
+    params = jnp.ones(2)
+    _, averaging = method.optimizer.init(params)
+    np.testing.assert_array_equal(averaging.averaged_params, 0 * params)
+    assert method.averages
+
+
 def test_a_schedule_and_a_rule_multiply():
     method = methods.build("cosine+hold", "sgd", 0.1, STEPS, steps_per_epoch=10)
     alone = methods.build("cosine", "sgd", 0.1, STEPS, steps_per_epoch=10)

@@ -57,6 +57,22 @@ def test_a_fifth_of_what_is_fitted_to_has_no_noise_cost():
     np.testing.assert_allclose(mixed.weights[3:], 0.2 * seen.weights)
 
 
+def test_regrets_on_kinds_left_out():
+    rng = np.random.default_rng(0)
+
+    def part(sign):  # the right action is a feature, with the sign of the kind
+        features = rng.normal(size=(200, _features.SIZE)).astype(np.float32)
+        best = np.clip(sign * features[:, 1], -1, 1)
+        labels = np.square(train_prior.ACTIONS - best[:, None])
+        return train_prior.States(features, labels, np.full(200, 1 / 200))
+
+    alike = train_prior.left_out([part(1) for _ in range(6)], 3)
+    assert alike["actor_critic"] < 0.2 * alike["anchor"]
+    # The third kind is another: fitted to the rest, it is judged badly.
+    other = train_prior.left_out([part(s) for s in (1, 1, -1, 1, 1, -1)], 3)
+    assert other["actor_critic"] > other["anchor"] / 2
+
+
 class Watching(NamedTuple):
     """What a trace asks of a rule's state."""
 

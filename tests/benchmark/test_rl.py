@@ -1,0 +1,75 @@
+"""The learners around anchors: what ablations hide, and what tables make of rows."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmark import rl, rl_report
+from optax_adaptive.controllers import _features, _noise_cost, _residual
+
+
+@pytest.mark.parametrize(
+    ("stand_in", "seen"),
+    [
+        (rl._blind, set()),
+        (rl._cost_blind, set(_features.NAMES) - set(_noise_cost.NAMES)),
+    ],
+)
+def test_an_ablation_hides_its_features_alone(stand_in, seen, monkeypatch):
+    given = []
+    learner = _residual.Learner(
+        lambda: (),
+        lambda state, features, *rest: (given.append(features), state),
+        lambda state, transition: given.append(transition.features_t),
+    )
+    monkeypatch.setattr(_residual, "residual", lambda learner, *args: learner)
+    changed = stand_in(learner)
+    ones = jnp.ones((_features.SIZE,))
+    changed.act((), ones, None, None)
+    changed.learn((), _residual.Transition(ones, 0.0, 0.0, ones, 1.0))
+    expected = [name in seen for name in _features.NAMES]
+    assert len(given) == 2
+    for features in given:
+        np.testing.assert_array_equal(features, expected)
+
+
+@pytest.mark.parametrize("anchor", ["cosine", "autotune"])
+def test_a_run_moves_the_rate_and_a_blind_hold_does_not(anchor):
+    task = rl.TASKS["short"](None)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        for name in ("hold", "bandit"):
+            run = rl.make_run(task, rl.RULES[name], anchor)
+            metric, factors, _ = run(jnp.float32(1e-2), jnp.zeros(1), jnp.arange(1))
+            assert metric.shape == (1,) and 20 < float(metric[0]) <= 100
+            assert factors.shape == (1, rl.TRACE)
+            # Around a schedule a learner begins at its lowest action.
+            moves = name == "bandit" and anchor == "cosine"
+            assert (float(factors[0, 0]) < -1.0) == moves
+
+
+def test_tables_pair_by_seed(tmp_path):
+    def row(offset, method, seed, metric):
+        names = {"task": "demand", "anchor": "cosine", "offset": offset}
+        numbers = {"seed": seed, "metric": metric, "log_factors": [0.0]}
+        return names | {"method": method} | numbers
+
+    rows = [
+        *(row(1.0, "hold", seed, 100.0 + seed) for seed in range(4)),
+        *(row(0.1, "hold", seed, 200.0 + seed) for seed in range(3)),
+        row(1.0, "bandit", 3, 51.5),
+        row(1.0, "bandit", 1, 50.5),
+        row(0.1, "bandit", 1, 151.0),
+    ]
+    path = tmp_path / "rl.jsonl"
+    path.write_text("\n".join(map(json.dumps, [{"header": {}}, *rows])))
+    table = rl_report.read(path)
+    gains = rl_report.gain(table, "demand", "cosine", "bandit")
+    np.testing.assert_allclose(gains, [50, 50])  # of seeds 1 and 3
+    assert rl_report.recovered(table, "demand", 0.1, "bandit") == "0.50"  # of seed 1
+    assert rl_report.recovered(table, "demand", 10.0, "bandit") == "–"
+    blocks = rl_report.blocks(table)
+    assert "| demand, cosine | 101.5 MW | +50.00 ± 0.00 |" in blocks["anchors"]
+    assert "| demand, x0.1 | 201 (101) | 0.50 |" in blocks["recovery"]
