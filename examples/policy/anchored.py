@@ -47,11 +47,10 @@ def scale_and_measure() -> optax.GradientTransformationExtraArgs:
         del params
         return NoiseCosts(jnp.zeros(()), jnp.zeros(()))
 
-    def update_fn(updates, state, params=None, *, scale, noise_cost, **extra_args):
-        del params, extra_args
-        state = NoiseCosts(
-            state.total + noise_cost.value, state.count + noise_cost.is_new
-        )
+    def update_fn(updates, state, params=None, **extra_args):
+        del params
+        scale, cost = extra_args["scale"], extra_args["noise_cost"]
+        state = NoiseCosts(state.total + cost.value, state.count + cost.is_new)
         return jax.tree.map(lambda u: scale * u, updates), state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
@@ -101,7 +100,9 @@ def learner_run(
 
     def window(carry, keys):
         training, history, errors, windows, index, state = carry
-        (params, tx_state, log_scale), losses = jax.lax.scan(step, training, keys)
+        training, losses = jax.lax.scan(step, training, keys)
+        params, _, log_scale = training
+        tx_state: Any = training[1]
         (*base_state, costs), averaging = tx_state
         cost = costs.total / jnp.maximum(costs.count, 1)
         is_measured = (costs.count > 0) & jnp.isfinite(cost)
