@@ -129,7 +129,9 @@ def bandit(
         belief = rl.posterior(
             state.statistics, jnp.asarray(prior_mean), jnp.asarray(prior_precision)
         )
-        log_odds = x @ jnp.asarray(prior_mean) + state.log_weights
+        # What so many blocks of the rewards that the prior says would have added up to.
+        known = _STEP_SIZE * _PRECISION * (x @ jnp.asarray(prior_mean))
+        log_odds = known + state.log_weights
         probabilities = rl.exp3s_probabilities(log_odds, _EPSILON * exploration)
         if algorithm == "thompson":
             scores = rl.thompson_scores(key, belief, x, _DEVIATION)
