@@ -24,9 +24,11 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("fixed")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def optimized():
     """As users compile, for tests of bits and of what XLA makes of the code."""
     jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()  # what is compiled otherwise rounds otherwise
     yield
     jax.config.update("jax_disable_most_optimizations", True)
+    jax.clear_caches()

@@ -257,7 +257,6 @@ def make_step(tx):
     return step
 
 
-@pytest.mark.usefixtures("optimized")
 def test_resumes_bitwise_in_every_phase():
     tx = optax_adaptive.autotune(optax.adam(0.1), total_steps=STEPS)
     step = jax.jit(make_step(tx))
