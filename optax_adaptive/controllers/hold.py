@@ -6,7 +6,7 @@ from optax_adaptive._controller import Controller
 def hold() -> Controller:
     """Keeps the factor where it is.
 
-    With it, :func:`optax_adaptive.scale_by_controller` is bitwise the bare optimizer.
+    With it, the updates are bitwise those of the bare optimizer.
 
     Returns:
       A :class:`~optax_adaptive.Controller` without state.
