@@ -27,8 +27,9 @@ hypothesis.settings.load_profile("fixed")
 @pytest.fixture(scope="module")
 def optimized():
     """As users compile, for tests of bits and of what XLA makes of the code."""
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", False)
     jax.clear_caches()  # what is compiled otherwise rounds otherwise
     yield
-    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_disable_most_optimizations", before)
     jax.clear_caches()

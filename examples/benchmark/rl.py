@@ -2,12 +2,12 @@
 
     cd examples && python -m benchmark.rl && python -m benchmark.rl_report
 
-One line a seed; one that is there already is not repeated. The
-anchor is Adam under a cosine schedule whose peak is the best of the robustness plan's
-grid (three rates a decade), or that times 0.1 or 10, with the rule within averaging,
-which shows it what noise costs; or autotune, inside which the rule is chained. Final
-metrics are those of the parameters, not of their average, but for autotune's. Seeds are
-paired: the same first parameters and batches for every method.
+One line a seed; one that is there already is not repeated. The anchor is Adam under a
+cosine schedule whose peak is the best of the robustness plan's grid (three rates a
+decade), or that times 0.1 or 10, with the rule within averaging, which shows it what
+noise costs; or autotune, inside which the rule is chained. Final metrics are those of
+the parameters, not of their average, but for autotune's. Seeds are paired: the same
+first parameters and batches for every method.
 
 The ablations change one thing in a learner: `blind` to its state, or to what noise
 costs (`cost unseen`), `frozen` in its prior, with `no prior`, or another thing in the

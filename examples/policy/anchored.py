@@ -13,18 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from optax_adaptive import Controller, Observation, _history, with_averaging
+from optax_adaptive import Controller, Observation, _history, _meter, with_averaging
 from policy import kinds, rollout
 
 Array = jax.Array
 WINDOW = 32  # that scale_by_controller keeps by default
-
-
-class NoiseCosts(NamedTuple):
-    """Sum and number of what noise was measured to cost in a window."""
-
-    total: Array  # shape=(), dtype=float32
-    count: Array  # shape=(), dtype=float32
 
 
 class Trace(NamedTuple):
@@ -41,16 +34,16 @@ def window_size(kind: kinds.Kind) -> int:
 
 
 def scale_and_measure() -> optax.GradientTransformationExtraArgs:
-    """Multiplies updates by a factor, and adds up what noise costs."""
+    """Multiplies updates by a factor, and keeps what noise costs in a meter."""
 
     def init_fn(params):
         del params
-        return NoiseCosts(jnp.zeros(()), jnp.zeros(()))
+        return _meter.first("min")
 
     def update_fn(updates, state, params=None, **extra_args):
         del params
         scale, cost = extra_args["scale"], extra_args["noise_cost"]
-        state = NoiseCosts(state.total + cost.value, state.count + cost.is_new)
+        state = _meter.add_cost(state, cost.value, cost.is_new)
         return jax.tree.map(lambda u: scale * u, updates), state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
@@ -103,9 +96,7 @@ def learner_run(
         training, losses = jax.lax.scan(step, training, keys)
         params, _, log_scale = training
         tx_state: Any = training[1]
-        (*base_state, costs), averaging = tx_state
-        cost = costs.total / jnp.maximum(costs.count, 1)
-        is_measured = (costs.count > 0) & jnp.isfinite(cost)
+        (*base_state, meter), averaging = tx_state
         mean = losses.mean()
         is_finite = jnp.isfinite(mean)
         windows += is_finite.astype(jnp.int32)
@@ -120,12 +111,12 @@ def learner_run(
             validation=jnp.zeros(()),
             is_validated=jnp.zeros((), bool),
             log_scale=log_scale,
-            noise_cost=jnp.where(is_measured, cost, 0.0),
-            has_noise_cost=is_measured,
+            noise_cost=_meter.mean_cost(meter),
+            has_noise_cost=meter.costs_size > 0,
         )
         log_scale, state = rule.update(observation, state)
         trace = Trace(state.features, state.action, state.block.windows == 0)
-        tx_state = ((*base_state, NoiseCosts(jnp.zeros(()), jnp.zeros(()))), averaging)
+        tx_state = ((*base_state, _meter.open_window(meter)), averaging)
         training = (params, tx_state, log_scale)
         return (training, history, errors, windows, index + 1, state), trace
 
