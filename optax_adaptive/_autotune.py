@@ -99,9 +99,10 @@ def autotune(
     Args:
       optimizer: Any optimizer with a *constant* learning rate to which its update is
         proportional, such as ``optax.adamw(1e-3)`` (not so ``optax.rprop`` and
-        ``optax.fromage``). Rules of this library may be chained inside it, with
-        ``feedback="observe"`` to follow a validation metric: they rest during the
-        search, and then scale the rate that is found here.
+        ``optax.fromage``). Rules of this library may be chained inside it: they rest
+        during the search, and then scale the rate that is found here. What
+        :func:`observe` is given goes to them alone, to those with
+        ``feedback="observe"`` as the metric that they follow.
       total_steps: Number of updates of the whole run, an integer of at least 200, or
         None where it is not known. It sizes the search, and the first part of the
         hold, in which a rate too high starts over.

@@ -18,6 +18,7 @@ from policy import kinds, rollout
 
 Array = jax.Array
 WINDOW = 32  # that scale_by_controller keeps by default
+LARGEST_SPREAD = 1e19
 
 
 class Trace(NamedTuple):
@@ -98,10 +99,12 @@ def learner_run(
         tx_state: Any = training[1]
         (*base_state, meter), averaging = tx_state
         mean = losses.mean()
-        is_finite = jnp.isfinite(mean)
+        is_finite = jnp.all(jnp.abs(losses) <= _meter.LARGEST)  # NaN compares false
         windows += is_finite.astype(jnp.int32)
         history = _history.push(history, mean, is_finite)
-        errors = _history.push(errors, losses.std(ddof=1) / np.sqrt(size), is_finite)
+        # As the library's, whose sum of squares is at most float32's largest number.
+        spread = jnp.minimum(losses.std(ddof=1), LARGEST_SPREAD)
+        errors = _history.push(errors, spread / np.sqrt(size), is_finite)
         observation = Observation(
             step=size * (index + 1) - 1,
             value=jnp.where(is_finite, mean, jnp.inf),

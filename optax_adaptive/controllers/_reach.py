@@ -7,6 +7,9 @@ import jax.numpy as jnp
 from optax_adaptive._controller import Array
 
 _GROWTH = 0.5  # of the reach, a block; halved with every rise of the loss
+# From the anchor on half of that: early on a rate too large costs as little as one that
+# is right, and what it has done shows later.
+_ABOVE = 0.5
 _RECOVERY = 1.2  # of the growth after a rise, a block: one false alarm is forgiven
 _RETREAT = 0.5  # below an action at which the loss rose
 
@@ -44,9 +47,10 @@ def limited(reach: Reach, action: Array) -> Array:
 def watch(reach: Reach, action: Array, is_rising: Array, is_blown_up: Array) -> Reach:
     """Takes in a block that is over.
 
-    The reach grows from the lowest action upwards, and falls back below an action at
-    which the loss rose: a rate too large is best met from below. Not so where a rate
-    was found: who found it watches it, and a rise is none of the learner's doing.
+    The reach grows from the lowest action to the anchor's, and on at half the pace. It
+    falls back below an action at which the loss rose: a rate too large is best met from
+    below. Not so where a rate was found: who found it watches it, and a rise is none of
+    the learner's doing.
 
     Args:
       reach: The reach so far.
@@ -60,7 +64,8 @@ def watch(reach: Reach, action: Array, is_rising: Array, is_blown_up: Array) -> 
     falls_back = is_rising & (reach.highest == 1.0)
     recovered = jnp.minimum(_RECOVERY * reach.growth, _GROWTH)
     growth = jnp.where(falls_back, reach.growth / 2, recovered)
-    grown = jnp.maximum(reach.largest, action + growth)
+    step = jnp.where(action < 0.0, growth, _ABOVE * growth)
+    grown = jnp.maximum(reach.largest, action + step)
     largest = jnp.where(falls_back, action - _RETREAT, grown)
     largest = jnp.where(is_blown_up, -1.0, jnp.clip(largest, -1.0, reach.highest))
     return Reach(largest, growth, reach.highest)

@@ -12,20 +12,20 @@ def watch(reach, action=0.0, *, is_rising=False, is_blown_up=False):
     )
 
 
-def test_the_reach_grows_from_the_lowest_action():
+def test_the_reach_grows_from_the_lowest_action_and_slowly_above_the_anchor():
     reach, reached = _reach.first_reach(), []
-    for _ in range(5):
+    for _ in range(7):
         action = _reach.limited(reach, jnp.float32(1))
         reached.append(float(action))
         reach = watch(reach, action)
-    assert reached == [-1, -0.5, 0, 0.5, 1]
+    assert reached == [-1, -0.5, 0, 0.25, 0.5, 0.75, 1]
 
 
 def test_a_rise_takes_the_reach_back_and_slows_it():
     reach = _reach.first_reach()._replace(largest=jnp.float32(0.5))
     reach = watch(reach, 0.5, is_rising=True)
     assert float(reach.largest) == 0.0
-    assert float(watch(reach, 0.0).largest) == pytest.approx(0.3)
+    assert float(watch(reach, -0.1).largest) == pytest.approx(0.2)
     assert float(watch(reach, is_blown_up=True, is_rising=True).largest) == -1.0
 
 
@@ -55,6 +55,6 @@ def test_a_rise_does_not_lower_a_rate_that_was_searched_for_but_a_blow_up_does()
 
 def test_the_lowest_action_was_not_searched_for():
     reach = _reach.begin_at(_reach.first_reach(), jnp.float32(-1.0))
-    for _ in range(4):
+    for _ in range(6):
         reach = watch(reach, _reach.limited(reach, jnp.float32(1.0)))
     assert float(reach.largest) == 1.0

@@ -75,7 +75,7 @@ def test_is_told_of_the_action_taken_and_of_what_limited_it():
     scales_of(learner, falling(14))
     jax.effects_barrier()
     # The first block, which has none to be compared with, is not learned.
-    assert told[:4] == [(-0.5, -0.5), (0.0, 0.0), (0.5, 0.5), (1.0, 1.0)]
+    assert told[:4] == [(-0.5, -0.5), (0.0, 0.0), (0.25, 0.25), (0.5, 0.5)]
 
 
 def test_after_a_blow_up_the_rate_is_the_lowest():
