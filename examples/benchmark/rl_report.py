@@ -16,7 +16,7 @@ from scipy import stats
 from benchmark import rl as experiment
 
 ACCURACY = ("digits", "noisy", "cnn")  # percent correct; the others are losses
-
+DRAWN = 5  # seeds in the picture
 
 Key = tuple[str, str, float, str]  # task, anchor, offset, method
 
@@ -173,7 +173,7 @@ def draw(table: dict, path: Path) -> None:
     rows = figure.subplots(1, 3, sharey=True)
     for axes, offset in zip(rows, (0.1, 1.0, 10.0), strict=True):
         for method in experiment.LEARNERS:
-            runs = table["digits", "cosine", offset, method]["log_factors"]
+            runs = table["digits", "cosine", offset, method]["log_factors"][:DRAWN]
             (line,) = axes.plot(progress, np.exp(runs.mean(0)), label=method)
             if method == "bandit":
                 axes.plot(progress, np.exp(runs.T), color=line.get_color(), lw=0.4)

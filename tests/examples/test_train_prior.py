@@ -90,9 +90,16 @@ def test_a_learner_sees_what_it_would_see_in_a_users_training():
         lambda: state, lambda o, state: (rule.update(o, ())[0], state), -1.0
     )
     run = functools.partial(anchored.learner_run, kind, lambda prior, seed: watching)
-    final, _ = jax.jit(run)(None, offset, None, key)
+    run = jax.jit(run)
+    final, _ = run(None, offset, None, key)
     jax.effects_barrier()
     collected, seen[:] = list(seen), []
+    run(None, jnp.float32(2.0), None, key)
+    jax.effects_barrier()
+    blown_up, seen[:] = list(seen), []
+    assert any(o.value == np.inf for o in blown_up)
+    assert any(1e19 < o.value < np.inf for o in blown_up)  # whose square is infinite
+    assert np.isfinite([o.standard_error for o in blown_up]).all()
     tx = with_averaging(
         optax.chain(
             kinds.OPTIMIZERS[kind.optimizer](kind.learning_rate * 10.0**offset),
