@@ -12,7 +12,7 @@ demo: $(VENV)/installed-examples
 	$(BIN)/python examples/quickstart.py
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -78,7 +78,7 @@ def test_smoke_resumes_exactly_and_exports(tmp_path):
 
 def test_a_run_is_not_resumed_with_other_settings(tmp_path):
     arguments = ["--smoke", "--generations", "1", "--workdir", str(tmp_path)]
-    header = {"settings": {"pairs": 2, "tasks": 2, "sigma": 0.1, "learning_rate": 0.01}}
+    header = {"settings": {"pairs": 2, "tasks": 1, "sigma": 0.1, "learning_rate": 0.01}}
     header["settings"] |= {"decay": 0.0005, "seed": 1, "smoke": True}
     (tmp_path / "log.jsonl").write_text(json.dumps({"header": header}) + "\n")
     (tmp_path / "checkpoint.npz").touch()
