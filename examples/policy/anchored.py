@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from optax_adaptive import Controller, Observation, _history, _meter, with_averaging
@@ -18,7 +17,6 @@ from policy import kinds, rollout
 
 Array = jax.Array
 WINDOW = 32  # that scale_by_controller keeps by default
-LARGEST_SPREAD = 1e19
 
 
 class Trace(NamedTuple):
@@ -35,7 +33,7 @@ def window_size(kind: kinds.Kind) -> int:
 
 
 def scale_and_measure() -> optax.GradientTransformationExtraArgs:
-    """Multiplies updates by a factor, and keeps what noise costs in a meter."""
+    """Multiplies updates by a factor, and meters losses and what noise costs."""
 
     def init_fn(params):
         del params
@@ -44,6 +42,7 @@ def scale_and_measure() -> optax.GradientTransformationExtraArgs:
     def update_fn(updates, state, params=None, **extra_args):
         del params
         scale, cost = extra_args["scale"], extra_args["noise_cost"]
+        state = _meter.accumulate(state, extra_args["value"], jnp.ones((), bool))
         state = _meter.add_cost(state, cost.value, cost.is_new)
         return jax.tree.map(lambda u: scale * u, updates), state
 
@@ -89,25 +88,23 @@ def learner_run(
     def step(carry, key):
         params, state, log_scale = carry
         loss, grads = jax.value_and_grad(problem.loss)(params, key)
-        updates, state = tx.update(grads, state, params, scale=jnp.exp(log_scale))
-        return (optax.apply_updates(params, updates), state, log_scale), loss
+        scale = jnp.exp(log_scale)
+        updates, state = tx.update(grads, state, params, value=loss, scale=scale)
+        return (optax.apply_updates(params, updates), state, log_scale), None
 
     def window(carry, keys):
         training, history, errors, windows, index, state = carry
-        training, losses = jax.lax.scan(step, training, keys)
+        training, _ = jax.lax.scan(step, training, keys)
         params, _, log_scale = training
         tx_state: Any = training[1]
         (*base_state, meter), averaging = tx_state
-        mean = losses.mean()
-        is_finite = jnp.all(jnp.abs(losses) <= _meter.LARGEST)  # NaN compares false
+        is_finite = meter.size == size
         windows += is_finite.astype(jnp.int32)
-        history = _history.push(history, mean, is_finite)
-        # As the library's, whose sum of squares is at most float32's largest number.
-        spread = jnp.minimum(losses.std(ddof=1), LARGEST_SPREAD)
-        errors = _history.push(errors, spread / np.sqrt(size), is_finite)
+        history = _history.push(history, meter.mean, is_finite)
+        errors = _history.push(errors, _meter.standard_error(meter), is_finite)
         observation = Observation(
             step=size * (index + 1) - 1,
-            value=jnp.where(is_finite, mean, jnp.inf),
+            value=jnp.where(is_finite, meter.mean, jnp.inf),
             history=history,
             mask=_history.filled(WINDOW, windows),
             standard_error=errors,
