@@ -18,7 +18,6 @@ from optax_adaptive.controllers._residual import (
 from optax_adaptive.controllers.learned import PolicyWeights
 from optax_adaptive.controllers.learned import act as action_of
 
-_WANTED = len(ACTIONS)  # bins of the action that the prior's network wants
 _IN_FORCE = (-0.25, 0.25)  # bounds between the three bins of the one in force
 _PREVIOUS = _features.NAMES.index("previous_action")
 _STEP_SIZE = 0.1
@@ -43,13 +42,13 @@ def q_learning(
 ) -> Controller:
     """Goes on learning the value of each factor in each of 21 states of the training.
 
-    The states are seven bins of the action that :func:`actor_critic` would begin with,
-    times three of the action in force; the actions, their reward and their reach are
-    those of :func:`bandit`; use it within :func:`optax_adaptive.with_averaging`, like
-    that. The table was fitted offline, to what each action would have ended with in
-    thousands of states of small trainings. From there, Watkins's Q(λ) with replacing
-    traces and small steps; random actions with a probability that falls as one over the
-    root of the number of actions.
+    The states are the action nearest to what :func:`actor_critic` would begin with,
+    one of seven, times three bins of the action in force; the actions, their reward and
+    their reach are those of :func:`bandit`; use it within
+    :func:`optax_adaptive.with_averaging`, like that. The table was fitted offline, to
+    what each action would have ended with in thousands of states of small trainings.
+    From there, Watkins's Q(λ) with replacing traces and small steps; random actions
+    with a probability that falls as one over the root of the number of actions.
 
     Args:
       alpha: Log of the largest factor, above 0: the factor stays within
@@ -126,8 +125,7 @@ def q_learning(
 
 def state_index(actor: PolicyWeights, features: Array) -> Array:
     """The bin of a state, int32 in [0, 21)."""
-    place = (action_of(actor, features) + 1) * (_WANTED / 2)
-    wanted = jnp.clip(place.astype(jnp.int32), 0, _WANTED - 1)
+    wanted = nearest_arm(action_of(actor, features))
     bounds = jnp.array(_IN_FORCE, jnp.float32)
     in_force = jnp.sum(features[_PREVIOUS] > bounds, dtype=jnp.int32)
     return 3 * wanted + in_force
