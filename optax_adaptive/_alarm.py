@@ -14,7 +14,8 @@ RISE = 2.5  # standard deviations between the averages: seven clipped values in 
 DRIFT = 4.0  # standard errors on either side of the long average
 LOOK_BACK = 0.05  # of the elapsed time in the long average
 WARM_UP = 20  # values before the first alarm
-QUIET = 100  # steps without a copy after a return: the next blow-up may be under way
+# Steps without a copy after a return or a raise: a blow-up may be under way.
+QUIET = 100
 
 
 class Alarm(NamedTuple):
@@ -94,10 +95,10 @@ def watch(alarm: Alarm, value: Array) -> tuple[Alarm, Verdict]:
     return new, verdict
 
 
-def next_copy(now: Array, planned: Array, is_taken: Array, is_raised: Array) -> Array:
+def next_copy(now: Array, planned: Array, is_taken: Array, is_risky: Array) -> Array:
     """The step from which a copy of the parameters may be taken again, int32.
 
     At growing intervals copies cost next to nothing, and lose a tenth at most.
     """
     planned = jnp.where(is_taken, now + now // 10 + 10, planned)
-    return jnp.where(is_raised, now + QUIET, planned)
+    return jnp.where(is_risky, now + QUIET, planned)

@@ -63,7 +63,6 @@ def autotune(
     *,
     total_steps: int | None = None,
     interpolate: bool = False,
-    restore_inner: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
     """Finds the learning rate of ``optimizer`` by itself, and holds it.
 
@@ -83,8 +82,9 @@ def autotune(
        still won. Where it costs more than the loss falls (twice as much, with
        ``interpolate``), the rate comes down, and where it costs less than a quarter, it
        goes up. One that proves far too high within the first eighth of the run (and 250
-       steps) starts over. A rise that its noise does not explain leads back to the last
-       healthy parameters, at half the rate.
+       steps) starts over. A rise that its noise does not explain leads back to a copy
+       of the average from before it, at half the rate and with the state of
+       ``optimizer`` initialised anew: its momentum would lead there again.
     5. *Average* the parameters all along: evaluate :func:`eval_params`. The average
        takes the place of annealing, which with a known horizon as well won nothing. It
        is longer where noise costs much, and shorter where the loss falls fast.
@@ -93,8 +93,8 @@ def autotune(
     where ``total_steps`` is not known. In this time the parameters move to and fro:
     read its loss as that of a search.
 
-    Memory, beside the optimizer's own: a snapshot of params and of the inner state, and
-    an average of params (float32 where they are coarser).
+    Memory, beside the optimizer's own: an average of params (float32 where they are
+    coarser), and a copy of it in the dtypes of params.
 
     Args:
       optimizer: Any optimizer with a *constant* learning rate to which its update is
@@ -111,8 +111,6 @@ def autotune(
         it an optimizer without: ``optax.adam(1e-3, b1=0.0)`` or ``optax.sgd(1e-3)``,
         and parameters of float32, whose rounding it multiplies by five.
         What it wins is in docs/autotune.md; with momentum as well it loses.
-      restore_inner: Whether the inner state is copied and restored. Otherwise it is
-        initialised anew after each return, which saves the memory of its copy.
 
     Returns:
       A transformation to use outermost (its updates must be what is added to the
@@ -178,7 +176,7 @@ def autotune(
                 lr_scale=jnp.zeros((), jnp.float32),
                 controller_memory=pack(first_memory()),
             ),
-            snapshot=_snapshot.empty(params, inner_state, restore_inner),
+            snapshot=_snapshot.empty(params, inner_state, restore_inner=False),
             averaging=_averaging.empty(params),
             phase=jnp.zeros((), jnp.int32),
             found_scale=jnp.zeros((), jnp.float32),
@@ -251,11 +249,10 @@ def autotune(
         value = jnp.where(is_away, jnp.nan, value)  # of no params that count
         is_found = memory.search.stage == _search.FOUND
         is_forgotten = memory.hold.elapsed == 0  # rules begin anew with the hold
-        elapsed = memory.hold.elapsed
         cost = _gain.measure(
             state.averaging.averaged_params,
             *(params, updates),
-            is_measured=is_found & _gain.is_due(elapsed) & (elapsed > 0),
+            is_measured=_gain.is_due(memory.hold.elapsed) & ~is_forgotten,
             interpolation=interpolation,
         )
         words, decision = lax.switch(
@@ -273,6 +270,13 @@ def autotune(
             extras = extra_args | {"value": value, "noise_cost": cost}
             return optimizer.update(grads, inner_state, params, **extras)
 
+        def worth_keeping():
+            # What is about to blow up is a small part of the average.
+            def of_leaf(param, mean):
+                return jnp.where(is_forgotten, param, mean.astype(param.dtype))
+
+            return jax.tree.map(of_leaf, params, state.averaging.averaged_params)
+
         def size(inner_state):
             moves, _ = update(inner_state)
             return _norm(moves) / (1.0 + _norm(params))
@@ -280,7 +284,7 @@ def autotune(
         is_listening = memory.search.stage == _search.LISTEN
         inner_state, snapshot, norm = _snapshot.before_update(
             state.snapshot,
-            params,
+            worth_keeping,
             state.inner_state,
             optimizer.init,
             is_taken=step.is_taken,

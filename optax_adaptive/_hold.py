@@ -29,6 +29,7 @@ class Hold(NamedTuple):
     elapsed: Array  # shape=(), dtype=int32: steps since the search
     next_snapshot: Array  # shape=(), dtype=int32: in elapsed steps
     log_factor: Array  # shape=(), dtype=float32: on the rate found, natural
+    has_blown_up: Array  # shape=(), dtype=bool: since the search
 
 
 class Step(NamedTuple):
@@ -54,6 +55,7 @@ def first_hold() -> Hold:
         elapsed=jnp.zeros((), jnp.int32),
         next_snapshot=jnp.zeros((), jnp.int32),
         log_factor=jnp.zeros((), jnp.float32),
+        has_blown_up=jnp.zeros((), jnp.bool_),
     )
 
 
@@ -84,8 +86,6 @@ def advance(
     alarm, verdict = _alarm.watch(hold.alarm, value)
     raised = verdict.is_raised
     elapsed = hold.elapsed + 1
-    is_due = elapsed >= jnp.maximum(hold.next_snapshot, probation + 1)
-    is_taken = verdict.is_calm & ~raised & is_due
     correction, change = _correction.watch(
         hold.correction,
         verdict.clipped,
@@ -100,8 +100,13 @@ def advance(
     fresh = (_alarm.first_alarm(), _correction.first_correction())
     alarm, correction = optax.tree.where(raised, fresh, (alarm, correction))
     # One that came down did so for a reason.
-    may_rise = (elapsed > EARLY) & (hold.log_factor >= 0.0)
+    came_down = (hold.log_factor < 0.0) | hold.has_blown_up
+    may_rise = (elapsed > EARLY) & ~came_down & ~raised
     change = jnp.where((change > 0.0) & ~may_rise, 0.0, change)
+    # A rate that rises may blow up: go back to before it did.
+    rises = change > 0.0
+    is_due = elapsed >= jnp.maximum(hold.next_snapshot, probation + 1)
+    is_taken = ~raised & (rises | (verdict.is_calm & is_due))
     starts_over = ~raised & (change < math.log(FAR)) & (elapsed <= probation)
     change = jnp.where(
         starts_over, change, jnp.maximum(change, math.log(LOWEST_GOING_ON))
@@ -111,8 +116,11 @@ def advance(
         alarm=alarm,
         correction=correction,
         elapsed=elapsed,
-        next_snapshot=_alarm.next_copy(elapsed, hold.next_snapshot, is_taken, raised),
+        next_snapshot=_alarm.next_copy(
+            elapsed, hold.next_snapshot, is_taken, raised | rises
+        ),
         log_factor=hold.log_factor + change,
+        has_blown_up=hold.has_blown_up | raised,
     )
     fresh = first_hold()._replace(log_factor=new.log_factor)
     new = optax.tree.where(starts_over, fresh, new)

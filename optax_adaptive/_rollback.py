@@ -104,7 +104,7 @@ def with_rollback(
         is_due = (seen >= state.next_snapshot) & verdict.is_calm & ~is_trial
         inner_state, snapshot, _ = _snapshot.before_update(
             state.snapshot,
-            params,
+            lambda: params,
             state.inner_state,
             optimizer.init,
             is_taken=(is_due | (seen == 0)) & ~is_restored,

@@ -36,7 +36,7 @@ def empty(params: optax.Params, inner_state: Any, restore_inner: bool) -> Snapsh
 
 def before_update(
     snapshot: SnapshotState,
-    params: optax.Params,
+    worth_keeping: Callable[[], optax.Params],
     inner_state: Any,
     reset_inner: Any,
     *,
@@ -53,10 +53,10 @@ def before_update(
 
     Args:
       snapshot: The copy, and whether the last update went back to it.
-      params: Parameters before this update.
+      worth_keeping: Gives the parameters to copy.
       inner_state: That before this update.
       reset_inner: Maps params to a first inner state; used if none was copied.
-      is_taken: Copy both.
+      is_taken: Copy parameters and inner state.
       is_forgotten: Rules in the inner state go back too. Otherwise they keep their
         memory, so as to do better in the next attempt.
       measure: Maps the inner state to float32 of shape ().
@@ -76,7 +76,7 @@ def before_update(
         restored = optax.tree.where(is_forgotten, restored, kept)
         inner_state = optax.tree.where(snapshot.is_restored, restored, inner_state)
         old = (copied_params, copied_inner)
-        new = (params, inner_state if keeps_inner else ())
+        new = (worth_keeping(), inner_state if keeps_inner else ())
         return *optax.tree.where(is_taken, new, old), inner_state, measure(inner_state)
 
     copied_params, copied_inner, inner_state, measured = _in_place(

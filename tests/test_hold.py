@@ -96,6 +96,19 @@ def test_a_rate_that_came_down_is_not_raised():
     assert len(down) and (np.diff(holds.log_factor[down[0] :]) <= 0.0).all()
 
 
+def test_a_raise_that_blows_up_is_undone_and_not_tried_again():
+    losses = falling(900)
+    holds, _ = hold(losses, probation=60)
+    (first, *_) = np.flatnonzero(holds.log_factor > 0.0)
+    losses[first + 20 : first + 22] = np.inf
+    holds, steps = hold(losses, probation=60)
+    assert steps.is_taken[first] and steps.is_restored[first + 21]
+    assert not steps.is_taken[first + 1 : first + 100].any()
+    after = holds.log_factor[first + 21 :]
+    assert after[0] <= holds.log_factor[first - 1]
+    assert (np.diff(after) <= 0.0).all()
+
+
 @pytest.mark.parametrize(("cost", "sign"), [(0.0, 1), (0.6, 0), (1.5, -1)])
 def test_a_rate_follows_what_noise_costs(cost, sign):
     holds, steps = hold(falling(300), cost)

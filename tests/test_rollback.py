@@ -276,7 +276,7 @@ def test_bad_input():
         optax_adaptive.with_averaging,
         optax_adaptive.autotune,
         partial(optax_adaptive.autotune, interpolate=True),
-        partial(optax_adaptive.autotune, restore_inner=False),
+        partial(optax_adaptive.with_rollback, restore_inner=False),
     ],
 )
 @pytest.mark.parametrize("optimizer", [optax.adam(0.1), optax.sgd(0.1, 0.9)])

@@ -1,5 +1,7 @@
 """bandit: a factor around an anchor, chosen by what its choices have earned so far."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -31,12 +33,11 @@ _SHARING = 0.02  # of its weights, to every arm
 _EPSILON = 0.1  # share of random actions in its draws, times the exploration
 
 
-class BanditState(NamedTuple):
-    """What :func:`bandit` learns."""
+class Exp3sState(NamedTuple):
+    """What :func:`bandit` learns by Exp3.S; else it is ``rl.BanditStatistics``."""
 
-    statistics: rl.BanditStatistics  # shapes=(4, 4) and (4,), dtype=float32
-    log_weights: Array  # shape=(7,), dtype=float32: of Exp3.S
-    probabilities: Array  # shape=(7,), dtype=float32: of its last draw
+    log_weights: Array  # shape=(7,), dtype=float32: beside the prior's odds
+    probabilities: Array  # shape=(7,), dtype=float32: of the last draw
 
 
 def bandit(
@@ -110,38 +111,65 @@ def bandit(
     """
     check_choice("algorithm", algorithm, ("thompson", "ucb", "exp3s"))
     first = _prior.checked(prior)
-    actor = PolicyWeights(*map(jnp.asarray, first.actor))
+    wanted = partial(action_of, PolicyWeights(*map(jnp.asarray, first.actor)))
     prior_mean = _SCALE * jnp.append(first.bandit, jnp.float32(0))
-    prior_precision = jnp.full(_SIZE, _PRECISION, jnp.float32)
-    prior_precision = prior_precision.at[-1].set(_LEVEL_PRECISION)
+    if algorithm == "exp3s":
+        learner = _exp3s(wanted, prior_mean)
+    else:
+        learner = _linear(wanted, prior_mean, algorithm)
+    return residual(learner, alpha, repeat, seed)
+
+
+def _linear(
+    wanted: Callable[[Array], Array],
+    prior_mean: Array,
+    algorithm: Literal["thompson", "ucb"],
+) -> Learner:
+    """Rewards are linear in what an arm has, with weights the same for all of them."""
+    precision = jnp.full(_SIZE, _PRECISION, jnp.float32).at[-1].set(_LEVEL_PRECISION)
+
+    def act(statistics, features, key, exploration):
+        del exploration  # there is less as the posterior narrows
+        belief = rl.posterior(statistics, prior_mean, precision)
+        x = all_arm_features(wanted(features))
+        if algorithm == "thompson":
+            scores = rl.thompson_scores(key, belief, x, _DEVIATION)
+        else:
+            scores = rl.ucb_scores(belief, x, _DEVIATION)
+        return jnp.array(ACTIONS, jnp.float32)[jnp.argmax(scores)], statistics
+
+    def learn(statistics, transition):
+        return rl.update_statistics(
+            statistics,
+            arm_features(wanted(transition.features_tm1), transition.a_tm1),
+            transition.r_t,
+            _DISCOUNT,
+        )
+
+    return Learner(lambda: rl.empty_statistics(_SIZE), act, learn)
+
+
+def _exp3s(wanted: Callable[[Array], Array], prior_mean: Array) -> Learner:
+    """Each arm has a weight of its own, beside the odds that the prior gives it."""
 
     def init_fn():
         arms = len(ACTIONS)
-        return BanditState(
-            statistics=rl.empty_statistics(_SIZE),
+        return Exp3sState(
             log_weights=jnp.zeros((arms,), jnp.float32),
             probabilities=jnp.full((arms,), 1 / arms, jnp.float32),
         )
 
     def act(state, features, key, exploration):
-        wanted = action_of(actor, features)
-        x = jax.vmap(arm_features, (None, 0))(wanted, jnp.array(ACTIONS, jnp.float32))
-        belief = rl.posterior(
-            state.statistics, jnp.asarray(prior_mean), jnp.asarray(prior_precision)
-        )
         # What so many blocks of the rewards that the prior says would have added up to.
-        known = _STEP_SIZE * _PRECISION * (x @ jnp.asarray(prior_mean))
-        log_odds = known + state.log_weights
-        probabilities = rl.exp3s_probabilities(log_odds, _EPSILON * exploration)
-        if algorithm == "thompson":
-            scores = rl.thompson_scores(key, belief, x, _DEVIATION)
-        elif algorithm == "ucb":
-            scores = rl.ucb_scores(belief, x, _DEVIATION)
-        else:
-            noise = jax.random.gumbel(key, probabilities.shape, jnp.float32)
-            scores = jnp.log(probabilities) + noise
-        action = jnp.array(ACTIONS, jnp.float32)[jnp.argmax(scores)]
-        return action, state._replace(probabilities=probabilities)
+        x = all_arm_features(wanted(features))
+        known = _STEP_SIZE * _PRECISION * (x @ prior_mean)
+        probabilities = rl.exp3s_probabilities(
+            known + state.log_weights, _EPSILON * exploration
+        )
+        noise = jax.random.gumbel(key, probabilities.shape, jnp.float32)
+        arm = jnp.argmax(jnp.log(probabilities) + noise)
+        state = state._replace(probabilities=probabilities)
+        return jnp.array(ACTIONS, jnp.float32)[arm], state
 
     def learn(state, transition):
         arm = nearest_arm(transition.a_tm1)
@@ -150,26 +178,22 @@ def bandit(
         taken = jnp.minimum(jnp.array(ACTIONS, jnp.float32), transition.limit_tm1)
         leads_there = jax.vmap(nearest_arm)(taken) == arm
         probability = jnp.sum(jnp.where(leads_there, state.probabilities, 0.0))
-        return state._replace(
-            statistics=rl.update_statistics(
-                state.statistics,
-                arm_features(
-                    action_of(actor, transition.features_tm1), transition.a_tm1
-                ),
-                transition.r_t,
-                _DISCOUNT,
-            ),
-            log_weights=rl.exp3s_update(
-                state.log_weights,
-                jnp.full_like(state.probabilities, probability),
-                arm,
-                transition.r_t,
-                _STEP_SIZE,
-                _SHARING,
-            ),
+        log_weights = rl.exp3s_update(
+            state.log_weights,
+            jnp.full_like(state.probabilities, probability),
+            arm,
+            transition.r_t,
+            _STEP_SIZE,
+            _SHARING,
         )
+        return state._replace(log_weights=log_weights)
 
-    return residual(Learner(init_fn, act, learn), alpha, repeat, seed)
+    return Learner(init_fn, act, learn)
+
+
+def all_arm_features(wanted: Array) -> Array:
+    """Of each of ``ACTIONS``, float32 of shape ``(7, 4)``."""
+    return jax.vmap(arm_features, (None, 0))(wanted, jnp.array(ACTIONS, jnp.float32))
 
 
 def arm_features(wanted: Array, action: Array) -> Array:
