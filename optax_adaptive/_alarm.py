@@ -96,7 +96,7 @@ def watch(alarm: Alarm, value: Array) -> tuple[Alarm, Verdict]:
 
 
 def next_copy(now: Array, planned: Array, is_taken: Array, is_risky: Array) -> Array:
-    """The step from which a copy of the parameters may be taken again, int32.
+    """The step from which a copy may be taken again, int32.
 
     At growing intervals copies cost next to nothing, and lose a tenth at most.
     """

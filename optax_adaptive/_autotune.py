@@ -83,8 +83,9 @@ def autotune(
        ``interpolate``), the rate comes down, and where it costs less than a quarter, it
        goes up. One that proves far too high within the first eighth of the run (and 250
        steps) starts over. A rise that its noise does not explain leads back to a copy
-       of the average from before it, at half the rate and with the state of
-       ``optimizer`` initialised anew: its momentum would lead there again.
+       of the average from before it (or to the first parameters, if there is none yet),
+       at half the rate and with the state of ``optimizer`` initialised anew: its
+       momentum would lead there again.
     5. *Average* the parameters all along: evaluate :func:`eval_params`. The average
        takes the place of annealing, which with a known horizon as well won nothing. It
        is longer where noise costs much, and shorter where the loss falls fast.
@@ -99,8 +100,10 @@ def autotune(
     Args:
       optimizer: Any optimizer with a *constant* learning rate to which its update is
         proportional, such as ``optax.adamw(1e-3)`` (not so ``optax.rprop`` and
-        ``optax.fromage``). Rules of this library may be chained inside it: they rest
-        during the search, and then scale the rate that is found here. What
+        ``optax.fromage``). Its state begins anew at each return, those of the search
+        included: what was put into it by hand is lost, and counts of schedules are 0
+        again. Rules of this library may be chained inside it: they rest during the
+        search, then scale the rate that is found here, and keep their memory. What
         :func:`observe` is given goes to them alone, to those with
         ``feedback="observe"`` as the metric that they follow.
       total_steps: Number of updates of the whole run, an integer of at least 200, or
@@ -270,8 +273,9 @@ def autotune(
             extras = extra_args | {"value": value, "noise_cost": cost}
             return optimizer.update(grads, inner_state, params, **extras)
 
-        def worth_keeping():
-            # What is about to blow up is a small part of the average.
+        def get_copy():
+            # Of a blow-up that has begun the average hardly knows. Before the hold
+            # there is none, and the copy is of the first parameters.
             def of_leaf(param, mean):
                 return jnp.where(is_forgotten, param, mean.astype(param.dtype))
 
@@ -284,7 +288,7 @@ def autotune(
         is_listening = memory.search.stage == _search.LISTEN
         inner_state, snapshot, norm = _snapshot.before_update(
             state.snapshot,
-            worth_keeping,
+            get_copy,
             state.inner_state,
             optimizer.init,
             is_taken=step.is_taken,

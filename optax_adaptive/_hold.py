@@ -29,13 +29,13 @@ class Hold(NamedTuple):
     elapsed: Array  # shape=(), dtype=int32: steps since the search
     next_snapshot: Array  # shape=(), dtype=int32: in elapsed steps
     log_factor: Array  # shape=(), dtype=float32: on the rate found, natural
-    has_blown_up: Array  # shape=(), dtype=bool: since the search
+    has_blown_up: Array  # shape=(), dtype=bool: since the search, or a start over
 
 
 class Step(NamedTuple):
     """What to do with this step's update; each of shape (), bool."""
 
-    is_taken: Array  # copy the parameters
+    is_taken: Array  # take the copy
     is_restored: Array  # go back to the copy
     is_blown_up: Array  # count a rollback
 
@@ -99,9 +99,9 @@ def advance(
     # What was normal before a blow-up is not known to be normal from the copy on.
     fresh = (_alarm.first_alarm(), _correction.first_correction())
     alarm, correction = optax.tree.where(raised, fresh, (alarm, correction))
-    # One that came down did so for a reason.
-    came_down = (hold.log_factor < 0.0) | hold.has_blown_up
-    may_rise = (elapsed > EARLY) & ~came_down & ~raised
+    # One that is below the rate found, or that blew up, is so for a reason.
+    is_suspect = (hold.log_factor < 0.0) | hold.has_blown_up
+    may_rise = (elapsed > EARLY) & ~is_suspect & ~raised
     change = jnp.where((change > 0.0) & ~may_rise, 0.0, change)
     # A rate that rises may blow up: go back to before it did.
     rises = change > 0.0

@@ -1,4 +1,4 @@
-"""A copy of params and inner state to go back to, and what a loop needs to follow."""
+"""A copy to go back to, of params or their average, and what a loop needs to follow."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -36,7 +36,7 @@ def empty(params: optax.Params, inner_state: Any, restore_inner: bool) -> Snapsh
 
 def before_update(
     snapshot: SnapshotState,
-    worth_keeping: Callable[[], optax.Params],
+    get_copy: Callable[[], optax.Params],
     inner_state: Any,
     reset_inner: Any,
     *,
@@ -53,10 +53,10 @@ def before_update(
 
     Args:
       snapshot: The copy, and whether the last update went back to it.
-      worth_keeping: Gives the parameters to copy.
+      get_copy: Gives what to copy: params, or their average.
       inner_state: That before this update.
       reset_inner: Maps params to a first inner state; used if none was copied.
-      is_taken: Copy parameters and inner state.
+      is_taken: Copy those, and the inner state where one is kept.
       is_forgotten: Rules in the inner state go back too. Otherwise they keep their
         memory, so as to do better in the next attempt.
       measure: Maps the inner state to float32 of shape ().
@@ -76,7 +76,7 @@ def before_update(
         restored = optax.tree.where(is_forgotten, restored, kept)
         inner_state = optax.tree.where(snapshot.is_restored, restored, inner_state)
         old = (copied_params, copied_inner)
-        new = (worth_keeping(), inner_state if keeps_inner else ())
+        new = (get_copy(), inner_state if keeps_inner else ())
         return *optax.tree.where(is_taken, new, old), inner_state, measure(inner_state)
 
     copied_params, copied_inner, inner_state, measured = _in_place(
@@ -154,10 +154,14 @@ def select_on_rollback(opt_state: Any, healthy: Any, current: Any) -> tuple[Any,
 
     Call it after each update with what belongs to the params *before* that update.
 
+    With :func:`autotune` the copy is an average, and ``healthy`` is of the parameters
+    at that time: training soon corrects batch statistics, and
+    :func:`recompute_batch_stats` makes exact ones.
+
     Args:
       opt_state: The state that update gave; it contains :func:`with_rollback` or
         :func:`autotune`, once.
-      healthy: What belongs to the snapshot: what this function gave last; anything of
+      healthy: What is to be restored: what this function gave last; anything of
         the right structure before the first update.
       current: A pytree of the same structure, shapes and dtypes.
 

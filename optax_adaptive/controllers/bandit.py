@@ -111,17 +111,17 @@ def bandit(
     """
     check_choice("algorithm", algorithm, ("thompson", "ucb", "exp3s"))
     first = _prior.checked(prior)
-    wanted = partial(action_of, PolicyWeights(*map(jnp.asarray, first.actor)))
+    wanted_action = partial(action_of, PolicyWeights(*map(jnp.asarray, first.actor)))
     prior_mean = _SCALE * jnp.append(first.bandit, jnp.float32(0))
     if algorithm == "exp3s":
-        learner = _exp3s(wanted, prior_mean)
+        learner = _exp3s(wanted_action, prior_mean)
     else:
-        learner = _linear(wanted, prior_mean, algorithm)
+        learner = _linear(wanted_action, prior_mean, algorithm)
     return residual(learner, alpha, repeat, seed)
 
 
 def _linear(
-    wanted: Callable[[Array], Array],
+    wanted_action: Callable[[Array], Array],
     prior_mean: Array,
     algorithm: Literal["thompson", "ucb"],
 ) -> Learner:
@@ -131,7 +131,7 @@ def _linear(
     def act(statistics, features, key, exploration):
         del exploration  # there is less as the posterior narrows
         belief = rl.posterior(statistics, prior_mean, precision)
-        x = all_arm_features(wanted(features))
+        x = all_arm_features(wanted_action(features))
         if algorithm == "thompson":
             scores = rl.thompson_scores(key, belief, x, _DEVIATION)
         else:
@@ -141,7 +141,7 @@ def _linear(
     def learn(statistics, transition):
         return rl.update_statistics(
             statistics,
-            arm_features(wanted(transition.features_tm1), transition.a_tm1),
+            arm_features(wanted_action(transition.features_tm1), transition.a_tm1),
             transition.r_t,
             _DISCOUNT,
         )
@@ -149,7 +149,7 @@ def _linear(
     return Learner(lambda: rl.empty_statistics(_SIZE), act, learn)
 
 
-def _exp3s(wanted: Callable[[Array], Array], prior_mean: Array) -> Learner:
+def _exp3s(wanted_action: Callable[[Array], Array], prior_mean: Array) -> Learner:
     """Each arm has a weight of its own, beside the odds that the prior gives it."""
 
     def init_fn():
@@ -161,7 +161,7 @@ def _exp3s(wanted: Callable[[Array], Array], prior_mean: Array) -> Learner:
 
     def act(state, features, key, exploration):
         # What so many blocks of the rewards that the prior says would have added up to.
-        x = all_arm_features(wanted(features))
+        x = all_arm_features(wanted_action(features))
         known = _STEP_SIZE * _PRECISION * (x @ prior_mean)
         probabilities = rl.exp3s_probabilities(
             known + state.log_weights, _EPSILON * exploration
@@ -192,7 +192,7 @@ def _exp3s(wanted: Callable[[Array], Array], prior_mean: Array) -> Learner:
 
 
 def all_arm_features(wanted: Array) -> Array:
-    """Of each of ``ACTIONS``, float32 of shape ``(7, 4)``."""
+    """:func:`arm_features` of each of ``ACTIONS``, float32 of shape ``(7, 4)``."""
     return jax.vmap(arm_features, (None, 0))(wanted, jnp.array(ACTIONS, jnp.float32))
 
 
