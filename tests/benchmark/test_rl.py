@@ -36,18 +36,19 @@ def test_an_ablation_hides_its_features_alone(stand_in, seen, monkeypatch):
         np.testing.assert_array_equal(features, expected)
 
 
-@pytest.mark.parametrize("anchor", ["cosine", "autotune"])
-def test_a_run_moves_the_rate_and_a_blind_hold_does_not(anchor):
+@pytest.mark.parametrize(
+    ("anchor", "name"),
+    [("cosine", "hold"), ("cosine", "bandit"), ("autotune", "bandit")],
+)
+def test_around_a_schedule_alone_a_learner_begins_at_its_lowest_action(anchor, name):
     task = rl.TASKS["short"](None)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        for name in ("hold", "bandit"):
-            run = rl.make_run(task, rl.RULES[name], anchor)
-            metric, factors, _ = run(jnp.float32(1e-2), jnp.zeros(1), jnp.arange(1))
-            assert metric.shape == (1,) and 20 < float(metric[0]) <= 100
-            assert factors.shape == (1, rl.TRACE)
-            # Around a schedule a learner begins at its lowest action.
-            moves = name == "bandit" and anchor == "cosine"
-            assert (float(factors[0, 0]) < -1.0) == moves
+        run = rl.make_run(task, rl.RULES[name], anchor)
+        metric, factors, _ = run(jnp.float32(1e-2), jnp.zeros(1), jnp.arange(1))
+    assert metric.shape == (1,) and 20 < float(metric[0]) <= 100
+    assert factors.shape == (1, rl.TRACE)
+    is_lowest = (anchor, name) == ("cosine", "bandit")
+    assert (float(factors[0, 0]) < -1.0) == is_lowest
 
 
 def test_tables_pair_by_seed(tmp_path):

@@ -53,6 +53,7 @@ def test_no_window_lies_in_training_and_validation(draw):
     assert not any(np.array_equal(last[i:], first[: length - i]) for i in range(8))
 
 
+@pytest.mark.usefixtures("compiled_once")
 def test_smoke_resumes_exactly_and_exports(tmp_path):
     weights = tmp_path / "weights.json"
     arguments = ["--smoke", "--seed", "3", "--workdir", str(tmp_path / "run")]

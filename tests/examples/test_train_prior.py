@@ -57,7 +57,9 @@ def test_a_fifth_of_what_is_fitted_to_has_no_noise_cost():
     np.testing.assert_allclose(mixed.weights[3:], 0.2 * seen.weights)
 
 
-def test_regrets_on_kinds_left_out():
+def test_regrets_on_kinds_left_out(monkeypatch):
+    brief = functools.partial(train_prior.fit_actor, steps=200)
+    monkeypatch.setattr(train_prior, "fit_actor", brief)
     rng = np.random.default_rng(0)
 
     def part(sign):  # the right action is a feature, with the sign of the kind
@@ -122,6 +124,7 @@ def test_a_learner_sees_what_it_would_see_in_a_users_training():
     np.testing.assert_allclose(rollout.final(problem, params), final, rtol=1e-4)
 
 
+@pytest.mark.usefixtures("compiled_once")
 def test_smoke_resumes_exactly_and_exports(tmp_path):
     def run(name):
         path = tmp_path / f"{name}.json"
