@@ -175,8 +175,9 @@ def test_blow_up_in_the_hold_is_undone():
     assert float(losses[-1]) < 1.5
 
 
-def test_it_goes_back_to_the_average_and_to_a_first_inner_state():
-    tx = optax_adaptive.autotune(optax.sgd(1.0, 0.5))
+@pytest.mark.parametrize("interpolate", [False, True])
+def test_it_goes_back_to_the_average_and_to_a_first_inner_state(interpolate):
+    tx = optax_adaptive.autotune(optax.sgd(1.0, 0.5), interpolate=interpolate)
 
     def step(carry, index):
         params, state = carry

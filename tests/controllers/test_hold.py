@@ -1,5 +1,7 @@
 """hold is bitwise the bare optimizer."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,16 +10,14 @@ import pytest
 
 from optax_adaptive import controllers, scale_by_controller
 
-pytestmark = pytest.mark.usefixtures("optimized")
-
 
 def held(optimizer):
     rule = controllers.hold()
     return optax.chain(optimizer, scale_by_controller(rule, accumulation_size=2))
 
 
-def test_hold_is_bitwise_the_bare_optimizer():
-    @jax.jit
+def test_hold_is_bitwise_the_bare_optimizer(optimized):
+    @partial(jax.jit, compiler_options=optimized)
     def value_and_grad(params):
         def loss_fn(params):
             weights = jnp.arange(1, 8, dtype=jnp.float32)
@@ -28,7 +28,7 @@ def test_hold_is_bitwise_the_bare_optimizer():
     # A step at a time: where a step is one program with the sum of parameters and
     # updates, XLA may round the two products before it differently.
     def train(optimizer):
-        update = jax.jit(optimizer.update)
+        update = jax.jit(optimizer.update, compiler_options=optimized)
         params, losses = jnp.linspace(-1, 1, 7), []
         state = optimizer.init(params)
         for _ in range(40):
@@ -47,11 +47,12 @@ def test_hold_is_bitwise_the_bare_optimizer():
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_hold_is_bitwise_the_bare_optimizer_in_low_precision(dtype):
+def test_hold_is_bitwise_the_bare_optimizer_in_low_precision(optimized, dtype):
     # A step at a time: within one jit XLA may keep low-precision values in float32.
     bare = optax.with_extra_args_support(optax.sgd(0.1, momentum=0.9))
     wrapped = held(bare)
-    bare_update, held_update = jax.jit(bare.update), jax.jit(wrapped.update)
+    jit = partial(jax.jit, compiler_options=optimized)
+    bare_update, held_update = jit(bare.update), jit(wrapped.update)
     grads = jnp.linspace(-1, 1, 7, dtype=dtype)
     bare_state, held_state = bare.init(grads), wrapped.init(grads)
     for _ in range(5):

@@ -13,8 +13,6 @@ def start(script, *args, devices=1):
     env = os.environ | {
         "JAX_NUM_CPU_DEVICES": str(devices),
         "JAX_PLATFORMS": "cpu",
-        # Compiled code need not be fast here, but soon there.
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
         "COLUMNS": "200",

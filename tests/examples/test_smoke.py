@@ -31,11 +31,12 @@ def test_smoke(script, tmp_path):
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 
-def test_eight_devices_give_the_losses_of_one(tmp_path):
-    # With batch norm; dropout is in test_processes.py.
+@pytest.mark.parametrize("script", ["mlp_mnist.py", "resnet18_cifar.py"])
+def test_eight_devices_give_the_losses_of_one(script, tmp_path):
+    # Dropout in the one, batch norm in the other.
     for devices in (1, 8):
         workdir = tmp_path / str(devices)
-        run("resnet18_cifar.py", "--smoke", "--workdir", workdir, devices=devices)
+        run(script, "--smoke", "--workdir", workdir, devices=devices)
     for event in ("train", "validation", "test"):
         one, eight = losses(tmp_path / "1", event), losses(tmp_path / "8", event)
         np.testing.assert_allclose(eight, one, rtol=2e-4)

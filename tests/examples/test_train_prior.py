@@ -57,9 +57,7 @@ def test_a_fifth_of_what_is_fitted_to_has_no_noise_cost():
     np.testing.assert_allclose(mixed.weights[3:], 0.2 * seen.weights)
 
 
-def test_regrets_on_kinds_left_out(monkeypatch):
-    brief = functools.partial(train_prior.fit_actor, steps=200)
-    monkeypatch.setattr(train_prior, "fit_actor", brief)
+def test_regrets_on_kinds_left_out():
     rng = np.random.default_rng(0)
 
     def part(sign):  # the right action is a feature, with the sign of the kind
