@@ -71,7 +71,7 @@ PLANS = {
         tuple(optimizer for optimizer in COSINE_RATES if optimizer != "adam"),
         ("cosine", *methods.AUTOTUNE),
         DECADES,
-        seeds=3,
+        seeds=9,
         cosine_rates=COSINE_RATES,
     ),
 }
