@@ -26,9 +26,9 @@ FEW = ("digits", "transformer", "demand")
 
 # Fixed before any result.
 PLANS = (
-    Plan(STANDARD_TASKS, ("adam",), methods.LEARNED, BASE_RATES, seeds=3),
+    Plan(STANDARD_TASKS, ("adam",), methods.LEARNED, BASE_RATES, seeds=5),
     Plan(STANDARD_TASKS, ("adam",), ("cosine+learned",), NEAR, seeds=5),
-    Plan(FEW, ("adam",), tuple(LEARNED_ABLATIONS), BASE_RATES[::3], seeds=3),
+    Plan(FEW, ("adam",), tuple(LEARNED_ABLATIONS), BASE_RATES[::3], seeds=5),
 )
 
 Rows = dict[tuple[str, str, float, int], dict[str, Any]]  # task, method, rate, seed

@@ -10,9 +10,9 @@ the parameters, not of their average, but for autotune's. Seeds are paired: the 
 first parameters and batches for every method.
 
 The ablations change one thing in a learner: `blind` to its state, or to what noise
-costs (`cost unseen`), `frozen` in its prior, with `no prior`, or another thing in the
-bandit (Thompson sampling); `replay` repeats the mean log factor of the bandit's run
-with the same seed.
+costs (`cost unseen`), `frozen` in its prior, with `no prior`, rewarded by the `raw
+loss`, with `no anchor` but a constant rate, or another thing in the bandit (Thompson
+sampling); `replay` repeats the mean log factor of its run with the same seed.
 """
 
 import argparse
@@ -36,6 +36,7 @@ from benchmark.tasks.task import Task
 from common import methods, prepared
 from optax_adaptive import Controller, controllers
 from optax_adaptive.controllers import (
+    _advantage,
     _features,
     _noise_cost,
     _prior,
@@ -146,6 +147,30 @@ _cost_blind = _seeing(set(_features.NAMES) - set(_noise_cost.NAMES))
 
 _frozen = _learner_with(learn=_never)
 
+
+def _by_raw_loss(close: Callable) -> Callable:
+    """A stand-in for how a block is closed, rewarded by the fall since the last one."""
+
+    def close_by_raw_loss(block):
+        _, opened = close(block)
+        return block.before.value - block.newest.value, opened
+
+    return close_by_raw_loss
+
+
+# By name: the constants that differ, as (module, name, value), in any learner.
+_CHANGES: dict[str, list[tuple[Any, str, Any]]] = {
+    "raw loss": [(_advantage, "close", _by_raw_loss(_advantage.close))],
+    "no anchor": [
+        (
+            optax,
+            "cosine_decay_schedule",
+            lambda value, steps: optax.constant_schedule(value),
+        )
+    ],
+}
+REPLAY = ", replay"  # follows the name of the learner
+
 # By name: the rule, and the constants that differ, as (module, name, value).
 ABLATIONS: dict[str, tuple[MakeRule, list[tuple[Any, str, Any]]]] = {
     "random actions": (_random_actions, []),
@@ -159,12 +184,18 @@ ABLATIONS: dict[str, tuple[MakeRule, list[tuple[Any, str, Any]]]] = {
         for name in LEARNERS
     },
     **{f"{name}, no prior": (_without_prior(name), []) for name in LEARNERS},
+    **{
+        f"{name}, {change}": (RULES[name], constants)
+        for change, constants in _CHANGES.items()
+        for name in LEARNERS
+    },
     "alpha 1.3": (lambda seed: controllers.bandit(alpha=1.3, seed=seed), []),
     "no reach": (
         RULES["bandit"],
         [(_reach, "limited", lambda reach, action: action)],
     ),
 }
+METHODS = (*RULES, *ABLATIONS, *(name + REPLAY for name in LEARNERS))
 
 
 def make_run(task: Task, make_rule: MakeRule | None, anchor: str) -> Callable:
@@ -226,16 +257,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", nargs="+", default=list(PEAKS))
     parser.add_argument("--anchors", nargs="+", default=["cosine", "autotune"])
-    parser.add_argument("--methods", nargs="+", default=[*RULES, *ABLATIONS, "replay"])
+    parser.add_argument("--methods", nargs="+", default=METHODS)
     parser.add_argument("--offsets", nargs="+", type=float, default=OFFSETS)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--data-dir", type=Path, default=prepared.default_dir())
     parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()
-    rows = []
-    if args.output.exists():
-        rows = [json.loads(line) for line in args.output.read_text().splitlines()]
-    rows = [row for row in rows if "header" not in row]
+    rows = [row for row in runner.read(args.output) if "header" not in row]
 
     def find(*names):
         keys = ("task", "anchor", "offset", "method")
@@ -245,9 +273,7 @@ def main() -> None:
         there = {row["seed"] for row in find(*names)}
         return [seed for seed in range(args.seeds) if seed not in there]
 
-    config = {"seeds": args.seeds, "peaks": PEAKS}
-    with args.output.open("a") as output:
-        print(json.dumps(runner.header(config, 0.0)), file=output, flush=True)
+    with runner.open_to_append(args.output) as output:
         for name in args.tasks:
             task = TASKS[name](args.data_dir)
             for anchor in args.anchors:
@@ -261,10 +287,12 @@ def main() -> None:
                     start = time.time()
                     runs = run_method(task, name, anchor, method, missing, find)
                     rows += runs
-                    for row in runs:
-                        print(json.dumps(row), file=output, flush=True)
-                    seconds = time.time() - start
-                    print(name, anchor, method, f"{seconds:.0f} s", file=sys.stderr)
+                    seconds = round(time.time() - start, 1)
+                    config = {"task": name, "anchor": anchor, "method": method}
+                    header = runner.header(config | {"peaks": PEAKS}, seconds)
+                    output.writelines(json.dumps(r) + "\n" for r in (header, *runs))
+                    output.flush()
+                    print(name, anchor, method, f"{seconds} s", file=sys.stderr)
 
 
 def run_method(task, name, anchor, method, missing, find) -> list[dict]:
@@ -275,10 +303,10 @@ def run_method(task, name, anchor, method, missing, find) -> list[dict]:
         run = make_run(task, make_rule, anchor)
         for offset, seeds in missing.items():
             log_factors = np.zeros(len(seeds))
-            if method == "replay":
+            if method.endswith(REPLAY):
                 replayed = {
                     r["seed"]: np.mean(r["log_factors"])
-                    for r in find(name, anchor, offset, "bandit")
+                    for r in find(name, anchor, offset, method.removesuffix(REPLAY))
                 }
                 seeds = [seed for seed in seeds if seed in replayed]
                 log_factors = np.array([replayed[seed] for seed in seeds])

@@ -6,7 +6,6 @@ It prints the tables; ``python -m benchmark.report`` writes them into the page.
 """
 
 import argparse
-import json
 from collections import defaultdict
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 from scipy import stats
 
 from benchmark import rl as experiment
+from benchmark import run
 
 ACCURACY = ("digits", "noisy", "cnn")  # percent correct; the others are losses
 DRAWN = 5  # seeds in the picture
@@ -24,8 +24,7 @@ Key = tuple[str, str, float, str]  # task, anchor, offset, method
 def read(path: Path) -> dict[Key, dict]:
     """Seeds, metrics and log factors of each group, in order of seed."""
     groups = defaultdict(list)
-    for line in path.read_text().splitlines():
-        row = json.loads(line)
+    for row in run.read(path):
         if "header" not in row:
             key = (row["task"], row["anchor"], row["offset"], row["method"])
             groups[key].append(row)
@@ -141,7 +140,8 @@ def ablation_table(table: dict, task: str) -> str:
         f"| {task}: variant | gain, tuned peak | recovered, x0.1 | recovered, x10 |",
         "| --- | --- | --- | --- |",
     ]
-    for method in (*learners(table), *experiment.ABLATIONS, "replay"):
+    changed = [m for m in experiment.METHODS if m not in experiment.RULES]
+    for method in (*learners(table), *changed):
         if (task, "cosine", 1.0, method) not in table:
             continue
         cells = [interval(gain(table, task, "cosine", method))]

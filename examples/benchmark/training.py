@@ -17,6 +17,7 @@ LATE = CHECKPOINTS // 10  # checkpoints in the last tenth
 # As the example scripts have. Schedules and peers that count in epochs get a fiftieth
 # of the run as theirs, since few of these runs see their data 50 times.
 EPOCHS = 50
+HOLD = 3  # the phase in which autotune has found its rate
 
 
 class Trace(NamedTuple):
@@ -30,7 +31,7 @@ class Trace(NamedTuple):
     train: Array  # shape=(), metric at the end, as the two others
     test: Array  # shape=(), read once
     is_finite: Array  # shape=(), parameters and last losses
-    found: dict[str, Array]  # what autotune's summary says of its search
+    found: dict[str, Array]  # of autotune: what its search found, and what it took
 
 
 def make_training(
@@ -42,6 +43,7 @@ def make_training(
     """
     block = task.steps // CHECKPOINTS
     steps = block * CHECKPOINTS
+    autotunes = method in methods.AUTOTUNE
 
     def train(rate: Array, seed: Array) -> Trace:
         how = methods.build(method, optimizer, rate, steps, steps // EPOCHS)
@@ -51,19 +53,23 @@ def make_training(
             params, state = carry
             loss, grads = jax.value_and_grad(task.loss)(params, key)
             updates, state = how.optimizer.update(grads, state, params, value=loss)
-            return (optax.apply_updates(params, updates), state), loss
+            is_searching = jnp.array(False)
+            if autotunes:
+                is_searching = optax_adaptive.summary(state)["phase"] < HOLD
+            return (optax.apply_updates(params, updates), state), (loss, is_searching)
 
         def to_checkpoint(carry, index_and_keys):
             index, keys = index_and_keys
-            (params, state), losses = jax.lax.scan(step, carry, keys)
+            (params, state), (losses, is_searching) = jax.lax.scan(step, carry, keys)
             evaluated = how.eval_params(state, params)
             rate_now = how.learning_rate(state, (index + 1) * block - 1)
             metric = task.evaluate(evaluated, "validation")
-            return (params, state), (metric, losses, jnp.float32(rate_now))
+            recorded = (metric, losses, jnp.float32(rate_now), is_searching.sum())
+            return (params, state), recorded
 
         params = task.init(key)
         keys = jax.random.split(jax.random.fold_in(key, 1), steps)
-        (params_out, state), (validation, losses, rates) = jax.lax.scan(
+        (params_out, state), (validation, losses, rates, searched) = jax.lax.scan(
             to_checkpoint,
             (params, how.optimizer.init(params)),
             (jnp.arange(CHECKPOINTS), keys.reshape(CHECKPOINTS, block)),
@@ -71,9 +77,10 @@ def make_training(
         evaluated = how.eval_params(state, params_out)
         leaves = jax.tree.leaves((evaluated, losses[-1]))
         found = {}
-        if method in methods.AUTOTUNE:
+        if autotunes:
             numbers = optax_adaptive.summary(state)
             found = {name: numbers[name] for name in ("found_scale", "rollbacks")}
+            found["search_steps"] = searched.sum()
         return Trace(
             initial=task.evaluate(params, "validation"),
             validation=validation,
