@@ -71,7 +71,7 @@ PLANS = {
         tuple(optimizer for optimizer in COSINE_RATES if optimizer != "adam"),
         ("cosine", *methods.AUTOTUNE),
         DECADES,
-        seeds=9,
+        seeds=5,
         cosine_rates=COSINE_RATES,
     ),
 }
