@@ -26,8 +26,9 @@ import optax
 from jax.flatten_util import ravel_pytree
 from rich.progress import Progress
 
+from optax_adaptive.controllers import load_weights
 from optax_adaptive.controllers._features import NAMES
-from optax_adaptive.controllers.learned import PolicyWeights
+from optax_adaptive.controllers._policy import PolicyWeights
 from policy import evolution, kinds, rollout
 from policy.held_out import HeldOut
 
@@ -44,6 +45,7 @@ SETTINGS = (
     "seed",
     "hidden",
     "kinds",
+    "select_every",
     "smoke",
 )
 
@@ -125,7 +127,7 @@ class Trainer:
         self.key = jax.random.key(args.seed)
         first = evolution.first_policy(jax.random.fold_in(self.key, 2**24), args.hidden)
         if args.warm_start:
-            first = load(args.warm_start)
+            first = load_weights(args.warm_start)
             args.hidden = first.output.size  # its own, whatever the flag says
         _, self.unravel = ravel_pytree(first)
         self.start = evolution.first_evolution(first, args.learning_rate)
@@ -220,12 +222,6 @@ def export(path: Path, policy: PolicyWeights, log: Path, numbers: dict) -> None:
     path.write_text(json.dumps(document, indent=None) + "\n")
 
 
-def load(path: Path) -> PolicyWeights:
-    """Reads what :func:`export` wrote."""
-    numbers = json.loads(path.read_text())["weights"]
-    return PolicyWeights(*(jnp.float32(numbers[n]) for n in PolicyWeights._fields))
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Trains until the time or the generations are used up."""
     args = parse(arguments)
@@ -234,6 +230,11 @@ def main(arguments: list[str] | None = None) -> None:
     trainer = Trainer(args)
     state, best, regret = trainer.start, np.asarray(trainer.start.center), np.inf
     settings = {name: getattr(args, name) for name in SETTINGS}
+    warm_start = None  # by what it says of itself, wherever it lies
+    if args.warm_start:
+        document = json.loads(args.warm_start.read_text())
+        warm_start = {name: document[name] for name in ("made_by", "log_sha256")}
+    settings["warm_start"] = warm_start and warm_start["log_sha256"]
     if checkpoint.exists():
         check_same(log, settings)
         state, best, regret = restore(checkpoint, state)
@@ -244,9 +245,8 @@ def main(arguments: list[str] | None = None) -> None:
         versions |= {"python": platform.python_version()}
         header = {"command": command, "seed": args.seed, "versions": versions}
         header["settings"] = settings
-        if args.warm_start:
-            document = json.loads(args.warm_start.read_text())
-            header["warm_start"] = {k: document[k] for k in ("made_by", "log_sha256")}
+        if warm_start:
+            header["warm_start"] = warm_start
         log.write_text(json.dumps({"header": header}) + "\n")
 
     def select(state, best, regret, output):

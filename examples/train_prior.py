@@ -31,7 +31,7 @@ import numpy as np
 import optax
 
 from optax_adaptive.controllers import _features, _noise_cost, _prior, _residual
-from optax_adaptive.controllers.learned import PolicyWeights, act, score
+from optax_adaptive.controllers._policy import PolicyWeights, act, score
 from optax_adaptive.controllers.q_learning import state_index
 from policy import anchored, kinds
 from train_policy import check_same

@@ -21,7 +21,7 @@ from optax_adaptive import (
 from optax_adaptive._controller import Array
 from optax_adaptive._pack import pack, unpack
 from optax_adaptive._scale import ScaleByControllerState, as_metric, multiply
-from optax_adaptive._validate import check_count
+from optax_adaptive._validate import check_count, check_flag, check_optimizer
 
 # Half-life of the average, as a fraction of the steps held, where noise costs what is
 # won meanwhile (_correction.py). With interpolation it is never shorter than that: it
@@ -81,10 +81,10 @@ def autotune(
        loss of the newest parameters above that of their average) is set against what is
        still won. Where it costs more than the loss falls (twice as much, with
        ``interpolate``), the rate comes down, and where it costs less than a quarter, it
-       goes up. One that proves far too high within the first eighth of the run (and 250
-       steps) starts over. A rise that its noise does not explain leads back to a copy
-       of the average from before it (or to the first parameters, if there is none yet),
-       at half the rate and with the state of ``optimizer`` initialised anew: its
+       goes up. One that proves far too high within the first quarter of the run (and
+       250 steps) starts over. A rise that its noise does not explain leads back to a
+       copy of the average from before it (or to the first parameters, if there is none
+       yet), at half the rate and with the state of ``optimizer`` initialised anew: its
        momentum would lead there again.
     5. *Average* the parameters all along: evaluate :func:`eval_params`. The average
        takes the place of annealing, which with a known horizon as well won nothing. It
@@ -124,9 +124,10 @@ def autotune(
       :func:`select_on_rollback` lets batch statistics follow each return.
 
     Raises:
-      ValueError: If ``total_steps`` is out of range, if ``update`` is given no params
-        or a ``value`` that is not a scalar.
-      TypeError: In ``update``, if ``value`` is missing.
+      ValueError: If ``total_steps`` is out of range or ``interpolate`` no bool; if
+        ``update`` is given no params, a ``value`` that is not a scalar, or the state of
+        an autotune whose ``total_steps`` made its memory another.
+      TypeError: If ``optimizer`` is none, or, in ``update``, if ``value`` is missing.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, optax_adaptive
@@ -152,7 +153,9 @@ def autotune(
       Short-Horizon Bias <https://arxiv.org/abs/1803.02021>`_, 2018. Defazio et al.,
       `The Road Less Scheduled <https://arxiv.org/abs/2405.15682>`_, 2024.
     """
+    check_optimizer(optimizer)
     optimizer = optax.with_extra_args_support(optimizer)
+    check_flag("interpolate", interpolate)
     if total_steps is not None:
         check_count("total_steps", total_steps, 200)
         total_steps = int(total_steps)
@@ -245,7 +248,7 @@ def autotune(
         # where a CPU has one core: 5% of a training step of ResNet-18.
         updates = lax.optimization_barrier(updates)
         value = _snapshot.finite_or_nan(as_metric(value), updates)
-        memory = unpack(layout, state.scaling.controller_memory)
+        memory = unpack(layout, _checked(state.scaling.controller_memory, layout))
         is_away = _return.is_away(
             memory.returns_left, state.snapshot.snapshot_params, params
         )
@@ -338,6 +341,17 @@ def autotune(
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _checked(words: Array, layout: Memory) -> Array:
+    """The words of a memory, which another horizon may have given another length."""
+    size = sum(leaf.size for leaf in jax.tree.leaves(layout))
+    if words.shape != (size,):
+        raise ValueError(
+            f"the state must be of autotune with this total_steps: its memory has "
+            f"{words.shape[-1]} words, where this one has {size}"
+        )
+    return words
 
 
 def _count(meter: _meter.Meter, value: Array) -> _meter.Meter:

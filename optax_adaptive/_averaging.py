@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import lax
 
 from optax_adaptive import _gain, _snapshot
 from optax_adaptive._controller import Array
-from optax_adaptive._validate import check_range, is_concrete
+from optax_adaptive._leaves import over_leading_axes, wide
+from optax_adaptive._validate import check_optimizer, check_range, is_concrete
 
 
 class AveragingState(NamedTuple):
@@ -25,7 +25,7 @@ def empty(params: optax.Params) -> AveragingState:
     """Buffers of the right shapes; the contents of ``params`` are not read."""
 
     def zeros(leaf):  # sharded alike
-        return jnp.zeros_like(leaf, np.promote_types(leaf.dtype, np.float32))
+        return jnp.zeros_like(leaf, wide(leaf.dtype))
 
     return AveragingState(jax.tree.map(zeros, params), jnp.array(-1, jnp.int32))
 
@@ -133,6 +133,7 @@ def with_averaging(
       Defazio et al., `The Road Less Scheduled <https://arxiv.org/abs/2405.15682>`_,
       2024.
     """
+    check_optimizer(optimizer)
     optimizer = optax.with_extra_args_support(optimizer)
     check_range("fraction", fraction, 0.0, open_low=True)
     check_range("interpolation", interpolation, 0.0, 1.0, open_high=True)
@@ -182,13 +183,15 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
     Args:
       opt_state: The state of an optimizer that contains :func:`autotune` or
         :func:`with_averaging`, once.
-      params: The current parameters, returned while there is no average yet.
+      params: The current parameters, returned while there is no average yet. Of state
+        and parameters with leading axes, as from ``jax.vmap``, each is read by itself.
 
     Returns:
       Parameters to evaluate, save or serve; training continues from ``params``.
 
     Raises:
-      ValueError: If the state holds no average, or more than one.
+      ValueError: If the state holds no average, or more than one, or one of other
+        params.
 
     Example:
       >>> import jax.numpy as jnp, optax, optax_adaptive
@@ -209,11 +212,26 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
             f"{len(found)}"
         )
     (state,) = found
-    return jax.tree.map(
-        lambda p, mean: jnp.where(state.averaged_steps < 0, p, mean.astype(p.dtype)),
-        params,
-        state.averaged_params,
-    )
+    leaves, structure = jax.tree.flatten(params)
+    means = jax.tree.leaves(state.averaged_params)
+    if len(means) != len(leaves):
+        raise ValueError(
+            f"params must be those that the optimizer was given, of {len(means)} "
+            f"leaves, but they have {len(leaves)}"
+        )
+    (steps,) = jax.tree.leaves(state.averaged_steps)
+
+    def read(steps, leaves, means):
+        return [
+            jnp.where(steps < 0, leaf, mean.astype(leaf.dtype))
+            if jnp.issubdtype(leaf.dtype, jnp.inexact)
+            else leaf  # of integers there is no average
+            for leaf, mean in zip(leaves, means, strict=True)
+        ]
+
+    # By leaves: what wraps params, as in nnx, does not wrap the average.
+    read = over_leading_axes(read, steps.ndim)
+    return jax.tree.unflatten(structure, read(steps, leaves, means))
 
 
 def recompute_batch_stats(
@@ -228,7 +246,8 @@ def recompute_batch_stats(
       batches: Training batches of one size; ten or twenty are enough.
 
     Returns:
-      The mean of the statistics, a pytree of the same structure and dtypes.
+      The mean of the statistics, a pytree of the same structure and dtypes: taken in at
+      least float32, then cast.
 
     Raises:
       ValueError: If there is no batch.
@@ -244,15 +263,15 @@ def recompute_batch_stats(
       Izmailov et al., `Averaging Weights Leads to Wider Optima and Better
       Generalization <https://arxiv.org/abs/1803.05407>`_, 2018.
     """
-    mean, count = None, 0
+    mean, stats, count = None, None, 0
     for batch in batches:
         stats = batch_stats_fn(batch)
         count += 1
-        weight = 1.0 / count
-        mean = stats if mean is None else _lerp(mean, stats, weight)
+        widened = jax.tree.map(lambda leaf: jnp.astype(leaf, wide(leaf.dtype)), stats)
+        mean = widened if mean is None else _lerp(mean, widened, 1.0 / count)
     if mean is None:
         raise ValueError("batches must hold at least one batch, but it is empty")
-    return mean
+    return jax.tree.map(lambda m, leaf: m.astype(leaf.dtype), mean, stats)
 
 
 def _lerp(old: Any, new: Any, weight: float) -> Any:

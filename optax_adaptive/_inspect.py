@@ -1,5 +1,6 @@
 """observe, lr_scale, summary: reach a controller's state inside any optimizer state."""
 
+import collections
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 from optax_adaptive import _meter
 from optax_adaptive._autotune import AutotuneState
 from optax_adaptive._controller import Array
+from optax_adaptive._leaves import bare, over_leading_axes
 from optax_adaptive._pack import overwrite, unpack
 from optax_adaptive._scale import ScaleByControllerState
 from optax_adaptive._snapshot import SnapshotState
@@ -19,18 +21,10 @@ def _is_controller_state(node: Any) -> bool:
     return isinstance(node, ScaleByControllerState)
 
 
-def _is_leaf(node: Any) -> bool:
-    # What with_rollback keeps copies of decides nothing.
-    return isinstance(node, (ScaleByControllerState, SnapshotState))
-
-
 def _find(opt_state: Any) -> dict[str, ScaleByControllerState]:
     """Every controller's state by its path, which says where it lies."""
-    nodes, _ = jax.tree_util.tree_flatten_with_path(opt_state, is_leaf=_is_leaf)
     found = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): _bare(node)
-        for path, node in nodes
-        if _is_controller_state(node)
+        path: bare(node) for path, node in _nodes(opt_state, ScaleByControllerState)
     }
     if not found:
         raise ValueError(
@@ -41,21 +35,10 @@ def _find(opt_state: Any) -> dict[str, ScaleByControllerState]:
     return found
 
 
-def _bare(state: ScaleByControllerState) -> ScaleByControllerState:
-    """Takes the arrays out of what wraps them, as ``nnx.Optimizer`` does."""
-    return ScaleByControllerState(*jax.tree.leaves(state))
-
-
-def _over_leading_axes(function: Callable, state: ScaleByControllerState) -> Callable:
-    """Maps ``function`` over the leading axes that pmap or vmap gave to ``state``."""
-    for _ in range(state.lr_scale.ndim):
-        function = jax.vmap(function)
-    return function
-
-
 def _read_meter(state: ScaleByControllerState) -> _meter.Meter:
     unpack_meter = partial(unpack, _meter.LAYOUT)
-    return _over_leading_axes(unpack_meter, state)(state.controller_memory)
+    read = over_leading_axes(unpack_meter, state.lr_scale.ndim)
+    return read(state.controller_memory)
 
 
 def observe(opt_state: Any, value: Any) -> Any:
@@ -99,7 +82,7 @@ def observe(opt_state: Any, value: Any) -> Any:
     def deposit(node):
         if not _is_controller_state(node):
             return node
-        state = _bare(node)
+        state = bare(node)
         shape = state.lr_scale.shape
         if jnp.shape(value) not in ((), shape):
             raise ValueError(
@@ -110,11 +93,17 @@ def observe(opt_state: Any, value: Any) -> Any:
             validation=jnp.broadcast_to(_meter.as_float32(value), shape),
             is_validated=jnp.ones(shape, jnp.bool_),
         )
-        words = _over_leading_axes(overwrite, state)(state.controller_memory, meter)
+        lay = over_leading_axes(overwrite, state.lr_scale.ndim)
+        words = lay(state.controller_memory, meter)
         observed = state._replace(controller_memory=words)
         return jax.tree.unflatten(jax.tree.structure(node), observed)
 
-    return jax.tree.map(deposit, opt_state, is_leaf=_is_leaf)
+    # What with_rollback keeps copies of decides nothing.
+    return jax.tree.map(
+        deposit,
+        opt_state,
+        is_leaf=lambda node: isinstance(node, (ScaleByControllerState, SnapshotState)),
+    )
 
 
 def lr_scale(opt_state: Any) -> Array:
@@ -148,19 +137,21 @@ def summary(opt_state: Any) -> dict[str, Array]:
     """The handful of numbers that a log wants, still on the device.
 
     Args:
-      opt_state: The state of an optimizer that contains ``scale_by_controller``.
+      opt_state: The state of an optimizer that contains ``scale_by_controller``,
+        :func:`autotune` or :func:`with_rollback`.
 
     Returns:
-      Arrays of shape ``()`` by name: ``lr_scale`` (float32), ``last_value`` and
-      ``best_value`` (float32: window means as they were handed in; 0 and ±inf before
-      the first), ``windows`` (int32: window means so far) and ``nonfinite_values``
-      (int32: values left out). :func:`autotune` adds ``phase`` (int32: 0 listens, 1
-      climbs, 2 compares, 3 holds), ``found_scale`` (float32, 0 before it is found) and
-      ``rollbacks`` (int32). With several controllers each name is preceded by
-      where its state lies, as in ``"1/lr_scale"``.
+      Arrays of shape ``()`` by name. Of each controller ``lr_scale`` (float32),
+      ``last_value`` and ``best_value`` (float32: window means as they were handed in;
+      0 and ±inf before the first), ``windows`` (int32: window means so far) and
+      ``nonfinite_values`` (int32: values left out); of :func:`autotune` the same, and
+      ``phase`` (int32: 0 listens, 1 climbs, 2 compares, 3 holds) and ``found_scale``
+      (float32, 0 before it is found); of it and :func:`with_rollback` ``rollbacks``
+      (int32: blow-ups so far). A name that several states have is preceded by where
+      each lies, as in ``"1/lr_scale"``.
 
     Raises:
-      ValueError: If there is no controller in the state.
+      ValueError: If there is none of these in the state.
 
     Example:
       >>> import optax_adaptive
@@ -168,35 +159,57 @@ def summary(opt_state: Any) -> dict[str, Array]:
       >>> sorted(optax_adaptive.summary(tx.init(None)))
       ['best_value', 'last_value', 'lr_scale', 'nonfinite_values', 'windows']
     """
-    found = _find(opt_state)
-    numbers = {}
-    for path, state in found.items():
-        prefix = f"{path}/" if len(found) > 1 else ""
-        meter = _read_meter(state)
-        numbers |= {
-            prefix + "lr_scale": state.lr_scale,
-            prefix + "last_value": meter.last,
-            prefix + "best_value": meter.best,
-            prefix + "windows": meter.windows,
-            prefix + "nonfinite_values": meter.nonfinite,
-        }
-    return numbers | _search_numbers(opt_state)
+    found = [
+        (path, name, number)
+        for kind, read in _NUMBERS.items()
+        for path, node in _nodes(opt_state, kind)
+        for name, number in read(node).items()
+    ]
+    if not found:
+        _find(opt_state)  # complain
+    names = collections.Counter(name for _, name, _ in found)
+    return {
+        f"{path}/{name}" if names[name] > 1 else name: number
+        for path, name, number in found
+    }
 
 
-def _search_numbers(opt_state: Any) -> dict[str, Array]:
-    """What autotune and with_rollback add to a summary."""
-    numbers = {}
+def _nodes(opt_state: Any, kind: type) -> list[tuple[str, Any]]:
+    """Every state of a kind, by its path; a copied one decides nothing."""
+    nodes, _ = jax.tree_util.tree_flatten_with_path(
+        opt_state, is_leaf=lambda node: isinstance(node, (kind, SnapshotState))
+    )
+    return [
+        (jax.tree_util.keystr(path, simple=True, separator="/"), node)
+        for path, node in nodes
+        if isinstance(node, kind)
+    ]
 
-    def visit(node):
-        if isinstance(node, AutotuneState):
-            numbers["phase"] = node.phase
-            numbers["found_scale"] = node.found_scale
-            jax.tree.map(visit, list(node), is_leaf=is_known)
-        elif isinstance(node, SnapshotState):
-            numbers["rollbacks"] = node.rollbacks
 
-    def is_known(node):
-        return isinstance(node, (AutotuneState, SnapshotState))
+def _of_controller(state: ScaleByControllerState) -> dict[str, Array]:
+    state = bare(state)
+    meter = _read_meter(state)
+    return {
+        "lr_scale": state.lr_scale,
+        "last_value": meter.last,
+        "best_value": meter.best,
+        "windows": meter.windows,
+        "nonfinite_values": meter.nonfinite,
+    }
 
-    jax.tree.map(visit, opt_state, is_leaf=is_known)
-    return numbers
+
+def _of_autotune(state: AutotuneState) -> dict[str, Array]:
+    phase, found_scale = jax.tree.leaves((state.phase, state.found_scale))
+    return {"phase": phase, "found_scale": found_scale}
+
+
+def _of_snapshot(state: SnapshotState) -> dict[str, Array]:
+    (rollbacks,) = jax.tree.leaves(state.rollbacks)
+    return {"rollbacks": rollbacks}
+
+
+_NUMBERS: dict[type, Callable[[Any], dict[str, Array]]] = {
+    ScaleByControllerState: _of_controller,
+    AutotuneState: _of_autotune,
+    SnapshotState: _of_snapshot,
+}

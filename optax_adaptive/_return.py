@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from optax_adaptive import _meter
 from optax_adaptive._controller import Array
+from optax_adaptive._leaves import wide
 from optax_adaptive._pack import overwrite, unpack
 from optax_adaptive._scale import ScaleByControllerState
 
@@ -30,24 +30,25 @@ def bounded(update: Array) -> Array:
 
 def is_away(returns_left: Array, copied_params: Any, params: Any) -> Array:
     """Whether a return to the copy has not arrived, and may be tried again, bool."""
+    # Of functions that keep their identity, or eager calls would compile them anew.
+    return lax.cond(returns_left > 0, _differ, _never, copied_params, params)
 
-    def differs():
-        is_other = jnp.zeros((), jnp.bool_)
-        pairs = zip(
-            jax.tree.leaves(params), jax.tree.leaves(copied_params), strict=True
-        )
-        for a, b in pairs:
-            dtype = np.promote_types(a.dtype, np.float32)
-            a, b = a.astype(dtype), b.astype(dtype)
-            # Most returns miss by a rounding or two, which is not worth a step. What is
-            # not finite compares false.
-            is_near = jnp.abs(a - b).max(initial=0.0) <= NEAR * jnp.abs(b).max(
-                initial=0.0
-            )
-            is_other |= ~is_near
-        return is_other
 
-    return lax.cond(returns_left > 0, differs, lambda: jnp.zeros((), jnp.bool_))
+def _differ(copied_params: Any, params: Any) -> Array:
+    is_other = jnp.zeros((), jnp.bool_)
+    pairs = zip(jax.tree.leaves(params), jax.tree.leaves(copied_params), strict=True)
+    for a, b in pairs:
+        a, b = a.astype(wide(a.dtype)), b.astype(wide(b.dtype))
+        # Most returns miss by a rounding or two, which is not worth a step. What is
+        # not finite compares false.
+        largest = jnp.abs(b).max(initial=0.0)
+        is_other |= ~(jnp.abs(a - b).max(initial=0.0) <= NEAR * largest)
+    return is_other
+
+
+def _never(copied_params: Any, params: Any) -> Array:
+    del copied_params, params
+    return jnp.zeros((), jnp.bool_)
 
 
 def left(returns_left: Array, is_away: Array, is_restored: Array) -> Array:

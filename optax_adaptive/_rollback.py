@@ -8,7 +8,7 @@ import optax
 from optax_adaptive import _alarm, _return, _snapshot
 from optax_adaptive._controller import Array
 from optax_adaptive._scale import as_metric, multiply
-from optax_adaptive._validate import check_range
+from optax_adaptive._validate import check_flag, check_optimizer, check_range
 
 
 class RollbackState(NamedTuple):
@@ -60,7 +60,7 @@ def with_rollback(
     Raises:
       ValueError: If ``backoff`` is out of range, if ``update`` is given no params or a
         ``value`` that is not a scalar.
-      TypeError: In ``update``, if ``value`` is missing.
+      TypeError: If ``optimizer`` is none, or, in ``update``, if ``value`` is missing.
 
     Example:
       >>> import jax.numpy as jnp, optax, optax_adaptive
@@ -73,7 +73,9 @@ def with_rollback(
       >>> float(params), int(state.snapshot.rollbacks)
       (1.0, 1)
     """
+    check_optimizer(optimizer)
     optimizer = optax.with_extra_args_support(optimizer)
+    check_flag("restore_inner", restore_inner)
     check_range("backoff", backoff, 0.0, 1.0, open_low=True)
 
     def init_fn(params):

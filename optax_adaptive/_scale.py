@@ -4,7 +4,6 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import lax
 
@@ -16,6 +15,7 @@ from optax_adaptive._controller import (
     Observation,
     trial,
 )
+from optax_adaptive._leaves import wide
 from optax_adaptive._pack import check_same_layout, overwrite, pack, unpack
 from optax_adaptive._validate import check_choice, check_count, check_range, is_concrete
 
@@ -266,8 +266,7 @@ def multiply(updates: optax.Updates, lr_scale: Array) -> optax.Updates:
 
     def scaled(update):
         # At least float32: a factor of 1e-8 vanishes in float16.
-        # numpy's rule, which jax_numpy_dtype_promotion="strict" does not forbid.
-        dtype = np.promote_types(update.dtype, np.float32)
+        dtype = wide(update.dtype)
         return (update.astype(dtype) * lr_scale.astype(dtype)).astype(update.dtype)
 
     return jax.tree.map(scaled, updates)

@@ -16,7 +16,9 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from optax_adaptive import _history
 from optax_adaptive._controller import Array
+from optax_adaptive._meter import LARGEST
 
 LISTEN, CLIMB, ARMS, FOUND = range(4)
 
@@ -48,12 +50,14 @@ class Search(NamedTuple):
 
     stage: Array  # shape=(), dtype=int32: LISTEN, CLIMB, ARMS or FOUND
     clock: Array  # shape=(), dtype=int32: steps in this stage, or in this arm
-    losses: Array  # shape=(n,), dtype=float32: the newest, oldest first
+    losses: Array  # shape=(n,), dtype=float32: the newest finite ones, oldest first
+    nonfinite: Array  # shape=(), dtype=int32: newest non-finite ones in a row
     center: Array  # shape=(), dtype=float32: median loss while nothing moves
     deviation: Array  # shape=(), dtype=float32: and its noise
     has_descended: Array  # shape=(), dtype=bool: has any rate lowered the loss?
     log_scale: Array  # shape=(), dtype=float32: of the climb's start, edge, or answer
     norm: Array  # shape=(), dtype=float32: sum of |update| / (1 + |params|) heard
+    heard: Array  # shape=(), dtype=int32: their number
     arm: Array  # shape=(), dtype=int32: which one is running
     arm_losses: Array  # shape=(NUM_ARMS,), dtype=float32: inf if it blew up or not run
 
@@ -85,11 +89,13 @@ def first_search(budget: Budget) -> Search:
         stage=none,
         clock=none,
         losses=jnp.zeros((max(LISTEN_STEPS, tail(budget)),), jnp.float32),
+        nonfinite=none,
         center=zero,
         deviation=zero,
         has_descended=jnp.zeros((), jnp.bool_),
         log_scale=zero,
         norm=zero,
+        heard=none,
         arm=none,
         arm_losses=jnp.full((NUM_ARMS,), jnp.inf, jnp.float32),
     )
@@ -112,9 +118,12 @@ def advance(search: Search, value: Array, budget: Budget) -> tuple[Search, Step]
       The new state, and what to do. When ``stage`` becomes FOUND, ``log_scale`` is the
       answer, and this step restarts.
     """
-    value = jnp.where(jnp.isfinite(value), value, jnp.inf)
-    losses = jnp.concatenate([search.losses[1:], value[None]])
-    search = search._replace(losses=losses, clock=search.clock + 1)
+    is_finite = jnp.abs(value) <= LARGEST  # NaN compares false
+    search = search._replace(
+        losses=_history.push(search.losses, value, is_finite),
+        nonfinite=jnp.where(is_finite, 0, search.nonfinite + 1),
+        clock=search.clock + 1,
+    )
     stages = [partial(stage, budget=budget) for stage in (_listen, _climb, _run_arm)]
     return lax.switch(search.stage, stages, search)
 
@@ -130,8 +139,12 @@ def hear(search: Search, norm: Array) -> tuple[Search, Array]:
     Returns:
       The new state, and the factor by which the update moves next to nothing.
     """
-    norm = jnp.where(jnp.isfinite(norm), norm, 0.0)
-    return search._replace(norm=search.norm + norm), FIRST_MOVE / (norm + TINY)
+    is_heard = (norm > 0.0) & jnp.isfinite(norm)
+    search = search._replace(
+        norm=search.norm + jnp.where(is_heard, norm, 0.0),
+        heard=search.heard + is_heard.astype(jnp.int32),
+    )
+    return search, jnp.where(is_heard, FIRST_MOVE / (norm + TINY), 0.0)
 
 
 def _listen(search: Search, *, budget: Budget) -> tuple[Search, Step]:
@@ -143,8 +156,11 @@ def _listen(search: Search, *, budget: Budget) -> tuple[Search, Step]:
     deviations = jnp.sort(jnp.abs(heard - center))[:-1]
     # Mean over standard deviation is 0.8 for a normal, less without its largest.
     deviation = jnp.maximum(1.45 * deviations.mean(), 1e-3 * jnp.abs(center) + 1e-8)
-    is_over = search.clock == LISTEN_STEPS
-    mean_norm = search.norm / (LISTEN_STEPS - 1)  # this step's is not heard yet
+    # A loss that is not finite tells nothing, nor does an update of 0: listen on.
+    clock = search.clock - (search.nonfinite > 0).astype(jnp.int32)
+    search = search._replace(clock=clock)
+    is_over = (clock >= LISTEN_STEPS) & (search.heard >= LISTEN_STEPS - 1)
+    mean_norm = search.norm / jnp.maximum(search.heard, 1)  # this step's comes later
     start = math.log(CLIMB_FROM) - jnp.log(jnp.maximum(mean_norm, TINY))
     heard_out = _open_stage(
         search._replace(center=center, deviation=deviation, log_scale=start), CLIMB
@@ -230,7 +246,7 @@ def best_log_scale(
 
 def _is_lost(search: Search) -> Array:
     """One non-finite loss may be the batch's fault, two in a row are the rate's."""
-    return jnp.min(search.losses[-2:]) == jnp.inf
+    return search.nonfinite >= 2
 
 
 def _open_stage(search: Search, stage: int) -> Search:
@@ -239,4 +255,5 @@ def _open_stage(search: Search, stage: int) -> Search:
         stage=jnp.array(stage, jnp.int32),
         clock=jnp.zeros((), jnp.int32),
         losses=jnp.full_like(search.losses, search.center),
+        nonfinite=jnp.zeros((), jnp.int32),
     )

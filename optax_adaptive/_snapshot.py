@@ -5,12 +5,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import lax
 
 from optax_adaptive import _return
 from optax_adaptive._controller import Array
+from optax_adaptive._leaves import over_leading_axes, wide
+from optax_adaptive._validate import is_concrete
 
 
 class SnapshotState(NamedTuple):
@@ -137,8 +138,7 @@ def finite_or_nan(value: Array, grads: optax.Updates) -> Array:
 
     # A sum of what is finite is finite, unless it overflows.
     def total(leaf):
-        dtype = np.promote_types(leaf.dtype, np.float32)
-        return jnp.abs(jnp.sum(leaf, dtype=dtype)).astype(jnp.float32)
+        return jnp.abs(jnp.sum(leaf, dtype=wide(leaf.dtype))).astype(jnp.float32)
 
     sums = map(total, jax.tree.leaves(grads))
     return jnp.where(jnp.isfinite(sum(sums, jnp.float32(0.0))), value, jnp.nan)
@@ -184,8 +184,15 @@ def select_on_rollback(opt_state: Any, healthy: Any, current: Any) -> tuple[Any,
       0
     """
     state = find(opt_state)
-    healthy = optax.tree.where(state.is_taken, current, healthy)
-    return healthy, optax.tree.where(state.is_restored, healthy, current)
+    flags = jax.tree.leaves((state.is_taken, state.is_restored))
+
+    def select(is_taken, is_restored, healthy, current):
+        healthy = optax.tree.where(is_taken, current, healthy)
+        return healthy, optax.tree.where(is_restored, healthy, current)
+
+    is_taken, is_restored = flags
+    select = over_leading_axes(select, is_taken.ndim)
+    return select(is_taken, is_restored, healthy, current)
 
 
 def find_all(opt_state: Any) -> list[SnapshotState]:
@@ -213,8 +220,11 @@ def _in_place(condition: Array, change: Any, tree: Any) -> Any:
     """``change(*tree)`` if ``condition``, else ``tree``, which then costs nothing.
 
     A loop of at most one turn: XLA carries the buffers of a loop in place, while the
-    branches of a conditional may write out what they let pass.
+    branches of a conditional may write out what they let pass. Eager calls, which would
+    compile a new loop each, decide here.
     """
+    if is_concrete(condition):
+        return change(*tree) if condition else tree
 
     def body(carry):
         return jnp.zeros((), jnp.bool_), change(*carry[1])

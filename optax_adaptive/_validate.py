@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+import numpy as np
+import optax
 from jax.core import Tracer
 
 
@@ -23,6 +25,7 @@ def check_range(
     """Raises ValueError, naming argument, value and range, if ``value`` is outside."""
     if not is_concrete(value):
         return
+    check_number(name, value)
     above = value > low if open_low else value >= low
     below = value < high if open_high else value <= high
     if not (above and below):  # NaN fails both
@@ -33,12 +36,19 @@ def check_range(
         )
 
 
+def check_number(name: str, value: Any) -> None:
+    """Raises ValueError unless ``value`` is one real number, of any type."""
+    array = np.asarray(value)
+    if array.ndim or array.dtype.kind not in "iufV":  # V: bfloat16 and its like
+        raise ValueError(f"{name} must be one real number, but it is {value!r}")
+
+
 def check_count(name: str, value: Any, low: int = 1) -> None:
     """Raises unless ``value`` is an integer of at least ``low``."""
-    is_integer = not isinstance(value, bool) and (
-        not is_concrete(value) or float(value).is_integer()
-    )
-    if not is_integer:
+    if not is_concrete(value):
+        return
+    check_number(name, value)
+    if not float(value).is_integer():
         raise ValueError(f"{name} must be an integer, but it is {value!r}")
     check_range(name, value, low)
 
@@ -47,3 +57,28 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raises ValueError unless ``value`` is one of ``choices``."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {choices}, but it is {value!r}")
+
+
+def check_array(name: str, value: Any, shape: tuple[int, ...]) -> None:
+    """Raises ValueError unless ``value`` has this shape, and is finite."""
+    if np.shape(value) != shape:
+        raise ValueError(
+            f"{name} must have the shape {shape}, but it has {np.shape(value)}"
+        )
+    if is_concrete(value) and not np.all(np.isfinite(value)):
+        raise ValueError(f"{name} must be finite, but it is {value}")
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Raises ValueError unless ``value`` is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name} must be True or False, but it is {value!r}")
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Raises TypeError unless ``optimizer`` is a gradient transformation."""
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise TypeError(
+            f"optimizer must be a gradient transformation, but it is {optimizer!r}; "
+            "call its factory first, as in optax.adam(1e-3)"
+        )

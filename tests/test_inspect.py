@@ -12,6 +12,7 @@ from optax_adaptive import (
     observe,
     scale_by_controller,
     summary,
+    with_rollback,
 )
 from tests.follow import follow
 from tests.spy import spy
@@ -66,6 +67,15 @@ def test_summary_of_groups_says_where_each_lies():
     numbers = summary(tx.init(None))
     assert numbers["0/lr_scale"] == 1
     assert numbers["1/lr_scale"] == pytest.approx(1e-2)
+
+
+def test_summary_of_rollbacks_alone_and_of_several():
+    params = {"w": jnp.ones(2), "b": jnp.ones(1)}
+    tx = with_rollback(optax.sgd(0.1))
+    assert summary(tx.init(params)) == {"rollbacks": 0}
+    both = optax.partition({"w": tx, "b": tx}, {"w": "w", "b": "b"})
+    names = set(summary(both.init(params)))
+    assert len(names) == 2 and all(name.endswith("/rollbacks") for name in names)
 
 
 def test_the_newest_observation_wins():

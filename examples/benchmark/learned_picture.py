@@ -13,7 +13,8 @@ import numpy as np
 
 from benchmark import learned
 from optax_adaptive.controllers._features import NAMES, SIZE
-from optax_adaptive.controllers.learned import FINE, act, shipped_weights
+from optax_adaptive.controllers._policy import act, shipped_weights
+from optax_adaptive.controllers.learned import FINE
 
 RATES = (1e-7, 1e-3, 10.0)
 PICTURE = Path(__file__).parents[2] / "docs" / "learned.png"

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 
 from optax_adaptive import Controller, controllers
 from optax_adaptive.controllers._features import NAMES
-from optax_adaptive.controllers.learned import FINE, shipped_weights
+from optax_adaptive.controllers._policy import shipped_weights
+from optax_adaptive.controllers.learned import FINE
 from policy import evolution
 
 TIME = ("age", "elapsed", "remaining", "has_horizon", "previous_action")

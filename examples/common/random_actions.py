@@ -11,7 +11,7 @@ def random_actions(alpha: float = 2.3, seed: int = 0) -> Controller:
     """A factor exp(``alpha`` * a) at each decision, a drawn anew.
 
     It does not compound, and it sees nothing. The actions are those that the learning
-    rules choose from, so that what these gain over it is what they have learned.
+    rules choose from, but for a window each, and from the first one on.
     """
 
     def init_fn():

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from common.methods import learner_window
 from optax_adaptive import Controller, Observation, _history, _meter, with_averaging
 from policy import kinds, rollout
 
@@ -25,11 +26,6 @@ class Trace(NamedTuple):
     features: Array  # shape=(windows, SIZE), dtype=float32: when the block began
     action: Array  # shape=(windows,), dtype=float32: taken
     is_first: Array  # shape=(windows,), dtype=bool: of its block
-
-
-def window_size(kind: kinds.Kind) -> int:
-    """Steps a window: 200 windows a run, of at least 5 steps."""
-    return max(kind.steps // 200, 5)
 
 
 def scale_and_measure() -> optax.GradientTransformationExtraArgs:
@@ -74,7 +70,7 @@ def learner_run(
     Returns:
       The final validation loss, and the trace.
     """
-    size = window_size(kind)
+    size = learner_window(kind.steps)
     rule = make_rule(prior, seed)
     problem_key, init_key, batch_key = jax.random.split(key, 3)
     problem = kinds.draw(kind, problem_key)

@@ -15,7 +15,8 @@ from optax_adaptive import (
     with_averaging,
     with_rollback,
 )
-from optax_adaptive.controllers.learned import PolicyWeights, learned
+from optax_adaptive.controllers import learned
+from optax_adaptive.controllers._policy import PolicyWeights
 from policy import kinds
 
 Array = jax.Array

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from optax_adaptive._controller import Controller
+from optax_adaptive.controllers._policy import load_weights
 from optax_adaptive.controllers._prior import load_prior
 from optax_adaptive.controllers.actor_critic import actor_critic
 from optax_adaptive.controllers.bandit import bandit
@@ -42,6 +43,7 @@ __all__ = [
     "hold",
     "learned",
     "load_prior",
+    "load_weights",
     "plateau",
     "q_learning",
     "range_test",

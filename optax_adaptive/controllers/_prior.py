@@ -4,15 +4,15 @@
 """
 
 import functools
-import json
 from importlib import resources
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from optax_adaptive.controllers import _features, _residual
-from optax_adaptive.controllers.learned import PolicyWeights
+from optax_adaptive._validate import check_array
+from optax_adaptive.controllers import _policy, _residual
+from optax_adaptive.controllers._policy import PolicyWeights
 
 WIDTH = 12  # of the actor's hidden layer
 ARMS = len(_residual.ACTIONS)
@@ -27,15 +27,8 @@ class Prior(NamedTuple):
     bandit: Any  # shape=(3,), dtype=float32: of action * wanted, action, action²
 
 
-_ACTOR_SHAPES: Any = (
-    (_features.SIZE,),
-    (_features.SIZE, WIDTH),
-    (WIDTH,),
-    (WIDTH,),
-    (),
-)
 SHAPES = Prior(
-    actor=PolicyWeights(*_ACTOR_SHAPES),
+    actor=_policy.shapes(WIDTH),
     q_values=(STATES, ARMS),
     bandit=(3,),
 )
@@ -47,13 +40,7 @@ def checked(prior: Prior | None) -> Prior:
         return shipped()
     named = _named(prior)
     for name, shape in _named(SHAPES).items():
-        leaf = named[name]
-        if np.shape(leaf) != shape:
-            raise ValueError(
-                f"prior.{name} must have the shape {shape}, but it has {np.shape(leaf)}"
-            )
-        if not np.all(np.isfinite(leaf)):
-            raise ValueError(f"prior.{name} must be finite, but it is {leaf}")
+        check_array(f"prior.{name}", named[name], shape)
     return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), prior)
 
 
@@ -85,11 +72,10 @@ def load_prior(path: Any) -> Prior:
       >>> prior = controllers.load_prior(folder / "prior.json")
       >>> rule = controllers.q_learning(prior=prior)
     """
-    document = json.loads(path.read_text())
-    if tuple(document["features"]) != _features.NAMES:
-        raise ValueError(f"{path} is for other features: {document['features']}")
     arrays = jax.tree.map(
-        np.float32, document["prior"], is_leaf=lambda leaf: isinstance(leaf, list)
+        np.float32,
+        _policy.read(path)["prior"],
+        is_leaf=lambda leaf: isinstance(leaf, list),
     )
     return checked(Prior(**arrays | {"actor": PolicyWeights(**arrays["actor"])}))
 

@@ -9,8 +9,8 @@ import optax
 from optax_adaptive import rl
 from optax_adaptive._controller import Array, Controller
 from optax_adaptive.controllers import _features, _prior
+from optax_adaptive.controllers._policy import PolicyWeights, score
 from optax_adaptive.controllers._residual import Learner, residual
-from optax_adaptive.controllers.learned import PolicyWeights, score
 
 _BATCH = 8  # blocks an update
 _EPOCHS = 8  # gradient steps an update

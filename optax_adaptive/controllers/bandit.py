@@ -11,14 +11,14 @@ from optax_adaptive import rl
 from optax_adaptive._controller import Array, Controller
 from optax_adaptive._validate import check_choice
 from optax_adaptive.controllers import _prior
+from optax_adaptive.controllers._policy import PolicyWeights
+from optax_adaptive.controllers._policy import act as action_of
 from optax_adaptive.controllers._residual import (
     ACTIONS,
     Learner,
     nearest_arm,
     residual,
 )
-from optax_adaptive.controllers.learned import PolicyWeights
-from optax_adaptive.controllers.learned import act as action_of
 
 # What an action earns beside the no-op is a parabola through 0, whose slope there is
 # linear in what the prior's network wants. The fourth is the level of all rewards.
@@ -67,7 +67,8 @@ def bandit(
 
     All learners share the *reach*: it starts at the lowest action, so that a run begins
     at ``exp(-alpha)`` times the anchor's rate, and grows upwards, half the bound a
-    block, unless the loss rises beyond its noise. Where another rate is in force, as
+    block up to the anchor's rate and a quarter above it, unless the loss rises beyond
+    its noise. Where another rate is in force, as
     after the search of :func:`optax_adaptive.autotune`, it starts at that, is never
     above it, and only a blow-up takes it back.
 

@@ -1,32 +1,18 @@
 """learned: a tiny frozen policy, trained offline on the final validation loss."""
 
-import functools
-import json
 import math
-from importlib import resources
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from optax_adaptive._controller import Array, Controller, Observation
 from optax_adaptive._validate import check_count
-from optax_adaptive.controllers import _features, _period, _trial
+from optax_adaptive.controllers import _features, _period, _policy, _trial
 
 # Largest step of the log factor: a factor of 2, and a decade after a blow-up.
 COARSE, FINE = math.log(10.0), math.log(2.0)
-
-
-class PolicyWeights(NamedTuple):
-    """A network with one hidden layer of tanh units, and a linear path around it."""
-
-    linear: Array  # shape=(features,), dtype=float32
-    hidden: Array  # shape=(features, h), dtype=float32
-    hidden_bias: Array  # shape=(h,), dtype=float32
-    output: Array  # shape=(h,), dtype=float32
-    output_bias: Array  # shape=(), dtype=float32
 
 
 class LearnedState(NamedTuple):
@@ -38,7 +24,8 @@ class LearnedState(NamedTuple):
 
 
 def learned(
-    total_steps: int | Array | None = None, weights: PolicyWeights | None = None
+    total_steps: int | Array | None = None,
+    weights: _policy.PolicyWeights | None = None,
 ) -> Controller:
     """Draws the rate by a policy trained on thousands of small trainings.
 
@@ -69,15 +56,14 @@ def learned(
     Args:
       total_steps: Length of the run in optimizer steps, at least 1: the policy sees how
         much of it is left, and short runs are shorter below 1,200. None if unknown.
-      weights: Another policy, as ``examples/train_policy.py`` makes. Defaults to the
-        one shipped.
+      weights: Another policy, from :func:`load_weights`. Defaults to the one shipped.
 
     Returns:
       A :class:`~optax_adaptive.Controller`.
 
     Raises:
       ValueError: If ``total_steps`` is not an integer of at least 1, or ``weights`` are
-        for other features.
+        of other shapes than those of a network for these features, or not finite.
 
     Example:
       >>> import optax
@@ -95,13 +81,7 @@ def learned(
     horizon = math.inf if total_steps is None else total_steps
     if total_steps is not None:
         check_count("total_steps", total_steps)
-    policy = shipped_weights() if weights is None else weights
-    if np.shape(policy.linear) != (_features.SIZE,):
-        raise ValueError(
-            f"weights must be for {_features.SIZE} features, but they are for "
-            f"{np.shape(policy.linear)}"
-        )
-    policy = PolicyWeights(*(jnp.asarray(leaf, jnp.float32) for leaf in policy))
+    policy = _policy.checked(_policy.shipped_weights() if weights is None else weights)
 
     def init_fn():
         return LearnedState(
@@ -115,7 +95,7 @@ def learned(
         periods, pooled = _period.close(state.periods, observation)
         part = _period.ELAPSED_PERIOD
         memory = _features.remember(state.feature_memory, pooled, part)
-        action = act(policy, _features.features(memory, pooled, horizon))
+        action = _policy.act(policy, _features.features(memory, pooled, horizon))
         bound = jnp.where(is_finite, FINE, COARSE)
         log_scale = observation.log_scale + bound * action
         ceiling = memory.blow_up_log_scale - FINE
@@ -158,27 +138,3 @@ def learned(
 
     first = math.log(_trial.START)
     return Controller(init_fn, update_fn, first, trial, accumulation_size=5)
-
-
-def score(policy: PolicyWeights, seen: Array) -> Array:
-    """The action before tanh, for features of shape ``(features,)``."""
-    # Products and sums, not dots: their precision is the same on every device.
-    hidden = jnp.sum(seen[:, None] * policy.hidden, axis=0) + policy.hidden_bias
-    around = jnp.sum(seen * policy.linear) + policy.output_bias
-    return around + jnp.sum(jnp.tanh(hidden) * policy.output)
-
-
-def act(policy: PolicyWeights, seen: Array) -> Array:
-    """The action in (-1, 1) for features of shape ``(features,)``."""
-    return jnp.tanh(score(policy, seen))
-
-
-@functools.cache
-def shipped_weights() -> PolicyWeights:
-    """The policy of the package, read once."""
-    path = resources.files("optax_adaptive.controllers") / "learned.json"
-    numbers = json.loads(path.read_text())["weights"]
-    leaves: Any = (
-        np.asarray(numbers[name], np.float32) for name in PolicyWeights._fields
-    )
-    return PolicyWeights(*leaves)

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 from optax_adaptive import rl
 from optax_adaptive._controller import Array, Controller
 from optax_adaptive.controllers import _features, _prior
+from optax_adaptive.controllers._policy import PolicyWeights
+from optax_adaptive.controllers._policy import act as action_of
 from optax_adaptive.controllers._residual import (
     ACTIONS,
     Learner,
     nearest_arm,
     residual,
 )
-from optax_adaptive.controllers.learned import PolicyWeights
-from optax_adaptive.controllers.learned import act as action_of
 
 _IN_FORCE = (-0.25, 0.25)  # bounds between the three bins of the one in force
 _PREVIOUS = _features.NAMES.index("previous_action")

@@ -8,6 +8,7 @@ import optax
 
 from optax_adaptive._controller import Controller
 from optax_adaptive._scale import ScaleByControllerState, scale_by_controller
+from optax_adaptive._validate import check_range
 
 Array = jax.Array
 
@@ -56,6 +57,10 @@ def as_schedule(
     Returns:
       What ``inject_hyperparams`` takes for a rate; ``update`` then needs ``value``.
 
+    Raises:
+      ValueError: If ``learning_rate`` is not above 0, or as
+        :func:`optax_adaptive.scale_by_controller` does.
+
     Example:
       >>> import jax.numpy as jnp, optax
       >>> from optax_adaptive import controllers, integrations
@@ -70,4 +75,5 @@ def as_schedule(
       >>> print(f"{state.hyperparams['learning_rate']:.3f}")
       0.050
     """
+    check_range("learning_rate", learning_rate, 0.0, open_low=True)
     return _ControlledSchedule(learning_rate, scale_by_controller(controller, **kwargs))

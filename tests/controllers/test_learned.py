@@ -24,11 +24,7 @@ from optax_adaptive import (
     with_rollback,
 )
 from optax_adaptive.controllers._features import NAMES, SIZE
-from optax_adaptive.controllers.learned import (
-    PolicyWeights,
-    act,
-    shipped_weights,
-)
+from optax_adaptive.controllers._policy import PolicyWeights, act, shipped_weights
 from tests.controllers.learned_reference import act_reference, learned_reference
 from tests.controllers.windows_reference import assert_follows
 from tests.follow import follow

@@ -71,7 +71,7 @@ def test_smoke_resumes_exactly_and_exports(tmp_path):
 
     document = json.loads(weights.read_text())
     assert tuple(document["features"]) == NAMES
-    controllers.learned(weights=train_policy.load(weights))
+    controllers.learned(weights=controllers.load_weights(weights))
     log = (tmp_path / "run" / "log.jsonl").read_text()
     lines = [json.loads(line) for line in log.splitlines()]
     assert [line.get("generation", "") for line in lines] == ["", 0, 1, 1, 2, 2]
@@ -81,6 +81,7 @@ def test_a_run_is_not_resumed_with_other_settings(tmp_path):
     arguments = ["--smoke", "--generations", "1", "--workdir", str(tmp_path)]
     header = {"settings": {"pairs": 2, "tasks": 1, "sigma": 0.1, "learning_rate": 0.01}}
     header["settings"] |= {"decay": 0.0005, "seed": 1, "smoke": True}
+    header["settings"] |= {"hidden": 0, "kinds": None, "select_every": 1}
     (tmp_path / "log.jsonl").write_text(json.dumps({"header": header}) + "\n")
     (tmp_path / "checkpoint.npz").touch()
     with pytest.raises(SystemExit, match="--seed is 0, but .* holds a run with 1"):

@@ -11,6 +11,7 @@ import optax
 import pytest
 
 import train_prior
+from common.methods import learner_window
 from optax_adaptive import Controller, scale_by_controller, with_averaging
 from optax_adaptive.controllers import _advantage, _features, bandit, load_prior
 from policy import anchored, kinds, rollout
@@ -106,7 +107,7 @@ def test_a_learner_sees_what_it_would_see_in_a_users_training():
             optax.scale_by_schedule(optax.cosine_decay_schedule(1.0, kind.steps)),
             scale_by_controller(
                 rule._replace(initial_log_scale=-1.0),
-                accumulation_size=anchored.window_size(kind),
+                accumulation_size=learner_window(kind.steps),
             ),
         )
     )

@@ -1,0 +1,96 @@
+"""The tiny network by which ``learned`` and the online learners decide."""
+
+import functools
+import json
+from importlib import resources
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from optax_adaptive._controller import Array
+from optax_adaptive._validate import check_array
+from optax_adaptive.controllers import _features
+
+
+class PolicyWeights(NamedTuple):
+    """A network with one hidden layer of tanh units, and a linear path around it."""
+
+    linear: Array  # shape=(features,), dtype=float32
+    hidden: Array  # shape=(features, h), dtype=float32
+    hidden_bias: Array  # shape=(h,), dtype=float32
+    output: Array  # shape=(h,), dtype=float32
+    output_bias: Array  # shape=(), dtype=float32
+
+
+def shapes(width: int) -> PolicyWeights:
+    """Of a network with so many hidden units."""
+    size = _features.SIZE
+    leaves: Any = ((size,), (size, width), (width,), (width,), ())
+    return PolicyWeights(*leaves)
+
+
+def score(policy: PolicyWeights, seen: Array) -> Array:
+    """The action before tanh, for features of shape ``(features,)``."""
+    # Products and sums, not dots: their precision is the same on every device.
+    hidden = jnp.sum(seen[:, None] * policy.hidden, axis=0) + policy.hidden_bias
+    around = jnp.sum(seen * policy.linear) + policy.output_bias
+    return around + jnp.sum(jnp.tanh(hidden) * policy.output)
+
+
+def act(policy: PolicyWeights, seen: Array) -> Array:
+    """The action in (-1, 1) for features of shape ``(features,)``."""
+    return jnp.tanh(score(policy, seen))
+
+
+def checked(weights: PolicyWeights) -> PolicyWeights:
+    """The weights in float32, or a ValueError; its width is that of ``output``."""
+    width = np.size(weights.output)
+    for name, shape in shapes(width)._asdict().items():
+        check_array(f"weights.{name}", getattr(weights, name), shape)
+    return PolicyWeights(*(jnp.asarray(leaf, jnp.float32) for leaf in weights))
+
+
+def load_weights(path: Any) -> PolicyWeights:
+    """Reads what ``examples/train_policy.py`` wrote.
+
+    Args:
+      path: ``pathlib.Path`` of the JSON file.
+
+    Returns:
+      What ``learned`` takes as ``weights``: float32 arrays, those of a layer of ``h``
+      hidden units of shapes ``(features,)``, ``(features, h)``, ``(h,)``, ``(h,)`` and
+      ``()``.
+
+    Raises:
+      ValueError: If the file is for other features, or holds other arrays.
+
+    Example:
+      >>> from importlib import resources
+      >>> from optax_adaptive import controllers
+      >>> folder = resources.files("optax_adaptive.controllers")
+      >>> weights = controllers.load_weights(folder / "learned.json")
+      >>> rule = controllers.learned(weights=weights)
+    """
+    document = read(path)
+    leaves: Any = (
+        np.asarray(document["weights"][name], np.float32)
+        for name in PolicyWeights._fields
+    )
+    weights = PolicyWeights(*leaves)
+    checked(weights)
+    return weights
+
+
+def read(path: Any) -> dict[str, Any]:
+    """A JSON document that says for which features it was made: these."""
+    document = json.loads(path.read_text())
+    if tuple(document["features"]) != _features.NAMES:
+        raise ValueError(f"{path} is for other features: {document['features']}")
+    return document
+
+
+@functools.cache
+def shipped_weights() -> PolicyWeights:
+    """The policy of the package, read once."""
+    return load_weights(resources.files("optax_adaptive.controllers") / "learned.json")
