@@ -496,3 +496,79 @@ def test_bad_input():
         tx.update(params, state, params, value=jnp.ones(2))
     with pytest.raises(ValueError, match="params"):
         tx.update(params, state, value=1.0)
+
+
+@pytest.mark.parametrize("what", ["value", "gradient", "zeros"])
+@pytest.mark.parametrize("steps", [6, 12, 30])
+def test_listening_outlasts_steps_that_tell_nothing(what, steps):
+    tx = optax_adaptive.autotune(optax.sgd(1e-3), total_steps=400)
+
+    def step(carry, index):
+        params, state = carry
+        loss, grad = jax.value_and_grad(lambda p: jnp.sum(jnp.square(p - 1.0)))(params)
+        is_early = index < steps
+        if what == "value":
+            loss = jnp.where(is_early, jnp.nan, loss)
+        else:
+            grad = jnp.where(is_early, jnp.inf if what == "gradient" else 0.0, grad)
+        updates, state = tx.update(grad, state, params, value=loss)
+        return (optax.apply_updates(params, updates), state), params
+
+    params = jnp.zeros(3)
+    (params, state), seen = jax.lax.scan(
+        step, (params, tx.init(params)), jnp.arange(400)
+    )
+    assert jnp.abs(seen[:steps]).max() < 1e-4
+    numbers = optax_adaptive.summary(state)
+    assert numbers["phase"] == 3 and 1.0 < numbers["found_scale"] < 1e4
+    assert float(jnp.abs(optax_adaptive.eval_params(state, params) - 1.0).max()) < 0.05
+
+
+@pytest.mark.parametrize("every", [2, 3])
+def test_losses_of_inf_among_others_lose_no_arm(every):
+    tx = optax_adaptive.autotune(optax.sgd(1e-3), total_steps=400)
+
+    def step(carry, index):
+        params, state = carry
+        loss, grad = jax.value_and_grad(lambda p: jnp.sum(jnp.square(p - 1.0)))(params)
+        loss = jnp.where(index % every == 0, jnp.inf, loss)
+        updates, state = tx.update(grad, state, params, value=loss)
+        return (optax.apply_updates(params, updates), state), None
+
+    params = jnp.zeros(3)
+    (params, state), _ = jax.lax.scan(step, (params, tx.init(params)), jnp.arange(400))
+    assert float(jnp.abs(optax_adaptive.eval_params(state, params) - 1.0).max()) < 0.1
+
+
+def test_the_state_of_another_horizon_is_refused():
+    params = jnp.zeros(3)
+    state = optax_adaptive.autotune(optax.sgd(0.1), total_steps=10_000).init(params)
+    tx = optax_adaptive.autotune(optax.sgd(0.1), total_steps=2_000)
+    with pytest.raises(ValueError, match="with this total_steps"):
+        tx.update(params, state, params, value=1.0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: optax_adaptive.autotune(optax.adam(0.1)),
+        lambda: optax_adaptive.with_rollback(optax.adam(0.1)),
+        lambda: optax_adaptive.with_averaging(optax.adam(0.1)),
+    ],
+)
+def test_eager_updates_compile_nothing_anew(make):
+    tx, params = make(), jnp.ones(2)
+    state, compiled = tx.init(params), []
+
+    def listen(event, seconds, **details):
+        del seconds, details
+        if event.endswith("backend_compile_duration"):
+            compiled.append(event)
+
+    with jax.numpy_dtype_promotion("standard"):  # Adam mixes dtypes
+        for index in range(8):
+            if index == 4:
+                jax.monitoring.register_event_duration_secs_listener(listen)
+            _, state = tx.update(params, state, params, value=jnp.float32(1.0))
+    jax.monitoring.unregister_event_duration_listener(listen)
+    assert not compiled

@@ -196,3 +196,35 @@ def test_rules_inside_are_told_what_noise_costs(interpolation):
     assert [bool(o.has_noise_cost) for o in seen] == [False] + [True] * 9
     told = [float(o.noise_cost) for o in seen[1:]]
     np.testing.assert_allclose(told, want, rtol=1e-3, atol=1e-5)
+
+
+def test_states_with_a_leading_axis_are_read_one_by_one():
+    tx = optax_adaptive.with_averaging(optax.sgd(0.1))
+    params = jnp.arange(9.0).reshape(3, 3)  # as many runs as entries
+    states = jax.vmap(tx.init)(params)
+    _, moved = jax.vmap(tx.update)(params, states, params)
+    # One of the three has begun.
+    states = jax.tree.map(lambda a, b: a.at[1].set(b[1]), states, moved)
+    read = optax_adaptive.eval_params(states, params)
+    np.testing.assert_allclose(read[::2], params[::2])
+    np.testing.assert_allclose(read[1], 0.9 * params[1], rtol=1e-6)
+
+
+def test_integers_and_other_trees():
+    tx = optax_adaptive.with_averaging(optax.set_to_zero())
+    params = {"w": jnp.ones(2), "n": jnp.array([2**24 + 1])}
+    _, state = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
+    read = optax_adaptive.eval_params(state, params)
+    np.testing.assert_array_equal(read["n"], params["n"])
+    with pytest.raises(ValueError, match="of 2 leaves, but they have 1"):
+        optax_adaptive.eval_params(state, params["w"])
+
+
+def test_batch_stats_are_averaged_in_float32_and_keep_their_dtype():
+    batches = [jnp.bfloat16(x) for x in [1.0] + 19 * [1.01]]
+    stats = optax_adaptive.recompute_batch_stats(lambda batch: batch, batches)
+    assert stats.dtype == jnp.bfloat16
+    mean = np.mean([float(batch) for batch in batches])
+    assert abs(float(stats) - mean) < 0.004  # half of bfloat16's step
+    counts = optax_adaptive.recompute_batch_stats(jnp.int32, [1, 2, 3])
+    assert counts.dtype == jnp.int32 and counts == 2

@@ -10,15 +10,20 @@ import pytest
 
 from optax_adaptive import (
     Controller,
+    autotune,
     controllers,
+    integrations,
     lr_scale,
     observe,
     scale_by_controller,
     summary,
+    with_averaging,
+    with_rollback,
 )
 from tests.common.rules import every_rule, tunable
 
 HOLD = controllers.hold()
+ADAM = optax.adam(1e-3)
 
 OUT_OF_RANGE = [
     (controllers.plateau, dict(factor=0.0), r"factor must be in \(0.0, 1.0\)"),
@@ -50,11 +55,18 @@ OUT_OF_RANGE = [
     (controllers.clip, dict(rule=HOLD, max_change=1.0), "max_change must be in"),
     (controllers.warmup, dict(rule=HOLD, steps=0), "steps must be in"),
     (controllers.then, dict(first=HOLD, second=HOLD), "is_done"),
+    (controllers.plateau, dict(factor="0.5"), "factor must be one real number"),
+    (controllers.plateau, dict(factor=np.ones(2)), "factor must be one real number"),
+    (controllers.plateau, dict(patience=None), "patience must be one real number"),
+    (integrations.as_schedule, dict(learning_rate=-1.0, controller=HOLD), "learning_r"),
+    (autotune, dict(optimizer=ADAM, interpolate="no"), "interpolate must be True or F"),
+    (with_rollback, dict(optimizer=ADAM, backoff=None), "backoff must be one real num"),
+    (with_rollback, dict(optimizer=ADAM, restore_inner=2), "restore_inner must be Tru"),
 ]
 BAD_SETTINGS = [
     (dict(accumulation_size=0), "accumulation_size must be in"),
     (dict(accumulation_size=2.5), "accumulation_size must be an integer"),
-    (dict(accumulation_size=True), "accumulation_size must be an integer"),
+    (dict(accumulation_size=True), "accumulation_size must be one real number"),
     (dict(window=2), "window must be in"),
     (dict(min_scale=-1.0), "min_scale must be in"),
     (dict(max_scale=1e-9), "max_scale must be in"),
@@ -166,3 +178,9 @@ def test_a_rule_whose_state_is_not_32_bit():
     rule = Controller(lambda: jnp.zeros((), jnp.float16), HOLD.update)
     with pytest.raises(TypeError, match="32-bit"):
         scale_by_controller(rule).init(None)
+
+
+@pytest.mark.parametrize("wrap", [autotune, with_averaging, with_rollback])
+def test_a_factory_is_no_optimizer(wrap):
+    with pytest.raises(TypeError, match="call its factory first"):
+        wrap(optax.adam)

@@ -117,7 +117,7 @@ def test_a_rate_follows_what_noise_costs(cost, sign):
 
 
 @pytest.mark.parametrize(
-    ("total_steps", "expected"), [(None, 250), (200, 25), (2000, 250), (10**6, 250)]
+    ("total_steps", "expected"), [(None, 250), (200, 50), (2000, 250), (10**6, 250)]
 )
 def test_probation(total_steps, expected):
     assert _hold.probation(total_steps) == expected

@@ -65,6 +65,23 @@ def test_alarm_on_a_slow_rise():
     assert 1000 < raised[0] < 2900
 
 
+@pytest.mark.parametrize("spike", [1e3, 1e25, 1e36])
+def test_a_spike_among_the_first_values_hides_no_later_rise(spike):
+    values = 1.0 + 0.1 * noise(600)
+    values[4] = spike
+    values[500:] += 50.0
+    raised = np.flatnonzero(watch_all(values).is_raised)
+    assert raised.size and 500 <= raised[0] < 530
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1.0, 1e30])
+def test_alarms_have_no_unit(unit):
+    values = 1.0 + 0.1 * noise(400)
+    values[300:] += 2.0
+    raised = np.flatnonzero(watch_all(unit * values).is_raised)
+    assert 300 <= raised[0] < 320
+
+
 def test_two_nonfinite_values_raise_one_does_not():
     values = np.ones(100)
     values[50] = np.nan
@@ -237,6 +254,16 @@ def test_what_lives_outside_params_follows():
     values = jnp.array([1.0, 1.0, 1.0, jnp.nan, jnp.nan, 1.0])
     _, stats = jax.lax.scan(step, carry, values)
     assert stats.tolist() == [1.0, 2.0, 3.0, 4.0, 1.0, 2.0]
+
+
+def test_runs_under_vmap_follow_one_by_one():
+    tx = optax_adaptive.with_rollback(optax.sgd(0.1))
+    states = jax.vmap(tx.init)(jnp.ones((2, 3)))
+    snapshot = states.snapshot._replace(is_restored=jnp.array([False, True]))
+    states = states._replace(snapshot=snapshot)
+    healthy, current = jnp.zeros((2, 2)), jnp.ones((2, 2))
+    _, seen = optax_adaptive.select_on_rollback(states, healthy, current)
+    np.testing.assert_array_equal(seen, [[1, 1], [0, 0]])
 
 
 def test_donation_and_placeholders():

@@ -234,5 +234,11 @@ def test_bad_input():
     with pytest.raises(ValueError, match="total_steps"):
         controllers.learned(total_steps=0)
     weights = random_weights()._replace(linear=np.zeros(3, np.float32))
-    with pytest.raises(ValueError, match="18 features"):
+    with pytest.raises(ValueError, match=r"weights.linear must have the shape \(18,\)"):
+        controllers.learned(weights=weights)
+    weights = random_weights(hidden=5)._replace(hidden_bias=np.zeros(4, np.float32))
+    with pytest.raises(ValueError, match=r"weights.hidden_bias must have the shape"):
+        controllers.learned(weights=weights)
+    weights = random_weights()._replace(output_bias=np.float32(np.nan))
+    with pytest.raises(ValueError, match="weights.output_bias must be finite"):
         controllers.learned(weights=weights)
