@@ -150,17 +150,18 @@ def hear(search: Search, norm: Array) -> tuple[Search, Array]:
 def _listen(search: Search, *, budget: Budget) -> tuple[Search, Step]:
     """Measures the loss and its noise while nothing moves."""
     del budget
-    heard = search.losses[-LISTEN_STEPS:]
-    center = jnp.median(heard)
+    losses = search.losses[-LISTEN_STEPS:]
+    center = jnp.median(losses)
     # The largest of the deviations is left out: it may be a spike.
-    deviations = jnp.sort(jnp.abs(heard - center))[:-1]
+    deviations = jnp.sort(jnp.abs(losses - center))[:-1]
     # Mean over standard deviation is 0.8 for a normal, less without its largest.
     deviation = jnp.maximum(1.45 * deviations.mean(), 1e-3 * jnp.abs(center) + 1e-8)
     # A loss that is not finite tells nothing, nor does an update of 0: listen on.
     clock = search.clock - (search.nonfinite > 0).astype(jnp.int32)
     search = search._replace(clock=clock)
     is_over = (clock >= LISTEN_STEPS) & (search.heard >= LISTEN_STEPS - 1)
-    mean_norm = search.norm / jnp.maximum(search.heard, 1)  # this step's comes later
+    heard = jnp.maximum(search.heard, 1).astype(jnp.float32)  # this step's comes later
+    mean_norm = search.norm / heard
     start = math.log(CLIMB_FROM) - jnp.log(jnp.maximum(mean_norm, TINY))
     heard_out = _open_stage(
         search._replace(center=center, deviation=deviation, log_scale=start), CLIMB

@@ -39,8 +39,8 @@ SLICES = {
 }
 
 
-def slice_of(name: str, low: float, high: float):
-    """Feature values and the factor that the policy multiplies the rate by."""
+def states_along(name: str, low: float, high: float) -> tuple[np.ndarray, jax.Array]:
+    """81 values of a feature, and states that have them, of shape (81, SIZE)."""
     seen = np.zeros(SIZE, np.float32)
     for feature, value in STATE.items():
         seen[NAMES.index(feature)] = value
@@ -51,7 +51,13 @@ def slice_of(name: str, low: float, high: float):
         rows[:, NAMES.index("cost_below")] = np.minimum(values, 0.0)
     else:
         rows[:, NAMES.index(name)] = values
-    actions = jax.vmap(lambda row: act(shipped_weights(), row))(jnp.asarray(rows))
+    return values, jnp.asarray(rows)
+
+
+def slice_of(name: str, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    """Feature values, from 0 to 1, and the factor that the policy moves the rate by."""
+    values, rows = states_along(name, low, high)
+    actions = jax.vmap(lambda row: act(shipped_weights(), row))(rows)
     return (values - low) / (high - low), np.exp(FINE * np.asarray(actions))
 
 

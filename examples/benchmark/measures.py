@@ -32,6 +32,8 @@ class Runs(NamedTuple):
     late_loss_std: Array  # (r, s)
     train: Array  # (r, s)
     test: Array  # (r, s)
+    rollbacks: Array  # (r, s), of autotune
+    search_steps: Array  # (r, s), the same; nan in rows from before it was recorded
 
 
 Results = dict[tuple[str, str, str], Runs]  # by task, optimizer, method
@@ -72,6 +74,8 @@ def gather(lines: list[dict[str, Any]]) -> Results:
             late_loss_std=stack("late_loss_std", None),
             train=stack("train", None),
             test=stack("test", None),
+            rollbacks=stack("rollbacks", None),
+            search_steps=stack("search_steps", None),
         )
     return results
 

@@ -9,11 +9,18 @@ import argparse
 from collections import defaultdict
 from pathlib import Path
 
+import jax
 import numpy as np
 from scipy import stats
 
 from benchmark import rl as experiment
 from benchmark import run
+from benchmark.learned_picture import states_along
+from optax_adaptive.controllers import _prior
+from optax_adaptive.controllers._policy import act
+from optax_adaptive.controllers._residual import ACTIONS
+from optax_adaptive.controllers.bandit import all_arm_features
+from optax_adaptive.controllers.q_learning import state_index
 
 ACCURACY = ("digits", "noisy", "cnn")  # percent correct; the others are losses
 DRAWN = 5  # seeds in the picture
@@ -164,13 +171,40 @@ def blocks(table: dict) -> dict[str, str]:
     }
 
 
+def first_actions(states: jax.Array) -> dict[str, np.ndarray]:
+    """What each learner's prior takes in states of shape (n, SIZE), without noise."""
+    prior, arms = _prior.shipped(), np.array(ACTIONS)
+    wanted = jax.vmap(act, (None, 0))(prior.actor, states)
+    terms = jax.vmap(all_arm_features)(wanted)[..., :-1]  # the last has no prior
+    places = jax.vmap(state_index, (None, 0))(prior.actor, states)
+    return {
+        "bandit": arms[np.argmax(terms @ prior.bandit, axis=1)],
+        "q_learning": arms[np.argmax(prior.q_values[np.asarray(places)], axis=1)],
+        "actor_critic": np.asarray(wanted),
+    }
+
+
 def draw(table: dict, path: Path) -> None:
-    """The factor over a run on digits, the bandit's seeds in thin lines."""
+    """State to action, and the factor over runs on digits, the bandit's in thin lines.
+
+    The state is one in the middle of a descent, at the anchor's own rate.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 3), layout="constrained")
+    figure = Figure(figsize=(13, 3), layout="constrained")
     progress = (np.arange(experiment.TRACE) + 0.5) / experiment.TRACE
-    rows = figure.subplots(1, 3, sharey=True)
+    first, *rows = figure.subplots(1, 4, sharey=True)
+    costs, states = states_along("cost", -1.5, 1.5)
+    for method, actions in first_actions(states).items():
+        first.plot(10.0**costs, 10.0**actions, label=method)
+    first.axhline(1, color="black", lw=0.8)
+    first.set(
+        xscale="log",
+        title="state to action",
+        xlabel="what noise costs over what is won",
+        ylabel="factor on the rate",
+    )
+    first.legend()
     for axes, offset in zip(rows, (0.1, 1.0, 10.0), strict=True):
         for method in experiment.LEARNERS:
             runs = table["digits", "cosine", offset, method]["log_factors"][:DRAWN]
@@ -178,10 +212,8 @@ def draw(table: dict, path: Path) -> None:
             if method == "bandit":
                 axes.plot(progress, np.exp(runs.T), color=line.get_color(), lw=0.4)
         axes.axhline(1, color="black", lw=0.8)
-        axes.set(yscale="log", title=f"peak x{offset:g}", xlabel="part of the run")
-        if offset == 0.1:
-            axes.set_ylabel("factor on the rate")
-            axes.legend()
+        axes.set(yscale="log", xlabel="part of the run")
+        axes.set_title(f"digits, peak x{offset:g}")
     figure.savefig(path, dpi=110)
 
 

@@ -2,14 +2,19 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 from flax import nnx
 
 from optax_adaptive import (
+    autotune,
     controllers,
+    eval_params,
     lr_scale,
     observe,
     scale_by_controller,
+    select_on_rollback,
     summary,
 )
 
@@ -50,3 +55,18 @@ def test_observe_inside_jit_and_outside(jit):
         jitted(model, optimizer, None)
     assert lr_scale(optimizer.opt_state) == pytest.approx(0.5)
     assert summary(optimizer.opt_state)["last_value"] == 2
+
+
+def test_the_average_and_the_search_are_read():
+    model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, autotune(optax.sgd(0.1)), wrt=nnx.Param)
+    step(model, optimizer, jnp.float32(1.0))
+    numbers = summary(optimizer.opt_state)
+    assert all(type(number) is type(numbers["lr_scale"]) for number in numbers.values())
+    params = nnx.state(model, nnx.Param)
+    averaged = eval_params(optimizer.opt_state, params)
+    nnx.update(model, averaged)
+    assert jax.tree.structure(averaged) == jax.tree.structure(params)
+    current = {"seen": jnp.ones(2)}
+    healthy, seen = select_on_rollback(optimizer.opt_state, current, current)
+    jax.tree.map(np.testing.assert_array_equal, (healthy, seen), (current, current))
