@@ -56,6 +56,7 @@ class Decision(NamedTuple):
     lr_scale: Array
     step: _hold.Step
     half_life: Array  # factor on that of the average
+    is_behind: Array  # is the average worse than params?
 
 
 def autotune(
@@ -88,7 +89,8 @@ def autotune(
        momentum would lead there again.
     5. *Average* the parameters all along: evaluate :func:`eval_params`. The average
        takes the place of annealing, which with a known horizon as well won nothing. It
-       is longer where noise costs much, and shorter where the loss falls fast.
+       is longer where noise costs much, and shorter where the loss falls fast; where
+       that is so fast that it lags behind, :func:`eval_params` gives the parameters.
 
     The first three take about 90 steps of 500, 145 of 2,000 and 550 of 10,000, and 145
     where ``total_steps`` is not known. In this time the parameters move to and fro:
@@ -200,6 +202,7 @@ def autotune(
                 is_blown_up=no,
             ),
             half_life=jnp.ones((), jnp.float32),
+            is_behind=no,
         )
         return memory._replace(search=search), decision
 
@@ -218,6 +221,7 @@ def autotune(
             lr_scale=jnp.exp(search.log_scale + hold.log_factor),
             step=step,
             half_life=hold.correction.half_life,
+            is_behind=hold.correction.is_behind,
         )
         return memory._replace(hold=hold), decision
 
@@ -228,6 +232,7 @@ def autotune(
             lr_scale=jnp.zeros((), jnp.float32),
             step=_hold.Step(is_taken=no, is_restored=yes, is_blown_up=no),
             half_life=jnp.ones((), jnp.float32),
+            is_behind=no,
         )
 
     # A conditional copies each array that it lets out, one by one.
@@ -322,6 +327,7 @@ def autotune(
             else AVERAGING * decision.half_life,
             interpolation=interpolation,
             is_restarted=step.is_restored | ~is_found,
+            is_behind=decision.is_behind,
         )
         memory = memory._replace(
             meter=_count(memory.meter, value),

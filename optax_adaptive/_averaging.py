@@ -19,6 +19,7 @@ class AveragingState(NamedTuple):
 
     averaged_params: optax.Params  # dtype: at least float32
     averaged_steps: Array  # shape=(), dtype=int32: since the last restart; -1: empty
+    is_behind: Array  # shape=(), dtype=bool: known to be worse than params, by autotune
 
 
 def empty(params: optax.Params) -> AveragingState:
@@ -27,7 +28,11 @@ def empty(params: optax.Params) -> AveragingState:
     def zeros(leaf):  # sharded alike
         return jnp.zeros_like(leaf, wide(leaf.dtype))
 
-    return AveragingState(jax.tree.map(zeros, params), jnp.array(-1, jnp.int32))
+    return AveragingState(
+        averaged_params=jax.tree.map(zeros, params),
+        averaged_steps=jnp.array(-1, jnp.int32),
+        is_behind=jnp.zeros((), jnp.bool_),
+    )
 
 
 def average(
@@ -38,6 +43,7 @@ def average(
     fraction: float | Array,
     interpolation: float | Array,
     is_restarted: Array,
+    is_behind: Array | None = None,
 ) -> tuple[optax.Updates, AveragingState]:
     """Adds what ``updates`` lead to, to the average; params go in between.
 
@@ -77,7 +83,8 @@ def average(
     if interpolates:
         updates = jax.tree.map(between, state.averaged_params, params, updates)
     mean = jax.tree.map(mix, state.averaged_params, params, updates)
-    return updates, AveragingState(mean, steps + 1)
+    is_behind = state.is_behind if is_behind is None else is_behind
+    return updates, AveragingState(mean, steps + 1, is_behind)
 
 
 def with_averaging(
@@ -183,8 +190,9 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
     Args:
       opt_state: The state of an optimizer that contains :func:`autotune` or
         :func:`with_averaging`, once.
-      params: The current parameters, returned while there is no average yet. Of state
-        and parameters with leading axes, as from ``jax.vmap``, each is read by itself.
+      params: The current parameters, returned while there is no average yet, and where
+        :func:`autotune` finds it behind. Of state and parameters with leading axes, as
+        from ``jax.vmap``, each is read by itself.
 
     Returns:
       Parameters to evaluate, save or serve; training continues from ``params``.
@@ -219,11 +227,11 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
             f"params must be those that the optimizer was given, of {len(means)} "
             f"leaves, but they have {len(leaves)}"
         )
-    (steps,) = jax.tree.leaves(state.averaged_steps)
+    steps, is_behind = jax.tree.leaves((state.averaged_steps, state.is_behind))
 
-    def read(steps, leaves, means):
+    def read(is_read, leaves, means):
         return [
-            jnp.where(steps < 0, leaf, mean.astype(leaf.dtype))
+            jnp.where(is_read, mean.astype(leaf.dtype), leaf)
             if jnp.issubdtype(leaf.dtype, jnp.inexact)
             else leaf  # of integers there is no average
             for leaf, mean in zip(leaves, means, strict=True)
@@ -231,7 +239,8 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
 
     # By leaves: what wraps params, as in nnx, does not wrap the average.
     read = over_leading_axes(read, steps.ndim)
-    return jax.tree.unflatten(structure, read(steps, leaves, means))
+    is_read = (steps >= 0) & ~is_behind
+    return jax.tree.unflatten(structure, read(is_read, leaves, means))
 
 
 def recompute_batch_stats(

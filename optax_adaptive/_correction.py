@@ -32,6 +32,9 @@ Z = 2.0  # standard errors by which a fall may be larger than it seems
 POWER = 0.5  # of the ratio to the nearer bound, by which the rate is changed
 HIGHEST, LOWEST = 2.0, 0.1  # factors at once
 WIDEST = 2.0  # factor on the half-life of the average, and one over the narrowest
+# What the shortest average, of half-life a twentieth, costs in falls: 0.05 / ln 2, over
+# the half of the time in which the loss falls by one.
+LAG = 0.125
 TINY = 1e-30
 
 
@@ -43,6 +46,7 @@ class Correction(NamedTuple):
     errors: Array  # shape=(BLOCKS,), dtype=float32: their standard errors
     blocks: Array  # shape=(), dtype=int32: closed so far
     half_life: Array  # shape=(), dtype=float32: factor on that of the average
+    is_behind: Array  # shape=(), dtype=bool: is the average worse than the newest?
 
 
 def block_steps(elapsed: Array) -> Array:
@@ -58,6 +62,7 @@ def first_correction() -> Correction:
         errors=jnp.zeros((BLOCKS,), jnp.float32),
         blocks=jnp.zeros((), jnp.int32),
         half_life=jnp.ones((), jnp.float32),
+        is_behind=jnp.zeros((), jnp.bool_),
     )
 
 
@@ -106,6 +111,7 @@ def watch(
         errors=errors,
         blocks=blocks,
         half_life=jnp.where(is_judged, _half_life(cost, fall), correction.half_life),
+        is_behind=is_judged & (cost < LAG * (fall - Z * error)),
     )
     # A few scalars: to compute them at every step costs less than a conditional.
     correction = optax.tree.where(is_full, closed, correction)

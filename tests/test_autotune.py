@@ -572,3 +572,24 @@ def test_eager_updates_compile_nothing_anew(make):
             _, state = tx.update(params, state, params, value=jnp.float32(1.0))
     jax.monitoring.unregister_event_duration_listener(listen)
     assert not compiled
+
+
+@jax.numpy_dtype_promotion("standard")  # Adam mixes dtypes
+def test_an_average_that_lags_is_not_evaluated():
+    """Where the loss falls by ten decades, what was averaged early is far off."""
+    weights = jax.random.normal(jax.random.key(0), (256, 8))
+    tx = optax_adaptive.autotune(optax.adam(1e-3), total_steps=2000)
+
+    def loss_fn(params):
+        return jnp.mean(jnp.square(weights @ (params - 1e3)))
+
+    def step(carry, _):
+        params, state = carry
+        loss, grads = jax.value_and_grad(loss_fn)(params)
+        updates, state = tx.update(grads, state, params, value=loss)
+        return (optax.apply_updates(params, updates), state), None
+
+    params = jnp.zeros(8)
+    (params, state), _ = jax.lax.scan(step, (params, tx.init(params)), length=1500)
+    evaluated = optax_adaptive.eval_params(state, params)
+    assert loss_fn(evaluated) < 1e-3 < loss_fn(state.averaging.averaged_params)

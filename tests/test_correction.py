@@ -15,7 +15,7 @@ FIRST_LOSS, NOISE = 3.0, 0.3
 
 @partial(jax.jit, static_argnames="noise")
 def corrections(losses, products, is_sample=True, first_loss=FIRST_LOSS, noise=NOISE):
-    """The log factors and half-lives of a hold that begins with the first loss."""
+    """Log factors, half-lives, and whether the average is behind, loss by loss."""
 
     def step(state, row):
         value, product, elapsed, is_sample = row
@@ -24,7 +24,7 @@ def corrections(losses, products, is_sample=True, first_loss=FIRST_LOSS, noise=N
             is_sample=is_sample,
             high=_correction.HIGH,
         )
-        return state, (log_factor, state.half_life)
+        return state, (log_factor, state.half_life, state.is_behind)
 
     losses = jnp.asarray(losses, jnp.float32)
     rows = (
@@ -68,6 +68,21 @@ def test_a_rate_moves_to_the_nearer_bound(ratio, factor, offset):
     where, made = changed(losses + offset, ratio * fall, first_loss=FIRST_LOSS + offset)
     assert where.tolist() == ([] if factor == 1.0 else [3 * _correction.SHORTEST - 1])
     np.testing.assert_allclose(made, factor, rtol=0.04)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "expected"), [(-1.0, True), (0.1, True), (0.15, False), (1.0, False)]
+)
+def test_an_average_is_behind_where_noise_costs_less_than_its_lag(ratio, expected):
+    losses = FIRST_LOSS - 1.0 - 0.01 * np.arange(1, 160) + 1e-4 * noise(0, 159)
+    # The error of a mean here is that of the trend within a block, 2% of the fall.
+    is_behind = np.asarray(corrections(losses, ratio * 0.01 * 80)[2])
+    assert not is_behind[: 3 * _correction.SHORTEST - 1].any()
+    assert is_behind[-1] == expected
+
+
+def test_noise_in_the_fall_leaves_the_average_alone():
+    assert not np.asarray(corrections(1.0 + noise(0), NOISE / 10)[2]).any()
 
 
 def test_blocks_of_a_loss_at_rest_lower_again_and_again_ever_more_rarely():
