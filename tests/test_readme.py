@@ -36,3 +36,9 @@ def test_the_python_blocks_run():
     for value in (1.0, 2.0, 3.0):
         _, state = tx.update(jnp.ones(()), state, value=value)
     assert optax_adaptive.lr_scale(state) == 0.25
+
+
+def test_every_rule_is_in_the_table():
+    rows = [row for row in README.read_text().splitlines() if row.startswith("| ")]
+    table = "\n".join(row for row in rows if row.count("|") == 4)
+    assert not [name for name in controllers.REGISTRY if f"{name}(" not in table]
