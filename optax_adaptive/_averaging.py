@@ -274,13 +274,18 @@ def recompute_batch_stats(
     """
     mean, stats, count = None, None, 0
     for batch in batches:
-        stats = batch_stats_fn(batch)
+        stats = jax.tree.map(jnp.asarray, batch_stats_fn(batch))
         count += 1
-        widened = jax.tree.map(lambda leaf: jnp.astype(leaf, wide(leaf.dtype)), stats)
+        widened = jax.tree.map(lambda leaf: leaf.astype(wide(leaf.dtype)), stats)
         mean = widened if mean is None else _lerp(mean, widened, 1.0 / count)
     if mean is None:
         raise ValueError("batches must hold at least one batch, but it is empty")
-    return jax.tree.map(lambda m, leaf: m.astype(leaf.dtype), mean, stats)
+    return jax.tree.map(_rounded, mean, stats)
+
+
+def _rounded(mean: Array, like: Array) -> Array:
+    is_inexact = jnp.issubdtype(like.dtype, jnp.inexact)
+    return (mean if is_inexact else jnp.round(mean)).astype(like.dtype)
 
 
 def _lerp(old: Any, new: Any, weight: float) -> Any:
