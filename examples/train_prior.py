@@ -225,20 +225,20 @@ def fit_actor(seen: States, steps: int = 700, decay: float = 3e-4) -> PolicyWeig
     return jax.tree.map(np.asarray, jax.jit(run)(first))
 
 
-def act_of_all(actor: PolicyWeights, seen: States) -> np.ndarray:
+def act_of_all(actor: PolicyWeights, features: np.ndarray) -> np.ndarray:
     """What the network wants in each state, shape=(n,)."""
-    return np.asarray(jax.vmap(act, (None, 0))(actor, jnp.asarray(seen.features)))
+    return np.asarray(jax.vmap(act, (None, 0))(actor, jnp.asarray(features)))
 
 
-def bins(actor: PolicyWeights, seen: States) -> np.ndarray:
+def bins(actor: PolicyWeights, features: np.ndarray) -> np.ndarray:
     """The state of q_learning that each is, shape=(n,)."""
     index = jax.vmap(state_index, (None, 0))
-    return np.asarray(index(actor, jnp.asarray(seen.features)))
+    return np.asarray(index(actor, jnp.asarray(features)))
 
 
 def fit_table(seen: States, actor: PolicyWeights) -> np.ndarray:
     """Minus the mean regret of each arm in each state."""
-    places = bins(actor, seen)
+    places = bins(actor, seen.features)
     mean = seen.weights @ seen.regrets[:, ARMS]
     least = 1 / len(seen.weights)  # so much weight has the mean, for states unseen
     sums = np.stack(
@@ -255,7 +255,7 @@ def fit_table(seen: States, actor: PolicyWeights) -> np.ndarray:
 def fit_bandit(seen: States, actor: PolicyWeights) -> np.ndarray:
     """Least squares: what an arm saves beside the no-op, as the bandit has it."""
     arms = np.array(_residual.ACTIONS)
-    wanted = act_of_all(actor, seen)
+    wanted = act_of_all(actor, seen.features)
     terms = (wanted[:, None] * arms, arms, np.square(arms))
     x = np.stack([np.broadcast_to(t, (len(wanted), len(arms))) for t in terms], -1)
     labels = seen.regrets[:, ARMS]
@@ -269,19 +269,24 @@ def fit_all(seen: States, actor: PolicyWeights) -> _prior.Prior:
     return _prior.Prior(actor, fit_table(seen, actor), fit_bandit(seen, actor))
 
 
-def mean_regrets(seen: States, prior: _prior.Prior) -> dict[str, float]:
-    """Of each learner's first policy on the states, and of the anchor."""
+def first_actions(prior: _prior.Prior, features: np.ndarray) -> dict[str, np.ndarray]:
+    """What each learner takes in states before it has learned, each of shape (n,)."""
     arms = np.array(_residual.ACTIONS)
-    places = bins(prior.actor, seen)
-    wanted = act_of_all(prior.actor, seen)
+    places = bins(prior.actor, features)
+    wanted = act_of_all(prior.actor, features)
     by_wanted, bias, square = prior.bandit
     slope = by_wanted * wanted + bias
-    actions = {
+    return {
         "actor_critic": wanted,
         "q_learning": arms[np.argmax(prior.q_values, axis=1)][places],
         "bandit": arms[np.argmax(slope[:, None] * arms + square * arms**2, axis=1)],
-        "anchor": np.zeros(len(places)),
     }
+
+
+def mean_regrets(seen: States, prior: _prior.Prior) -> dict[str, float]:
+    """Of each learner's first policy on the states, and of the anchor."""
+    actions = first_actions(prior, seen.features)
+    actions["anchor"] = np.zeros(len(seen.weights))
     labels = jnp.float32(seen.regrets)
     return {
         name: round(

@@ -55,8 +55,6 @@ class Decision(NamedTuple):
 
     lr_scale: Array
     step: _hold.Step
-    half_life: Array  # factor on that of the average
-    is_behind: Array  # is the average worse than params?
 
 
 def autotune(
@@ -201,8 +199,6 @@ def autotune(
                 is_restored=step.is_restart,
                 is_blown_up=no,
             ),
-            half_life=jnp.ones((), jnp.float32),
-            is_behind=no,
         )
         return memory._replace(search=search), decision
 
@@ -220,8 +216,6 @@ def autotune(
         decision = Decision(
             lr_scale=jnp.exp(search.log_scale + hold.log_factor),
             step=step,
-            half_life=hold.correction.half_life,
-            is_behind=hold.correction.is_behind,
         )
         return memory._replace(hold=hold), decision
 
@@ -231,8 +225,6 @@ def autotune(
         return memory, Decision(
             lr_scale=jnp.zeros((), jnp.float32),
             step=_hold.Step(is_taken=no, is_restored=yes, is_blown_up=no),
-            half_life=jnp.ones((), jnp.float32),
-            is_behind=no,
         )
 
     # A conditional copies each array that it lets out, one by one.
@@ -318,17 +310,18 @@ def autotune(
             is_restored=step.is_restored,
             is_blown_up=step.is_blown_up,
         )
+        correction = memory.hold.correction  # the first one, before the hold
         moves, averaging = _averaging.average(
             state.averaging,
             params,
             moves,
-            fraction=AVERAGING_INTERPOLATED * jnp.maximum(decision.half_life, 1.0)
+            fraction=AVERAGING_INTERPOLATED * jnp.maximum(correction.half_life, 1.0)
             if interpolate
-            else AVERAGING * decision.half_life,
+            else AVERAGING * correction.half_life,
             interpolation=interpolation,
             is_restarted=step.is_restored | ~is_found,
-            is_behind=decision.is_behind,
         )
+        averaging = averaging._replace(is_behind=correction.is_behind)
         memory = memory._replace(
             meter=_count(memory.meter, value),
             returns_left=_return.left(memory.returns_left, is_away, step.is_restored),

@@ -43,7 +43,6 @@ def average(
     fraction: float | Array,
     interpolation: float | Array,
     is_restarted: Array,
-    is_behind: Array | None = None,
 ) -> tuple[optax.Updates, AveragingState]:
     """Adds what ``updates`` lead to, to the average; params go in between.
 
@@ -83,8 +82,7 @@ def average(
     if interpolates:
         updates = jax.tree.map(between, state.averaged_params, params, updates)
     mean = jax.tree.map(mix, state.averaged_params, params, updates)
-    is_behind = state.is_behind if is_behind is None else is_behind
-    return updates, AveragingState(mean, steps + 1, is_behind)
+    return updates, state._replace(averaged_params=mean, averaged_steps=steps + 1)
 
 
 def with_averaging(

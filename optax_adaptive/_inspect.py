@@ -98,12 +98,7 @@ def observe(opt_state: Any, value: Any) -> Any:
         observed = state._replace(controller_memory=words)
         return jax.tree.unflatten(jax.tree.structure(node), observed)
 
-    # What with_rollback keeps copies of decides nothing.
-    return jax.tree.map(
-        deposit,
-        opt_state,
-        is_leaf=lambda node: isinstance(node, (ScaleByControllerState, SnapshotState)),
-    )
+    return jax.tree.map(deposit, opt_state, is_leaf=_is_leaf(ScaleByControllerState))
 
 
 def lr_scale(opt_state: Any) -> Array:
@@ -174,11 +169,14 @@ def summary(opt_state: Any) -> dict[str, Array]:
     }
 
 
+def _is_leaf(kind: type) -> Callable[[Any], bool]:
+    """Stops at states of a kind, and at copies: what is in those decides nothing."""
+    return lambda node: isinstance(node, (kind, SnapshotState))
+
+
 def _nodes(opt_state: Any, kind: type) -> list[tuple[str, Any]]:
-    """Every state of a kind, by its path; a copied one decides nothing."""
-    nodes, _ = jax.tree_util.tree_flatten_with_path(
-        opt_state, is_leaf=lambda node: isinstance(node, (kind, SnapshotState))
-    )
+    """Every state of a kind, by its path."""
+    nodes, _ = jax.tree_util.tree_flatten_with_path(opt_state, is_leaf=_is_leaf(kind))
     return [
         (jax.tree_util.keystr(path, simple=True, separator="/"), node)
         for path, node in nodes

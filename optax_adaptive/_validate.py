@@ -25,7 +25,8 @@ def check_range(
     """Raises ValueError, naming argument, value and range, if ``value`` is outside."""
     if not is_concrete(value):
         return
-    check_number(name, value)
+    if not _is_number(value):
+        raise ValueError(f"{name} must be one real number, but it is {value!r}")
     above = value > low if open_low else value >= low
     below = value < high if open_high else value <= high
     if not (above and below):  # NaN fails both
@@ -36,19 +37,17 @@ def check_range(
         )
 
 
-def check_number(name: str, value: Any) -> None:
-    """Raises ValueError unless ``value`` is one real number, of any type."""
+def _is_number(value: Any) -> bool:
+    """Whether ``value`` is one real number, of any type."""
     array = np.asarray(value)
-    if array.ndim or array.dtype.kind not in "iufV":  # V: bfloat16 and its like
-        raise ValueError(f"{name} must be one real number, but it is {value!r}")
+    return not array.ndim and array.dtype.kind in "iufV"  # V: bfloat16 and its like
 
 
 def check_count(name: str, value: Any, low: int = 1) -> None:
     """Raises unless ``value`` is an integer of at least ``low``."""
     if not is_concrete(value):
         return
-    check_number(name, value)
-    if not float(value).is_integer():
+    if not (_is_number(value) and float(value).is_integer()):
         raise ValueError(f"{name} must be an integer, but it is {value!r}")
     check_range(name, value, low)
 

@@ -57,7 +57,7 @@ OUT_OF_RANGE = [
     (controllers.then, dict(first=HOLD, second=HOLD), "is_done"),
     (controllers.plateau, dict(factor="0.5"), "factor must be one real number"),
     (controllers.plateau, dict(factor=np.ones(2)), "factor must be one real number"),
-    (controllers.plateau, dict(patience=None), "patience must be one real number"),
+    (controllers.plateau, dict(patience=None), "patience must be an integer"),
     (integrations.as_schedule, dict(learning_rate=-1.0, controller=HOLD), "learning_r"),
     (autotune, dict(optimizer=ADAM, interpolate="no"), "interpolate must be True or F"),
     (with_rollback, dict(optimizer=ADAM, backoff=None), "backoff must be one real num"),
@@ -66,7 +66,7 @@ OUT_OF_RANGE = [
 BAD_SETTINGS = [
     (dict(accumulation_size=0), "accumulation_size must be in"),
     (dict(accumulation_size=2.5), "accumulation_size must be an integer"),
-    (dict(accumulation_size=True), "accumulation_size must be one real number"),
+    (dict(accumulation_size=True), "accumulation_size must be an integer"),
     (dict(window=2), "window must be in"),
     (dict(min_scale=-1.0), "min_scale must be in"),
     (dict(max_scale=1e-9), "max_scale must be in"),

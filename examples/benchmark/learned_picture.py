@@ -8,8 +8,8 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
 from benchmark import learned
 from optax_adaptive.controllers._features import NAMES, SIZE
@@ -39,7 +39,7 @@ SLICES = {
 }
 
 
-def states_along(name: str, low: float, high: float) -> tuple[np.ndarray, jax.Array]:
+def states_along(name: str, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
     """81 values of a feature, and states that have them, of shape (81, SIZE)."""
     seen = np.zeros(SIZE, np.float32)
     for feature, value in STATE.items():
@@ -51,20 +51,21 @@ def states_along(name: str, low: float, high: float) -> tuple[np.ndarray, jax.Ar
         rows[:, NAMES.index("cost_below")] = np.minimum(values, 0.0)
     else:
         rows[:, NAMES.index(name)] = values
-    return values, jnp.asarray(rows)
+    return values, rows
 
 
 def slice_of(name: str, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
     """Feature values, from 0 to 1, and the factor that the policy moves the rate by."""
     values, rows = states_along(name, low, high)
-    actions = jax.vmap(lambda row: act(shipped_weights(), row))(rows)
+    actions = jax.vmap(lambda row: act(shipped_weights(), row))(jnp.asarray(rows))
     return (values - low) / (high - low), np.exp(FINE * np.asarray(actions))
 
 
 def draw(rows: learned.Rows, path: Path) -> None:
     """Draws the slices beside the rates of three tasks."""
     tasks = ("digits", "transformer", "demand")
-    figure, axes = plt.subplots(1, 4, figsize=(16, 3.8), layout="constrained")
+    figure = Figure(figsize=(16, 3.8), layout="constrained")
+    axes = figure.subplots(1, 4)
     for label, (name, low, high) in SLICES.items():
         axes[0].plot(*slice_of(name, low, high), label=label)
     axes[0].axhline(1.0, color="grey", linewidth=0.5)

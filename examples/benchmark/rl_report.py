@@ -9,7 +9,6 @@ import argparse
 from collections import defaultdict
 from pathlib import Path
 
-import jax
 import numpy as np
 from scipy import stats
 
@@ -17,10 +16,7 @@ from benchmark import rl as experiment
 from benchmark import run
 from benchmark.learned_picture import states_along
 from optax_adaptive.controllers import _prior
-from optax_adaptive.controllers._policy import act
-from optax_adaptive.controllers._residual import ACTIONS
-from optax_adaptive.controllers.bandit import all_arm_features
-from optax_adaptive.controllers.q_learning import state_index
+from train_prior import first_actions
 
 ACCURACY = ("digits", "noisy", "cnn")  # percent correct; the others are losses
 DRAWN = 5  # seeds of the variants, and in the picture
@@ -185,19 +181,6 @@ def blocks(table: dict) -> dict[str, str]:
     }
 
 
-def first_actions(states: jax.Array) -> dict[str, np.ndarray]:
-    """What each learner's prior takes in states of shape (n, SIZE), without noise."""
-    prior, arms = _prior.shipped(), np.array(ACTIONS)
-    wanted = jax.vmap(act, (None, 0))(prior.actor, states)
-    terms = jax.vmap(all_arm_features)(wanted)[..., :-1]  # the last has no prior
-    places = jax.vmap(state_index, (None, 0))(prior.actor, states)
-    return {
-        "bandit": arms[np.argmax(terms @ prior.bandit, axis=1)],
-        "q_learning": arms[np.argmax(prior.q_values[np.asarray(places)], axis=1)],
-        "actor_critic": np.asarray(wanted),
-    }
-
-
 def draw(table: dict, path: Path) -> None:
     """State to action, and the factor over runs on digits, the bandit's in thin lines.
 
@@ -209,8 +192,9 @@ def draw(table: dict, path: Path) -> None:
     progress = (np.arange(experiment.TRACE) + 0.5) / experiment.TRACE
     first, *rows = figure.subplots(1, 4, sharey=True)
     costs, states = states_along("cost", -1.5, 1.5)
-    for method, actions in first_actions(states).items():
-        first.plot(10.0**costs, 10.0**actions, label=method)
+    actions = first_actions(_prior.shipped(), states)
+    for method in experiment.LEARNERS:
+        first.plot(10.0**costs, 10.0 ** actions[method], label=method)
     first.axhline(1, color="black", lw=0.8)
     first.set(
         xscale="log",

@@ -11,13 +11,13 @@ import optax
 import optax_adaptive
 from benchmark.tasks.task import Array, Task
 from common import methods
+from optax_adaptive import _search
 
 CHECKPOINTS = 40  # evaluations a run, equally spaced
 LATE = CHECKPOINTS // 10  # checkpoints in the last tenth
 # As the example scripts have. Schedules and peers that count in epochs get a fiftieth
 # of the run as theirs, since few of these runs see their data 50 times.
 EPOCHS = 50
-HOLD = 3  # the phase in which autotune has found its rate
 
 
 class Trace(NamedTuple):
@@ -55,7 +55,7 @@ def make_training(
             updates, state = how.optimizer.update(grads, state, params, value=loss)
             is_searching = jnp.array(False)
             if autotunes:
-                is_searching = optax_adaptive.summary(state)["phase"] < HOLD
+                is_searching = optax_adaptive.summary(state)["phase"] < _search.FOUND
             return (optax.apply_updates(params, updates), state), (loss, is_searching)
 
         def to_checkpoint(carry, index_and_keys):

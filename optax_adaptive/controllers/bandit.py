@@ -68,9 +68,9 @@ def bandit(
     All learners share the *reach*: it starts at the lowest action, so that a run begins
     at ``exp(-alpha)`` times the anchor's rate, and grows upwards, half the bound a
     block up to the anchor's rate and a quarter above it, unless the loss rises beyond
-    its noise. Where another rate is in force, as
-    after the search of :func:`optax_adaptive.autotune`, it starts at that, is never
-    above it, and only a blow-up takes it back.
+    its noise. Where another rate is in force, as after the search of
+    :func:`optax_adaptive.autotune`, it starts at that, is never above it, and only a
+    blow-up takes it back.
 
     Args:
       algorithm: ``"thompson"`` draws from the posterior of the weights, fitted with
