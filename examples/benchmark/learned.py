@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark import measures, run
+from benchmark import measures, run, training
 from benchmark.plans import BASE_RATES, COSINE_RATES, STANDARD_TASKS, Plan
 from common import methods, prepared
 from common.learned_ablations import LEARNED_ABLATIONS
@@ -23,12 +23,14 @@ RESULTS = Path(__file__).with_name("results") / "learned.jsonl"
 COSINES = RESULTS.with_name("robustness.jsonl")
 NEAR = tuple(COSINE_RATES["adam"][k] for k in (1, 4, 7))  # a decade apart
 FEW = ("digits", "transformer", "demand")
+REPLAY = "learned_replay"  # of rates that runs of `learned` have to draw first
+ABLATIONS = tuple(name for name in LEARNED_ABLATIONS if name != REPLAY)
 
 # Fixed before any result.
 PLANS = (
     Plan(STANDARD_TASKS, ("adam",), methods.LEARNED, BASE_RATES, seeds=5),
     Plan(STANDARD_TASKS, ("adam",), ("cosine+learned",), NEAR, seeds=5),
-    Plan(FEW, ("adam",), tuple(LEARNED_ABLATIONS), BASE_RATES[::3], seeds=5),
+    Plan(FEW, ("adam",), ABLATIONS, BASE_RATES[::3], seeds=5),
 )
 
 Rows = dict[tuple[str, str, float, int], dict[str, Any]]  # task, method, rate, seed
@@ -48,6 +50,30 @@ def is_accuracy(path: Path) -> dict[str, bool]:
     """By task, from the headers."""
     configs = [row["header"]["config"] for row in run.read(path) if "header" in row]
     return {config["task"]: config["is_accuracy"] for config in configs}
+
+
+def replay(rows: Rows, task: str, data_dir: Path) -> list[dict[str, Any]]:
+    """Runs what is missing of constant rates: each the mean one of a run, as log.
+
+    The first quarter of the checkpoints is left out, in which the trials lie.
+    """
+    rates = {float(f"{rate:.3g}") for rate in BASE_RATES[::3]}
+    drawn = {
+        (rate, seed): row["learning_rate"][training.CHECKPOINTS // 4 :]
+        for (t, method, rate, seed), row in rows.items()
+        if (t, method) == (task, "learned") and rate in rates
+    }
+    drawn = {k: v for k, v in drawn.items() if (task, REPLAY, *k) not in rows}
+    if not drawn:
+        return []
+    means = [float(np.exp(np.log(rates).mean())) for rates in drawn.values()]
+    runs = zip(means, (seed for _, seed in drawn), strict=True)
+    header, *lines = run.run_group(
+        run.Group(task, "adam", REPLAY, tuple(runs), data_dir)
+    )
+    for line, (rate, _) in zip(lines, drawn, strict=True):
+        line |= {"base_rate": rate, "replayed_rate": float(f"{line['base_rate']:.3g}")}
+    return [header, *lines]
 
 
 def finals(rows: Rows, task: str, method: str, split: str) -> dict[float, np.ndarray]:
@@ -197,6 +223,10 @@ def main() -> None:
     if not args.tables:
         for plan in PLANS:
             run.execute(plan, args.output, args.data_dir, args.jobs)
+        for task in FEW:
+            lines = replay(read(args.output), task, args.data_dir)
+            with run.open_to_append(args.output) as file:
+                file.writelines(run.as_json(line) + "\n" for line in lines)
     rows, accuracy = read(COSINES) | read(args.output), is_accuracy(args.output)
     for lines in (
         verdict(rows, accuracy),

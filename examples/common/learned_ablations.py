@@ -1,4 +1,4 @@
-"""What the learned policy must beat: itself untrained, blind, and acting at random."""
+"""What the learned policy must beat: itself untrained, blind, at random, at rest."""
 
 from collections.abc import Callable
 
@@ -52,8 +52,20 @@ def random_walk(total_steps: int, seed: int = 0) -> Controller:
     )
 
 
+def replay(total_steps: int) -> Controller:
+    """The same trials, and then the base rate: the mean one of a run of the policy."""
+    rule = controllers.learned(total_steps)
+
+    def update_fn(observation, state):
+        log_scale, state = rule.update(observation, state)
+        return jnp.where(state.trial.number > 0, log_scale, 0.0), state
+
+    return rule._replace(update=update_fn)
+
+
 LEARNED_ABLATIONS: dict[str, Callable[[int], Controller]] = {
     "learned_untrained": untrained,
     "learned_blind": blind,
     "learned_random": random_walk,
+    "learned_replay": replay,
 }
