@@ -83,8 +83,8 @@ def autotune(
        goes up. One that proves far too high within the first quarter of the run (and
        250 steps) starts over. A rise that its noise does not explain leads back to a
        copy of the average from before it (or to the first parameters, if there is none
-       yet), at half the rate and with the state of ``optimizer`` initialised anew: its
-       momentum would lead there again.
+       yet), at half the rate, which is reached over ten steps, and with the state of
+       ``optimizer`` initialised anew: its momentum would lead there again.
     5. *Average* the parameters all along: evaluate :func:`eval_params`. The average
        takes the place of annealing, which with a known horizon as well won nothing. It
        is longer where noise costs much, and shorter where the loss falls fast; where
@@ -214,7 +214,7 @@ def autotune(
             high=high,
         )
         decision = Decision(
-            lr_scale=jnp.exp(search.log_scale + hold.log_factor),
+            lr_scale=jnp.exp(search.log_scale + hold.log_factor) * _hold.warm_up(hold),
             step=step,
         )
         return memory._replace(hold=hold), decision

@@ -175,6 +175,27 @@ def test_blow_up_in_the_hold_is_undone():
     assert float(losses[-1]) < 1.5
 
 
+def test_an_adam_that_begins_anew_does_not_leave_the_copy_at_once():
+    """With no second moment its first step is the whole rate, however small the loss."""
+    tx = optax_adaptive.autotune(optax.adam(1.0))
+
+    def step(carry, index):
+        params, state = carry
+        loss, grads = jax.value_and_grad(lambda p: jnp.sum(jnp.square(p)))(params)
+        is_bad = (index == 600) | (index == 601)
+        value = jnp.where(is_bad, jnp.inf, loss)
+        updates, state = tx.update(grads, state, params, value=value)
+        return (optax.apply_updates(params, updates), state), (loss, state.scaling)
+
+    start = jnp.ones(50), tx.init(jnp.ones(50))
+    (_, state), (losses, scaling) = jax.lax.scan(step, start, jnp.arange(640))
+    assert int(state.snapshot.rollbacks) == 1
+    rates = scaling.lr_scale[602:612] / scaling.lr_scale[612]
+    np.testing.assert_allclose(rates, np.arange(1, 11) / 10, rtol=1e-5)
+    whole_step = 50 * jnp.square(scaling.lr_scale[612])  # loss that it would lead to
+    assert float(losses[602:].max()) < 0.5 * float(whole_step)
+
+
 @pytest.mark.parametrize("interpolate", [False, True])
 def test_it_goes_back_to_the_average_and_to_a_first_inner_state(interpolate):
     tx = optax_adaptive.autotune(optax.sgd(1.0, 0.5), interpolate=interpolate)

@@ -82,6 +82,17 @@ def test_a_blow_up_early_on_leads_to_the_start():
     assert not steps.is_taken.any()
 
 
+def test_after_a_blow_up_the_rate_comes_back_over_ten_steps():
+    losses = falling(340)
+    losses[300:302] = np.inf
+    holds, steps = hold(losses)
+    parts = jax.vmap(_hold.warm_up)(holds)
+    assert steps.is_blown_up[301]
+    np.testing.assert_array_equal(parts[:301], 1.0)
+    np.testing.assert_allclose(parts[302:312], np.arange(1, 11) / 10)
+    np.testing.assert_array_equal(parts[312:], 1.0)
+
+
 @pytest.mark.parametrize("probation", [60, PROBATION])
 def test_a_rate_is_not_raised_before_it_may_prove_too_high(probation):
     holds, _ = hold(falling(400), probation=probation)
