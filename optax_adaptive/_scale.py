@@ -13,6 +13,7 @@ from optax_adaptive._controller import (
     Controller,
     ControllerState,
     Observation,
+    check_controller,
     trial,
 )
 from optax_adaptive._leaves import wide
@@ -107,11 +108,7 @@ def scale_by_controller(
       >>> float(optax_adaptive.lr_scale(state)), float(updates)
       (0.5, -0.5)
     """
-    if not isinstance(controller, Controller):
-        raise TypeError(
-            f"controller must be a Controller, but it is {controller!r}; call the "
-            "rule's factory first, as in controllers.plateau()"
-        )
+    check_controller("controller", controller)
     check_choice("mode", mode, ("min", "max"))
     check_choice("feedback", feedback, ("value", "observe"))
     if accumulation_size is None:

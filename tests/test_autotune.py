@@ -176,7 +176,7 @@ def test_blow_up_in_the_hold_is_undone():
 
 
 def test_an_adam_that_begins_anew_does_not_leave_the_copy_at_once():
-    """With no second moment its first step is the whole rate, however small the loss."""
+    """With no second moment its first step is the whole rate, however small a loss."""
     tx = optax_adaptive.autotune(optax.adam(1.0))
 
     def step(carry, index):

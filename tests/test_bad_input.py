@@ -115,6 +115,39 @@ def test_a_factory_is_not_a_controller():
         scale_by_controller(controllers.plateau)
 
 
+FACTORY = controllers.plateau
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "name"),
+    [
+        (controllers.clip, (FACTORY, 2.0), "rule"),
+        (controllers.warmup, (FACTORY, 10), "rule"),
+        (controllers.anchored, (FACTORY, HOLD), "anchor"),
+        (controllers.anchored, (HOLD, FACTORY), "residual"),
+        (controllers.then, (FACTORY, HOLD), "first"),
+        (controllers.then, (controllers.range_test(), FACTORY), "second"),
+    ],
+)
+def test_nor_does_a_factory_combine(make, arguments, name):
+    with pytest.raises(TypeError, match=rf"{name} must be .*controllers\.plateau\(\)"):
+        make(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("make", "argument", "message"),
+    [
+        (controllers.learned, "weights", r"load_weights\(\), but .*'mine.json'"),
+        (controllers.bandit, "prior", r"load_prior\(\), but .*'mine.json'"),
+        (controllers.q_learning, "prior", "load_prior"),
+        (controllers.actor_critic, "prior", "load_prior"),
+    ],
+)
+def test_a_path_is_not_what_lies_there(make, argument, message):
+    with pytest.raises(TypeError, match=message):
+        make(**{argument: "mine.json"})
+
+
 def test_every_setting_is_keyword_only():
     parameters = list(inspect.signature(scale_by_controller).parameters.values())
     assert all(p.kind is p.KEYWORD_ONLY for p in parameters[1:])

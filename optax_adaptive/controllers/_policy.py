@@ -3,6 +3,7 @@
 import functools
 import json
 from importlib import resources
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -44,7 +45,9 @@ def act(policy: PolicyWeights, seen: Array) -> Array:
 
 
 def checked(weights: PolicyWeights) -> PolicyWeights:
-    """The weights in float32, or a ValueError; its width is that of ``output``."""
+    """The weights in float32, or an error; its width is that of ``output``."""
+    if not isinstance(weights, PolicyWeights):
+        raise TypeError(f"weights must be of load_weights(), but they are {weights!r}")
     width = np.size(weights.output)
     for name, shape in shapes(width)._asdict().items():
         check_array(f"weights.{name}", getattr(weights, name), shape)
@@ -55,7 +58,7 @@ def load_weights(path: Any) -> PolicyWeights:
     """Reads what ``examples/train_policy.py`` wrote.
 
     Args:
-      path: ``pathlib.Path`` of the JSON file.
+      path: Of the JSON file: a string, a ``pathlib.Path``, or a resource of a package.
 
     Returns:
       What ``learned`` takes as ``weights``: float32 arrays, those of a layer of ``h``
@@ -84,6 +87,8 @@ def load_weights(path: Any) -> PolicyWeights:
 
 def read(path: Any) -> dict[str, Any]:
     """A JSON document that says for which features it was made: these."""
+    if isinstance(path, str):
+        path = Path(path)
     document = json.loads(path.read_text())
     if tuple(document["features"]) != _features.NAMES:
         raise ValueError(f"{path} is for other features: {document['features']}")

@@ -35,9 +35,11 @@ SHAPES = Prior(
 
 
 def checked(prior: Prior | None) -> Prior:
-    """The prior as float32 NumPy arrays, the shipped one for None, or a ValueError."""
+    """The prior as float32 NumPy arrays, the shipped one for None, or an error."""
     if prior is None:
         return shipped()
+    if not isinstance(prior, Prior):
+        raise TypeError(f"prior must be of load_prior(), but it is {prior!r}")
     named = _named(prior)
     for name, shape in _named(SHAPES).items():
         check_array(f"prior.{name}", named[name], shape)
@@ -57,7 +59,7 @@ def load_prior(path: Any) -> Prior:
     """Reads what ``examples/train_prior.py`` wrote.
 
     Args:
-      path: ``pathlib.Path`` of the JSON file.
+      path: Of the JSON file: a string, a ``pathlib.Path``, or a resource of a package.
 
     Returns:
       What ``bandit``, ``q_learning`` and ``actor_critic`` take as ``prior``.

@@ -84,8 +84,9 @@ def actor_critic(
       with another rule by :func:`anchored`; alone it moves around the base rate.
 
     Raises:
-      ValueError: If an argument is out of its range, or ``prior`` is not what is
-        expected.
+      ValueError: If an argument is out of its range, or an array of ``prior`` is of
+        another shape or not finite.
+      TypeError: If ``prior`` is none.
 
     Example:
       >>> import optax

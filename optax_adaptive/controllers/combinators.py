@@ -6,7 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from optax_adaptive import _history
-from optax_adaptive._controller import Array, Controller, ControllerState, trial
+from optax_adaptive._controller import (
+    Array,
+    Controller,
+    ControllerState,
+    check_controller,
+    trial,
+)
 from optax_adaptive._validate import check_count, check_range
 
 
@@ -22,11 +28,13 @@ def clip(rule: Controller, max_change: float | Array) -> Controller:
 
     Raises:
       ValueError: If ``max_change`` is not above 1.
+      TypeError: If ``rule`` is none.
 
     Example:
       >>> from optax_adaptive import controllers
       >>> rule = controllers.clip(controllers.plateau(factor=0.1), max_change=2.0)
     """
+    check_controller("rule", rule)
     check_range("max_change", max_change, 1.0, open_low=True)
 
     def update_fn(observation, state):
@@ -60,11 +68,13 @@ def warmup(rule: Controller, steps: int | Array) -> Controller:
 
     Raises:
       ValueError: If ``steps`` is not an integer of at least 1.
+      TypeError: If ``rule`` is none.
 
     Example:
       >>> from optax_adaptive import controllers
       >>> rule = controllers.warmup(controllers.plateau(), steps=500)
     """
+    check_controller("rule", rule)
     check_count("steps", steps)
 
     def ramp(step):
@@ -120,6 +130,9 @@ def anchored(anchor: Controller, residual: Controller) -> Controller:
     Returns:
       A :class:`~optax_adaptive.Controller`.
 
+    Raises:
+      TypeError: If one of them is no rule.
+
     Example:
       >>> from optax_adaptive import controllers
       >>> rule = controllers.anchored(controllers.plateau(), controllers.bold_driver())
@@ -128,6 +141,8 @@ def anchored(anchor: Controller, residual: Controller) -> Controller:
       Residual policies: Silver et al., `Residual policy learning
       <https://arxiv.org/abs/1812.06298>`_, 2018
     """
+    check_controller("anchor", anchor)
+    check_controller("residual", residual)
 
     def init_fn():
         return AnchoredState(
@@ -184,11 +199,14 @@ def then(first: Controller, second: Controller) -> Controller:
 
     Raises:
       ValueError: If the state of ``first`` has no field ``is_done``.
+      TypeError: If one of them is no rule.
 
     Example:
       >>> from optax_adaptive import controllers
       >>> rule = controllers.then(controllers.range_test(), controllers.plateau())
     """
+    check_controller("first", first)
+    check_controller("second", second)
     if not hasattr(jax.eval_shape(first.init), "is_done"):
         raise ValueError(
             "the first rule of then() must say when it is done, by a boolean field "

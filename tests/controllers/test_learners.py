@@ -144,8 +144,9 @@ def test_a_prior_of_other_shapes_is_an_error():
 def test_a_file_for_other_features_is_an_error(tmp_path):
     path = tmp_path / "prior.json"
     path.write_text(json.dumps({"features": ["slope"], "prior": {}}))
-    with pytest.raises(ValueError, match=r"is for other features: \['slope'\]"):
-        _prior.load_prior(path)
+    for given in (path, str(path)):
+        with pytest.raises(ValueError, match=r"is for other features: \['slope'\]"):
+            _prior.load_prior(given)
 
 
 def test_what_is_shipped_is_small_and_says_how_it_was_made():
