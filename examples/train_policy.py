@@ -1,12 +1,12 @@
-"""Trains the policy behind controllers.learned, by evolution strategies.
+"""Trains the policy behind controllers.learned, by evolution strategies or PPO.
 
     python examples/train_policy.py --workdir runs/policy --minutes 50
 
-Each generation, policies around the present one train small networks from base rates
-that are up to a thousand times too small or too large, all policies on the same tasks,
-and are scored by nothing but the final validation loss of the averaged weights. The
-same command again resumes a stopped run exactly. To train on your own tasks, add their
-kinds to policy/kinds.py.
+Each generation, policies around the present one (or, with --by ppo, that one with noise
+on its actions) train small networks from base rates that are up to a thousand times too
+small or too large, all on the same tasks, and are scored by nothing but the final
+validation loss of the averaged weights. The same command again resumes a stopped run
+exactly. To train on your own tasks, add their kinds to policy/kinds.py.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from rich.progress import Progress
 from optax_adaptive.controllers import load_weights
 from optax_adaptive.controllers._features import NAMES
 from optax_adaptive.controllers._policy import PolicyWeights
-from policy import evolution, kinds, rollout
+from policy import evolution, kinds, ppo, rollout
 from policy.held_out import HeldOut
 
 SPREAD = 3.0  # decades by which the base rate may be off, either way
@@ -37,6 +37,7 @@ LONGEST = 4.0  # times the kind's steps
 KNOWN, ANNEALED = 0.5, 0.25  # parts of the runs: length told, base rate a cosine
 # What a run that is resumed must have been started with.
 SETTINGS = (
+    "by",
     "pairs",
     "tasks",
     "sigma",
@@ -58,12 +59,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workdir", type=Path, default=Path("runs/policy"))
     parser.add_argument("--minutes", type=float, default=50.0, help="then stop")
     parser.add_argument("--generations", type=int, default=10_000, help="or then")
-    parser.add_argument("--pairs", type=int, default=16, help="of policies")
+    parser.add_argument("--by", choices=("evolution", "ppo"), default="evolution")
+    parser.add_argument("--pairs", type=int, default=16, help="of policies, or runs")
     parser.add_argument("--tasks", type=int, default=8, help="a generation")
     parser.add_argument("--hidden", type=int, default=0, help="units of the policy")
-    parser.add_argument("--sigma", type=float, default=0.1)
+    parser.add_argument("--sigma", type=float, default=0.1, help="of evolution")
     parser.add_argument("--learning-rate", type=float, default=0.01)
-    parser.add_argument("--decay", type=float, default=0.0005)
+    parser.add_argument("--decay", type=float, default=0.0005, help="of evolution")
     parser.add_argument("--kinds", nargs="+", help="these alone, of both tables")
     parser.add_argument("--select-every", type=int, default=10, help="generations")
     parser.add_argument("--seed", type=int, default=0)
@@ -119,11 +121,10 @@ class Trainer:
     """Holds what is compiled once."""
 
     def __init__(self, args: argparse.Namespace):
-        """Prepares all kinds, and the start."""
+        """Prepares the kinds to select on, and the start."""
         self.args = args
-        training, held_out = tables(args.smoke, args.kinds)
-        self.training, self.held_out = training, HeldOut(held_out)
-        self.compare = {n: rollout.compare_policies(k) for n, k in training.items()}
+        self.training, held_out = tables(args.smoke, args.kinds)
+        self.held_out = HeldOut(held_out)
         self.key = jax.random.key(args.seed)
         first = evolution.first_policy(jax.random.fold_in(self.key, 2**24), args.hidden)
         if args.warm_start:
@@ -135,24 +136,51 @@ class Trainer:
     def generation(
         self, state: evolution.Evolution
     ) -> tuple[evolution.Evolution, dict[str, Any]]:
-        """Tries policies around the centre, and moves it."""
-        args = self.args
+        """Tries policies on new tasks, and moves the centre."""
         key = jax.random.fold_in(self.key, int(state.generation))
         noise_key, draw_key, task_key = jax.random.split(key, 3)
-        directions = evolution.noise(noise_key, args.pairs, state.center.size)
-        policies = jax.vmap(self.unravel)(state.center + args.sigma * directions)
-        fitness, row = 0.0, []
-        drawn = draw_tasks(self.training, args.tasks, draw_key)
-        for i, (name, setting) in enumerate(drawn):
-            key = jax.random.fold_in(task_key, i)
-            losses = self.compare[name](policies, setting, key)
-            losses = np.asarray(losses, np.float64)
-            fitness = fitness + evolution.scores(losses) / len(drawn)
-            logs = np.log(losses)
+        drawn = draw_tasks(self.training, self.args.tasks, draw_key)
+        keys = [jax.random.fold_in(task_key, i) for i in range(len(drawn))]
+        tasks = [(*task, key) for task, key in zip(drawn, keys, strict=True)]
+        state, losses = self.improve(state, noise_key, tasks)
+        row = []
+        for (name, setting, _), found in zip(tasks, losses, strict=True):
+            quantiles = np.quantile(np.log(found), [0, 0.5, 1])
             row.append(
                 [name, *(round(float(field), 2) for field in setting)]
-                + [float(f"{q:.3g}") for q in np.quantile(logs, [0, 0.5, 1])]
+                + [float(f"{q:.3g}") for q in quantiles]
             )
+        return state, {"generation": int(state.generation), "tasks": row}
+
+    def improve(
+        self,
+        state: evolution.Evolution,
+        noise_key: jax.Array,
+        tasks: list[tuple[str, rollout.Setting, jax.Array]],
+    ) -> tuple[evolution.Evolution, list[np.ndarray]]:
+        """The next state, and the losses on each of the tasks."""
+        raise NotImplementedError
+
+
+class ByEvolution(Trainer):
+    """Policies around the present one, each of them for whole runs."""
+
+    def __init__(self, args: argparse.Namespace):
+        """Prepares all kinds."""
+        super().__init__(args)
+        table = self.training
+        self.compare = {name: rollout.compare_policies(table[name]) for name in table}
+
+    def improve(self, state, noise_key, tasks):
+        """See :class:`Trainer`."""
+        args = self.args
+        directions = evolution.noise(noise_key, args.pairs, state.center.size)
+        policies = jax.vmap(self.unravel)(state.center + args.sigma * directions)
+        losses = [
+            np.asarray(self.compare[name](policies, setting, key), np.float64)
+            for name, setting, key in tasks
+        ]
+        fitness = sum(evolution.scores(found) / len(tasks) for found in losses)
         state = evolution.advance(
             state,
             directions,
@@ -161,7 +189,40 @@ class Trainer:
             args.learning_rate,
             args.decay,
         )
-        return state, {"generation": int(state.generation), "tasks": row}
+        return state, losses
+
+
+class ByPPO(Trainer):
+    """The present policy with noise on its actions, as many runs on each task."""
+
+    def __init__(self, args: argparse.Namespace):
+        """Prepares all kinds."""
+        super().__init__(args)
+        table, runs = self.training, 2 * args.pairs
+        self.explore = {name: ppo.explore(table[name], runs) for name in table}
+        self.optimizer = evolution.optimizer(args.learning_rate)
+
+    def improve(self, state, noise_key, tasks):
+        """See :class:`Trainer`."""
+        weights = self.unravel(state.center)
+        tried = [
+            self.explore[name](weights, setting, key) for name, setting, key in tasks
+        ]
+        losses = [np.asarray(found, np.float64) for found, _ in tried]
+        trace = jax.tree.map(lambda *x: jnp.concatenate(x), *(t for _, t in tried))
+        rewards = -np.concatenate([evolution.scores(found) for found in losses])
+        center, optimizer_state = ppo.improve(
+            self.optimizer,
+            self.unravel,
+            state.center,
+            state.optimizer_state,
+            trace,
+            ppo.advantages(trace, rewards),
+        )
+        return evolution.follow(state, center, optimizer_state), losses
+
+
+TRAINERS = {"evolution": ByEvolution, "ppo": ByPPO}
 
 
 def save(path: Path, state: evolution.Evolution, best: np.ndarray, regret: float):
@@ -227,7 +288,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
     args.workdir.mkdir(parents=True, exist_ok=True)
     log, checkpoint = args.workdir / "log.jsonl", args.workdir / "checkpoint.npz"
-    trainer = Trainer(args)
+    trainer = TRAINERS[args.by](args)
     state, best, regret = trainer.start, np.asarray(trainer.start.center), np.inf
     settings = {name: getattr(args, name) for name in SETTINGS}
     warm_start = None  # by what it says of itself, wherever it lies

@@ -112,8 +112,14 @@ def advance(
     updates, state = optimizer(learning_rate).update(
         estimate, evolution.optimizer_state
     )
-    center = (1 - decay) * evolution.center + updates
+    return follow(evolution, (1 - decay) * evolution.center + updates, state)
+
+
+def follow(
+    evolution: Evolution, center: Array, optimizer_state: optax.OptState
+) -> Evolution:
+    """The next generation's start about ``center``, which enters the average."""
     generation = evolution.generation + 1
     weight = 1 - jnp.minimum(SMOOTHING, generation / (generation + 10.0))
     smooth = evolution.smooth + weight * (center - evolution.smooth)
-    return Evolution(generation, center, smooth, state)
+    return Evolution(generation, center, smooth, optimizer_state)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from optax_adaptive import (
+    Controller,
     _return,
     eval_params,
     scale_by_controller,
@@ -69,6 +70,89 @@ def final(problem: kinds.Problem, params: Any) -> Array:
     return jnp.where(loss < WORST, loss, WORST)  # NaN compares false
 
 
+class Task(NamedTuple):
+    """A task as it is set, before its first step."""
+
+    problem: kinds.Problem
+    params: Any
+    base: optax.GradientTransformation
+    batch_key: Array
+    steps: Array
+    horizon: Array  # shape=(), dtype=float32: steps, or inf where they are not told
+
+
+class Training(NamedTuple):
+    """A training under way."""
+
+    params: Any
+    state: Any
+    count: Array  # shape=(), dtype=int32: steps so far
+    notes: Any  # of whoever looks on
+
+
+def set_task(kind: kinds.Kind, setting: Setting, key: Array) -> Task:
+    """Draws the task, its first parameters and, by a key, its batches."""
+    problem_key, init_key, batch_key = jax.random.split(key, 3)
+    problem = kinds.draw(kind, problem_key)
+    rate = kind.learning_rate * 10.0**setting.offset
+
+    def schedule(count):
+        cosine = (1 + jnp.cos(jnp.pi * count / setting.steps)) / 2
+        return rate * jnp.where(setting.is_annealed, cosine, 1.0)
+
+    return Task(
+        problem=problem,
+        params=problem.init(init_key),
+        base=kinds.OPTIMIZERS[kind.optimizer](schedule),
+        batch_key=batch_key,
+        steps=setting.steps,
+        horizon=jnp.where(setting.is_known, setting.steps, jnp.inf),
+    )
+
+
+def transformation(task: Task, rule: Controller) -> Any:
+    """The rule as users chain it."""
+    scaled = optax.chain(task.base, scale_by_controller(rule, window=3))
+    return with_averaging(with_rollback(scaled))
+
+
+def go_on(
+    task: Task,
+    rule: Controller,
+    training: Training,
+    goes_on: Callable[[Any], Any] = lambda state: True,
+    note: Callable[[Any, Any], Any] = lambda notes, state: notes,
+) -> Training:
+    """Trains to the end, or while ``goes_on``, given the state; notes each state."""
+    tx = transformation(task, rule)
+
+    def step(training):
+        params, state, count, notes = training
+        key = jax.random.fold_in(task.batch_key, count)
+        loss, grads = jax.value_and_grad(task.problem.loss)(params, key)
+        updates, state = tx.update(grads, state, params, value=loss)
+        params = optax.apply_updates(params, updates)
+        return Training(params, state, count + 1, note(notes, state))
+
+    return jax.lax.while_loop(
+        lambda training: (training.count < task.steps) & goes_on(training.state),
+        step,
+        training,
+    )
+
+
+def after_trials(task: Task, rule: Controller, notes: Any = ()) -> Training:
+    """The trials that open a run: they do not depend on the policy."""
+    state = transformation(task, rule).init(task.params)
+    start = Training(task.params, state, jnp.zeros((), jnp.int32), notes)
+    return go_on(task, rule, start, lambda state: _return.trial(state) > 0)
+
+
+def final_loss(task: Task, training: Training) -> Array:
+    """Validation loss of the averaged weights, at most ``WORST``."""
+    return final(task.problem, eval_params(training.state, training.params))
+
+
 def policy_losses(
     kind: kinds.Kind,
     policies: PolicyWeights,
@@ -76,8 +160,6 @@ def policy_losses(
     key: Array,
 ) -> Array:
     """Final validation losses of the averaged weights.
-
-    The trials that open a run do not depend on the policy, and are made once.
 
     Args:
       kind: The kind of task.
@@ -88,45 +170,13 @@ def policy_losses(
     Returns:
       float32, one a policy, at most ``WORST``.
     """
-    problem_key, init_key, batch_key = jax.random.split(key, 3)
-    problem = kinds.draw(kind, problem_key)
-    rate = kind.learning_rate * 10.0**setting.offset
-
-    def schedule(count):
-        cosine = (1 + jnp.cos(jnp.pi * count / setting.steps)) / 2
-        return rate * jnp.where(setting.is_annealed, cosine, 1.0)
-
-    base = kinds.OPTIMIZERS[kind.optimizer](schedule)
-    horizon = jnp.where(setting.is_known, setting.steps, jnp.inf)
-
-    def transformation(weights):
-        rule = scale_by_controller(learned(horizon, weights), window=3)
-        return with_averaging(with_rollback(optax.chain(base, rule)))
-
-    def run(weights, training, goes_on):
-        tx = transformation(weights)
-
-        def step(training):
-            params, state, count = training
-            key = jax.random.fold_in(batch_key, count)
-            loss, grads = jax.value_and_grad(problem.loss)(params, key)
-            updates, state = tx.update(grads, state, params, value=loss)
-            return optax.apply_updates(params, updates), state, count + 1
-
-        return jax.lax.while_loop(
-            lambda training: (training[2] < setting.steps) & goes_on(training[1]),
-            step,
-            training,
-        )
+    task = set_task(kind, setting, key)
+    first = jax.tree.map(lambda leaf: leaf[0], policies)
+    tried = after_trials(task, learned(task.horizon, first))
 
     def hold(weights):
-        params, state, _ = run(weights, tried, lambda state: True)
-        return final(problem, eval_params(state, params))
+        return final_loss(task, go_on(task, learned(task.horizon, weights), tried))
 
-    first = jax.tree.map(lambda leaf: leaf[0], policies)
-    params = problem.init(init_key)
-    start = params, transformation(first).init(params), jnp.zeros((), jnp.int32)
-    tried = run(first, start, lambda state: _return.trial(state) > 0)
     return jax.vmap(hold)(policies)
 
 

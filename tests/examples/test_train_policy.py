@@ -10,7 +10,8 @@ import pytest
 import train_policy
 from optax_adaptive import controllers
 from optax_adaptive.controllers._features import NAMES
-from policy import data, evolution, kinds
+from optax_adaptive.controllers._policy import score
+from policy import data, evolution, kinds, ppo, rollout
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +38,53 @@ def test_the_estimate_points_down():
     assert jnp.mean(state.center) < 0.85
 
 
+def test_the_advantage_is_that_of_the_runs_that_end_well():
+    rng = np.random.default_rng(0)
+    mask = np.arange(ppo.MOST) < np.array([[5], [9], [7], [9]])
+    features = rng.normal(size=(*mask.shape, len(NAMES))).astype(np.float32)
+    trace = ppo.Trace(features, mask * 1.0, mask)
+    found = ppo.advantages(trace, np.array([1.0, -1.0, 2.0, -2.0]))
+    assert found.shape == mask.shape and (found[~mask] == 0.0).all()
+    np.testing.assert_allclose(found[mask].mean(), 0.0, atol=1e-5)
+    np.testing.assert_allclose(found[mask].std(), 1.0, rtol=1e-3)
+    last = found[np.arange(4), mask.sum(1) - 1]
+    assert (last[[0, 2]] > 0.0).all() and (last[[1, 3]] < 0.0).all()
+
+
+def test_actions_with_an_advantage_become_more_likely():
+    policy = evolution.first_policy(jax.random.key(0))
+    center, unravel = jax.flatten_util.ravel_pytree(policy)
+    shape = (3, ppo.MOST)
+    features = jax.random.normal(jax.random.key(1), (*shape, len(NAMES)))
+    means = jax.vmap(jax.vmap(lambda x: score(policy, x)))(features)
+    above = jnp.where(jnp.arange(ppo.MOST) % 2, 0.4, -0.4)
+    trace = ppo.Trace(features, means + above, jnp.ones(shape, bool))
+    optimizer = evolution.optimizer(0.003)
+    state = optimizer.init(center)
+    # Whatever lies above the mean is good, and what lies below it bad.
+    moved, _ = ppo.improve(
+        optimizer, unravel, center, state, trace, jnp.sign(trace.actions - means)
+    )
+    after = jax.vmap(jax.vmap(lambda x: score(unravel(moved), x)))(features)
+    assert 0.01 < float(jnp.mean(after - means)) < 0.3
+
+
+def test_runs_of_ppo_differ_by_their_noise_alone(monkeypatch):
+    kind = kinds.TRAINING["values-sgd"]._replace(steps=250)
+    weights = evolution.first_policy(jax.random.key(0))
+    setting, key = rollout.setting(0.0, 250, True), jax.random.key(2)
+    losses, trace = ppo.explore(kind, 3)(weights, setting, key)
+    assert len(set(losses.tolist())) == 3
+    assert trace.mask.any(axis=1).all() and not trace.mask.all(axis=1).any()
+    monkeypatch.setattr(ppo, "LOG_DEVIATION", -40.0)
+    losses, trace = ppo.explore(kind, 2)(weights, setting, key)
+    stacked = jax.tree.map(lambda leaf: leaf[None], weights)
+    (expected,) = rollout.compare_policies(kind)(stacked, setting, key)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    means = jax.vmap(lambda x: score(weights, x))(trace.features[0])
+    np.testing.assert_allclose(means[trace.mask[0]], trace.actions[0][trace.mask[0]])
+
+
 def test_no_network_is_held_out_and_trained_on():
     trained = [kind.network for kind in kinds.TRAINING.values()]
     for kind in kinds.HELD_OUT.values():
@@ -54,11 +102,13 @@ def test_no_window_lies_in_training_and_validation(draw):
 
 
 @pytest.mark.usefixtures("compiled_once")
-def test_smoke_resumes_exactly_and_exports(tmp_path):
+@pytest.mark.parametrize("by", train_policy.TRAINERS)
+def test_smoke_resumes_exactly_and_exports(by, tmp_path):
     weights = tmp_path / "weights.json"
-    arguments = ["--smoke", "--seed", "3", "--workdir", str(tmp_path / "run")]
+    arguments = ["--smoke", "--by", by, "--seed", "3"]
+    arguments += ["--workdir", str(tmp_path / "run")]
     train_policy.main([*arguments, "--export", str(weights)])
-    trainer = train_policy.Trainer(train_policy.parse(arguments))
+    trainer = train_policy.TRAINERS[by](train_policy.parse(arguments))
     state, _ = trainer.generation(trainer.start)
     path = tmp_path / "checkpoint.npz"
     train_policy.save(path, state, np.asarray(state.smooth), 0.0)
@@ -82,6 +132,7 @@ def test_a_run_is_not_resumed_with_other_settings(tmp_path):
     header = {"settings": {"pairs": 2, "tasks": 1, "sigma": 0.1, "learning_rate": 0.01}}
     header["settings"] |= {"decay": 0.0005, "seed": 1, "smoke": True}
     header["settings"] |= {"hidden": 0, "kinds": None, "select_every": 1}
+    header["settings"] |= {"by": "evolution"}
     (tmp_path / "log.jsonl").write_text(json.dumps({"header": header}) + "\n")
     (tmp_path / "checkpoint.npz").touch()
     with pytest.raises(SystemExit, match="--seed is 0, but .* holds a run with 1"):

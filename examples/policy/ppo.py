@@ -1,0 +1,205 @@
+"""PPO on whole trainings: actions are drawn, and a run has one reward, at its end.
+
+Schulman et al., *Proximal policy optimization algorithms*,
+https://arxiv.org/abs/1707.06347, 2017; advantages by *High-dimensional continuous
+control using generalized advantage estimation*, https://arxiv.org/abs/1506.02438, 2015.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from optax_adaptive import Controller, _meter, _scale
+from optax_adaptive._pack import unpack
+from optax_adaptive.controllers import _features, _period, learned
+from optax_adaptive.controllers._policy import PolicyWeights, score
+from optax_adaptive.controllers.learned import FINE
+from optax_adaptive.rl import (
+    clipped_surrogate,
+    gaussian_log_prob,
+    generalized_advantages,
+)
+from policy import kinds, rollout
+
+Array = jax.Array
+LOG_DEVIATION = math.log(0.4)  # of the action before tanh
+MOST = 192  # decisions of a run that are looked at
+LAMBDA, EPSILON, PASSES = 0.95, 0.2, 16
+RIDGE = 10.0  # of the linear critic, in decisions
+
+
+class Explored(NamedTuple):
+    """State of the rule that explores."""
+
+    rule_state: Any
+    features: Array  # shape=(SIZE,), dtype=float32: at the newest decision
+    action: Array  # shape=(), dtype=float32: taken there, before tanh
+    decisions: Array  # shape=(), dtype=int32
+
+
+class Trace(NamedTuple):
+    """The decisions of a run, or of several: with a leading axis."""
+
+    features: Array  # shape=(MOST, SIZE), dtype=float32
+    actions: Array  # shape=(MOST,), dtype=float32: before tanh
+    mask: Array  # shape=(MOST,), dtype=bool
+
+
+def exploring(horizon: Any, weights: PolicyWeights, key: Array) -> Controller:
+    """``learned`` with normal noise on each action, but on those after a blow-up."""
+    rule = learned(horizon, weights)
+
+    def init_fn():
+        none = jnp.zeros((_features.SIZE,), jnp.float32)
+        zero = jnp.zeros((), jnp.float32)
+        return Explored(rule.init(), none, zero, jnp.zeros((), jnp.int32))
+
+    def update_fn(observation, state):
+        before = state.rule_state
+        log_scale, after = rule.update(observation, before)
+        is_decision = (after.periods.end != before.periods.end) & (
+            before.trial.number == 0
+        )
+        is_decision &= jnp.isfinite(observation.value)
+        periods = _period.add(before.periods, observation)
+        _, pooled = _period.close(periods, observation)
+        part = _period.ELAPSED_PERIOD
+        memory = _features.remember(before.feature_memory, pooled, part)
+        features = _features.features(memory, pooled, horizon)
+        noise = jax.random.normal(jax.random.fold_in(key, state.decisions))
+        action = score(weights, features) + math.exp(LOG_DEVIATION) * noise
+        moved = observation.log_scale + FINE * jnp.tanh(action)
+        ceiling = memory.blow_up_log_scale - FINE
+        moved = jnp.where(memory.has_blown_up, jnp.minimum(moved, ceiling), moved)
+        taken = after.feature_memory._replace(previous_action=jnp.tanh(action))
+        explored = Explored(
+            after._replace(feature_memory=taken),
+            features,
+            action,
+            state.decisions + 1,
+        )
+        as_it_was = state._replace(rule_state=after)
+        return jnp.where(is_decision, moved, log_scale), optax.tree.where(
+            is_decision, explored, as_it_was
+        )
+
+    return rule._replace(
+        init=init_fn,
+        update=update_fn,
+        trial=lambda state: state.rule_state.trial.number,
+    )
+
+
+def runs_of(
+    kind: kinds.Kind,
+    count: int,
+    weights: PolicyWeights,
+    setting: rollout.Setting,
+    key: Array,
+) -> tuple[Array, Trace]:
+    """Final losses of so many runs on one task, and what was decided in them."""
+    task = rollout.set_task(kind, setting, key)
+    action_key = jax.random.fold_in(key, 1)
+
+    def rule(run):
+        run_key = jax.random.fold_in(action_key, run)
+        return exploring(task.horizon, weights, run_key)
+
+    def layout():
+        none = jnp.zeros((3,), jnp.float32)
+        return _scale.Memory(_meter.first("min"), none, none, rule(0).init())
+
+    def note(trace, state):
+        (base_state, _) = state
+        words = base_state.inner_state[1].controller_memory
+        explored = unpack(jax.eval_shape(layout), words).controller_state
+        at = jnp.where(explored.decisions > 0, explored.decisions - 1, MOST)
+        return Trace(
+            trace.features.at[at].set(explored.features, mode="drop"),
+            trace.actions.at[at].set(explored.action, mode="drop"),
+            trace.mask.at[at].set(True, mode="drop"),
+        )
+
+    empty = Trace(
+        jnp.zeros((MOST, _features.SIZE), jnp.float32),
+        jnp.zeros((MOST,), jnp.float32),
+        jnp.zeros((MOST,), jnp.bool_),
+    )
+    tried = rollout.after_trials(task, rule(0), empty)
+
+    def hold(run):
+        ended = rollout.go_on(task, rule(run), tried, note=note)
+        return rollout.final_loss(task, ended), ended.notes
+
+    return jax.vmap(hold)(jnp.arange(count))
+
+
+def explore(kind: kinds.Kind, count: int) -> Callable[..., Any]:
+    """(weights, setting, key) -> losses and traces of ``count`` runs."""
+    return jax.jit(partial(runs_of, kind, count))
+
+
+def advantages(trace: Trace, rewards: np.ndarray) -> np.ndarray:
+    """Of the decisions of several runs, in units of their spread; else 0.
+
+    The critic is linear in the features, and fitted to these runs.
+
+    Args:
+      trace: Their decisions.
+      rewards: float64, one a run, at its end.
+
+    Returns:
+      float32 of shape (runs, MOST).
+    """
+    mask = np.asarray(trace.mask)
+    if not mask.any():  # all runs ended with their trials
+        return np.zeros(mask.shape, np.float32)
+    seen = np.asarray(trace.features, np.float64)
+    seen = np.concatenate([seen, np.ones_like(seen[..., :1])], -1)
+    x, y = seen[mask], np.broadcast_to(rewards[:, None], mask.shape)[mask]
+    critic = np.linalg.solve(x.T @ x + RIDGE * np.eye(x.shape[1]), x.T @ y)
+    values = np.pad((seen @ critic) * mask, ((0, 0), (0, 1)))
+    last = mask & ~np.pad(mask, ((0, 0), (0, 1)))[:, 1:]
+    found = jax.vmap(partial(generalized_advantages, lambda_=LAMBDA))(
+        jnp.float32(values), jnp.float32(last * rewards[:, None]), jnp.float32(mask)
+    )
+    found = np.asarray(found) * mask
+    centred = found - found[mask].mean()
+    return (centred / max(found[mask].std(), 1e-6) * mask).astype(np.float32)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def improve(
+    optimizer: optax.GradientTransformation,
+    unravel: Callable[[Array], PolicyWeights],
+    center: Array,
+    state: optax.OptState,
+    trace: Trace,
+    advantage: Array,
+) -> tuple[Array, optax.OptState]:
+    """Some steps on the clipped surrogate; ``center`` is the weights, end to end."""
+
+    def log_probs(center):
+        means = jax.vmap(jax.vmap(partial(score, unravel(center))))(trace.features)
+        deviation = jnp.full_like(means, LOG_DEVIATION)
+        return gaussian_log_prob(trace.actions, means, deviation)
+
+    before = log_probs(center)
+
+    def loss(center):
+        gained = clipped_surrogate(log_probs(center) - before, advantage, EPSILON)
+        return -jnp.sum(gained * trace.mask) / jnp.maximum(jnp.sum(trace.mask), 1)
+
+    def step(carry, _):
+        center, state = carry
+        updates: Any
+        updates, state = optimizer.update(jax.grad(loss)(center), state)
+        return (center + updates, state), None
+
+    return jax.lax.scan(step, (center, state), length=PASSES)[0]
