@@ -245,12 +245,12 @@ def check_same(log: Path, settings: dict[str, Any]) -> None:
     """Ends the program if the run in ``log`` was started with other settings."""
     before = json.loads(log.read_text().splitlines()[0])["header"]["settings"]
     for name, value in settings.items():
-        if before[name] != value:
+        if before.get(name) != value:
             flag = name.replace("_", "-")
             raise SystemExit(
                 f"--{flag} is {value}, but {log.parent} holds a run with "
-                f"{before[name]}: give the same flags to resume it, or take another "
-                "--workdir"
+                f"{before.get(name)}: give the same flags to resume it, or take "
+                "another --workdir"
             )
 
 

@@ -214,7 +214,7 @@ def autotune(
             high=high,
         )
         decision = Decision(
-            lr_scale=jnp.exp(search.log_scale + hold.log_factor) * _hold.warm_up(hold),
+            lr_scale=jnp.exp(search.log_scale + hold.log_factor) * _hold.returned(hold),
             step=step,
         )
         return memory._replace(hold=hold), decision

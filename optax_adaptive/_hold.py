@@ -14,7 +14,7 @@ BACK_OFF = 0.5  # factor on a rate at which the loss has blown up
 # Steps in which the rate comes back after a blow-up. The optimizer's state is new then,
 # and with none an Adam moves every parameter by the whole rate: one such step has taken
 # a loss of 0.003 to 0.5.
-WARM_UP = 10
+RETURN_STEPS = 10
 # What a rate far too high has done, a lower one hardly makes good. So one that has to
 # come down so far at once, within this fraction of the run, starts over from the first
 # parameters. The first three blocks, by which that is known, take 120 steps.
@@ -63,9 +63,11 @@ def first_hold() -> Hold:
     )
 
 
-def warm_up(hold: Hold) -> Array:
+def returned(hold: Hold) -> Array:
     """Part of the rate that this update takes, float32: 1 but after a blow-up."""
-    part = jnp.clip(hold.alarm.seen.astype(jnp.float32), 1.0, WARM_UP) / WARM_UP
+    part = (
+        jnp.clip(hold.alarm.seen.astype(jnp.float32), 1.0, RETURN_STEPS) / RETURN_STEPS
+    )
     return jnp.where(hold.has_blown_up, part, 1.0)
 
 

@@ -86,7 +86,7 @@ def test_after_a_blow_up_the_rate_comes_back_over_ten_steps():
     losses = falling(340)
     losses[300:302] = np.inf
     holds, steps = hold(losses)
-    parts = jax.vmap(_hold.warm_up)(holds)
+    parts = jax.vmap(_hold.returned)(holds)
     assert steps.is_blown_up[301]
     np.testing.assert_array_equal(parts[:301], 1.0)
     np.testing.assert_allclose(parts[302:312], np.arange(1, 11) / 10)

@@ -66,7 +66,7 @@ def replay(rows: Rows, task: str, data_dir: Path) -> list[dict[str, Any]]:
     drawn = {k: v for k, v in drawn.items() if (task, REPLAY, *k) not in rows}
     if not drawn:
         return []
-    means = [float(np.exp(np.log(rates).mean())) for rates in drawn.values()]
+    means = [float(np.exp(np.log(found).mean())) for found in drawn.values()]
     runs = zip(means, (seed for _, seed in drawn), strict=True)
     header, *lines = run.run_group(
         run.Group(task, "adam", REPLAY, tuple(runs), data_dir)

@@ -53,7 +53,7 @@ def random_walk(total_steps: int, seed: int = 0) -> Controller:
 
 
 def replay(total_steps: int) -> Controller:
-    """The same trials, and then the base rate: the mean one of a run of the policy."""
+    """Trials of its own, then the base rate: the mean one of a run of the policy."""
     rule = controllers.learned(total_steps)
 
     def update_fn(observation, state):

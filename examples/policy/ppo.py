@@ -112,7 +112,7 @@ def runs_of(
         return exploring(task.horizon, weights, run_key)
 
     def layout():
-        none = jnp.zeros((3,), jnp.float32)
+        none = jnp.zeros((rollout.WINDOW,), jnp.float32)
         return _scale.Memory(_meter.first("min"), none, none, rule(0).init())
 
     def note(trace, state):

@@ -21,6 +21,7 @@ from optax_adaptive.controllers._policy import PolicyWeights
 from policy import kinds
 
 Array = jax.Array
+WINDOW = 3  # that scale_by_controller keeps: the policy remembers by itself
 WORST = 1e3  # a loss that is not finite, or above it, counts as this
 
 
@@ -112,7 +113,7 @@ def set_task(kind: kinds.Kind, setting: Setting, key: Array) -> Task:
 
 def transformation(task: Task, rule: Controller) -> Any:
     """The rule as users chain it."""
-    scaled = optax.chain(task.base, scale_by_controller(rule, window=3))
+    scaled = optax.chain(task.base, scale_by_controller(rule, window=WINDOW))
     return with_averaging(with_rollback(scaled))
 
 

@@ -47,7 +47,7 @@ def act(policy: PolicyWeights, seen: Array) -> Array:
 def checked(weights: PolicyWeights) -> PolicyWeights:
     """The weights in float32, or an error; its width is that of ``output``."""
     if not isinstance(weights, PolicyWeights):
-        raise TypeError(f"weights must be of load_weights(), but they are {weights!r}")
+        raise TypeError(f"weights must come from load_weights(), but are {weights!r}")
     width = np.size(weights.output)
     for name, shape in shapes(width)._asdict().items():
         check_array(f"weights.{name}", getattr(weights, name), shape)

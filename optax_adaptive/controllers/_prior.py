@@ -39,7 +39,7 @@ def checked(prior: Prior | None) -> Prior:
     if prior is None:
         return shipped()
     if not isinstance(prior, Prior):
-        raise TypeError(f"prior must be of load_prior(), but it is {prior!r}")
+        raise TypeError(f"prior must come from load_prior(), but it is {prior!r}")
     named = _named(prior)
     for name, shape in _named(SHAPES).items():
         check_array(f"prior.{name}", named[name], shape)

@@ -92,7 +92,7 @@ def bandit(
     Raises:
       ValueError: If an argument is out of its range, or an array of ``prior`` is of
         another shape or not finite.
-      TypeError: If ``prior`` is none.
+      TypeError: If ``prior`` is something else.
 
     Example:
       >>> import optax

@@ -28,7 +28,7 @@ def clip(rule: Controller, max_change: float | Array) -> Controller:
 
     Raises:
       ValueError: If ``max_change`` is not above 1.
-      TypeError: If ``rule`` is none.
+      TypeError: If ``rule`` is no :class:`~optax_adaptive.Controller`.
 
     Example:
       >>> from optax_adaptive import controllers
@@ -49,7 +49,7 @@ def clip(rule: Controller, max_change: float | Array) -> Controller:
 class WarmupState(NamedTuple):
     """State of :func:`warmup`."""
 
-    is_over: Array  # shape=(), dtype=bool: has the rule been asked?
+    warmed_log_scale: Array  # shape=(), dtype=float32: the factor under the warmup
     warmed_state: ControllerState
 
 
@@ -68,7 +68,7 @@ def warmup(rule: Controller, steps: int | Array) -> Controller:
 
     Raises:
       ValueError: If ``steps`` is not an integer of at least 1.
-      TypeError: If ``rule`` is none.
+      TypeError: If ``rule`` is no :class:`~optax_adaptive.Controller`.
 
     Example:
       >>> from optax_adaptive import controllers
@@ -81,21 +81,23 @@ def warmup(rule: Controller, steps: int | Array) -> Controller:
         return jnp.log(jnp.minimum((step + 1) / steps, 1.0)).astype(jnp.float32)
 
     def init_fn():
-        return WarmupState(is_over=jnp.zeros((), jnp.bool_), warmed_state=rule.init())
+        return WarmupState(
+            warmed_log_scale=jnp.array(rule.initial_log_scale, jnp.float32),
+            warmed_state=rule.init(),
+        )
 
     def ask(observation, state):
-        first = jnp.array(rule.initial_log_scale, jnp.float32)
-        log_scale = jnp.where(state.is_over, observation.log_scale, first)
-        observation = observation._replace(log_scale=log_scale)
-        log_scale, warmed_state = rule.update(observation, state.warmed_state)
-        return log_scale, WarmupState(jnp.ones((), jnp.bool_), warmed_state)
+        observation = observation._replace(log_scale=state.warmed_log_scale)
+        return WarmupState(*rule.update(observation, state.warmed_state))
 
     def wait(observation, state):
-        return rule.initial_log_scale + ramp(observation.step), state
+        del observation
+        return state
 
     def update_fn(observation, state):
         is_over = observation.step + 1 >= steps
-        return jax.lax.cond(is_over, ask, wait, observation, state)
+        state = jax.lax.cond(is_over, ask, wait, observation, state)
+        return state.warmed_log_scale + ramp(observation.step), state
 
     first = rule.initial_log_scale + ramp(jnp.zeros((), jnp.int32))
 
@@ -103,10 +105,6 @@ def warmup(rule: Controller, steps: int | Array) -> Controller:
         return trial(rule, state.warmed_state)
 
     return Controller(init_fn, update_fn, first, trial_fn, rule.accumulation_size)
-
-
-# Difference of logs from which a bound has cut a factor off; less is rounding.
-CUT_OFF = 1e-3
 
 
 class AnchoredState(NamedTuple):
@@ -123,8 +121,7 @@ def anchored(anchor: Controller, residual: Controller) -> Controller:
 
     A rule that explores, as ``residual``, moves around what ``anchor`` settles on
     without either compounding the other's moves. Unless you say otherwise, windows are
-    as short as the one that asks for shorter ones wants them. Where ``min_scale`` or
-    ``max_scale`` cuts their product off, ``residual`` goes on from what is left.
+    as short as the one that asks for shorter ones wants them.
 
     Args:
       anchor: The rule that sets the level.
@@ -134,7 +131,7 @@ def anchored(anchor: Controller, residual: Controller) -> Controller:
       A :class:`~optax_adaptive.Controller`.
 
     Raises:
-      TypeError: If one of them is no rule.
+      TypeError: If one of them is no :class:`~optax_adaptive.Controller`.
 
     Example:
       >>> from optax_adaptive import controllers
@@ -147,9 +144,6 @@ def anchored(anchor: Controller, residual: Controller) -> Controller:
     check_controller("anchor", anchor)
     check_controller("residual", residual)
 
-    def product(state):
-        return state.anchor_log_scale + state.residual_log_scale
-
     def init_fn():
         return AnchoredState(
             anchor_log_scale=jnp.array(anchor.initial_log_scale, jnp.float32),
@@ -159,20 +153,17 @@ def anchored(anchor: Controller, residual: Controller) -> Controller:
         )
 
     def update_fn(observation, state):
-        cut_off = observation.log_scale - product(state)
-        cut_off = jnp.where(jnp.abs(cut_off) > CUT_OFF, cut_off, 0.0)
-        residual_log_scale = state.residual_log_scale + cut_off
         state = AnchoredState(
             *anchor.update(
                 observation._replace(log_scale=state.anchor_log_scale),
                 state.anchor_state,
             ),
             *residual.update(
-                observation._replace(log_scale=residual_log_scale),
+                observation._replace(log_scale=state.residual_log_scale),
                 state.residual_state,
             ),
         )
-        return product(state), state
+        return state.anchor_log_scale + state.residual_log_scale, state
 
     def trial_fn(state):
         tried = trial(anchor, state.anchor_state)
@@ -208,7 +199,7 @@ def then(first: Controller, second: Controller) -> Controller:
 
     Raises:
       ValueError: If the state of ``first`` has no field ``is_done``.
-      TypeError: If one of them is no rule.
+      TypeError: If one of them is no :class:`~optax_adaptive.Controller`.
 
     Example:
       >>> from optax_adaptive import controllers

@@ -64,7 +64,7 @@ def learned(
     Raises:
       ValueError: If ``total_steps`` is not an integer of at least 1, or ``weights`` are
         of other shapes than those of a network for these features, or not finite.
-      TypeError: If ``weights`` are none.
+      TypeError: If ``weights`` is something else.
 
     Example:
       >>> import optax

@@ -75,35 +75,6 @@ def test_a_warmed_rule_is_not_asked_before_the_ramp_ends():
     np.testing.assert_allclose(scales_of(rule)[-2:], [1, 1], rtol=1e-5)
 
 
-def turning(sign):
-    """A rule that doubles the factor (halves it, if -1) until step 20, then turns."""
-
-    def update_fn(observation, state):
-        way = sign * jnp.where(observation.step < 20, 1.0, -1.0)
-        return observation.log_scale + way * np.float32(np.log(2.0)), state
-
-    return Controller(lambda: (), update_fn)
-
-
-@pytest.mark.parametrize(
-    ("wrap", "factor"),
-    [
-        (lambda rule: controllers.warmup(rule, 1), 2.0),
-        (lambda rule: controllers.anchored(controllers.hold(), rule), 2.0),
-        (lambda rule: controllers.anchored(rule, rule), 4.0),
-    ],
-)
-@pytest.mark.parametrize("sign", [1, -1])
-def test_nothing_winds_up_behind_a_bound(wrap, factor, sign):
-    tx = scale_by_controller(
-        wrap(turning(sign)), accumulation_size=1, min_scale=0.1, max_scale=10.0
-    )
-    scales = np.asarray(follow(tx)(np.ones(22, np.float32))[0])
-    np.testing.assert_allclose(scales[5:20], 10.0**sign, rtol=1e-5)
-    expected = (10.0 / factor ** np.array([1, 2])) ** sign
-    np.testing.assert_allclose(scales[20:], np.clip(expected, 0.1, 10.0), rtol=1e-5)
-
-
 def test_anchored_multiplies_without_compounding():
     rule = controllers.anchored(multiply(0.5), multiply(3.0))
     np.testing.assert_allclose(scales_of(rule), 1.5 ** np.arange(1, 7), rtol=1e-5)
