@@ -1,9 +1,9 @@
-"""Trains the policy behind controllers.learned, by evolution strategies or PPO.
+"""Trains the policy behind controllers.learned, by PPO or evolution strategies.
 
     python examples/train_policy.py --workdir runs/policy --minutes 50
 
-Each generation, policies around the present one (or, with --by ppo, that one with noise
-on its actions) train small networks from base rates that are up to a thousand times too
+Each generation, the present policy with noise on its actions (or, with --by evolution,
+policies around it) train small networks from base rates that are up to a thousand times too
 small or too large, all on the same tasks, and are scored by nothing but the final
 validation loss of the averaged weights. The same command again resumes a stopped run
 exactly. To train on your own tasks, add their kinds to policy/kinds.py.
@@ -59,12 +59,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workdir", type=Path, default=Path("runs/policy"))
     parser.add_argument("--minutes", type=float, default=50.0, help="then stop")
     parser.add_argument("--generations", type=int, default=10_000, help="or then")
-    parser.add_argument("--by", choices=("evolution", "ppo"), default="evolution")
+    parser.add_argument("--by", choices=("ppo", "evolution"), default="ppo")
     parser.add_argument("--pairs", type=int, default=16, help="of policies, or runs")
     parser.add_argument("--tasks", type=int, default=8, help="a generation")
     parser.add_argument("--hidden", type=int, default=0, help="units of the policy")
     parser.add_argument("--sigma", type=float, default=0.1, help="of evolution")
-    parser.add_argument("--learning-rate", type=float, default=0.01)
+    parser.add_argument("--learning-rate", type=float, default=0.003)
     parser.add_argument("--decay", type=float, default=0.0005, help="of evolution")
     parser.add_argument("--kinds", nargs="+", help="these alone, of both tables")
     parser.add_argument("--select-every", type=int, default=10, help="generations")
@@ -222,7 +222,7 @@ class ByPPO(Trainer):
         return evolution.follow(state, center, optimizer_state), losses
 
 
-TRAINERS = {"evolution": ByEvolution, "ppo": ByPPO}
+TRAINERS = {"ppo": ByPPO, "evolution": ByEvolution}
 
 
 def save(path: Path, state: evolution.Evolution, best: np.ndarray, regret: float):

@@ -37,7 +37,7 @@ def learned(
     training in numbers without a unit (how steeply the loss falls, against its noise
     and against all progress so far; what noise costs, against what is still won; how
     far the rate is below that of the best short run; ...) and moves the factor from
-    where it is, by up to 2 at a time. It was trained by evolution strategies on nothing
+    where it is, by up to 2 at a time. It was trained by PPO on nothing
     but the final validation loss of averaged weights, with rollback. So use it with
     both, and first of all with averaging, by which it sees what noise costs::
 
@@ -76,8 +76,8 @@ def learned(
 
     Reference:
       After Xu et al., `Learning an adaptive learning rate schedule
-      <https://arxiv.org/abs/1909.09712>`_, 2019; trained by the evolution strategies of
-      Salimans et al. (`2017 <https://arxiv.org/abs/1703.03864>`_).
+      <https://arxiv.org/abs/1909.09712>`_, 2019; trained by the PPO of Schulman et al.
+      (`2017 <https://arxiv.org/abs/1707.06347>`_).
     """
     horizon = math.inf if total_steps is None else total_steps
     if total_steps is not None:
