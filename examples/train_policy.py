@@ -3,8 +3,8 @@
     python examples/train_policy.py --workdir runs/policy --minutes 50
 
 Each generation, the present policy with noise on its actions (or, with --by evolution,
-policies around it) train small networks from base rates that are up to a thousand times too
-small or too large, all on the same tasks, and are scored by nothing but the final
+policies around it) train small networks from base rates that are up to a thousand times
+too small or too large, all on the same tasks, and are scored by nothing but the final
 validation loss of the averaged weights. The same command again resumes a stopped run
 exactly. To train on your own tasks, add their kinds to policy/kinds.py.
 """

@@ -129,7 +129,9 @@ def test_smoke_resumes_exactly_and_exports(by, tmp_path):
 
 def test_a_run_is_not_resumed_with_other_settings(tmp_path):
     arguments = ["--smoke", "--generations", "1", "--workdir", str(tmp_path)]
-    header = {"settings": {"pairs": 2, "tasks": 1, "sigma": 0.1, "learning_rate": 0.003}}
+    header = {
+        "settings": {"pairs": 2, "tasks": 1, "sigma": 0.1, "learning_rate": 0.003}
+    }
     header["settings"] |= {"decay": 0.0005, "seed": 1, "smoke": True}
     header["settings"] |= {"hidden": 0, "kinds": None, "select_every": 1}
     header["settings"] |= {"by": "ppo"}
