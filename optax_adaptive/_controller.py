@@ -62,15 +62,6 @@ class Controller(NamedTuple):
     accumulation_size: int = 20
 
 
-def check_controller(name: str, value: Any) -> None:
-    """Raises TypeError unless ``value`` is a rule."""
-    if not isinstance(value, Controller):
-        raise TypeError(
-            f"{name} must be a Controller, but it is {value!r}; call the rule's "
-            "factory first, as in controllers.plateau()"
-        )
-
-
 def trial(controller: Controller, state: ControllerState) -> Array:
     """Which trial ``controller`` is in, int32 of shape (); 0 for none."""
     if controller.trial is None:

@@ -13,12 +13,17 @@ from optax_adaptive._controller import (
     Controller,
     ControllerState,
     Observation,
-    check_controller,
     trial,
 )
 from optax_adaptive._leaves import wide
 from optax_adaptive._pack import check_same_layout, overwrite, pack, unpack
-from optax_adaptive._validate import check_choice, check_count, check_range, is_concrete
+from optax_adaptive._validate import (
+    check_choice,
+    check_controller,
+    check_count,
+    check_range,
+    is_concrete,
+)
 
 
 class ScaleByControllerState(NamedTuple):

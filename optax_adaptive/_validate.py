@@ -7,6 +7,8 @@ import numpy as np
 import optax
 from jax.core import Tracer
 
+from optax_adaptive._controller import Controller
+
 
 def is_concrete(value: Any) -> bool:
     """Whether ``value`` can be compared now: not a tracer, as under vmap or jit."""
@@ -80,4 +82,13 @@ def check_optimizer(optimizer: Any) -> None:
         raise TypeError(
             f"optimizer must be a gradient transformation, but it is {optimizer!r}; "
             "call its factory first, as in optax.adam(1e-3)"
+        )
+
+
+def check_controller(name: str, value: Any) -> None:
+    """Raises TypeError unless ``value`` is a rule."""
+    if not isinstance(value, Controller):
+        raise TypeError(
+            f"{name} must be a Controller, but it is {value!r}; call the rule's "
+            "factory first, as in controllers.plateau()"
         )

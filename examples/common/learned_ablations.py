@@ -10,6 +10,7 @@ from optax_adaptive.controllers._features import NAMES
 from optax_adaptive.controllers._policy import shipped_weights
 from optax_adaptive.controllers.learned import FINE
 from policy import evolution
+from policy.ppo import decides
 
 TIME = ("age", "elapsed", "remaining", "has_horizon", "previous_action")
 
@@ -41,9 +42,8 @@ def random_walk(total_steps: int, seed: int = 0) -> Controller:
         log_scale, after = rule.update(observation, before)
         key, action_key = jax.random.split(key)
         action = jax.random.uniform(action_key, (), jnp.float32, -1.0, 1.0)
-        is_decision = after.periods.end != before.periods.end
-        is_decision &= before.trial.number == 0
-        return log_scale + jnp.where(is_decision, FINE * action, 0.0), (after, key)
+        noise = jnp.where(decides(before, after), FINE * action, 0.0)
+        return log_scale + noise, (after, key)
 
     return rule._replace(
         init=lambda: (rule.init(), jax.random.PRNGKey(seed)),

@@ -57,7 +57,7 @@ def first_policy(key: Array, hidden: int = 0) -> PolicyWeights:
 
 
 def optimizer(learning_rate: float) -> optax.GradientTransformation:
-    """Adam, on the gradient that :func:`gradient` estimates."""
+    """Adam, on an estimated gradient."""
     return optax.adam(learning_rate, b1=0.9, b2=0.99)
 
 

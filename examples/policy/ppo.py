@@ -19,7 +19,12 @@ from optax_adaptive import Controller, _meter, _scale
 from optax_adaptive._pack import unpack
 from optax_adaptive.controllers import _features, _period, learned
 from optax_adaptive.controllers._policy import PolicyWeights, score
-from optax_adaptive.controllers.learned import FINE
+from optax_adaptive.controllers.learned import (
+    FINE,
+    LearnedState,
+    below_blow_up,
+    see,
+)
 from optax_adaptive.rl import (
     clipped_surrogate,
     gaussian_log_prob,
@@ -51,6 +56,11 @@ class Trace(NamedTuple):
     mask: Array  # shape=(MOST,), dtype=bool
 
 
+def decides(before: LearnedState, after: LearnedState) -> Array:
+    """Whether ``learned`` has moved the rate by its policy from one to the other."""
+    return (after.periods.end != before.periods.end) & (before.trial.number == 0)
+
+
 def exploring(horizon: Any, weights: PolicyWeights, key: Array) -> Controller:
     """``learned`` with normal noise on each action, but on those after a blow-up."""
     rule = learned(horizon, weights)
@@ -63,24 +73,17 @@ def exploring(horizon: Any, weights: PolicyWeights, key: Array) -> Controller:
     def update_fn(observation, state):
         before = state.rule_state
         log_scale, after = rule.update(observation, before)
-        is_decision = (after.periods.end != before.periods.end) & (
-            before.trial.number == 0
-        )
-        is_decision &= jnp.isfinite(observation.value)
+        is_decision = decides(before, after) & jnp.isfinite(observation.value)
         periods = _period.add(before.periods, observation)
-        _, pooled = _period.close(periods, observation)
-        part = _period.ELAPSED_PERIOD
-        memory = _features.remember(before.feature_memory, pooled, part)
-        features = _features.features(memory, pooled, horizon)
+        seen = see(before._replace(periods=periods), observation, horizon)
         noise = jax.random.normal(jax.random.fold_in(key, state.decisions))
-        action = score(weights, features) + math.exp(LOG_DEVIATION) * noise
+        action = score(weights, seen.features) + math.exp(LOG_DEVIATION) * noise
         moved = observation.log_scale + FINE * jnp.tanh(action)
-        ceiling = memory.blow_up_log_scale - FINE
-        moved = jnp.where(memory.has_blown_up, jnp.minimum(moved, ceiling), moved)
+        moved = below_blow_up(moved, seen.memory)
         taken = after.feature_memory._replace(previous_action=jnp.tanh(action))
         explored = Explored(
             after._replace(feature_memory=taken),
-            features,
+            seen.features,
             action,
             state.decisions + 1,
         )

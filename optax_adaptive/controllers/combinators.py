@@ -6,14 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from optax_adaptive import _history
-from optax_adaptive._controller import (
-    Array,
-    Controller,
-    ControllerState,
-    check_controller,
-    trial,
-)
-from optax_adaptive._validate import check_count, check_range
+from optax_adaptive._controller import Array, Controller, ControllerState, trial
+from optax_adaptive._validate import check_controller, check_count, check_range
 
 
 def clip(rule: Controller, max_change: float | Array) -> Controller:

@@ -23,6 +23,29 @@ class LearnedState(NamedTuple):
     periods: _period.Periods
 
 
+class Seen(NamedTuple):
+    """What is known once a period is closed."""
+
+    periods: _period.Periods
+    pooled: Observation  # the period as if it were a window
+    memory: _features.FeatureMemory
+    features: Array  # shape=(SIZE,), dtype=float32
+
+
+def see(state: LearnedState, observation: Observation, horizon: float | Array) -> Seen:
+    """Closes the open period, which holds this window already."""
+    periods, pooled = _period.close(state.periods, observation)
+    part = _period.ELAPSED_PERIOD
+    memory = _features.remember(state.feature_memory, pooled, part)
+    return Seen(periods, pooled, memory, _features.features(memory, pooled, horizon))
+
+
+def below_blow_up(log_scale: Array, memory: _features.FeatureMemory) -> Array:
+    """At most half of the factor that blew up, if one has."""
+    ceiling = memory.blow_up_log_scale - FINE
+    return jnp.where(memory.has_blown_up, jnp.minimum(log_scale, ceiling), log_scale)
+
+
 def learned(
     total_steps: int | Array | None = None,
     weights: _policy.PolicyWeights | None = None,
@@ -37,9 +60,9 @@ def learned(
     training in numbers without a unit (how steeply the loss falls, against its noise
     and against all progress so far; what noise costs, against what is still won; how
     far the rate is below that of the best short run; ...) and moves the factor from
-    where it is, by up to 2 at a time. It was trained by PPO on nothing
-    but the final validation loss of averaged weights, with rollback. So use it with
-    both, and first of all with averaging, by which it sees what noise costs::
+    where it is, by up to 2 at a time. It was trained by PPO on nothing but the final
+    validation loss of averaged weights, with rollback. So use it with both, and first
+    of all with averaging, by which it sees what noise costs::
 
         with_averaging(
             with_rollback(chain(adam(1e-3), scale_by_controller(learned())))
@@ -93,16 +116,10 @@ def learned(
 
     def decide(observation: Observation, state: LearnedState):
         is_finite = jnp.isfinite(observation.value)
-        periods, pooled = _period.close(state.periods, observation)
-        part = _period.ELAPSED_PERIOD
-        memory = _features.remember(state.feature_memory, pooled, part)
-        action = _policy.act(policy, _features.features(memory, pooled, horizon))
+        periods, pooled, memory, features = see(state, observation, horizon)
+        action = _policy.act(policy, features)
         bound = jnp.where(is_finite, FINE, COARSE)
-        log_scale = observation.log_scale + bound * action
-        ceiling = memory.blow_up_log_scale - FINE
-        log_scale = jnp.where(
-            memory.has_blown_up, jnp.minimum(log_scale, ceiling), log_scale
-        )
+        log_scale = below_blow_up(observation.log_scale + bound * action, memory)
         before = state.feature_memory
         is_trial = state.trial.number > 0
         trial, tried = _trial.advance(
