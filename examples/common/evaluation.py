@@ -18,7 +18,12 @@ STATISTICS_BATCHES = 20
 
 
 class Evaluation:
-    """Means of loss and metrics over a split, of the parameters to evaluate."""
+    """Means of loss and metrics over a split, of the parameters to evaluate.
+
+    Batches are not sent ahead without bound: where a mesh is of CPU devices, each of
+    which XLA lets have 32 computations under way, one may wait for its turn while the
+    others wait for it in an all-reduce, until XLA ends the process.
+    """
 
     def __init__(
         self,
@@ -62,12 +67,15 @@ class Evaluation:
             if jax.tree.leaves(statistics):
                 chunks = self._statistics_chunks(epoch)
                 of_batch = partial(self._batch_statistics, params, statistics)
-                statistics = optax_adaptive.recompute_batch_stats(of_batch, chunks)
+                statistics = optax_adaptive.recompute_batch_stats(
+                    lambda chunk: jax.block_until_ready(of_batch(chunk)), chunks
+                )
         batches = pipeline.eval_batches(
             split, self.data.prepare, self.config.batch_size
         )
         totals: dict[str, Any] = {}
         for chunk in Prefetch(batches, self.mesh):
+            jax.block_until_ready(totals)
             for name, value in self._sums(params, statistics, chunk).items():
                 totals[name] = totals.get(name, 0) + value
         return {n: float(v) / pipeline.size(split) for n, v in totals.items()}
