@@ -188,8 +188,8 @@ def autotune(
             found_scale=jnp.zeros((), jnp.float32),
         )
 
-    def search_step(memory: Memory, value: Array, product: Array):
-        del product
+    def search_step(memory: Memory, value: Array, product: Array, way_back: Array):
+        del product, way_back
         search, step = _search.advance(memory.search, value, budget)
         no = jnp.zeros((), jnp.bool_)
         decision = Decision(
@@ -202,12 +202,13 @@ def autotune(
         )
         return memory._replace(search=search), decision
 
-    def hold_step(memory: Memory, value: Array, product: Array):
+    def hold_step(memory: Memory, value: Array, product: Array, way_back: Array):
         search = memory.search
         hold, step = _hold.advance(
             memory.hold,
             value,
             product,
+            way_back,
             search.center,
             search.deviation,
             probation=probation,
@@ -219,8 +220,8 @@ def autotune(
         )
         return memory._replace(hold=hold), decision
 
-    def return_step(memory: Memory, value: Array, product: Array):
-        del value, product
+    def return_step(memory: Memory, value: Array, product: Array, way_back: Array):
+        del value, product, way_back
         no, yes = jnp.zeros((), jnp.bool_), jnp.ones((), jnp.bool_)
         return memory, Decision(
             lr_scale=jnp.zeros((), jnp.float32),
@@ -229,8 +230,8 @@ def autotune(
 
     # A conditional copies each array that it lets out, one by one.
     def on_words(branch):
-        def run(words, value, product):
-            memory, decision = branch(unpack(layout, words), value, product)
+        def run(words, *heard):
+            memory, decision = branch(unpack(layout, words), *heard)
             return pack(memory), decision
 
         return run
@@ -252,16 +253,23 @@ def autotune(
         value = jnp.where(is_away, jnp.nan, value)  # of no params that count
         is_found = memory.search.stage == _search.FOUND
         is_forgotten = memory.hold.elapsed == 0  # rules begin anew with the hold
+        is_due = _gain.is_due(memory.hold.elapsed) & ~is_forgotten
+        average = state.averaging.averaged_params
         cost = _gain.measure(
-            state.averaging.averaged_params,
-            *(params, updates),
-            is_measured=_gain.is_due(memory.hold.elapsed) & ~is_forgotten,
+            *(average, params, updates),
+            is_measured=is_due,
             interpolation=interpolation,
+        )
+        # On probation the copy is of the first parameters.
+        way_back = _gain.measure(
+            *(average, state.snapshot.snapshot_params, updates),
+            is_measured=is_due & (memory.hold.elapsed < probation),
+            interpolation=0.0,
         )
         words, decision = lax.switch(
             jnp.where(is_away, 2, is_found.astype(jnp.int32)),
             branches,
-            *(state.scaling.controller_memory, value, cost.value),
+            *(state.scaling.controller_memory, value, cost.value, way_back.value),
         )
         memory = unpack(layout, words)
         step = decision.step
@@ -279,7 +287,7 @@ def autotune(
             def of_leaf(param, mean):
                 return jnp.where(is_forgotten, param, mean.astype(param.dtype))
 
-            return jax.tree.map(of_leaf, params, state.averaging.averaged_params)
+            return jax.tree.map(of_leaf, params, average)
 
         def size(inner_state):
             moves, _ = update(inner_state)

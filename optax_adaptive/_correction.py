@@ -12,6 +12,11 @@ are few. The same two say how long an average is best.
 
 That a loss at rest calls for a lower rate is an old test (Yaida, 2018; Lang, Xiao and
 Zhang, 2019). Alone it lowers good rates too: noise hides a slow descent.
+
+Early, noise costs little even at rates that prove far too high later. What shows there
+is that *the way back leads down*: (first parameters - average) · gradient, which is the
+slope of the loss along the way back to them, is below 0 by a part of all that was won.
+D-Adaptation (Defazio and Mishchenko, 2023) sums such products, to raise a rate.
 """
 
 import math
@@ -32,16 +37,25 @@ Z = 2.0  # standard errors by which a fall may be larger than it seems
 POWER = 0.5  # of the ratio to the nearer bound, by which the rate is changed
 HIGHEST, LOWEST = 2.0, 0.1  # factors at once
 WIDEST = 2.0  # factor on the half-life of the average, and one over the narrowest
+BACK = 0.2  # part of what was won by which the way back leads down
 # What the shortest average, of half-life a twentieth, costs in falls: 0.05 / ln 2, over
 # the half of the time in which the loss falls by one.
 LAG = 0.125
 TINY = 1e-30
 
 
+class Judgement(NamedTuple):
+    """What the losses of a block say of the rate; nothing but at its end."""
+
+    log_factor: Array  # shape=(), dtype=float32: natural, by which to change it
+    leads_back: Array  # shape=(), dtype=bool: does the way back lead down?
+
+
 class Correction(NamedTuple):
     """The open block, and the closed ones."""
 
     losses: _meter.Meter  # of the open block, and what noise costs in it
+    ways_back: Array  # shape=(), dtype=float32: their sum in it
     means: Array  # shape=(BLOCKS,), dtype=float32: of losses, oldest first
     errors: Array  # shape=(BLOCKS,), dtype=float32: their standard errors
     blocks: Array  # shape=(), dtype=int32: closed so far
@@ -58,6 +72,7 @@ def first_correction() -> Correction:
     """Before the first value, and again after a return."""
     return Correction(
         losses=_meter.first("min"),
+        ways_back=jnp.zeros((), jnp.float32),
         means=jnp.zeros((BLOCKS,), jnp.float32),
         errors=jnp.zeros((BLOCKS,), jnp.float32),
         blocks=jnp.zeros((), jnp.int32),
@@ -70,33 +85,36 @@ def watch(
     correction: Correction,
     value: Array,
     product: Array,
+    way_back: Array,
     elapsed: Array,
     first_loss: Array,
     noise: Array,
     *,
     is_sample: Array,
     high: float,
-) -> tuple[Correction, Array]:
-    """Adds a loss and a product, and says how far to change the rate.
+) -> tuple[Correction, Judgement]:
+    """Adds a loss and two products, and judges the rate at the end of a block.
 
     Args:
       correction: The state.
       value: float32 loss, spikes clipped.
-      product: float32, from ``_gain.measure``.
+      product: float32, from ``_gain.measure``: what noise costs.
+      way_back: float32, from the same, of the first parameters in place of the newest.
       elapsed: int32 steps, this one included.
       first_loss: float32 loss of the first parameters. Where it has not changed yet,
         nothing is learned, and there is nothing to judge by.
       noise: float32 standard deviation of a value there: a smaller change is none.
-      is_sample: bool, whether ``product`` was asked for, and counts.
+      is_sample: bool, whether the products were asked for, and count.
       high: The upper bound, ``HIGH`` or ``HIGH_INTERPOLATED``.
 
     Returns:
-      The new state with its ``half_life``, and the natural logarithm of the factor,
-      float32 of shape (): 0 but at the end of a block.
+      The new state with its ``half_life``, and the judgement.
     """
     losses = _meter.accumulate(correction.losses, value, jnp.ones((), jnp.bool_))
     losses = _meter.add_cost(losses, product, is_sample)
-    correction = correction._replace(losses=losses)
+    counts = is_sample & (jnp.abs(way_back) <= _meter.LARGEST)  # NaN compares false
+    ways_back = correction.ways_back + jnp.where(counts, way_back, 0.0)
+    correction = correction._replace(losses=losses, ways_back=ways_back)
     is_full = losses.size.astype(jnp.float32) >= block_steps(elapsed)
     means = _history.push(correction.means, losses.mean)
     errors = _history.push(correction.errors, _meter.standard_error(losses))
@@ -105,8 +123,11 @@ def watch(
     is_judged = is_full & has_moved & (blocks >= BLOCKS) & (losses.costs_size > 0)
     cost = _meter.mean_cost(losses)
     fall, error = means[0] - means[-1], jnp.hypot(errors[0], errors[-1])
+    back = ways_back / jnp.maximum(losses.costs_size, 1).astype(jnp.float32)
+    won = jnp.maximum(first_loss - losses.mean, 0.0)
     closed = Correction(
         losses=_meter.open_window(losses),
+        ways_back=jnp.zeros((), jnp.float32),
         means=means,
         errors=errors,
         blocks=blocks,
@@ -115,7 +136,10 @@ def watch(
     )
     # A few scalars: to compute them at every step costs less than a conditional.
     correction = optax.tree.where(is_full, closed, correction)
-    return correction, jnp.where(is_judged, _change(cost, fall, error, high), 0.0)
+    return correction, Judgement(
+        log_factor=jnp.where(is_judged, _change(cost, fall, error, high), 0.0),
+        leads_back=is_judged & (back < -BACK * won),
+    )
 
 
 def _change(cost: Array, fall: Array, error: Array, high: float) -> Array:

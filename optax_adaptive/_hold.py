@@ -19,6 +19,7 @@ RETURN_STEPS = 10
 # come down so far at once, within this fraction of the run, starts over from the first
 # parameters. The first three blocks, by which that is known, take 120 steps.
 FAR = 0.7  # factor: noise costs twice what it may
+BACK_TO = 0.4  # factor where the way back leads down
 PROBATION = 0.25
 # Until so many steps noise costs little even at rates that prove far too high later. So
 # none is raised, and the probation, in which a blow-up costs all, is no longer.
@@ -34,6 +35,7 @@ class Hold(NamedTuple):
     next_snapshot: Array  # shape=(), dtype=int32: in elapsed steps
     log_factor: Array  # shape=(), dtype=float32: on the rate found, natural
     has_blown_up: Array  # shape=(), dtype=bool: since the search, or a start over
+    loss_left: Array  # shape=(), dtype=float32: where it last started over; inf before
 
 
 class Step(NamedTuple):
@@ -60,6 +62,7 @@ def first_hold() -> Hold:
         next_snapshot=jnp.zeros((), jnp.int32),
         log_factor=jnp.zeros((), jnp.float32),
         has_blown_up=jnp.zeros((), jnp.bool_),
+        loss_left=jnp.full((), jnp.inf, jnp.float32),
     )
 
 
@@ -75,6 +78,7 @@ def advance(
     hold: Hold,
     value: Array,
     product: Array,
+    way_back: Array,
     first_loss: Array,
     noise: Array,
     *,
@@ -87,6 +91,7 @@ def advance(
       hold: Its state.
       value: float32 loss before this update.
       product: float32 from ``_gain.measure``, where ``_gain.is_due``.
+      way_back: The same of the first parameters, but on probation alone.
       first_loss: float32 loss of the first parameters.
       noise: float32 standard deviation of a value there.
       probation: From :func:`probation`.
@@ -98,16 +103,21 @@ def advance(
     alarm, verdict = _alarm.watch(hold.alarm, value)
     raised = verdict.is_raised
     elapsed = hold.elapsed + 1
-    correction, change = _correction.watch(
+    correction, judgement = _correction.watch(
         hold.correction,
         verdict.clipped,
         product,
+        way_back,
         elapsed,
         first_loss,
         noise,
         is_sample=_gain.is_due(hold.elapsed) & (value <= verdict.clipped),
         high=high,
     )
+    change, loss = judgement.log_factor, correction.means[-1]
+    # Not again if the lower rate has not even led to a lower loss: it was no cure.
+    is_astray = judgement.leads_back & (elapsed <= probation) & (loss < hold.loss_left)
+    change = jnp.where(is_astray, jnp.minimum(change, math.log(BACK_TO)), change)
     # What was normal before a blow-up is not known to be normal from the copy on.
     fresh = (_alarm.first_alarm(), _correction.first_correction())
     alarm, correction = optax.tree.where(raised, fresh, (alarm, correction))
@@ -133,8 +143,9 @@ def advance(
         ),
         log_factor=hold.log_factor + change,
         has_blown_up=hold.has_blown_up | raised,
+        loss_left=hold.loss_left,
     )
-    fresh = first_hold()._replace(log_factor=new.log_factor)
+    fresh = first_hold()._replace(log_factor=new.log_factor, loss_left=loss)
     new = optax.tree.where(starts_over, fresh, new)
     return new, Step(
         is_taken=is_taken,

@@ -14,17 +14,22 @@ FIRST_LOSS, NOISE = 3.0, 0.3
 
 
 @partial(jax.jit, static_argnames="noise")
-def corrections(losses, products, is_sample=True, first_loss=FIRST_LOSS, noise=NOISE):
-    """Log factors, half-lives, and whether the average is behind, loss by loss."""
+def corrections(
+    losses, products, is_sample=True, first_loss=FIRST_LOSS, noise=NOISE, way_back=0.0
+):
+    """Log factors, half-lives, is the average behind, does the way lead back."""
 
     def step(state, row):
         value, product, elapsed, is_sample = row
-        state, log_factor = _correction.watch(
-            *(state, value, product, elapsed, first_loss, noise),
+        state, judgement = _correction.watch(
+            *(state, value, product, way_back, elapsed, first_loss, noise),
             is_sample=is_sample,
             high=_correction.HIGH,
         )
-        return state, (log_factor, state.half_life, state.is_behind)
+        return state, (
+            judgement.log_factor,
+            *(state.half_life, state.is_behind, judgement.leads_back),
+        )
 
     losses = jnp.asarray(losses, jnp.float32)
     rows = (
@@ -68,6 +73,32 @@ def test_a_rate_moves_to_the_nearer_bound(ratio, factor, offset):
     where, made = changed(losses + offset, ratio * fall, first_loss=FIRST_LOSS + offset)
     assert where.tolist() == ([] if factor == 1.0 else [3 * _correction.SHORTEST - 1])
     np.testing.assert_allclose(made, factor, rtol=0.04)
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"), [(-1.0, True), (-0.22, True), (-0.18, False), (1.0, False)]
+)
+@pytest.mark.parametrize("offset", [0.0, -90.0])
+def test_a_way_back_leads_down_by_a_part_of_what_was_won(part, expected, offset):
+    losses = FIRST_LOSS - 1.0 - 0.01 * np.arange(1, 160)
+    won = 1.0 + 0.01 * 100  # by the middle of the third block
+    leads_back = corrections(
+        losses + offset, 0.0, way_back=part * won, first_loss=FIRST_LOSS + offset
+    )[3]
+    judged = [3 * _correction.SHORTEST - 1]
+    assert np.flatnonzero(leads_back).tolist() == (judged if expected else [])
+
+
+def test_a_way_that_has_won_nothing_leads_back_wherever_that_is_down():
+    losses = FIRST_LOSS + 1.0 + 0.01 * np.arange(1, 160)
+    assert np.any(corrections(losses, 0.0, way_back=-1e-3)[3])
+    assert not np.any(corrections(losses, 0.0, way_back=1e-3)[3])
+
+
+@pytest.mark.parametrize("way_back", [np.nan, -np.inf])
+def test_a_way_back_that_is_not_finite_says_nothing(way_back):
+    losses = FIRST_LOSS - 1.0 - 0.01 * np.arange(1, 160)
+    assert not np.any(corrections(losses, 0.0, way_back=way_back)[3])
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from optax_adaptive import _hold
 FIRST_LOSS, NOISE, PROBATION = 10.0, 0.01, 250
 
 
-def hold(losses, cost=0.0, probation=PROBATION):
+def hold(losses, cost=0.0, probation=PROBATION, way_back=0.0):
     """The holds and steps after each of the losses, where noise costs so much."""
 
     def step(state, row):
@@ -21,6 +21,7 @@ def hold(losses, cost=0.0, probation=PROBATION):
             state,
             value,
             product,
+            way_back,
             FIRST_LOSS,
             NOISE,
             probation=probation,
@@ -50,6 +51,22 @@ def test_a_rate_that_fails_early_starts_over():
     assert holds.elapsed[when] == 0 and holds.correction.blocks[when] == 0
     lowered = holds.log_factor[when : when + 2]
     np.testing.assert_allclose(lowered, math.log(0.5), rtol=0.05)
+
+
+def test_a_rate_from_which_the_way_back_leads_down_starts_over_at_less():
+    holds, steps = hold(falling(130), way_back=-3.0)
+    assert np.flatnonzero(steps.is_restored).tolist() == [119]
+    lowered = holds.log_factor[-1]
+    np.testing.assert_allclose(lowered, math.log(_hold.BACK_TO), rtol=1e-5)
+    holds, steps = hold(falling(600), way_back=-3.0, probation=100)
+    assert not steps.is_restored.any() and not (holds.log_factor < 0.0).any()
+
+
+@pytest.mark.parametrize(("better_by", "times"), [(2.0, 2), (-0.1, 1)])
+def test_it_starts_over_again_only_if_that_led_to_a_lower_loss(better_by, times):
+    losses = np.concatenate([falling(120), falling(130) - better_by])
+    _, steps = hold(losses, way_back=-3.0)
+    assert np.flatnonzero(steps.is_restored).tolist() == [119, 239][:times]
 
 
 @pytest.mark.parametrize(
