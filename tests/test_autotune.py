@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import optax_adaptive
-from optax_adaptive import _autotune, _averaging, _search
+from optax_adaptive import _autotune, _averaging, _gain, _search
 
 STEPS = 400
 
@@ -298,6 +298,30 @@ def test_what_the_half_life_of_the_average_is(interpolate, monkeypatch):
     assert (abs(factors[:200] - 1.0) < 1e-6).all()
     differs = abs(factors[500:] - 1.0) > 1e-6
     assert differs.any() if interpolate else differs.all()
+
+
+def test_the_way_back_is_to_the_first_parameters_and_on_probation_alone(monkeypatch):
+    measure, seen = _gain.measure, []
+
+    def spy(average, point, grads, *, is_measured, interpolation):
+        seen_now = (point["out"], is_measured)
+        jax.debug.callback(lambda *now: seen.append(now), *seen_now, ordered=True)
+        return measure(
+            *(average, point, grads),
+            is_measured=is_measured,
+            interpolation=interpolation,
+        )
+
+    monkeypatch.setattr(_gain, "measure", spy)
+    train(optax_adaptive.autotune(optax.sgd(1.0), total_steps=1000), noisy, steps=1000)
+    jax.effects_barrier()
+    noise_costs, ways_back = seen[::2], seen[1::2]
+    assert sum(is_measured for _, is_measured in noise_costs) > 200
+    points = [point for point, is_measured in ways_back if is_measured]
+    assert len(points) >= 60  # more where the run starts over
+    assert not any(is_measured for _, is_measured in ways_back[-500:])
+    first = student(jax.random.key(0))["out"]
+    np.testing.assert_array_equal(points, jnp.broadcast_to(first, (len(points), 16)))
 
 
 def make_step(tx):

@@ -1,4 +1,4 @@
-"""What noise costs over what is still won, at good rates and at others.
+"""What noise costs over what is still won, and the way back, at good rates and others.
 
     cd examples && python -m benchmark.gain
 
@@ -6,8 +6,9 @@ What the bounds of autotune's correction (``optax_adaptive/_correction.py``) res
 Constant rates, averaged with a half-life of a twentieth of the steps, on the small
 tasks of ``policy/kinds.py`` (those that compile fast, at twice their length, three
 draws each). A line of results/gain.jsonl is a kind: by rate the final validation loss,
-and the ratio that the correction reads, in its early blocks and in those of the last
-half of the run.
+the ratio that the correction reads, in its early blocks and in those of the last half
+of the run, and of the early blocks, whose ends are those of the probation, the slope
+along the way back over what was won, and the share in which it leads down.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import numpy as np
 import optax
 
 from benchmark.run import fill
-from optax_adaptive import _correction, _gain, eval_params, with_averaging
+from optax_adaptive import _correction, _gain, _hold, eval_params, with_averaging
 from policy import kinds, rollout
 
 RESULTS = Path(__file__).with_name("results") / "gain.jsonl"
@@ -33,6 +34,7 @@ KINDS = {
 }
 DRAWS, KEY = 3, 777
 EARLY = 300  # steps; late is the last half
+LISTENED = 12  # losses that say where a run began, as in autotune
 
 
 def first_rate(optimizer: str) -> float:
@@ -51,22 +53,24 @@ def block_ends(steps: int) -> np.ndarray:
 
 
 def measure(kind: kinds.Kind, rate: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
-    """Final validation loss, () float32, and the ratio, one for each block judged."""
+    """Final validation loss, () float32, and one a block judged: ratio, way back."""
     base = kinds.OPTIMIZERS[kind.optimizer](1.0)
     tx = with_averaging(optax.chain(base, optax.scale(rate)))
     problem_key, init_key, batch_key = jax.random.split(key, 3)
     problem = kinds.draw(kind, problem_key)
-    params = problem.init(init_key)
+    first = params = problem.init(init_key)
 
     def step(carry, key):
         params, state = carry
         loss, grads = jax.value_and_grad(problem.loss)(params, key)
-        product = _gain.product(eval_params(state, params), params, grads)
+        average = eval_params(state, params)
+        product = _gain.product(average, params, grads)
+        back = _gain.product(average, first, grads)
         updates, state = tx.update(grads, state, params)
-        return (optax.apply_updates(params, updates), state), (loss, product)
+        return (optax.apply_updates(params, updates), state), (loss, product, back)
 
     keys = jax.random.split(batch_key, kind.steps)
-    (params, state), (losses, products) = jax.lax.scan(
+    (params, state), (losses, products, backs) = jax.lax.scan(
         step, (params, tx.init(params)), keys
     )
     ends = block_ends(kind.steps)
@@ -75,12 +79,15 @@ def measure(kind: kinds.Kind, rate: jax.Array, key: jax.Array) -> dict[str, jax.
     sizes = jnp.float32([block.stop - block.start for block in blocks])
     errors = jnp.stack([losses[block].std() for block in blocks]) / jnp.sqrt(sizes)
     costs = jnp.stack([products[block].mean() for block in blocks])
+    slopes = jnp.stack([backs[block].mean() for block in blocks])
+    won = jnp.mean(jax.vmap(problem.loss, (None, 0))(first, keys[:LISTENED])) - means
     apart = _correction.BLOCKS - 1
     falls = means[:-apart] - means[apart:]
     falls += _correction.Z * jnp.hypot(errors[:-apart], errors[apart:])
     return {
         "loss": rollout.final(problem, eval_params(state, params)),
         "ratio": jnp.where(falls > 0.0, costs[apart:] / falls, jnp.inf),
+        "back": jnp.where(won > 0.0, slopes / won, jnp.sign(slopes) * jnp.inf)[apart:],
     }
 
 
@@ -98,6 +105,7 @@ def run(kind: kinds.Kind) -> dict[str, Any]:
     ratios = np.stack([one["ratio"] for one in drawn])  # (draw, rate, block)
     ends = block_ends(kind.steps)[_correction.BLOCKS - 1 :]
     early, late = ends <= EARLY, ends > kind.steps / 2
+    backs = np.stack([one["back"] for one in drawn])[:, :, ends <= _hold.EARLY]
 
     def rounded(values):
         return [float(f"{x:.3g}") if np.isfinite(x) else None for x in values]
@@ -113,6 +121,8 @@ def run(kind: kinds.Kind) -> dict[str, Any]:
         "loss": rounded(losses),
         "early": median(early),
         "late": median(late),
+        "back": rounded(np.median(backs, (0, 2))),
+        "leads_back": rounded(np.mean(backs < -_correction.BACK, (0, 2))),
     }
 
 
@@ -141,13 +151,36 @@ def table(lines: list[dict[str, Any]]) -> str:
     return "\n".join(rows)
 
 
+def table_of_ways_back(lines: list[dict[str, Any]]) -> str:
+    """Markdown: a row a kind, at the best rate and at 2.2, 4.6 and 10 times it."""
+    rows = [
+        "| kind | the way back over what was won, at the best rate | at 2.2 times that "
+        "| 4.6 | 10 | leads down, at the best rate | at 2.2 times that | 4.6 | 10 |",
+        "| --- " * 9 + "|",
+    ]
+    shares = []
+    for line in lines:
+        best = int(np.argmin(line["loss"]))
+        backs, leads = (
+            [*line[x][best:], *4 * [None]][:4] for x in ("back", "leads_back")
+        )
+        shares.append(np.array(leads, float))
+        cells = [f"{x:+.2f}" if x is not None else "–" for x in backs]
+        cells += [f"{100 * x:.0f}%" if x is not None else "–" for x in leads]
+        rows.append("| " + " | ".join([line["kind"], *cells]) + " |")
+    means = [f"{100 * x:.0f}%" for x in np.nanmean(shares, 0)]
+    rows.append("| " + " | ".join(["**mean**", *4 * [""], *means]) + " |")
+    return "\n".join(rows)
+
+
 def main() -> None:
     """Runs what is not there yet, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=RESULTS)
     output = parser.parse_args().output
     jobs = [((name,), partial(run, kind)) for name, kind in KINDS.items()]
-    print(table(fill(output, ("kind",), jobs)))
+    lines = fill(output, ("kind",), jobs)
+    print(table(lines), table_of_ways_back(lines), sep="\n\n")
 
 
 if __name__ == "__main__":
