@@ -44,7 +44,8 @@ def first_rate(optimizer: str) -> float:
 
 def block_ends(steps: int) -> np.ndarray:
     """Where the blocks of a correction of so many steps end."""
-    lengths = np.asarray(_correction.block_steps(jnp.arange(steps + 1)))
+    with jax.ensure_compile_time_eval():
+        lengths = np.asarray(_correction.block_steps(jnp.arange(steps + 1)))
     ends = [0]
     for elapsed, length in enumerate(lengths):
         if elapsed - ends[-1] >= length:
