@@ -37,7 +37,7 @@ Z = 2.0  # standard errors by which a fall may be larger than it seems
 POWER = 0.5  # of the ratio to the nearer bound, by which the rate is changed
 HIGHEST, LOWEST = 2.0, 0.1  # factors at once
 WIDEST = 2.0  # factor on the half-life of the average, and one over the narrowest
-BACK = 0.2  # part of what was won by which the way back leads down
+BACK = 0.2  # slope of the way back, over what was won, below which it leads down
 # What the shortest average, of half-life a twentieth, costs in falls: 0.05 / ln 2, over
 # the half of the time in which the loss falls by one.
 LAG = 0.125
@@ -111,8 +111,9 @@ def watch(
       The new state with its ``half_life``, and the judgement.
     """
     losses = _meter.accumulate(correction.losses, value, jnp.ones((), jnp.bool_))
-    losses = _meter.add_cost(losses, product, is_sample)
-    counts = is_sample & (jnp.abs(way_back) <= _meter.LARGEST)  # NaN compares false
+    counts = is_sample & (jnp.abs(product) <= _meter.LARGEST)  # NaN compares false
+    counts &= jnp.abs(way_back) <= _meter.LARGEST
+    losses = _meter.add_cost(losses, product, counts)
     ways_back = correction.ways_back + jnp.where(counts, way_back, 0.0)
     correction = correction._replace(losses=losses, ways_back=ways_back)
     is_full = losses.size.astype(jnp.float32) >= block_steps(elapsed)

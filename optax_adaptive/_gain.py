@@ -55,7 +55,8 @@ def measure(
 ) -> NoiseCost:
     """What noise costs at the point that the optimizer moves, if ``is_measured``.
 
-    With ``interpolation`` params are only a part of the way ahead of the average.
+    With ``interpolation`` params are only a part of the way ahead of the average. Of
+    the first parameters in place of the newest it is the slope along the way back.
     """
     # Of functions that keep their identity, or eager calls would compile them anew.
     cost = lax.cond(is_measured, product, _nothing, average, params, grads)

@@ -17,9 +17,10 @@ BACK_OFF = 0.5  # factor on a rate at which the loss has blown up
 RETURN_STEPS = 10
 # What a rate far too high has done, a lower one hardly makes good. So one that has to
 # come down so far at once, within this fraction of the run, starts over from the first
-# parameters. The first three blocks, by which that is known, take 120 steps.
+# parameters, and so does one from which the way back to them leads down. The first
+# three blocks, by which that is known, take 120 steps.
 FAR = 0.7  # factor: noise costs twice what it may
-BACK_TO = 0.4  # factor where the way back leads down
+BACK_TO = 0.4  # highest factor where the way back leads down; it has to be below FAR
 PROBATION = 0.25
 # Until so many steps noise costs little even at rates that prove far too high later. So
 # none is raised, and the probation, in which a blow-up costs all, is no longer.

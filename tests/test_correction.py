@@ -20,7 +20,7 @@ def corrections(
     """Log factors, half-lives, is the average behind, does the way lead back."""
 
     def step(state, row):
-        value, product, elapsed, is_sample = row
+        value, product, way_back, elapsed, is_sample = row
         state, judgement = _correction.watch(
             *(state, value, product, way_back, elapsed, first_loss, noise),
             is_sample=is_sample,
@@ -35,6 +35,7 @@ def corrections(
     rows = (
         losses,
         jnp.broadcast_to(jnp.asarray(products, jnp.float32), losses.shape),
+        jnp.broadcast_to(jnp.asarray(way_back, jnp.float32), losses.shape),
         jnp.arange(1, len(losses) + 1, dtype=jnp.int32),
         jnp.broadcast_to(jnp.asarray(is_sample), losses.shape),
     )
@@ -95,10 +96,17 @@ def test_a_way_that_has_won_nothing_leads_back_wherever_that_is_down():
     assert not np.any(corrections(losses, 0.0, way_back=1e-3)[3])
 
 
-@pytest.mark.parametrize("way_back", [np.nan, -np.inf])
-def test_a_way_back_that_is_not_finite_says_nothing(way_back):
-    losses = FIRST_LOSS - 1.0 - 0.01 * np.arange(1, 160)
-    assert not np.any(corrections(losses, 0.0, way_back=way_back)[3])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(("others", "expected"), [(-2.0, True), (2.0, False)])
+def test_a_product_that_is_not_finite_leaves_the_others_to_say(bad, others, expected):
+    losses = FIRST_LOSS - 1.0 - 0.01 * np.arange(1, 130)
+    for place in ("way_back", "product"):
+        products = {"way_back": np.full(129, others), "product": np.zeros(129)}
+        products[place][100] = bad
+        leads_back = corrections(
+            losses, products["product"], way_back=products["way_back"]
+        )[3]
+        assert np.any(leads_back) == expected
 
 
 @pytest.mark.parametrize(

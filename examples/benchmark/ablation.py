@@ -61,7 +61,7 @@ VARIANTS = {
     "no error allowed for": [(_correction, "Z", 0.0)],
     "cost measured at every step": [(_gain, "EVERY", 1)],
     "never starts over": [(_hold, "PROBATION", 0.0)],
-    "the way back not asked": [(_correction, "BACK", 1e9)],
+    "the way back not asked": [(_hold, "BACK_TO", 1.0)],
     "the way back down by 0.1": [(_correction, "BACK", 0.1)],
     "the way back down by 0.4": [(_correction, "BACK", 0.4)],
     "half the rate where it leads down": [(_hold, "BACK_TO", 0.5)],

@@ -7,8 +7,8 @@ Constant rates, averaged with a half-life of a twentieth of the steps, on the sm
 tasks of ``policy/kinds.py`` (those that compile fast, at twice their length, three
 draws each). A line of results/gain.jsonl is a kind: by rate the final validation loss,
 the ratio that the correction reads, in its early blocks and in those of the last half
-of the run, and of the early blocks, whose ends are those of the probation, the slope
-along the way back over what was won, and the share in which it leads down.
+of the run, and of the blocks that end on probation the slope along the way back over
+what was won, and the share in which it leads down (not where a run diverged).
 """
 
 import argparse
@@ -23,7 +23,14 @@ import numpy as np
 import optax
 
 from benchmark.run import fill
-from optax_adaptive import _correction, _gain, _hold, eval_params, with_averaging
+from optax_adaptive import (
+    _correction,
+    _gain,
+    _hold,
+    _search,
+    eval_params,
+    with_averaging,
+)
 from policy import kinds, rollout
 
 RESULTS = Path(__file__).with_name("results") / "gain.jsonl"
@@ -34,7 +41,6 @@ KINDS = {
 }
 DRAWS, KEY = 3, 777
 EARLY = 300  # steps; late is the last half
-LISTENED = 12  # losses that say where a run began, as in autotune
 
 
 def first_rate(optimizer: str) -> float:
@@ -81,7 +87,8 @@ def measure(kind: kinds.Kind, rate: jax.Array, key: jax.Array) -> dict[str, jax.
     errors = jnp.stack([losses[block].std() for block in blocks]) / jnp.sqrt(sizes)
     costs = jnp.stack([products[block].mean() for block in blocks])
     slopes = jnp.stack([backs[block].mean() for block in blocks])
-    won = jnp.mean(jax.vmap(problem.loss, (None, 0))(first, keys[:LISTENED])) - means
+    heard = keys[: _search.LISTEN_STEPS]
+    won = jnp.mean(jax.vmap(problem.loss, (None, 0))(first, heard)) - means
     apart = _correction.BLOCKS - 1
     falls = means[:-apart] - means[apart:]
     falls += _correction.Z * jnp.hypot(errors[:-apart], errors[apart:])

@@ -18,12 +18,7 @@ STATISTICS_BATCHES = 20
 
 
 class Evaluation:
-    """Means of loss and metrics over a split, of the parameters to evaluate.
-
-    Batches are not sent ahead without bound: where a mesh is of CPU devices, each of
-    which XLA lets have 32 computations under way, one may wait for its turn while the
-    others wait for it in an all-reduce, until XLA ends the process.
-    """
+    """Means of loss and metrics over a split, of the parameters to evaluate."""
 
     def __init__(
         self,
@@ -61,6 +56,9 @@ class Evaluation:
 
     def __call__(self, state: Any, epoch: int, split: Arrays) -> dict[str, float]:
         """Evaluates; where the method averages, with statistics of its own."""
+        # One batch after another. XLA lets a CPU device have 32 computations under way:
+        # where more are sent, one device may wait for its turn while the others wait
+        # for it in an all-reduce, until XLA ends the process.
         params, statistics = state.params, state.statistics
         if self.averages:
             params = self._eval_params(state.opt_state, params)
