@@ -81,11 +81,12 @@ def autotune(
        still won. Where it costs more than the loss falls (twice as much, with
        ``interpolate``), the rate comes down, and where it costs less than a quarter, it
        goes up. One that proves far too high within the first quarter of the run (and
-       250 steps), by that or because the loss falls along the way back to the first
-       parameters, starts over from them. A rise that its noise does not explain leads
-       back to a copy of the average from before it (or to the first parameters, if
-       there is none yet), at half the rate, which is reached over ten steps, and with
-       the state of ``optimizer`` initialised anew: its momentum would lead there again.
+       250 steps), by that or, without ``interpolate``, because the loss falls along the
+       way back to the first parameters, starts over from them. A rise that its noise
+       does not explain leads back to a copy of the average from before it (or to the
+       first parameters, if there is none yet), at half the rate, which is reached over
+       ten steps, and with the state of ``optimizer`` initialised anew: its momentum
+       would lead there again.
     5. *Average* the parameters all along: evaluate :func:`eval_params`. The average
        takes the place of annealing, which with a known horizon as well won nothing. It
        is longer where noise costs much, and shorter where the loss falls fast; where
@@ -261,10 +262,12 @@ def autotune(
             is_measured=is_due,
             interpolation=interpolation,
         )
-        # On probation the copy is of the first parameters.
+        # On probation the copy is of the first parameters. Gradients in between bear
+        # twice the rate, from which the way back often leads down.
+        on_probation = memory.hold.elapsed < probation
         way_back = _gain.measure(
             *(average, state.snapshot.snapshot_params, updates),
-            is_measured=is_due & (memory.hold.elapsed < probation),
+            is_measured=is_due & on_probation & (not interpolate),
             interpolation=0.0,
         )
         words, decision = lax.switch(

@@ -300,7 +300,10 @@ def test_what_the_half_life_of_the_average_is(interpolate, monkeypatch):
     assert differs.any() if interpolate else differs.all()
 
 
-def test_the_way_back_is_to_the_first_parameters_and_on_probation_alone(monkeypatch):
+@pytest.mark.parametrize("interpolate", [False, True])
+def test_the_way_back_is_to_the_first_parameters_and_on_probation_alone(
+    interpolate, monkeypatch
+):
     measure, seen = _gain.measure, []
 
     def spy(average, point, grads, *, is_measured, interpolation):
@@ -313,11 +316,17 @@ def test_the_way_back_is_to_the_first_parameters_and_on_probation_alone(monkeypa
         )
 
     monkeypatch.setattr(_gain, "measure", spy)
-    train(optax_adaptive.autotune(optax.sgd(1.0), total_steps=1000), noisy, steps=1000)
+    tx = optax_adaptive.autotune(
+        optax.sgd(1.0), total_steps=1000, interpolate=interpolate
+    )
+    train(tx, noisy, steps=1000)
     jax.effects_barrier()
     noise_costs, ways_back = seen[::2], seen[1::2]
     assert sum(is_measured for _, is_measured in noise_costs) > 200
     points = [point for point, is_measured in ways_back if is_measured]
+    if interpolate:
+        assert not points
+        return
     assert len(points) >= 60  # more where the run starts over
     assert not any(is_measured for _, is_measured in ways_back[-500:])
     first = student(jax.random.key(0))["out"]
