@@ -65,8 +65,8 @@ def autotune(
 ) -> optax.GradientTransformationExtraArgs:
     """Finds the learning rate of ``optimizer`` by itself, and holds it.
 
-    The optimizer's own rate does not matter: from 1e-7 to 10 the result is the same.
-    What it does, all of it from the loss alone:
+    The optimizer's own rate does not matter: from 1e-7 to 10 results differ by rounding
+    alone, which a run may amplify. What it does, all of it from the loss alone:
 
     1. *Listen*, 12 steps. Updates too small to move anything measure the loss, its
        noise and the size of an update.

@@ -121,6 +121,7 @@ def with_averaging(
     Raises:
       ValueError: If ``fraction`` or ``interpolation`` is out of range, or ``update`` is
         given no params.
+      TypeError: If ``optimizer`` is none.
 
     Example:
       >>> import jax.numpy as jnp, optax, optax_adaptive

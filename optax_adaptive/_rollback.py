@@ -58,8 +58,8 @@ def with_rollback(
       :func:`select_on_rollback`.
 
     Raises:
-      ValueError: If ``backoff`` is out of range, if ``update`` is given no params or a
-        ``value`` that is not a scalar.
+      ValueError: If ``backoff`` is out of range or ``restore_inner`` no bool; if
+        ``update`` is given no params or a ``value`` that is not a scalar.
       TypeError: If ``optimizer`` is none, or, in ``update``, if ``value`` is missing.
 
     Example:

@@ -94,8 +94,9 @@ def scale_by_controller(
     Raises:
       ValueError: If an argument is out of its range, or, in ``update``, if ``value`` is
         not a scalar.
-      TypeError: If ``controller`` is not a :class:`Controller`, or, in ``update``, if
-        ``value`` is missing.
+      TypeError: If ``controller`` is not a :class:`Controller`, or its state not of
+        32-bit or bool arrays whose shapes stay the same, or, in ``update``, if
+        ``value`` is missing or complex.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, optax_adaptive

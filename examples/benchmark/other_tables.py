@@ -223,7 +223,7 @@ def overhead(path: Path) -> Table:
         [
             *("beside Adam", f"{small}: adds"),
             *(f"{tree}: step over Adam's" for tree in larger),
-            *(f"compile adds ({larger[0]})", "state adds"),
+            *(f"compile adds ({larger[0]})", f"state adds ({small})"),
         ],
         rows,
     )

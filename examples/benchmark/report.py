@@ -38,7 +38,9 @@ EMPTY = "*No runs are recorded yet.*\n"
 def provenance(lines: list[dict[str, Any]]) -> str:
     """What produced the lines, in a sentence."""
     headers = [line["header"] for line in lines if "header" in line]
-    parts = [f"{len(lines) - len(headers):,} runs in {len(headers)} groups"]
+    names = ("task", "optimizer", "method")
+    groups = {tuple(header["config"].get(name) for name in names) for header in headers}
+    parts = [f"{len(lines) - len(headers):,} runs in {len(groups)} groups"]
     for name in ("device", "python", "jax", "optax", "optax_adaptive", "commit"):
         values = Counter(str(header[name]) for header in headers)
         parts.append(f"{name} {', '.join(values)}")

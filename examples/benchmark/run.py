@@ -218,6 +218,9 @@ def execute(plan: plans.Plan, output: Path, data_dir: Path, jobs: int) -> None:
     for name in plan.tasks:
         make_task(name, data_dir)
     groups = missing(plan, done(output), data_dir)
+    if not groups:
+        print(f"nothing to run: {output} has all of it")
+        return
     columns = (
         BarColumn(),
         MofNCompleteColumn(),

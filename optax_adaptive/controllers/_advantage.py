@@ -126,7 +126,7 @@ def close(block: Block) -> tuple[Array, Block]:
     # A loss that goes as -log t falls by 1 / t in a block, and so does the expected.
     index = block.blocks.astype(jnp.float32)
     surplus = fall - block.expected / index
-    advantage = jnp.clip(_ratio(surplus, error), -CLIP, CLIP)
+    advantage = jnp.clip(_in_errors(surplus, error), -CLIP, CLIP)
     advantage = jnp.where(block.has_expected, advantage, 0.0)
     advantage -= INSTABILITY * is_rising(block).astype(jnp.float32)
     advantage -= BLOW_UP * block.is_blown_up.astype(jnp.float32)
@@ -143,7 +143,7 @@ def close(block: Block) -> tuple[Array, Block]:
     )
 
 
-def _ratio(numerator: Array, denominator: Array) -> Array:
+def _in_errors(numerator: Array, denominator: Array) -> Array:
     """The quotient; over 0, infinite but for the sign."""
     is_positive = denominator > 0
     safe = jnp.where(is_positive, denominator, 1.0)

@@ -75,24 +75,32 @@ def load_weights(path: Any) -> PolicyWeights:
       >>> weights = controllers.load_weights(folder / "learned.json")
       >>> rule = controllers.learned(weights=weights)
     """
-    document = read(path)
-    leaves: Any = (
-        np.asarray(document["weights"][name], np.float32)
-        for name in PolicyWeights._fields
-    )
-    weights = PolicyWeights(*leaves)
+    weights = from_lists(path, read(path, "weights"))
     checked(weights)
     return weights
 
 
-def read(path: Any) -> dict[str, Any]:
-    """A JSON document that says for which features it was made: these."""
+def read(path: Any, section: str) -> Any:
+    """A section of a JSON file that says for which features it was made: these."""
     if isinstance(path, str):
         path = Path(path)
     document = json.loads(path.read_text())
-    if tuple(document["features"]) != _features.NAMES:
-        raise ValueError(f"{path} is for other features: {document['features']}")
-    return document
+    if not isinstance(document, dict) or section not in document:
+        raise ValueError(f"{path} holds no {section!r}")
+    if tuple(document.get("features", ())) != _features.NAMES:
+        raise ValueError(f"{path} is for other features: {document.get('features')}")
+    return document[section]
+
+
+def from_lists(path: Any, lists: dict[str, Any]) -> PolicyWeights:
+    """The weights that ``path`` holds by name, not yet checked."""
+    missing = set(PolicyWeights._fields) - set(lists)
+    if missing:
+        raise ValueError(f"{path} lacks the arrays {sorted(missing)}")
+    leaves: Any = (
+        np.asarray(lists[name], np.float32) for name in PolicyWeights._fields
+    )
+    return PolicyWeights(*leaves)
 
 
 @functools.cache

@@ -74,12 +74,16 @@ def load_prior(path: Any) -> Prior:
       >>> prior = controllers.load_prior(folder / "prior.json")
       >>> rule = controllers.q_learning(prior=prior)
     """
-    arrays = jax.tree.map(
-        np.float32,
-        _policy.read(path)["prior"],
-        is_leaf=lambda leaf: isinstance(leaf, list),
+    lists = _policy.read(path, "prior")
+    missing = set(Prior._fields) - set(lists)
+    if missing:
+        raise ValueError(f"{path} lacks the arrays {sorted(missing)}")
+    prior = Prior(
+        actor=_policy.from_lists(path, lists["actor"]),
+        q_values=np.asarray(lists["q_values"], np.float32),
+        bandit=np.asarray(lists["bandit"], np.float32),
     )
-    return checked(Prior(**arrays | {"actor": PolicyWeights(**arrays["actor"])}))
+    return checked(prior)
 
 
 @functools.cache

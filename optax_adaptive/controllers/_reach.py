@@ -19,7 +19,7 @@ class Reach(NamedTuple):
 
     largest: Array  # shape=(), dtype=float32: in [-1, 1]
     growth: Array  # shape=(), dtype=float32: a block
-    highest: Array  # shape=(), dtype=float32: may ever grow to; 1, but at a found rate
+    highest: Array  # shape=(), dtype=float32: may ever grow to; 0 at a found rate
 
 
 def first_reach() -> Reach:
@@ -28,15 +28,13 @@ def first_reach() -> Reach:
     return Reach(lowest, growth, highest)
 
 
-def begin_at(reach: Reach, action: Array) -> Reach:
-    """The reach where ``action`` is in force already, as after autotune's search.
+def found_reach() -> Reach:
+    """The reach at a rate that was searched for, as by autotune: action 0.
 
-    A rate that was searched for is not raised: whoever found it looked above it too.
+    It is not raised: whoever found it looked above it too.
     """
-    is_found = action > -1.0
-    return reach._replace(
-        largest=action, highest=jnp.where(is_found, action, reach.highest)
-    )
+    largest, growth, highest = jnp.float32([0.0, _GROWTH, 0.0])
+    return Reach(largest, growth, highest)
 
 
 def limited(reach: Reach, action: Array) -> Array:
@@ -61,7 +59,7 @@ def watch(reach: Reach, action: Array, is_rising: Array, is_blown_up: Array) -> 
     Returns:
       The new reach.
     """
-    falls_back = is_rising & (reach.highest == 1.0)
+    falls_back = is_rising & (reach.highest > 0.0)
     recovered = jnp.minimum(_RECOVERY * reach.growth, _GROWTH)
     growth = jnp.where(falls_back, reach.growth / 2, recovered)
     step = jnp.where(action < 0.0, growth, _ABOVE * growth)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from optax_adaptive._controller import Array, Controller
 from optax_adaptive._validate import check_count, check_range
@@ -42,6 +43,7 @@ class ResidualState(NamedTuple):
     reach: _reach.Reach
     features: Array  # shape=(SIZE,), dtype=float32: when the open block began
     action: Array  # shape=(), dtype=float32: taken in the open block
+    center: Array  # shape=(), dtype=float32: log of the factor at action 0
     learner_state: Any
 
 
@@ -51,8 +53,9 @@ def residual(
     """Makes the rule whose factor is ``exp(alpha * action)``, a block at a time.
 
     It never compounds. It begins at the lowest action, and the reach lets it rise from
-    there; or at that which is in force already, and may only lower that. The first
-    block has none before it to be compared with, and is not learned.
+    there. Where another factor is in force already, that takes the place of 1, and may
+    only be lowered. The first block has none before it to be compared with, and is not
+    learned.
     """
     check_range("alpha", alpha, 0.0, open_low=True)
     check_count("repeat", repeat, 2)
@@ -66,6 +69,7 @@ def residual(
             reach=_reach.first_reach(),
             features=jnp.zeros((_features.SIZE,), jnp.float32),
             action=jnp.array(-1.0, jnp.float32),
+            center=jnp.zeros((), jnp.float32),
             learner_state=learner.init(),
         )
 
@@ -100,6 +104,7 @@ def residual(
             reach=reach,
             features=features,
             action=_reach.limited(reach, action),
+            center=state.center,
             learner_state=learner_state,
         )
 
@@ -108,11 +113,13 @@ def residual(
         return state
 
     def begin(observation, state):
-        # Not at the lowest action where another rate is in force, as after the search
-        # of autotune. To three digits, or rounding would make it another action.
-        in_force = jnp.round(observation.log_scale / alpha, 3)
-        action = jnp.clip(in_force, -1.0, 1.0).astype(jnp.float32)
-        return state._replace(action=action, reach=_reach.begin_at(state.reach, action))
+        # As after the search of autotune, or of range_test.
+        is_found = jnp.abs(observation.log_scale + alpha) > 1e-3 * alpha
+        return state._replace(
+            action=jnp.where(is_found, 0.0, state.action),
+            center=jnp.where(is_found, observation.log_scale, state.center),
+            reach=optax.tree.where(is_found, _reach.found_reach(), state.reach),
+        )
 
     def update_fn(observation, state):
         is_first = (state.block.blocks == 1) & (state.block.windows == 0)
@@ -123,7 +130,8 @@ def residual(
         )
         is_over = _advantage.is_over(state.block, repeat)
         state = jax.lax.cond(is_over, end_block, go_on, observation, state)
-        return jnp.asarray(alpha * state.action, jnp.float32), state
+        log_scale = state.center + alpha * state.action
+        return jnp.asarray(log_scale, jnp.float32), state
 
     return Controller(init_fn, update_fn, initial_log_scale=-alpha)
 

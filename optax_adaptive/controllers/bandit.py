@@ -69,8 +69,9 @@ def bandit(
     at ``exp(-alpha)`` times the anchor's rate, and grows upwards, half the bound a
     block up to the anchor's rate and a quarter above it, unless the loss rises beyond
     its noise. Where another rate is in force, as after the search of
-    :func:`optax_adaptive.autotune`, it starts at that, is never above it, and only a
-    blow-up takes it back.
+    :func:`optax_adaptive.autotune` or of a rule before it in :func:`then`, that is the
+    anchor: it starts there, is never above it, and only a blow-up takes it back. (A
+    ``min_scale`` above ``exp(-alpha)`` looks like one.)
 
     Args:
       algorithm: ``"thompson"`` draws from the posterior of the weights, fitted with

@@ -60,6 +60,7 @@ def as_schedule(
     Raises:
       ValueError: If ``learning_rate`` is not above 0, or as
         :func:`optax_adaptive.scale_by_controller` does.
+      TypeError: As that does.
 
     Example:
       >>> import jax.numpy as jnp, optax

@@ -1,5 +1,7 @@
 """Reinforcement learning as pure functions of arrays.
 
+What the learners are made of, and the rest of each family, to make others of.
+
 ``_tm1`` and ``_t`` in a name are the time of an array: action ``a_tm1`` in state
 ``s_tm1`` earns reward ``r_t`` and leads to state ``s_t``.
 """

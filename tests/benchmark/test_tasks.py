@@ -1,22 +1,19 @@
 """The tasks learn, from the same start, and know their splits."""
 
-import os
-from pathlib import Path
-
 import jax
 import numpy as np
 import optax
 import pytest
 
 from benchmark import tasks
-from tests.examples.run import ROOT
+from common import prepared
 
 CHANCE = {"digits": (0, 25), "noisy": (0, 25), "cnn": (0, 25), "demand": (2000, 8000)}
 TEXT = (4.0, 6.0)  # nats; the log of 96 letters is 4.6
 
 
 def make(name):
-    folder = Path(os.environ.get("OPTAX_ADAPTIVE_DATA", ROOT.parent / "shared/tfds"))
+    folder = prepared.default_dir()
     if name == "cnn" and not (folder / "cifar10").exists():
         pytest.skip(f"no CIFAR-10 in {folder}: OPTAX_ADAPTIVE_DATA names another")
     return tasks.TASKS[name](folder)

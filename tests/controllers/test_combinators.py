@@ -121,6 +121,13 @@ def test_the_second_rule_sees_no_window_of_the_first():
     assert [int(np.sum(o.mask)) for o in seen] == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("name", ["bandit", "q_learning", "actor_critic"])
+def test_a_learner_goes_on_from_what_it_is_handed(name):
+    rule = controllers.then(done_after(14), controllers.REGISTRY[name]())
+    scales = scales_of(rule, 5.0 - 0.1 * np.arange(17))
+    np.testing.assert_allclose(scales[13:], 2.0**14, rtol=1e-4)
+
+
 @every_rule
 def test_every_rule_may_follow_the_range_test(rule):
     second = controllers.REGISTRY[rule]()

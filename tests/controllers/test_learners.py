@@ -149,6 +149,28 @@ def test_a_file_for_other_features_is_an_error(tmp_path):
             _prior.load_prior(given)
 
 
+@pytest.mark.parametrize(
+    ("load", "document", "message"),
+    [
+        (controllers.load_weights, {"a": 1}, "holds no 'weights'"),
+        (controllers.load_weights, [], "holds no 'weights'"),
+        (controllers.load_weights, {"weights": {}}, "is for other features: None"),
+        (controllers.load_prior, {"weights": {}}, "holds no 'prior'"),
+        (controllers.load_prior, {"prior": {"actor": {}}}, "lacks the arrays .*bandit"),
+        (controllers.load_weights, {"weights": {"hidden": []}}, "lacks .*'linear'"),
+    ],
+)
+def test_a_file_that_holds_something_else_is_an_error(
+    tmp_path, load, document, message
+):
+    path = tmp_path / "given.json"
+    if "lacks" in message:
+        document |= {"features": _features.NAMES}
+    path.write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=message):
+        load(path)
+
+
 def test_what_is_shipped_is_small_and_says_how_it_was_made():
     folder = resources.files("optax_adaptive.controllers")
     names = ("prior.json", "learned.json")

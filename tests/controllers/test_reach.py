@@ -38,23 +38,16 @@ def test_a_false_alarm_is_forgiven():
 
 
 def test_a_rate_that_was_searched_for_is_not_raised():
-    reach = _reach.begin_at(_reach.first_reach(), jnp.float32(0.0))
+    reach = _reach.found_reach()
     for _ in range(3):
         reach = watch(reach)
         assert float(_reach.limited(reach, jnp.float32(1.0))) == 0.0
 
 
 def test_a_rise_does_not_lower_a_rate_that_was_searched_for_but_a_blow_up_does():
-    reach = _reach.begin_at(_reach.first_reach(), jnp.float32(0.0))
+    reach = _reach.found_reach()
     risen = watch(reach, 0.0, is_rising=True)
     assert (float(risen.largest), float(risen.growth)) == (0.0, 0.5)
     blown_up = watch(reach, 0.0, is_blown_up=True)
     assert float(blown_up.largest) == -1.0
     assert float(watch(blown_up, -1.0).largest) == -0.5
-
-
-def test_the_lowest_action_was_not_searched_for():
-    reach = _reach.begin_at(_reach.first_reach(), jnp.float32(-1.0))
-    for _ in range(6):
-        reach = watch(reach, _reach.limited(reach, jnp.float32(1.0)))
-    assert float(reach.largest) == 1.0

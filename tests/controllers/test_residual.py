@@ -49,14 +49,19 @@ def test_begins_at_the_lowest_action_and_goes_up_a_step_a_block():
     np.testing.assert_allclose(logs, [-1, -0.5, -0.5, 0, 0, 0, 0, 0, 0], atol=1e-6)
 
 
-@pytest.mark.parametrize(("log_scale", "action"), [(-1.0, -1), (0.0, 0), (9.0, 1)])
-def test_begins_at_what_is_in_force(log_scale, action):
+@pytest.mark.parametrize("log_scale", [-7.0, 0.0, 9.0])
+def test_what_is_in_force_is_the_anchor_and_is_not_raised(log_scale):
     """As after the search of autotune, where a rule rests at factor 1."""
-    rule = residual(always(0.0), 1.0, 2, 0)
-    tx = scale_by_controller(rule, accumulation_size=1, window=6)
+    rule = residual(always(1.0), 1.0, 2, 0)
+    tx = scale_by_controller(rule, accumulation_size=1, window=6, max_scale=1e5)
     state = tx.init(None)._replace(lr_scale=jnp.exp(jnp.float32(log_scale)))
-    _, state = tx.update(jnp.float32(1.0), state, value=5.0)
-    np.testing.assert_allclose(jnp.log(state.lr_scale), action, atol=1e-6)
+    update = jax.jit(lambda state, value: tx.update(value, state, value=value)[1])
+    logs = []
+    for value in (*falling(12), np.inf, np.inf, 1.0, 0.9):
+        state = update(state, jnp.float32(value))
+        logs.append(float(jnp.log(state.lr_scale)) - log_scale)
+    np.testing.assert_allclose(logs[:12], 0.0, atol=1e-5)
+    assert min(logs) == pytest.approx(-1.0, abs=1e-5)  # the blow-up took it down
 
 
 def test_is_told_of_the_action_taken_and_of_what_limited_it():

@@ -1,13 +1,10 @@
 """What the tests of the examples share: scripts as processes, and the real data."""
 
-import os
-from pathlib import Path
-
 import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from tests.examples.run import ROOT
+from common import prepared
 
 
 @pytest.fixture(autouse=True)
@@ -34,8 +31,7 @@ def compiled_once(tmp_path):
 @pytest.fixture
 def prepared_data():
     """The folder that holds CIFAR-10 and IMDB as TFDS prepares them."""
-    named = os.environ.get("OPTAX_ADAPTIVE_DATA")
-    folder = Path(named) if named else ROOT.parent / "shared" / "tfds"
+    folder = prepared.default_dir()
     if not (folder / "cifar10").exists():
         pytest.skip(f"no prepared data in {folder}: OPTAX_ADAPTIVE_DATA names another")
     return folder

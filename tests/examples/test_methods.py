@@ -74,9 +74,25 @@ def test_schedules_are_those_of_the_plan():
         np.testing.assert_allclose(curve.max(), 0.01, rtol=0.02)
 
 
-def test_every_optimizer_is_one():
-    for make in methods.OPTIMIZERS.values():
-        optax.with_extra_args_support(make(0.1)).init(jnp.ones(2))
+@pytest.mark.parametrize("table", [methods.OPTIMIZERS, methods.WITHOUT_MOMENTUM])
+def test_updates_are_proportional_to_the_rate(table):
+    params, grads = jnp.ones((2, 2)), jnp.array([[0.3, -0.2], [0.1, 0.5]])
+    for name, make in table.items():
+        moves = []
+        for rate in (0.1, 0.2):
+            tx = optax.with_extra_args_support(make(rate))
+            moves.append(tx.update(grads, tx.init(params), params)[0])
+        np.testing.assert_allclose(moves[1], 2 * moves[0], rtol=1e-5, err_msg=name)
+        assert np.abs(moves[0]).min() > 0, name
+
+
+def test_without_momentum_nothing_goes_on_by_itself():
+    params, grads = jnp.ones((2, 2)), jnp.array([[0.3, -0.2], [0.1, 0.5]])
+    for name, make in methods.WITHOUT_MOMENTUM.items():
+        tx = optax.with_extra_args_support(make(0.1))
+        _, state = tx.update(grads, tx.init(params), params)
+        moves, _ = tx.update(0 * grads, state, params)
+        assert np.abs(moves).max() < 1e-3, name  # weight decay alone
 
 
 def test_random_actions_are_bounded_and_do_not_compound():
