@@ -120,7 +120,8 @@ def autotune(
     Returns:
       A transformation to use outermost (its updates must be what is added to the
       parameters; ``optax.MultiSteps`` around it is fine). Its ``update`` takes the
-      keyword ``value``: the scalar loss at the parameters *before* the update. State is
+      keyword ``value``: the scalar loss at the parameters *before* the update, of the
+      same meaning all along: one that rises by design looks like a blow-up. State is
       float32 whatever the dtype of params. :func:`lr_scale` reads the factor on the
       optimizer's own rate, :func:`summary` the phase and what was found, and
       :func:`select_on_rollback` lets batch statistics follow each return.
@@ -282,7 +283,9 @@ def autotune(
         def update(inner_state):
             grads = _snapshot.leave_out(updates, is_left_out)
             inner_state = _return.rest_rules(inner_state, is_forgotten)
-            extras = extra_args | {"value": value, "noise_cost": cost}
+            extras = extra_args | {"value": value}
+            if _return.has_rules(inner_state):  # a line search would complain
+                extras |= {"noise_cost": cost}
             return optimizer.update(grads, inner_state, params, **extras)
 
         def get_copy():
@@ -376,8 +379,15 @@ def _count(meter: _meter.Meter, value: Array) -> _meter.Meter:
 
 
 def _norm(tree: Any) -> Array:
-    """Euclidean norm, float32, of what may be too small to be squared."""
-    leaves = [jnp.abs(leaf).astype(jnp.float32) for leaf in jax.tree.leaves(tree)]
+    """Euclidean norm, float32, of what may be too small to be squared.
+
+    Of finite numbers: a mask of -inf or integers is nothing that moves.
+    """
+    leaves = [
+        jnp.where(jnp.isfinite(leaf), jnp.abs(leaf), 0.0).astype(jnp.float32)
+        for leaf in jax.tree.leaves(tree)
+        if jnp.issubdtype(leaf.dtype, jnp.inexact)
+    ]
     peaks = [jnp.max(leaf, initial=_search.TINY) for leaf in leaves]
     peak = functools.reduce(jnp.maximum, peaks, jnp.float32(_search.TINY))
     squares = [jnp.sum(jnp.square(leaf / peak)) for leaf in leaves]

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from optax_adaptive import _gain, _snapshot
+from optax_adaptive import _gain, _return, _snapshot
 from optax_adaptive._controller import Array
-from optax_adaptive._leaves import over_leading_axes, wide
+from optax_adaptive._leaves import apart, over_leading_axes, wide
 from optax_adaptive._validate import check_optimizer, check_range, is_concrete
 
 
@@ -67,7 +67,7 @@ def average(
     followed = share * interpolation / (1.0 - interpolation)
 
     def between(mean, param, update):
-        ahead = jnp.where(restarts, 0, param.astype(mean.dtype) - mean)
+        ahead = jnp.where(restarts, 0, apart(param.astype(mean.dtype), mean))
         change = moved.astype(mean.dtype) * update.astype(mean.dtype)
         change += followed.astype(mean.dtype) * ahead
         return change.astype(update.dtype)
@@ -76,7 +76,7 @@ def average(
     # keep the old ones.
     def mix(mean, param, update):
         newest = param.astype(mean.dtype) + update.astype(mean.dtype)
-        mixed = mean + (share / moved).astype(mean.dtype) * (newest - mean)
+        mixed = mean + (share / moved).astype(mean.dtype) * apart(newest, mean)
         return jnp.where(restarts, newest, mixed)  # the old mean may be NaN
 
     if interpolates:
@@ -160,8 +160,10 @@ def with_averaging(
             is_measured=(steps >= 0) & _gain.is_due(steps),
             interpolation=interpolation,
         )
+        if _return.has_rules(inner_state):  # a line search would complain
+            extra_args |= {"noise_cost": cost}
         updates, inner_state = optimizer.update(
-            updates, inner_state, params, **(extra_args | {"noise_cost": cost})
+            updates, inner_state, params, **extra_args
         )
         # What led to a blow-up is no part of the average.
         is_restarted = jnp.zeros((), jnp.bool_)
@@ -208,25 +210,31 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
       [1.0, 2.0]
     """
 
-    def is_average(node):
-        return isinstance(node, AveragingState)
+    def is_end(node):  # of the search: a copy for rollback is no average in use
+        return isinstance(node, (AveragingState, _snapshot.SnapshotState))
 
-    leaves = jax.tree.leaves(opt_state, is_leaf=is_average)
-    found = [leaf for leaf in leaves if is_average(leaf)]
+    leaves = jax.tree.leaves(opt_state, is_leaf=is_end)
+    found = [leaf for leaf in leaves if isinstance(leaf, AveragingState)]
     if len(found) != 1:
         raise ValueError(
             f"expected one with_averaging or autotune in this optimizer state, found "
             f"{len(found)}"
         )
     (state,) = found
+    steps, is_behind = jax.tree.leaves((state.averaged_steps, state.is_behind))
     leaves, structure = jax.tree.flatten(params)
-    means = jax.tree.leaves(state.averaged_params)
+    means = _means(state.averaged_params, params)
     if len(means) != len(leaves):
         raise ValueError(
             f"params must be those that the optimizer was given, of {len(means)} "
             f"leaves, but they have {len(leaves)}"
         )
-    steps, is_behind = jax.tree.leaves((state.averaged_steps, state.is_behind))
+    for mean, leaf in zip(means, leaves, strict=True):
+        if jnp.shape(mean) != jnp.shape(leaf):
+            raise ValueError(
+                f"params must be those that the optimizer was given, but a leaf of "
+                f"shape {jnp.shape(leaf)} has an average of shape {jnp.shape(mean)}"
+            )
 
     def read(is_read, leaves, means):
         return [
@@ -240,6 +248,19 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
     read = over_leading_axes(read, steps.ndim)
     is_read = (steps >= 0) & ~is_behind
     return jax.tree.unflatten(structure, read(is_read, leaves, means))
+
+
+def _means(averaged_params: Any, params: optax.Params) -> list[Any]:
+    """The average by leaves; of what ``optax.partition`` masks, params themselves."""
+
+    def is_masked(node):
+        return isinstance(node, optax.MaskedNode)
+
+    means, structure = jax.tree.flatten(averaged_params, is_leaf=is_masked)
+    if not any(map(is_masked, means)):
+        return means
+    pairs = zip(means, structure.flatten_up_to(params), strict=True)
+    return jax.tree.leaves([p if is_masked(mean) else mean for mean, p in pairs])
 
 
 def recompute_batch_stats(

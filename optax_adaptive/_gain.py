@@ -17,6 +17,7 @@ import optax
 from jax import lax
 
 from optax_adaptive._controller import Array
+from optax_adaptive._leaves import apart
 
 EVERY = 4  # steps from one product to the next: it reads all parameters
 
@@ -37,7 +38,7 @@ def product(average: optax.Params, params: optax.Params, grads: Any) -> Array:
     """(params - average) · gradient, float32 of shape ()."""
 
     def of_leaf(param, mean, grad):
-        ahead = param.astype(mean.dtype) - mean
+        ahead = apart(param.astype(mean.dtype), mean)
         products = grad.astype(mean.dtype).conj() * ahead
         return jnp.sum(products).real.astype(jnp.float32)
 

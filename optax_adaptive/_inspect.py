@@ -15,6 +15,7 @@ from optax_adaptive._leaves import bare, over_leading_axes
 from optax_adaptive._pack import overwrite, unpack
 from optax_adaptive._scale import ScaleByControllerState
 from optax_adaptive._snapshot import SnapshotState
+from optax_adaptive._validate import check_real
 
 
 def _is_controller_state(node: Any) -> bool:
@@ -60,6 +61,7 @@ def observe(opt_state: Any, value: Any) -> Any:
 
     Raises:
       ValueError: If the state holds no controller or ``value`` has another shape.
+      TypeError: If ``value`` is not of real numbers.
 
     Example:
       >>> import jax.numpy as jnp, optax, optax_adaptive
@@ -78,6 +80,7 @@ def observe(opt_state: Any, value: Any) -> Any:
       -0.5
     """
     _find(opt_state)  # complain if there is none
+    check_real("value", value)
 
     def deposit(node):
         if not _is_controller_state(node):

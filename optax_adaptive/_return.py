@@ -9,7 +9,7 @@ from jax import lax
 
 from optax_adaptive import _meter
 from optax_adaptive._controller import Array
-from optax_adaptive._leaves import wide
+from optax_adaptive._leaves import apart, wide
 from optax_adaptive._pack import overwrite, unpack
 from optax_adaptive._scale import ScaleByControllerState
 
@@ -41,8 +41,8 @@ def _differ(copied_params: Any, params: Any) -> Array:
         a, b = a.astype(wide(a.dtype)), b.astype(wide(b.dtype))
         # Most returns miss by a rounding or two, which is not worth a step. What is
         # not finite compares false.
-        largest = jnp.abs(b).max(initial=0.0)
-        is_other |= ~(jnp.abs(a - b).max(initial=0.0) <= NEAR * largest)
+        largest = jnp.where(jnp.isfinite(b), jnp.abs(b), 0.0).max(initial=0.0)
+        is_other |= ~(jnp.abs(apart(a, b)).max(initial=0.0) <= NEAR * largest)
     return is_other
 
 
@@ -66,6 +66,11 @@ def keep_rules(restored: Any, current: Any) -> Any:
         *(restored, current),
         is_leaf=_is_rule,
     )
+
+
+def has_rules(inner_state: Any) -> bool:
+    """Whether there is a controller in ``inner_state``."""
+    return any(map(_is_rule, jax.tree.leaves(inner_state, is_leaf=_is_rule)))
 
 
 def rest_rules(inner_state: Any, is_resting: Array) -> Any:

@@ -54,7 +54,8 @@ def with_rollback(
 
     Returns:
       A transformation whose ``update`` takes the keyword ``value``: the scalar loss at
-      the parameters *before* the update. What lives outside params follows by
+      the parameters *before* the update, of the same meaning all along: one that rises
+      by design looks like a blow-up. What lives outside params follows by
       :func:`select_on_rollback`.
 
     Raises:

@@ -22,6 +22,7 @@ from optax_adaptive._validate import (
     check_controller,
     check_count,
     check_range,
+    check_real,
     is_concrete,
 )
 
@@ -127,6 +128,7 @@ def scale_by_controller(
             "static_args=('window',)"
         )
     check_count("window", window, 3)
+    window = int(window)
     check_range("min_scale", min_scale, 0.0)
     if is_concrete(min_scale):
         check_range("max_scale", max_scale, min_scale, open_low=bool(min_scale == 0))
@@ -253,8 +255,7 @@ def as_metric(value: Any) -> Array:
             "update() needs the keyword `value`: pass the loss, as in "
             "tx.update(grads, opt_state, params, value=loss)"
         )
-    if jnp.iscomplexobj(value):
-        raise TypeError(f"`value` must be real, but it is {value!r}")
+    check_real("value", value)
     value = _meter.as_float32(value)
     if value.ndim:
         raise ValueError(

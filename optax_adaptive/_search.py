@@ -155,7 +155,7 @@ def _listen(search: Search, *, budget: Budget) -> tuple[Search, Step]:
     # The largest of the deviations is left out: it may be a spike.
     deviations = jnp.sort(jnp.abs(losses - center))[:-1]
     # Mean over standard deviation is 0.8 for a normal, less without its largest.
-    deviation = jnp.maximum(1.45 * deviations.mean(), 1e-3 * jnp.abs(center) + 1e-8)
+    deviation = jnp.maximum(1.45 * deviations.mean(), 1e-3 * jnp.abs(center) + TINY)
     # A loss that is not finite tells nothing, nor does an update of 0: listen on.
     clock = search.clock - (search.nonfinite > 0).astype(jnp.int32)
     search = search._replace(clock=clock)

@@ -10,7 +10,7 @@ from jax import lax
 
 from optax_adaptive import _return
 from optax_adaptive._controller import Array
-from optax_adaptive._leaves import over_leading_axes, wide
+from optax_adaptive._leaves import apart, over_leading_axes, wide
 from optax_adaptive._validate import is_concrete
 
 
@@ -118,7 +118,7 @@ def after_update(
     # A select fuses with whatever uses the updates; a conditional would write them out.
     updates = jax.tree.map(
         lambda c, p, u: jnp.where(
-            is_restored, (c - p).astype(u.dtype), _return.bounded(u)
+            is_restored, apart(c, p).astype(u.dtype), _return.bounded(u)
         ),
         *(snapshot.snapshot_params, params, updates),
     )

@@ -45,6 +45,13 @@ def _is_number(value: Any) -> bool:
     return not array.ndim and array.dtype.kind in "iufV"  # V: bfloat16 and its like
 
 
+def check_real(name: str, value: Any) -> None:
+    """Raises TypeError unless ``value``, traced or not, is of real numbers."""
+    dtype = value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
+    if dtype.kind not in "biufV":
+        raise TypeError(f"`{name}` must be real, but it is {value!r}")
+
+
 def check_count(name: str, value: Any, low: int = 1) -> None:
     """Raises unless ``value`` is an integer of at least ``low``."""
     if not is_concrete(value):

@@ -148,6 +148,13 @@ def test_a_path_is_not_what_lies_there(make, argument, message):
         make(**{argument: "mine.json"})
 
 
+@pytest.mark.parametrize("value", [1 + 2j, jnp.array(1 + 2j), "0.5", None])
+def test_an_observed_value_must_be_real(value):
+    tx = scale_by_controller(HOLD, feedback="observe")
+    with pytest.raises(TypeError, match="`value` must be real"):
+        observe(tx.init(None), value)
+
+
 def test_every_setting_is_keyword_only():
     parameters = list(inspect.signature(scale_by_controller).parameters.values())
     assert all(p.kind is p.KEYWORD_ONLY for p in parameters[1:])

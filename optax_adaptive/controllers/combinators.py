@@ -4,14 +4,20 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from optax_adaptive import _history
 from optax_adaptive._controller import Array, Controller, ControllerState, trial
 from optax_adaptive._validate import check_controller, check_count, check_range
 
+ROUNDING = 1e-4  # of a log factor that has been through exp and log
+
 
 def clip(rule: Controller, max_change: float | Array) -> Controller:
     """Bounds how far ``rule`` moves the rate in one decision.
+
+    What it cuts off is lost: a rule that means to move once, as :func:`range_test` does
+    when it backs off, is not asked again.
 
     Args:
       rule: The rule to bound.
@@ -45,6 +51,7 @@ class WarmupState(NamedTuple):
 
     warmed_log_scale: Array  # shape=(), dtype=float32: the factor under the warmup
     warmed_state: ControllerState
+    is_warm: Array  # shape=(), dtype=bool: has the rule been asked?
 
 
 def warmup(rule: Controller, steps: int | Array) -> Controller:
@@ -78,11 +85,17 @@ def warmup(rule: Controller, steps: int | Array) -> Controller:
         return WarmupState(
             warmed_log_scale=jnp.array(rule.initial_log_scale, jnp.float32),
             warmed_state=rule.init(),
+            is_warm=jnp.zeros((), jnp.bool_),
         )
 
     def ask(observation, state):
-        observation = observation._replace(log_scale=state.warmed_log_scale)
-        return WarmupState(*rule.update(observation, state.warmed_state))
+        # From then on that in force, which bounds may have cut.
+        log_scale = jnp.where(
+            state.is_warm, observation.log_scale, state.warmed_log_scale
+        )
+        observation = observation._replace(log_scale=log_scale)
+        answer = rule.update(observation, state.warmed_state)
+        return WarmupState(*answer, jnp.ones((), jnp.bool_))
 
     def wait(observation, state):
         del observation
@@ -108,6 +121,7 @@ class AnchoredState(NamedTuple):
     anchor_state: ControllerState
     residual_log_scale: Array  # shape=(), dtype=float32
     residual_state: ControllerState
+    anchor_move: Array  # shape=(), dtype=float32: in the last decision
 
 
 def anchored(anchor: Controller, residual: Controller) -> Controller:
@@ -144,20 +158,31 @@ def anchored(anchor: Controller, residual: Controller) -> Controller:
             anchor_state=anchor.init(),
             residual_log_scale=jnp.array(residual.initial_log_scale, jnp.float32),
             residual_state=residual.init(),
+            anchor_move=jnp.zeros((), jnp.float32),
         )
 
     def update_fn(observation, state):
-        state = AnchoredState(
-            *anchor.update(
-                observation._replace(log_scale=state.anchor_log_scale),
-                state.anchor_state,
-            ),
-            *residual.update(
-                observation._replace(log_scale=state.residual_log_scale),
-                state.residual_state,
-            ),
+        # What bounds have cut of the anchor's move it takes back, or it would go on
+        # from a factor that never was in force.
+        asked = state.anchor_log_scale + state.residual_log_scale
+        cut, move = observation.log_scale - asked, state.anchor_move
+        is_cut = (cut * move < 0.0) & (jnp.abs(cut) > ROUNDING)
+        taken_back = jnp.minimum(jnp.abs(cut), jnp.abs(move)) * jnp.sign(cut)
+        before = state.anchor_log_scale + jnp.where(is_cut, taken_back, 0.0)
+        log_scale, anchor_state = anchor.update(
+            observation._replace(log_scale=before), state.anchor_state
         )
-        return state.anchor_log_scale + state.residual_log_scale, state
+        residual_log_scale, residual_state = residual.update(
+            observation._replace(log_scale=state.residual_log_scale),
+            state.residual_state,
+        )
+        return log_scale + residual_log_scale, AnchoredState(
+            anchor_log_scale=log_scale,
+            anchor_state=anchor_state,
+            residual_log_scale=residual_log_scale,
+            residual_state=residual_state,
+            anchor_move=jnp.asarray(log_scale - before, jnp.float32),
+        )
 
     def trial_fn(state):
         tried = trial(anchor, state.anchor_state)
@@ -166,6 +191,24 @@ def anchored(anchor: Controller, residual: Controller) -> Controller:
     first = anchor.initial_log_scale + residual.initial_log_scale
     size = min(anchor.accumulation_size, residual.accumulation_size)
     return Controller(init_fn, update_fn, first, trial_fn, size)
+
+
+def _begin_at(state: ControllerState, log_scale: Array) -> ControllerState:
+    """The state of a rule that begins where another factor is in force."""
+    if isinstance(state, WarmupState):
+        return state._replace(
+            warmed_log_scale=log_scale,
+            warmed_state=_begin_at(state.warmed_state, log_scale),
+        )
+    if isinstance(state, AnchoredState):
+        zero = jnp.zeros((), jnp.float32)
+        return state._replace(
+            anchor_log_scale=log_scale,
+            anchor_state=_begin_at(state.anchor_state, log_scale),
+            residual_log_scale=zero,
+            residual_state=_begin_at(state.residual_state, zero),
+        )
+    return state  # it sees the factor in force
 
 
 class ThenState(NamedTuple):
@@ -219,11 +262,14 @@ def then(first: Controller, second: Controller) -> Controller:
         return log_scale, state._replace(first_state=first_state)
 
     def follow_second(observation, state):
+        is_first = state.windows_in_second == 0
+        begun = _begin_at(state.second_state, observation.log_scale)
+        begun = optax.tree.where(is_first, begun, state.second_state)
         is_finite = jnp.isfinite(observation.value)
         windows = state.windows_in_second + is_finite.astype(jnp.int32)
         since = _history.filled(observation.mask.shape[0], windows)
         observation = observation._replace(mask=observation.mask & since)
-        log_scale, second_state = second.update(observation, state.second_state)
+        log_scale, second_state = second.update(observation, begun)
         return log_scale, ThenState(state.first_state, second_state, windows)
 
     def update_fn(observation, state):

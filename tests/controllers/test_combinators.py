@@ -121,6 +121,43 @@ def test_the_second_rule_sees_no_window_of_the_first():
     assert [int(np.sum(o.mask)) for o in seen] == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(
+    "second",
+    [
+        controllers.anchored(controllers.hold(), controllers.bandit()),
+        controllers.anchored(controllers.hold(), controllers.hold()),
+        controllers.warmup(controllers.hold(), 1),
+        controllers.warmup(
+            controllers.anchored(controllers.hold(), controllers.hold()), 1
+        ),
+    ],
+)
+def test_what_wraps_goes_on_from_what_it_is_handed(second):
+    rule = controllers.then(done_after(3), second)
+    np.testing.assert_allclose(scales_of(rule, range(9))[2:], 8.0, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda rule: rule,
+        lambda rule: controllers.warmup(rule, 1),
+        lambda rule: controllers.anchored(rule, controllers.hold()),
+    ],
+)
+@pytest.mark.parametrize("bounds", [(1e-8, 2.0), (0.5, 1e8)])
+def test_no_wrapper_runs_on_past_a_bound(wrap, bounds):
+    rule = wrap(controllers.bold_driver(1.5))
+    low, high = bounds
+    # Towards the bound for long, then back: a rise halves the rate, a fall raises it.
+    values = 100.0 - np.arange(40) if high == 2.0 else 100.0 + np.arange(40)
+    back = values[-1] + (1 if high == 2.0 else -1) * np.arange(1.0, 5)
+    tx = scale_by_controller(rule, accumulation_size=1, min_scale=low, max_scale=high)
+    scales = follow(tx)(np.float32([*values, *back]))[0]
+    inner = scales[-3:]
+    assert np.all((inner > low) & (inner < high)), inner
+
+
 @pytest.mark.parametrize("name", ["bandit", "q_learning", "actor_critic"])
 def test_a_learner_goes_on_from_what_it_is_handed(name):
     rule = controllers.then(done_after(14), controllers.REGISTRY[name]())

@@ -1,0 +1,108 @@
+"""Params with masks of -inf, frozen parts, and optimizers with line searches."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from optax_adaptive import (
+    autotune,
+    eval_params,
+    lr_scale,
+    scale_by_controller,
+    summary,
+    with_averaging,
+    with_rollback,
+)
+from optax_adaptive.controllers import hold
+
+PARAMS = {"w": jnp.zeros(4), "mask": jnp.array([0.0, -jnp.inf])}
+
+
+def loss_fn(params):
+    logits = params["w"][:2] + jax.lax.stop_gradient(params["mask"])
+    chosen = jax.nn.softmax(logits) @ jnp.ones(2)
+    return chosen * jnp.sum(jnp.square(params["w"] - 1.0))
+
+
+def train(tx, params, steps, losses=lambda step, loss: loss):
+    def step(carry, i):
+        params, state = carry
+        loss, grads = jax.value_and_grad(loss_fn)(params)
+        updates, state = tx.update(grads, state, params, value=losses(i, loss))
+        return (optax.apply_updates(params, updates), state), loss
+
+    carry, _ = jax.lax.scan(step, (params, tx.init(params)), jnp.arange(steps))
+    return carry
+
+
+@pytest.mark.parametrize("interpolate", [False, True])
+def test_a_mask_of_minus_infinity_does_not_stop_autotune(interpolate):
+    tx = autotune(optax.sgd(1e-6), total_steps=300, interpolate=interpolate)
+    params, state = train(tx, PARAMS, 300)
+    averaged = eval_params(state, params)
+    assert int(summary(state)["phase"]) == 3
+    assert float(loss_fn(averaged)) < 1e-2
+    np.testing.assert_array_equal(averaged["mask"], PARAMS["mask"])
+
+
+def test_a_mask_of_minus_infinity_survives_a_rollback():
+    tx = with_averaging(with_rollback(optax.sgd(0.1)))
+    params, state = train(
+        tx, PARAMS, 40, lambda i, loss: jnp.where((20 < i) & (i < 24), jnp.nan, loss)
+    )
+    assert summary(state)["rollbacks"] >= 1
+    for found in (params, eval_params(state, params)):
+        np.testing.assert_array_equal(found["mask"], PARAMS["mask"])
+        assert np.all(np.isfinite(found["w"]))
+
+
+@pytest.mark.parametrize("label", ["head", {"a": "head", "b": "head"}])
+def test_averages_are_read_where_the_rest_is_frozen(label):
+    frozen = {"a": jnp.ones(2), "b": jnp.ones(3)}
+    tx = optax.partition(
+        {"head": with_averaging(optax.sgd(0.1)), "rest": optax.set_to_zero()},
+        {"body": "rest", "head": label},
+    )
+    params = {"body": frozen, "head": {"a": jnp.ones(2), "b": jnp.ones(3)}}
+    state = tx.init(params)
+    for _ in range(2):
+        updates, state = tx.update(jax.tree.map(jnp.ones_like, params), state, params)
+        params = optax.apply_updates(params, updates)
+    averaged = eval_params(state, params)
+    jax.tree.map(np.testing.assert_array_equal, averaged["body"], frozen)
+    np.testing.assert_allclose(averaged["head"]["a"], 0.85, atol=0.01)
+
+
+def test_a_copy_for_rollback_is_no_average():
+    tx = with_rollback(with_averaging(optax.sgd(0.1)))
+    params, state = train(tx, {"w": jnp.zeros(4), "mask": jnp.zeros(2)}, 10)
+    assert np.all(np.isfinite(eval_params(state, params)["w"]))
+
+
+def test_params_of_other_shapes_are_an_error():
+    tx = with_averaging(optax.sgd(0.1))
+    state = tx.init({"w": jnp.ones(3)})
+    with pytest.raises(ValueError, match=r"shape \(\) has an average of shape \(3,\)"):
+        eval_params(state, {"x": jnp.float32(7.0)})
+
+
+@pytest.mark.parametrize("wrap", [with_averaging, autotune])
+def test_a_line_search_is_not_told_what_noise_costs(wrap):
+    def value_fn(params):
+        return jnp.sum(jnp.square(params - 3.0))
+
+    tx, params = wrap(optax.lbfgs()), jnp.ones(3)
+    state = tx.init(params)
+    loss, grads = jax.value_and_grad(value_fn)(params)
+    updates, _ = tx.update(
+        grads, state, params, value=loss, grad=grads, value_fn=value_fn
+    )
+    assert np.all(np.isfinite(updates))
+
+
+def test_a_rule_beside_a_line_search_is():
+    tx = with_averaging(optax.chain(optax.sgd(0.1), scale_by_controller(hold())))
+    params, state = train(tx, {"w": jnp.zeros(4), "mask": jnp.zeros(2)}, 10)
+    assert float(lr_scale(state)) == 1.0
