@@ -283,9 +283,7 @@ def autotune(
         def update(inner_state):
             grads = _snapshot.leave_out(updates, is_left_out)
             inner_state = _return.rest_rules(inner_state, is_forgotten)
-            extras = extra_args | {"value": value}
-            if _return.has_rules(inner_state):  # a line search would complain
-                extras |= {"noise_cost": cost}
+            extras = _gain.told(extra_args | {"value": value}, cost)
             return optimizer.update(grads, inner_state, params, **extras)
 
         def get_copy():

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from optax_adaptive import _gain, _return, _snapshot
+from optax_adaptive import _gain, _snapshot
 from optax_adaptive._controller import Array
 from optax_adaptive._leaves import apart, over_leading_axes, wide
 from optax_adaptive._validate import check_optimizer, check_range, is_concrete
@@ -160,10 +160,8 @@ def with_averaging(
             is_measured=(steps >= 0) & _gain.is_due(steps),
             interpolation=interpolation,
         )
-        if _return.has_rules(inner_state):  # a line search would complain
-            extra_args |= {"noise_cost": cost}
         updates, inner_state = optimizer.update(
-            updates, inner_state, params, **extra_args
+            updates, inner_state, params, **_gain.told(extra_args, cost)
         )
         # What led to a blow-up is no part of the average.
         is_restarted = jnp.zeros((), jnp.bool_)

@@ -65,6 +65,16 @@ def measure(
     return NoiseCost(cost / ahead, is_measured)
 
 
+def told(extra_args: dict[str, Any], cost: NoiseCost) -> dict[str, Any]:
+    """What ``update`` of the transformations inside is given.
+
+    A line search hands what it does not know to ``value_fn``, which would complain.
+    """
+    if "value_fn" in extra_args:
+        return extra_args
+    return extra_args | {"noise_cost": cost}
+
+
 def _nothing(average: optax.Params, params: optax.Params, grads: Any) -> Array:
     del average, params, grads
     return jnp.zeros((), jnp.float32)

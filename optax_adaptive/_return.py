@@ -68,11 +68,6 @@ def keep_rules(restored: Any, current: Any) -> Any:
     )
 
 
-def has_rules(inner_state: Any) -> bool:
-    """Whether there is a controller in ``inner_state``."""
-    return any(map(_is_rule, jax.tree.leaves(inner_state, is_leaf=_is_rule)))
-
-
 def rest_rules(inner_state: Any, is_resting: Array) -> Any:
     """Every controller in ``inner_state`` at factor 1, with no value in its window."""
 

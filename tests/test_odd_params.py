@@ -9,13 +9,10 @@ import pytest
 from optax_adaptive import (
     autotune,
     eval_params,
-    lr_scale,
-    scale_by_controller,
     summary,
     with_averaging,
     with_rollback,
 )
-from optax_adaptive.controllers import hold
 
 PARAMS = {"w": jnp.zeros(4), "mask": jnp.array([0.0, -jnp.inf])}
 
@@ -100,9 +97,3 @@ def test_a_line_search_is_not_told_what_noise_costs(wrap):
         grads, state, params, value=loss, grad=grads, value_fn=value_fn
     )
     assert np.all(np.isfinite(updates))
-
-
-def test_a_rule_beside_a_line_search_is():
-    tx = with_averaging(optax.chain(optax.sgd(0.1), scale_by_controller(hold())))
-    params, state = train(tx, {"w": jnp.zeros(4), "mask": jnp.zeros(2)}, 10)
-    assert float(lr_scale(state)) == 1.0

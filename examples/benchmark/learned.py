@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark import measures, rl_report, run, training
+from benchmark import measures, run, training
 from benchmark.plans import BASE_RATES, COSINE_RATES, STANDARD_TASKS, Plan
 from common import methods, prepared
 from common.learned_ablations import LEARNED_ABLATIONS
@@ -120,9 +120,9 @@ def tuned(rows: Rows, task: str, accuracy: bool) -> float:
 
 
 def best_peak(rows: Rows, task: str, accuracy: bool) -> float:
-    """The same, of the three peaks that the policy was put around."""
-    rates = {float(f"{rate:.3g}") for rate in NEAR}
-    return tuned({k: row for k, row in rows.items() if k[2] in rates}, task, accuracy)
+    """The same, of the peaks that the policy was put around."""
+    peaks = {k[2] for k in rows if k[:2] == (task, "cosine+learned")}
+    return tuned({k: row for k, row in rows.items() if k[2] in peaks}, task, accuracy)
 
 
 def table_alone(rows: Rows, accuracy: dict[str, bool]) -> list[str]:
@@ -195,7 +195,7 @@ def verdict_around(rows: Rows, accuracy: dict[str, bool]) -> list[str]:
             if rate != peak
         ]
         lines.append(
-            f"- {task}: {rl_report.interval(gain)} "
+            f"- {task}: {measures.interval(gain)} "
             f"{'points' if accuracy[task] else '%'} at {peak:.0e}, "
             f"{(gain >= 0).sum()} of {gain.size} at or above; won back "
             + ", ".join(won_back)

@@ -6,6 +6,7 @@ Axes are named by letters: r base rates, s seeds, c checkpoints, t tasks, m meth
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import stats
 
 Array = np.ndarray
 
@@ -177,6 +178,13 @@ def bootstrap(
     ]
     low, high = np.percentile(np.mean(means, 0), [2.5, 97.5])
     return float(np.mean([values.mean() for values in gains])), low, high
+
+
+def interval(values: Array) -> str:
+    """Mean and 95% t-interval of paired differences."""
+    quantile = stats.t.ppf(0.975, len(values) - 1)
+    half = quantile * values.std(ddof=1) / np.sqrt(len(values))
+    return f"{values.mean():+.2f} ± {half:.2f}"
 
 
 def gap(runs: Runs) -> Array:

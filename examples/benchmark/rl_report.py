@@ -10,10 +10,9 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
+from benchmark import measures, run
 from benchmark import rl as experiment
-from benchmark import run
 from benchmark.learned_picture import states_along
 from optax_adaptive.controllers import _prior
 from train_prior import first_actions
@@ -86,13 +85,6 @@ def recovered(
     return f"{(metric - bad) / (good - bad):.2f}"
 
 
-def interval(values: np.ndarray) -> str:
-    """Mean and 95% t-interval of paired differences."""
-    quantile = stats.t.ppf(0.975, len(values) - 1)
-    half = quantile * values.std(ddof=1) / np.sqrt(len(values))
-    return f"{values.mean():+.2f} ± {half:.2f}"
-
-
 def learners(table: dict) -> list[str]:
     """The rules that were run, without the one that never moves."""
     run = {method for _, _, _, method in table}
@@ -113,7 +105,7 @@ def main_table(table: dict) -> str:
             alone = table[task, anchor, 1.0, "hold"]["metric"]
             unit = "%" if task in ACCURACY else "MW" if task == "demand" else "nats"
             cells = [
-                interval(gain(table, task, anchor, method))
+                measures.interval(gain(table, task, anchor, method))
                 if (task, anchor, 1.0, method) in table
                 else "–"
                 for method in methods
@@ -159,7 +151,7 @@ def ablation_table(table: dict, task: str) -> str:
     for method in (*learners(table), *changed):
         if (task, "cosine", 1.0, method) not in table:
             continue
-        cells = [interval(gain(table, task, "cosine", method))]
+        cells = [measures.interval(gain(table, task, "cosine", method))]
         cells += [
             recovered(table, task, offset, method, DRAWN) for offset in (0.1, 10.0)
         ]

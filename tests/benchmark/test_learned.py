@@ -25,8 +25,8 @@ def test_around_a_cosine():
     }
     task, everything = learned.verdict_around(rows(finals), {"t": True})
     assert task == (
-        "- t: +0.50 points at 1e-01, 1 of 2 at or above; won back 0.75 of what a peak "
-        "of 1e+00 costs"
+        "- t: +0.50 ± 19.06 points at 1e-01, 1 of 2 at or above; won back 0.75 of what "
+        "a peak of 1e+00 costs"
     )
     # 0.5 of 90 - 10; each of the two seeds alone at the ends.
     assert everything.startswith("- all: +0.62% (-1.25 to +2.50)")
