@@ -198,7 +198,8 @@ def ablation(lines: list[dict[str, Any]]) -> Table:
 def overhead(path: Path) -> Table:
     """From overhead.py's lines: each method beside Adam alone."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    device, lines = lines[0]["device"], lines[1:]
+    header, lines = lines[0]["header"], lines[1:]
+    device = f"{header['device']} ({header['config']['cores']} cores)"
     small, *larger = dict.fromkeys(line["tree"] for line in lines)
     rows = []
     for method in dict.fromkeys(line["method"] for line in lines):

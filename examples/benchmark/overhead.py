@@ -30,6 +30,7 @@ from rich.table import Table
 
 import optax_adaptive
 import resnet18_cifar
+from benchmark import run
 from optax_adaptive import controllers
 
 ACCUMULATION_SIZE = 20  # of reduce_on_plateau, as most rules have it
@@ -207,16 +208,8 @@ def main() -> None:
     made = methods()
     if flags.methods:
         made = {name: made[name] for name in ("adam", *flags.methods)}
-    device = jax.devices()[0]
-    lines: list[dict[str, Any]] = [
-        {
-            "jax": jax.__version__,
-            "optax": optax.__version__,
-            "optax_adaptive": optax_adaptive.__version__,
-            "device": f"{device.device_kind} ({os.cpu_count()} cores)",
-            "machine": platform.machine(),
-        }
-    ]
+    config = {"cores": os.cpu_count(), "machine": platform.machine()}
+    lines: list[dict[str, Any]] = [run.header(config, seconds=0.0)]
     for name, workload in workloads().items():
         if flags.trees and not name.startswith(tuple(flags.trees)):
             continue
@@ -262,10 +255,10 @@ def main() -> None:
                 f"{bytes_added} B",
             )
         Console(width=110).print(table)
+        if flags.output:
+            flags.output.write_text("".join(json.dumps(line) + "\n" for line in lines))
         if flags.quick:
             break
-    if flags.output:
-        flags.output.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 if __name__ == "__main__":
