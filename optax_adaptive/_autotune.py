@@ -290,7 +290,8 @@ def autotune(
             # Of a blow-up that has begun the average hardly knows. Before the hold
             # there is none, and the copy is of the first parameters.
             def of_leaf(param, mean):
-                return jnp.where(is_forgotten, param, mean.astype(param.dtype))
+                is_kept = is_forgotten | jnp.isnan(mean)  # of masks of -inf
+                return jnp.where(is_kept, param, mean.astype(param.dtype))
 
             return jax.tree.map(of_leaf, params, average)
 

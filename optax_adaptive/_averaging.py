@@ -10,7 +10,7 @@ from jax import lax
 
 from optax_adaptive import _gain, _snapshot
 from optax_adaptive._controller import Array
-from optax_adaptive._leaves import apart, over_leading_axes, wide
+from optax_adaptive._leaves import over_leading_axes, wide
 from optax_adaptive._validate import check_optimizer, check_range, is_concrete
 
 
@@ -67,7 +67,8 @@ def average(
     followed = share * interpolation / (1.0 - interpolation)
 
     def between(mean, param, update):
-        ahead = jnp.where(restarts, 0, apart(param.astype(mean.dtype), mean))
+        ahead = jnp.where(restarts, 0, param.astype(mean.dtype) - mean)
+        ahead = jnp.where(jnp.isnan(ahead), 0, ahead)  # of masks of -inf
         change = moved.astype(mean.dtype) * update.astype(mean.dtype)
         change += followed.astype(mean.dtype) * ahead
         return change.astype(update.dtype)
@@ -76,7 +77,7 @@ def average(
     # keep the old ones.
     def mix(mean, param, update):
         newest = param.astype(mean.dtype) + update.astype(mean.dtype)
-        mixed = mean + (share / moved).astype(mean.dtype) * apart(newest, mean)
+        mixed = mean + (share / moved).astype(mean.dtype) * (newest - mean)
         return jnp.where(restarts, newest, mixed)  # the old mean may be NaN
 
     if interpolates:
@@ -234,9 +235,10 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
                 f"shape {jnp.shape(leaf)} has an average of shape {jnp.shape(mean)}"
             )
 
+    # Of masks of -inf the average is NaN: to see to that here costs no training step.
     def read(is_read, leaves, means):
         return [
-            jnp.where(is_read, mean.astype(leaf.dtype), leaf)
+            jnp.where(is_read & ~jnp.isnan(mean), mean.astype(leaf.dtype), leaf)
             if jnp.issubdtype(leaf.dtype, jnp.inexact)
             else leaf  # of integers there is no average
             for leaf, mean in zip(leaves, means, strict=True)

@@ -17,7 +17,6 @@ import optax
 from jax import lax
 
 from optax_adaptive._controller import Array
-from optax_adaptive._leaves import apart
 
 EVERY = 4  # steps from one product to the next: it reads all parameters
 
@@ -38,7 +37,8 @@ def product(average: optax.Params, params: optax.Params, grads: Any) -> Array:
     """(params - average) · gradient, float32 of shape ()."""
 
     def of_leaf(param, mean, grad):
-        ahead = apart(param.astype(mean.dtype), mean)
+        ahead = param.astype(mean.dtype) - mean
+        ahead = jnp.where(jnp.isnan(ahead), 0, ahead)  # of masks of -inf
         products = grad.astype(mean.dtype).conj() * ahead
         return jnp.sum(products).real.astype(jnp.float32)
 

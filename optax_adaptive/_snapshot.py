@@ -10,7 +10,7 @@ from jax import lax
 
 from optax_adaptive import _return
 from optax_adaptive._controller import Array
-from optax_adaptive._leaves import apart, over_leading_axes, wide
+from optax_adaptive._leaves import over_leading_axes, wide
 from optax_adaptive._validate import is_concrete
 
 
@@ -115,13 +115,14 @@ def after_update(
     Returns:
       Updates, inner state and snapshot.
     """
+
     # A select fuses with whatever uses the updates; a conditional would write them out.
-    updates = jax.tree.map(
-        lambda c, p, u: jnp.where(
-            is_restored, apart(c, p).astype(u.dtype), _return.bounded(u)
-        ),
-        *(snapshot.snapshot_params, params, updates),
-    )
+    def back(c, p, u):
+        update = jnp.where(is_restored, (c - p).astype(u.dtype), _return.bounded(u))
+        # Of masks of -inf the difference is NaN.
+        return jnp.where(jnp.isnan(update), jnp.zeros_like(update), update)
+
+    updates = jax.tree.map(back, snapshot.snapshot_params, params, updates)
     snapshot = snapshot._replace(
         is_restored=is_restored,
         rollbacks=snapshot.rollbacks + is_blown_up.astype(jnp.int32),

@@ -12,6 +12,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import optax_adaptive
 from optax_adaptive import _autotune, _averaging, _gain, _search
+from optax_adaptive.controllers import anchored, hold
 
 STEPS = 400
 
@@ -492,16 +493,19 @@ def test_a_rule_inside_rests_during_the_search(feedback):
     np.testing.assert_allclose(state.found_scale, expected.found_scale, rtol=1e-4)
 
 
-def test_a_rule_inside_begins_at_factor_1():
+@pytest.mark.parametrize("wrap", [lambda rule: rule, partial(anchored, hold())])
+def test_a_rule_inside_begins_at_factor_1(wrap):
     """Whatever it would begin at elsewhere: the rate was searched for at 1."""
-    rule = optax_adaptive.controllers.q_learning()
+    rule = wrap(optax_adaptive.controllers.q_learning())
     scaling = optax_adaptive.scale_by_controller(rule, accumulation_size=10)
     tx = optax_adaptive.autotune(optax.chain(optax.sgd(0.1), scaling))
     _, scales, phases = factors_inside(tx)
-    (hold, *_) = np.flatnonzero(phases == 3)
+    (held, *_) = np.flatnonzero(phases == 3)
     first = tx.init(student(jax.random.key(0)))
     assert float(first.inner_state[1].lr_scale) < 1.0
-    assert (scales[: hold + 9] == 1.0).all()
+    # Until the first window is full, and then for the first block of four.
+    assert (scales[: held + 9] == 1.0).all()
+    np.testing.assert_allclose(scales[: held + 39], 1.0, rtol=1e-5)
 
 
 def test_memory_is_what_the_docstring_says():

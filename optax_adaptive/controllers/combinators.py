@@ -162,11 +162,15 @@ def anchored(anchor: Controller, residual: Controller) -> Controller:
         )
 
     def update_fn(observation, state):
+        in_force, move = observation.log_scale, state.anchor_move
+        cut = in_force - state.anchor_log_scale - state.residual_log_scale
+        is_other = jnp.abs(cut) > ROUNDING
+        # Factor 1 at the first decision: autotune had the rules rest at it.
+        has_rested = is_other & (in_force == 0.0) & (jnp.sum(observation.mask) <= 1)
+        state = optax.tree.where(has_rested, _begin_at(state, in_force), state)
         # What bounds have cut of the anchor's move it takes back, or it would go on
         # from a factor that never was in force.
-        asked = state.anchor_log_scale + state.residual_log_scale
-        cut, move = observation.log_scale - asked, state.anchor_move
-        is_cut = (cut * move < 0.0) & (jnp.abs(cut) > ROUNDING)
+        is_cut = is_other & (cut * move < 0.0)
         taken_back = jnp.minimum(jnp.abs(cut), jnp.abs(move)) * jnp.sign(cut)
         before = state.anchor_log_scale + jnp.where(is_cut, taken_back, 0.0)
         log_scale, anchor_state = anchor.update(
