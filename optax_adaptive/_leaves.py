@@ -7,18 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-Array = jax.Array
-
 
 def wide(dtype: Any) -> Any:
     """The dtype to compute in: at least float32, and float32 for what is no number."""
     is_inexact = jnp.issubdtype(dtype, jnp.inexact)
     return np.promote_types(dtype, np.float32) if is_inexact else np.dtype(np.float32)
-
-
-def apart(a: Array, b: Array) -> Array:
-    """``a - b``, and 0 where they are equal: masks in params may be -inf."""
-    return jnp.where(a == b, 0, a - b).astype(a.dtype)
 
 
 def bare(state: Any) -> Any:
