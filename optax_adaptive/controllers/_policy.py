@@ -92,11 +92,16 @@ def read(path: Any, section: str) -> Any:
     return document[section]
 
 
-def from_lists(path: Any, lists: dict[str, Any]) -> PolicyWeights:
-    """The weights that ``path`` holds by name, not yet checked."""
-    missing = set(PolicyWeights._fields) - set(lists)
+def check_holds(path: Any, lists: dict[str, Any], names: tuple[str, ...]) -> None:
+    """Raises ValueError if one of ``names`` is missing."""
+    missing = set(names) - set(lists)
     if missing:
         raise ValueError(f"{path} lacks the arrays {sorted(missing)}")
+
+
+def from_lists(path: Any, lists: dict[str, Any]) -> PolicyWeights:
+    """The weights that ``path`` holds by name, not yet checked."""
+    check_holds(path, lists, PolicyWeights._fields)
     leaves: Any = (
         np.asarray(lists[name], np.float32) for name in PolicyWeights._fields
     )

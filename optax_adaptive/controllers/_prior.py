@@ -75,9 +75,7 @@ def load_prior(path: Any) -> Prior:
       >>> rule = controllers.q_learning(prior=prior)
     """
     lists = _policy.read(path, "prior")
-    missing = set(Prior._fields) - set(lists)
-    if missing:
-        raise ValueError(f"{path} lacks the arrays {sorted(missing)}")
+    _policy.check_holds(path, lists, Prior._fields)
     prior = Prior(
         actor=_policy.from_lists(path, lists["actor"]),
         q_values=np.asarray(lists["q_values"], np.float32),
