@@ -2,11 +2,8 @@
 
 from optax_adaptive import controllers, rl
 from optax_adaptive._autotune import AutotuneState, autotune
-from optax_adaptive._averaging import (
-    eval_params,
-    recompute_batch_stats,
-    with_averaging,
-)
+from optax_adaptive._averaging import eval_params, with_averaging
+from optax_adaptive._batch_stats import recompute_batch_stats
 from optax_adaptive._controller import Controller, Observation
 from optax_adaptive._inspect import lr_scale, observe, summary
 from optax_adaptive._rollback import with_rollback
