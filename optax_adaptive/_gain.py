@@ -38,9 +38,10 @@ def product(average: optax.Params, params: optax.Params, grads: Any) -> Array:
 
     def of_leaf(param, mean, grad):
         ahead = param.astype(mean.dtype) - mean
-        ahead = jnp.where(jnp.isnan(ahead), 0, ahead)  # of masks of -inf
         products = grad.astype(mean.dtype).conj() * ahead
-        return jnp.sum(products).real.astype(jnp.float32)
+        total = jnp.sum(products).real.astype(jnp.float32)
+        # Of masks of -inf it is NaN. To look at each entry takes four times as long.
+        return jnp.where(jnp.isnan(total), 0.0, total)
 
     products = jax.tree.map(of_leaf, params, average, grads)
     return sum(jax.tree.leaves(products), start=jnp.zeros((), jnp.float32))
