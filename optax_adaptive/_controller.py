@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 Array = jax.Array
 ControllerState = Any  # A pytree of arrays with fixed shapes and dtypes.
+ROUNDING = 1e-4  # of a log factor that has been through exp and log
 
 
 class Observation(NamedTuple):
@@ -53,6 +54,11 @@ class Controller(NamedTuple):
         at the end of each: the rule keeps what it has learned, and the parameters are
         spared it.
       accumulation_size: Values a window that it asks for, where the user names none.
+      begin: Maps the first state, and the log of a factor that is not the rule's own,
+        to the state that goes on from there. It is called where another factor is in
+        force when the rule is first asked: after the search of :func:`autotune`, or
+        after the first rule of :func:`then`. None where ``observation.log_scale`` is
+        all that the rule needs.
     """
 
     init: Callable[[], ControllerState]
@@ -60,6 +66,7 @@ class Controller(NamedTuple):
     initial_log_scale: float | Array = 0.0
     trial: Callable[[ControllerState], Array] | None = None
     accumulation_size: int = 20
+    begin: Callable[[ControllerState, Array], ControllerState] | None = None
 
 
 def trial(controller: Controller, state: ControllerState) -> Array:
@@ -67,3 +74,12 @@ def trial(controller: Controller, state: ControllerState) -> Array:
     if controller.trial is None:
         return jnp.zeros((), jnp.int32)
     return jnp.asarray(controller.trial(state), jnp.int32)
+
+
+def begin(
+    controller: Controller, state: ControllerState, log_scale: Array
+) -> ControllerState:
+    """The first state of ``controller`` where another factor is in force."""
+    if controller.begin is None:
+        return state
+    return controller.begin(state, log_scale)

@@ -66,7 +66,7 @@ def unpack(like: Any, words: Array) -> Any:
     return jax.tree.unflatten(treedef, unpacked)
 
 
-def check_same_layout(old: Any, new: Any) -> None:
+def check_same_layout(old: Any, new: Any, function: str) -> None:
     """Raises TypeError unless a rule returned the kind of state that it was given."""
     layouts = [
         jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), tree)
@@ -74,8 +74,8 @@ def check_same_layout(old: Any, new: Any) -> None:
     ]
     if layouts[0] != layouts[1]:
         raise TypeError(
-            "a rule's update must return a state with the structure, shapes and dtypes "
-            f"of its init: init gave {layouts[0]}, update gave {layouts[1]}"
+            f"a rule's {function} must return a state with the structure, shapes and "
+            f"dtypes of its init: init gave {layouts[0]}, {function} gave {layouts[1]}"
         )
 
 

@@ -9,10 +9,12 @@ from jax import lax
 
 from optax_adaptive import _history, _meter
 from optax_adaptive._controller import (
+    ROUNDING,
     Array,
     Controller,
     ControllerState,
     Observation,
+    begin,
     trial,
 )
 from optax_adaptive._leaves import wide
@@ -43,6 +45,7 @@ class Memory(NamedTuple):
     meter: _meter.Meter
     history: Array  # shape=(window,), dtype=float32: window means, oldest first
     errors: Array  # shape=(window,), dtype=float32: their standard errors
+    has_decided: Array  # shape=(), dtype=bool: was the rule asked before?
     controller_state: ControllerState
 
 
@@ -145,6 +148,7 @@ def scale_by_controller(
             meter=_meter.first(mode)._replace(trial=number),
             history=jnp.zeros((window,), jnp.float32),
             errors=jnp.zeros((window,), jnp.float32),
+            has_decided=jnp.zeros((), jnp.bool_),
             controller_state=controller_state,
         )
 
@@ -179,6 +183,15 @@ def scale_by_controller(
             errors=_history.push(memory.errors, error, is_finite),
         )
 
+    def handed_over(memory: Memory, log_scale: Array) -> ControllerState:
+        """The rule's state, told of another factor than its own at the first time."""
+        state = memory.controller_state
+        begun = begin(controller, state, log_scale)
+        check_same_layout(state, begun, "begin")
+        own = jnp.log(bounded(jnp.asarray(controller.initial_log_scale, jnp.float32)))
+        is_other = ~memory.has_decided & (jnp.abs(log_scale - own) > ROUNDING)
+        return optax.tree.where(is_other, begun, state)
+
     def decide(lr_scale: Array, words: Array) -> tuple[Array, Array]:
         memory = unpack(jax.eval_shape(first_memory), words)
         meter = memory.meter
@@ -203,9 +216,9 @@ def scale_by_controller(
             has_noise_cost=meter.costs_size > 0,
         )
         new_log_scale, controller_state = controller.update(
-            observation, memory.controller_state
+            observation, handed_over(memory, log_scale)
         )
-        check_same_layout(memory.controller_state, controller_state)
+        check_same_layout(memory.controller_state, controller_state, "update")
         # exp(log(x)) is not x: a rule that holds must not let the factor drift.
         # Nor may a rule that fails, with a NaN, poison it.
         is_held = (new_log_scale == log_scale) | jnp.isnan(new_log_scale)
@@ -213,6 +226,7 @@ def scale_by_controller(
         meter = _meter.open_window(memory.meter)
         memory = memory._replace(
             meter=meter._replace(trial=trial(controller, controller_state)),
+            has_decided=jnp.ones((), jnp.bool_),
             controller_state=controller_state,
         )
         return lr_scale, pack(memory)

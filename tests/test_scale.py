@@ -49,6 +49,27 @@ def test_a_rule_sees_the_windows_of_the_stream(name, accumulation_size):
     np.testing.assert_allclose(errors, last.errors, rtol=1e-3)
 
 
+@pytest.mark.parametrize("factor", [0.5, 0.25])
+def test_a_rule_is_told_once_of_a_factor_that_is_not_its_own(factor):
+    def begin(state, log_scale):
+        return state + jnp.exp(log_scale)
+
+    def update_fn(observation, state):
+        return observation.log_scale + np.float32(np.log(2)), state
+
+    def init_fn():
+        return jnp.zeros((), jnp.float32)
+
+    rule = Controller(init_fn, update_fn, np.log(0.5), begin=begin)
+    tx = scale_by_controller(rule, accumulation_size=1, window=3)
+    state = tx.init(None)._replace(lr_scale=jnp.float32(factor))
+    for value in (np.inf, 1.0, 1.0):
+        _, state = tx.update(jnp.float32(1.0), state, value=value)
+    last = jax.lax.bitcast_convert_type(state.controller_memory[-1], jnp.float32)
+    assert float(last) == pytest.approx(0.0 if factor == 0.5 else factor)
+    assert float(state.lr_scale) == pytest.approx(8 * factor)
+
+
 def cost_of(value, is_new):
     return _gain.NoiseCost(jnp.float32(value), jnp.array(is_new))
 

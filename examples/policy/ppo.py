@@ -116,7 +116,8 @@ def runs_of(
 
     def layout():
         none = jnp.zeros((rollout.WINDOW,), jnp.float32)
-        return _scale.Memory(_meter.first("min"), none, none, rule(0).init())
+        meter, no = _meter.first("min"), jnp.zeros((), jnp.bool_)
+        return _scale.Memory(meter, none, none, no, rule(0).init())
 
     def note(trace, state):
         (base_state, _) = state

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from optax_adaptive._controller import Array, Controller
 from optax_adaptive._validate import check_count, check_range
@@ -112,18 +111,14 @@ def residual(
         del observation
         return state
 
-    def begin(observation, state):
-        # As after the search of autotune, or of range_test.
-        is_found = jnp.abs(observation.log_scale + alpha) > 1e-3 * alpha
+    def begin_fn(state, log_scale):
         return state._replace(
-            action=jnp.where(is_found, 0.0, state.action),
-            center=jnp.where(is_found, observation.log_scale, state.center),
-            reach=optax.tree.where(is_found, _reach.found_reach(), state.reach),
+            action=jnp.zeros((), jnp.float32),
+            center=jnp.asarray(log_scale, jnp.float32),
+            reach=_reach.found_reach(),
         )
 
     def update_fn(observation, state):
-        is_first = (state.block.blocks == 1) & (state.block.windows == 0)
-        state = jax.lax.cond(is_first, begin, go_on, observation, state)
         state = state._replace(
             memory=_features.remember(state.memory, observation),
             block=_advantage.read(state.block, observation),
@@ -133,7 +128,7 @@ def residual(
         log_scale = state.center + alpha * state.action
         return jnp.asarray(log_scale, jnp.float32), state
 
-    return Controller(init_fn, update_fn, initial_log_scale=-alpha)
+    return Controller(init_fn, update_fn, initial_log_scale=-alpha, begin=begin_fn)
 
 
 def nearest_arm(action: Array) -> Array:

@@ -70,8 +70,7 @@ def bandit(
     block up to the anchor's rate and a quarter above it, unless the loss rises beyond
     its noise. Where another rate is in force, as after the search of
     :func:`optax_adaptive.autotune` or of a rule before it in :func:`then`, that is the
-    anchor: it starts there, is never above it, and only a blow-up takes it back. (A
-    ``min_scale`` above ``exp(-alpha)`` looks like one.)
+    anchor: it starts there, is never above it, and only a blow-up takes it back.
 
     Args:
       algorithm: ``"thompson"`` draws from the posterior of the weights, fitted with

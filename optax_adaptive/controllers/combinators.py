@@ -7,10 +7,15 @@ import jax.numpy as jnp
 import optax
 
 from optax_adaptive import _history
-from optax_adaptive._controller import Array, Controller, ControllerState, trial
+from optax_adaptive._controller import (
+    ROUNDING,
+    Array,
+    Controller,
+    ControllerState,
+    begin,
+    trial,
+)
 from optax_adaptive._validate import check_controller, check_count, check_range
-
-ROUNDING = 1e-4  # of a log factor that has been through exp and log
 
 
 def clip(rule: Controller, max_change: float | Array) -> Controller:
@@ -111,7 +116,14 @@ def warmup(rule: Controller, steps: int | Array) -> Controller:
     def trial_fn(state):
         return trial(rule, state.warmed_state)
 
-    return Controller(init_fn, update_fn, first, trial_fn, rule.accumulation_size)
+    def begin_fn(state, log_scale):
+        return state._replace(
+            warmed_log_scale=log_scale,
+            warmed_state=begin(rule, state.warmed_state, log_scale),
+        )
+
+    size = rule.accumulation_size
+    return Controller(init_fn, update_fn, first, trial_fn, size, begin_fn)
 
 
 class AnchoredState(NamedTuple):
@@ -162,15 +174,12 @@ def anchored(anchor: Controller, residual: Controller) -> Controller:
         )
 
     def update_fn(observation, state):
-        in_force, move = observation.log_scale, state.anchor_move
-        cut = in_force - state.anchor_log_scale - state.residual_log_scale
-        is_other = jnp.abs(cut) > ROUNDING
-        # Factor 1 at the first decision: autotune had the rules rest at it.
-        has_rested = is_other & (in_force == 0.0) & (jnp.sum(observation.mask) <= 1)
-        state = optax.tree.where(has_rested, _begin_at(state, in_force), state)
         # What bounds have cut of the anchor's move it takes back, or it would go on
         # from a factor that never was in force.
-        is_cut = is_other & (cut * move < 0.0)
+        move = state.anchor_move
+        set_by_both = state.anchor_log_scale + state.residual_log_scale
+        cut = observation.log_scale - set_by_both
+        is_cut = (jnp.abs(cut) > ROUNDING) & (cut * move < 0.0)
         taken_back = jnp.minimum(jnp.abs(cut), jnp.abs(move)) * jnp.sign(cut)
         before = state.anchor_log_scale + jnp.where(is_cut, taken_back, 0.0)
         log_scale, anchor_state = anchor.update(
@@ -192,27 +201,19 @@ def anchored(anchor: Controller, residual: Controller) -> Controller:
         tried = trial(anchor, state.anchor_state)
         return tried + trial(residual, state.residual_state)
 
-    first = anchor.initial_log_scale + residual.initial_log_scale
-    size = min(anchor.accumulation_size, residual.accumulation_size)
-    return Controller(init_fn, update_fn, first, trial_fn, size)
-
-
-def _begin_at(state: ControllerState, log_scale: Array) -> ControllerState:
-    """The state of a rule that begins where another factor is in force."""
-    if isinstance(state, WarmupState):
-        return state._replace(
-            warmed_log_scale=log_scale,
-            warmed_state=_begin_at(state.warmed_state, log_scale),
-        )
-    if isinstance(state, AnchoredState):
-        zero = jnp.zeros((), jnp.float32)
+    def begin_fn(state, log_scale):
+        # It is the anchor's, and the residual is none.
+        none = jnp.zeros((), jnp.float32)
         return state._replace(
             anchor_log_scale=log_scale,
-            anchor_state=_begin_at(state.anchor_state, log_scale),
-            residual_log_scale=zero,
-            residual_state=_begin_at(state.residual_state, zero),
+            anchor_state=begin(anchor, state.anchor_state, log_scale),
+            residual_log_scale=none,
+            residual_state=begin(residual, state.residual_state, none),
         )
-    return state  # it sees the factor in force
+
+    first = anchor.initial_log_scale + residual.initial_log_scale
+    size = min(anchor.accumulation_size, residual.accumulation_size)
+    return Controller(init_fn, update_fn, first, trial_fn, size, begin_fn)
 
 
 class ThenState(NamedTuple):
@@ -220,6 +221,7 @@ class ThenState(NamedTuple):
 
     first_state: ControllerState
     second_state: ControllerState
+    has_begun: Array  # shape=(), dtype=bool: was the second one asked before?
     windows_in_second: Array  # shape=(), dtype=int32: finite ones since the hand-over
 
 
@@ -258,6 +260,7 @@ def then(first: Controller, second: Controller) -> Controller:
         return ThenState(
             first_state=first.init(),
             second_state=second.init(),
+            has_begun=jnp.zeros((), jnp.bool_),
             windows_in_second=jnp.zeros((), jnp.int32),
         )
 
@@ -266,15 +269,19 @@ def then(first: Controller, second: Controller) -> Controller:
         return log_scale, state._replace(first_state=first_state)
 
     def follow_second(observation, state):
-        is_first = state.windows_in_second == 0
-        begun = _begin_at(state.second_state, observation.log_scale)
-        begun = optax.tree.where(is_first, begun, state.second_state)
+        begun = begin(second, state.second_state, observation.log_scale)
+        begun = optax.tree.where(state.has_begun, state.second_state, begun)
         is_finite = jnp.isfinite(observation.value)
         windows = state.windows_in_second + is_finite.astype(jnp.int32)
         since = _history.filled(observation.mask.shape[0], windows)
         observation = observation._replace(mask=observation.mask & since)
         log_scale, second_state = second.update(observation, begun)
-        return log_scale, ThenState(state.first_state, second_state, windows)
+        return log_scale, ThenState(
+            first_state=state.first_state,
+            second_state=second_state,
+            has_begun=jnp.ones((), jnp.bool_),
+            windows_in_second=windows,
+        )
 
     def update_fn(observation, state):
         return jax.lax.cond(
@@ -288,5 +295,9 @@ def then(first: Controller, second: Controller) -> Controller:
             trial(first, state.first_state),
         )
 
+    def begin_fn(state, log_scale):
+        return state._replace(first_state=begin(first, state.first_state, log_scale))
+
     size = min(first.accumulation_size, second.accumulation_size)
-    return Controller(init_fn, update_fn, first.initial_log_scale, trial_fn, size)
+    initial = first.initial_log_scale
+    return Controller(init_fn, update_fn, initial, trial_fn, size, begin_fn)

@@ -165,6 +165,14 @@ def test_a_learner_goes_on_from_what_it_is_handed(name):
     np.testing.assert_allclose(scales[13:], 2.0**14, rtol=1e-4)
 
 
+def test_a_learner_begins_once_though_its_first_window_blew_up():
+    values = np.float32([*(5.0 - 0.1 * np.arange(15)), np.inf, 3.0, 2.9, 2.8])
+    rule = controllers.then(done_after(14), controllers.bandit(repeat=2))
+    scales = scales_of(rule, values)
+    np.testing.assert_allclose(scales[13:15], 2.0**14, rtol=1e-4)
+    assert np.max(scales[17:]) < 0.9 * 2.0**14  # the blow-up took it down
+
+
 @every_rule
 def test_every_rule_may_follow_the_range_test(rule):
     second = controllers.REGISTRY[rule]()

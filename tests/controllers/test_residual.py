@@ -64,6 +64,14 @@ def test_what_is_in_force_is_the_anchor_and_is_not_raised(log_scale):
     assert min(logs) == pytest.approx(-1.0, abs=1e-5)  # the blow-up took it down
 
 
+def test_a_first_factor_that_a_bound_has_cut_is_no_other_anchor():
+    rule = residual(always(1.0), 1.0, 2, 0)
+    tx = scale_by_controller(rule, accumulation_size=1, window=6, min_scale=0.5)
+    logs = np.log(np.asarray(follow(tx)(np.float32(falling(16)))[0]))
+    assert logs[0] == pytest.approx(np.log(0.5))
+    assert logs[-1] > 0.4
+
+
 def test_is_told_of_the_action_taken_and_of_what_limited_it():
     told = []
 
