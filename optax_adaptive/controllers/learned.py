@@ -74,7 +74,9 @@ def learned(
     the best short run, and below half of any that blew up later; after that it may move
     by a decade at once. A window has five steps, unless you say otherwise; with fewer,
     what a return to the parameters takes can end a short run. Bounds that the trials
-    run into, as those of ``clip``, make what they say worthless.
+    run into, as those of ``clip``, make what they say worthless. Where another rate is
+    in force, as after :func:`range_test` in :func:`then`, that is taken for the answer,
+    and there are no trials.
 
     Args:
       total_steps: Length of the run in optimizer steps, at least 1: the policy sees how
@@ -154,5 +156,13 @@ def learned(
     def trial(state):
         return state.trial.number
 
+    def begin_fn(state, log_scale):
+        # A rate that was searched for is as good as the trials' answer.
+        edge = log_scale + _trial.BELOW
+        return state._replace(
+            trial=state.trial._replace(number=jnp.zeros((), jnp.int32)),
+            feature_memory=_features.begin_again(state.feature_memory, edge),
+        )
+
     first = math.log(_trial.START)
-    return Controller(init_fn, update_fn, first, trial, accumulation_size=5)
+    return Controller(init_fn, update_fn, first, trial, 5, begin_fn)

@@ -230,6 +230,21 @@ def test_a_rate_at_which_noise_costs_more_than_is_won_comes_down():
     assert untold[-1] == untold[150]
 
 
+@pytest.mark.parametrize(("action", "highest"), [(0.0, 1.0), (1.0, 5.0)])
+def test_a_rate_that_was_found_takes_the_place_of_the_trials(action, highest):
+    """The policy goes on from it, up to where the best short run would have been."""
+    rule = controllers.then(
+        controllers.range_test(start=0.1, stop=1.0),
+        controllers.learned(weights=constant_policy(np.arctanh(0.9) * action)),
+    )
+    tx = scale_by_controller(rule, accumulation_size=1)
+    scales = follow(tx)(np.float32(2.0 - 0.005 * np.arange(200)))[0]
+    (searched, *_) = np.flatnonzero(np.diff(scales) <= 0)
+    found = scales[searched + 1]
+    np.testing.assert_allclose(scales[-1], highest * found, rtol=1e-3)
+    assert np.all(np.diff(scales[searched + 1 :]) >= 0)
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="total_steps"):
         controllers.learned(total_steps=0)
