@@ -5,9 +5,9 @@
 One line a seed; one that is there already is not repeated. The anchor is Adam under a
 cosine schedule whose peak is the best of the robustness plan's grid (three rates a
 decade), or that times 0.1 or 10, with the rule within averaging, which shows it what
-noise costs; or autotune, inside which the rule is chained. Final metrics are those of
-the parameters, not of their average, but for autotune's. Seeds are paired: the same
-first parameters and batches for every method.
+noise costs; or autotune, inside which the rule is chained (there `learned` too). Final
+metrics are those of the parameters, not of their average, but for autotune's. Seeds are
+paired: the same first parameters and batches for every method.
 
 The ablations change one thing in a learner: `blind` to its state, or to what noise
 costs (`cost unseen`), `frozen` in its prior, with `no prior`, rewarded by the `raw
@@ -65,8 +65,10 @@ RULES: dict[str, MakeRule] = {
     "bandit exp3s": lambda seed: controllers.bandit("exp3s", seed=seed),
     "q_learning": lambda seed: controllers.q_learning(seed=seed),
     "actor_critic": lambda seed: controllers.actor_critic(seed=seed),
+    "learned": lambda seed: controllers.learned(),
 }
-
+# Around a cosine it needs a rollback, and is measured by benchmark.learned.
+INSIDE_AUTOTUNE = ("learned",)
 
 LEARNERS = ("bandit", "q_learning", "actor_critic")
 
@@ -279,6 +281,8 @@ def main() -> None:
             for anchor in args.anchors:
                 offsets = args.offsets if anchor == "cosine" else (1.0,)
                 for method in args.methods:
+                    if method in INSIDE_AUTOTUNE and anchor != "autotune":
+                        continue
                     missing = {
                         o: seeds_without(name, anchor, o, method) for o in offsets
                     }

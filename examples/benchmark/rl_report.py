@@ -85,15 +85,15 @@ def recovered(
     return f"{(metric - bad) / (good - bad):.2f}"
 
 
-def learners(table: dict) -> list[str]:
-    """The rules that were run, without the one that never moves."""
-    run = {method for _, _, _, method in table}
+def learners(table: dict, *anchors: str) -> list[str]:
+    """The rules that were run around those, without the one that never moves."""
+    run = {method for _, anchor, _, method in table if anchor in anchors}
     return [method for method in experiment.RULES if method in run - {"hold"}]
 
 
 def main_table(table: dict) -> str:
     """Around a tuned cosine and around autotune: gain over the same without a rule."""
-    methods = learners(table)
+    methods = learners(table, "cosine", "autotune")
     lines = [
         "| anchor | alone | " + " | ".join(methods) + " |",
         "| --- " * (2 + len(methods)) + "|",
@@ -117,7 +117,7 @@ def main_table(table: dict) -> str:
 
 def recovery_table(table: dict) -> str:
     """Around a cosine whose peak is ten times too small or too large."""
-    methods = learners(table)
+    methods = learners(table, "cosine")
     lines = [
         "| task, peak | alone (tuned) | " + " | ".join(methods) + " |",
         "| --- " * (2 + len(methods)) + "|",
@@ -148,7 +148,7 @@ def ablation_table(table: dict, task: str) -> str:
         "| --- | --- | --- | --- |",
     ]
     changed = [m for m in experiment.METHODS if m not in experiment.RULES]
-    for method in (*learners(table), *changed):
+    for method in (*learners(table, "cosine"), *changed):
         if (task, "cosine", 1.0, method) not in table:
             continue
         cells = [measures.interval(gain(table, task, "cosine", method))]
