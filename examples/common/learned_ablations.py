@@ -49,6 +49,7 @@ def random_walk(total_steps: int, seed: int = 0) -> Controller:
         init=lambda: (rule.init(), jax.random.PRNGKey(seed)),
         update=update_fn,
         trial=lambda state: state[0].trial.number,
+        begin=None,  # it opens a run
     )
 
 

@@ -96,6 +96,7 @@ def exploring(horizon: Any, weights: PolicyWeights, key: Array) -> Controller:
         init=init_fn,
         update=update_fn,
         trial=lambda state: state.rule_state.trial.number,
+        begin=None,  # it opens a run
     )
 
 
