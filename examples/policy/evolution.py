@@ -22,14 +22,13 @@ Array = jax.Array
 # The policy before training: towards twice what the trials found, further up where
 # noise costs less than half of the fall, down where it costs more, and down after a
 # blow-up.
-SPRING, REACTION = 0.25, 0.8
 FIRST = {
-    "near_blow_up": -SPRING,
+    "near_blow_up": -1.0,
     "is_blown_up": -1.0,
-    "cost_above": -REACTION,
-    "cost_below": -REACTION,
+    "cost_above": -0.5,
+    "cost_below": -0.5,
 }
-FIRST_BIAS = SPRING * math.sqrt(LONG_OVER_SHORT) - REACTION * math.log10(2.0)
+FIRST_BIAS = math.sqrt(2.0 * LONG_OVER_SHORT / 2.0) - 0.5 * math.log10(2.0)
 SMOOTHING = 0.97  # of the average of the policies, which is what is evaluated
 
 

@@ -31,8 +31,8 @@ class HeldOut:
 
         Returns:
           By kind, for each length those where it is known, then those where it is not,
-          each at a constant base rate, then around a cosine; one an offset, each with a
-          task of its own; and ``mean``, over everything, each clipped to [-1, 1].
+          one an offset, each with a task of its own; and ``mean``, over everything,
+          each clipped to [-1, 1].
         """
         policies = jax.tree.map(lambda leaf: leaf[None], policy)
         row: dict[str, Any] = {}
@@ -42,15 +42,14 @@ class HeldOut:
             if name not in self.tuned:
                 self.tuned[name] = tuned_cosines(kind, keys)
             row[name] = []
-            for (j, length), is_known, is_annealed in itertools.product(
-                enumerate(LENGTHS), (True, False), (False, True)
+            for (j, length), is_known in itertools.product(
+                enumerate(LENGTHS), (True, False)
             ):
                 regrets = []
                 for offset, key, best in zip(
                     OFFSETS, keys, self.tuned[name][j], strict=True
                 ):
-                    steps = length * kind.steps
-                    setting = rollout.setting(offset, steps, is_known, is_annealed)
+                    setting = rollout.setting(offset, length * kind.steps, is_known)
                     (loss,) = self.losses[name](policies, setting, key)
                     regrets.append(float(f"{np.log(loss) - best:.3g}"))
                 row[name].append(regrets)

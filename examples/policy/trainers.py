@@ -14,7 +14,7 @@ from policy.held_out import HeldOut
 
 SPREAD = 3.0  # decades by which the base rate may be off, either way
 LONGEST = 4.0  # times the kind's steps
-KNOWN, ANNEALED = 0.5, 0.5  # parts of the runs: length told, base rate a cosine
+KNOWN, ANNEALED = 0.5, 0.25  # parts of the runs: length told, base rate a cosine
 
 
 def tables(
