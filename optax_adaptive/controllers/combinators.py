@@ -176,10 +176,9 @@ def anchored(anchor: Controller, residual: Controller) -> Controller:
     def update_fn(observation, state):
         # What bounds have cut of the anchor's move it takes back, or it would go on
         # from a factor that never was in force.
-        move = state.anchor_move
-        set_by_both = state.anchor_log_scale + state.residual_log_scale
-        cut = observation.log_scale - set_by_both
-        is_cut = (jnp.abs(cut) > ROUNDING) & (cut * move < 0.0)
+        asked = state.anchor_log_scale + state.residual_log_scale
+        cut, move = observation.log_scale - asked, state.anchor_move
+        is_cut = (cut * move < 0.0) & (jnp.abs(cut) > ROUNDING)
         taken_back = jnp.minimum(jnp.abs(cut), jnp.abs(move)) * jnp.sign(cut)
         before = state.anchor_log_scale + jnp.where(is_cut, taken_back, 0.0)
         log_scale, anchor_state = anchor.update(

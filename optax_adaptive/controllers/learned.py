@@ -164,5 +164,11 @@ def learned(
             feature_memory=_features.begin_again(state.feature_memory, edge),
         )
 
-    first = math.log(_trial.START)
-    return Controller(init_fn, update_fn, first, trial, 5, begin_fn)
+    return Controller(
+        init_fn,
+        update_fn,
+        initial_log_scale=math.log(_trial.START),
+        trial=trial,
+        accumulation_size=5,
+        begin=begin_fn,
+    )
