@@ -4,11 +4,11 @@ Two things are set against each other. *What noise costs*: the loss of the param
 above that of their average (``_gain.py``), which grows with the rate. *What is still
 won*: the fall of the loss over a constant fraction of the elapsed time. Where a loss
 falls as a power of time, the two are in a constant proportion at the best rate, and
-figures in docs/autotune.md bear that out over optimizers, batches and noise. At a rate
-that is too low the newest parameters are ahead of their average, and noise costs less
-than nothing; at one that is too high the loss soon hovers about a level that its own
-noise sets. Blocks in proportion to the time keep the answer as sharp late as early, and
-are few. The same two say how long an average is best.
+figures in docs/autotune_experiments.md bear that out over optimizers, batches and
+noise. At a rate that is too low the newest parameters are ahead of their average, and
+noise costs less than nothing; at one that is too high the loss soon hovers about a
+level that its own noise sets. Blocks in proportion to the time keep the answer as sharp
+late as early, and are few. The same two say how long an average is best.
 
 That a loss at rest calls for a lower rate is an old test (Yaida, 2018; Lang, Xiao and
 Zhang, 2019). Alone it lowers good rates too: noise hides a slow descent.

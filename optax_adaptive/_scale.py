@@ -4,6 +4,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
@@ -27,6 +28,10 @@ from optax_adaptive._validate import (
     check_real,
     is_concrete,
 )
+
+# Entries of the updates, at most, whose size is measured: to read all of them once a
+# window would cost some percent of a step, and a schedule scales them all alike.
+MEASURED = 2**16
 
 
 class ScaleByControllerState(NamedTuple):
@@ -192,7 +197,9 @@ def scale_by_controller(
         is_other = ~memory.has_decided & (jnp.abs(log_scale - own) > ROUNDING)
         return optax.tree.where(is_other, begun, state)
 
-    def decide(lr_scale: Array, words: Array) -> tuple[Array, Array]:
+    def decide(
+        lr_scale: Array, words: Array, updates: list[Array]
+    ) -> tuple[Array, Array]:
         memory = unpack(jax.eval_shape(first_memory), words)
         meter = memory.meter
         is_full = meter.size >= accumulation_size  # else it is all non-finite
@@ -212,6 +219,7 @@ def scale_by_controller(
             validation=jnp.where(is_validated, sign * meter.validation, 0.0),
             is_validated=is_validated,
             log_scale=log_scale,
+            update_size=_mean_size(updates),
             noise_cost=_meter.mean_cost(meter),
             has_noise_cost=meter.costs_size > 0,
         )
@@ -231,7 +239,10 @@ def scale_by_controller(
         )
         return lr_scale, pack(memory)
 
-    def keep(lr_scale: Array, words: Array) -> tuple[Array, Array]:
+    def keep(
+        lr_scale: Array, words: Array, updates: list[Array]
+    ) -> tuple[Array, Array]:
+        del updates
         return lr_scale, words
 
     def update_fn(
@@ -256,7 +267,8 @@ def scale_by_controller(
         is_due = (meter.size >= accumulation_size) | (meter.run >= accumulation_size)
         words = overwrite(state.controller_memory, meter)
         # `decide` and `keep` keep their identity, or eager calls would trace anew.
-        lr_scale, words = lax.cond(is_due, decide, keep, state.lr_scale, words)
+        few = _smallest(updates)
+        lr_scale, words = lax.cond(is_due, decide, keep, state.lr_scale, words, few)
         return multiply(updates, lr_scale), ScaleByControllerState(lr_scale, words)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
@@ -288,3 +300,21 @@ def multiply(updates: optax.Updates, lr_scale: Array) -> optax.Updates:
         return (update.astype(dtype) * lr_scale.astype(dtype)).astype(update.dtype)
 
     return jax.tree.map(scaled, updates)
+
+
+def _smallest(updates: optax.Updates) -> list[Array]:
+    """The smallest leaves: ``MEASURED`` entries at most, but one leaf at least."""
+    leaves = [u for u in jax.tree.leaves(updates) if u.size]
+    leaves = [u for u in leaves if jnp.issubdtype(u.dtype, jnp.inexact)]
+    leaves = sorted(leaves, key=lambda leaf: leaf.size)
+    ends = np.cumsum([leaf.size for leaf in leaves])
+    return leaves[: max(1, int(np.searchsorted(ends, MEASURED, side="right")))]
+
+
+def _mean_size(leaves: list[Array]) -> Array:
+    """Mean absolute value of all entries, float32 of shape (); 0 if not finite."""
+    total = jnp.zeros((), jnp.float32)
+    for leaf in leaves:
+        total += jnp.sum(jnp.abs(leaf.astype(wide(leaf.dtype)))).astype(jnp.float32)
+    mean = total / max(1, sum(leaf.size for leaf in leaves))
+    return jnp.where(jnp.isfinite(mean), mean, 0.0)

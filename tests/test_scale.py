@@ -121,6 +121,7 @@ def test_what_a_rule_sees_is_finite_and_typed():
         "validation": "float32",
         "is_validated": "bool",
         "log_scale": "float32",
+        "update_size": "float32",
         "noise_cost": "float32",
         "has_noise_cost": "bool",
     }

@@ -166,7 +166,7 @@ def peers(results: Results) -> Table:
 
 
 def ablation(lines: list[dict[str, Any]]) -> Table:
-    """For docs/autotune.md: each default of autotune against others."""
+    """For docs/autotune_experiments.md: each default of autotune against others."""
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for line in lines:
         if "header" not in line:

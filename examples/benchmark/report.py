@@ -124,6 +124,7 @@ def blocks(lines: list[dict], others: list[list[dict]]) -> dict[tuple[Path, str]
     variants = run.read(RESULTS / "ablation.jsonl")
     ablation = to_markdown(other_tables.ablation(variants), 0) if variants else EMPTY
     readme, page_on_autotune = ROOT / "README.md", ROOT / "docs" / "autotune.md"
+    experiments = ROOT / "docs" / "autotune_experiments.md"
     learners = rl_report.blocks(rl_report.read(RESULTS / "rl.jsonl"))
     page_on_rl = ROOT / "docs" / "rl.md"
     return {
@@ -132,7 +133,7 @@ def blocks(lines: list[dict], others: list[list[dict]]) -> dict[tuple[Path, str]
         (readme, "overhead"): overhead,
         (page_on_autotune, "robustness"): robustness,
         (page_on_autotune, "peers"): peers,
-        (page_on_autotune, "ablation"): ablation,
+        (experiments, "ablation"): ablation,
         **{(page_on_rl, name): text for name, text in learners.items()},
     }
 

@@ -107,6 +107,7 @@ def learner_run(
             validation=jnp.zeros(()),
             is_validated=jnp.zeros((), bool),
             log_scale=log_scale,
+            update_size=jnp.zeros(()),
             noise_cost=_meter.mean_cost(meter),
             has_noise_cost=meter.costs_size > 0,
         )

@@ -17,13 +17,14 @@ import optax
 
 from optax_adaptive import Controller, _meter, _scale
 from optax_adaptive._pack import unpack
-from optax_adaptive.controllers import _features, _period, learned
+from optax_adaptive.controllers import _features, learned
 from optax_adaptive.controllers._policy import PolicyWeights, score
 from optax_adaptive.controllers.learned import (
     FINE,
     LearnedState,
     below_blow_up,
     see,
+    take_in,
 )
 from optax_adaptive.rl import (
     clipped_surrogate,
@@ -74,12 +75,11 @@ def exploring(horizon: Any, weights: PolicyWeights, key: Array) -> Controller:
         before = state.rule_state
         log_scale, after = rule.update(observation, before)
         is_decision = decides(before, after) & jnp.isfinite(observation.value)
-        periods = _period.add(before.periods, observation)
-        seen = see(before._replace(periods=periods), observation, horizon)
+        seen = see(take_in(before, observation), observation, horizon)
         noise = jax.random.normal(jax.random.fold_in(key, state.decisions))
         action = score(weights, seen.features) + math.exp(LOG_DEVIATION) * noise
         moved = observation.log_scale + FINE * jnp.tanh(action)
-        moved = below_blow_up(moved, seen.memory)
+        moved = below_blow_up(moved, seen)
         taken = after.feature_memory._replace(previous_action=jnp.tanh(action))
         explored = Explored(
             after._replace(feature_memory=taken),

@@ -2,8 +2,8 @@
 
 The loss of the newest parameters above that of their average grows with the rate; its
 fall over a constant fraction of the time says what is still won. At the best rate the
-two are about equal, whatever the task (docs/autotune.md), and neither has a unit once
-one is divided by the other.
+two are about equal, whatever the task (docs/autotune_experiments.md), and neither has a
+unit once one is divided by the other.
 """
 
 from typing import NamedTuple

@@ -9,7 +9,13 @@ import optax
 
 from optax_adaptive._controller import Array, Controller, Observation
 from optax_adaptive._validate import check_count
-from optax_adaptive.controllers import _features, _period, _policy, _trial
+from optax_adaptive.controllers import (
+    _features,
+    _period,
+    _policy,
+    _shrinkage,
+    _trial,
+)
 
 # Largest step of the log factor: a factor of 2, and a decade after a blow-up.
 COARSE, FINE = math.log(10.0), math.log(2.0)
@@ -21,6 +27,7 @@ class LearnedState(NamedTuple):
     trial: _trial.Trial
     feature_memory: _features.FeatureMemory
     periods: _period.Periods
+    shrinkage: _shrinkage.Shrinkage  # since the trials
 
 
 class Seen(NamedTuple):
@@ -30,20 +37,39 @@ class Seen(NamedTuple):
     pooled: Observation  # the period as if it were a window
     memory: _features.FeatureMemory
     features: Array  # shape=(SIZE,), dtype=float32
+    shrunk: Array  # shape=(), dtype=float32: log factor that is not the rule's, <= 0
+
+
+def take_in(state: LearnedState, observation: Observation) -> LearnedState:
+    """Adds a window to the open period, and its updates but for those of trials."""
+    shrinkage = _shrinkage.add(state.shrinkage, observation.update_size)
+    is_left_out = (state.trial.number > 0) | ~jnp.isfinite(observation.value)
+    return state._replace(
+        periods=_period.add(state.periods, observation),
+        shrinkage=optax.tree.where(is_left_out, state.shrinkage, shrinkage),
+    )
 
 
 def see(state: LearnedState, observation: Observation, horizon: float | Array) -> Seen:
-    """Closes the open period, which holds this window already."""
+    """Closes the open period, which holds this window already.
+
+    What is seen, and remembered, of the rate is the factor times the size of the
+    updates: it is that which a schedule in the chain has annealed.
+    """
+    shrunk = _shrinkage.log_factor(state.shrinkage)
+    observation = observation._replace(log_scale=observation.log_scale + shrunk)
     periods, pooled = _period.close(state.periods, observation)
     part = _period.ELAPSED_PERIOD
     memory = _features.remember(state.feature_memory, pooled, part)
-    return Seen(periods, pooled, memory, _features.features(memory, pooled, horizon))
+    features = _features.features(memory, pooled, horizon)
+    return Seen(periods, pooled, memory, features, shrunk)
 
 
-def below_blow_up(log_scale: Array, memory: _features.FeatureMemory) -> Array:
+def below_blow_up(log_scale: Array, seen: Seen) -> Array:
     """At most half of the factor that blew up, if one has."""
-    ceiling = memory.blow_up_log_scale - FINE
-    return jnp.where(memory.has_blown_up, jnp.minimum(log_scale, ceiling), log_scale)
+    ceiling = seen.memory.blow_up_log_scale - FINE - seen.shrunk
+    has_blown_up = seen.memory.has_blown_up
+    return jnp.where(has_blown_up, jnp.minimum(log_scale, ceiling), log_scale)
 
 
 def learned(
@@ -60,9 +86,10 @@ def learned(
     training in numbers without a unit (how steeply the loss falls, against its noise
     and against all progress so far; what noise costs, against what is still won; how
     far the rate is below that of the best short run; ...) and moves the factor from
-    where it is, by up to 2 at a time. It was trained by PPO on nothing but the final
-    validation loss of averaged weights, with rollback. So use it with both, and first
-    of all with averaging, by which it sees what noise costs::
+    where it is, by up to 2 at a time. Where updates have become smaller, as by a
+    schedule that it is put around, that counts as a lower rate. It was trained by PPO
+    on nothing but the final validation loss of averaged weights, with rollback. So use
+    it with both, and first of all with averaging, by which it sees what noise costs::
 
         with_averaging(
             with_rollback(chain(adam(1e-3), scale_by_controller(learned())))
@@ -114,42 +141,49 @@ def learned(
             trial=_trial.first_trial(),
             feature_memory=_features.first_memory(),
             periods=_period.first_periods(),
+            shrinkage=_shrinkage.first_shrinkage(),
         )
 
     def decide(observation: Observation, state: LearnedState):
         is_finite = jnp.isfinite(observation.value)
-        periods, pooled, memory, features = see(state, observation, horizon)
-        action = _policy.act(policy, features)
+        seen = see(state, observation, horizon)
+        action = _policy.act(policy, seen.features)
         bound = jnp.where(is_finite, FINE, COARSE)
-        log_scale = below_blow_up(observation.log_scale + bound * action, memory)
+        log_scale = below_blow_up(observation.log_scale + bound * action, seen)
         before = state.feature_memory
         is_trial = state.trial.number > 0
         trial, tried = _trial.advance(
-            state.trial, before, memory, pooled.value, observation.log_scale, horizon
+            state.trial,
+            before,
+            seen.memory,
+            seen.pooled.value,
+            observation.log_scale,
+            horizon,
         )
         trial = optax.tree.where(is_trial, trial, state.trial)
         is_undone = trial.number != state.trial.number
         log_scale = jnp.where(is_trial, tried, log_scale)
         anew = _features.begin_again(before, log_scale + _trial.BELOW)
-        memory = memory._replace(previous_action=action)
+        memory = seen.memory._replace(previous_action=action)
         memory = optax.tree.where(is_undone, anew, memory)
         return log_scale, LearnedState(
             trial=trial,
             feature_memory=memory,
             periods=_period.following(
-                periods,
+                seen.periods,
                 *(observation.step, horizon),
                 # After a blow-up, or a trial, the parameters are others.
                 is_fresh=~is_finite | is_undone,
                 is_short=trial.number > 0,
             ),
+            shrinkage=state.shrinkage,
         )
 
     def wait(observation: Observation, state: LearnedState):
         return observation.log_scale, state
 
     def update_fn(observation, state):
-        state = state._replace(periods=_period.add(state.periods, observation))
+        state = take_in(state, observation)
         is_due = _period.is_over(state.periods, observation)
         return jax.lax.cond(is_due, decide, wait, observation, state)
 

@@ -20,6 +20,7 @@ def observation(value, error=0.1, validation=None):
         validation=jnp.float32(validation if is_validated else 0.0),
         is_validated=jnp.array(is_validated),
         log_scale=jnp.zeros((), jnp.float32),
+        update_size=jnp.zeros((), jnp.float32),
         noise_cost=jnp.zeros((), jnp.float32),
         has_noise_cost=jnp.zeros((), bool),
     )

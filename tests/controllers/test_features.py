@@ -36,6 +36,7 @@ def observe(window, log_scale):
         validation=np.float32(0),
         is_validated=np.bool_(False),
         log_scale=np.float32(log_scale),
+        update_size=np.float32(0),
         noise_cost=np.float32(0),
         has_noise_cost=np.bool_(False),
     )

@@ -1,0 +1,51 @@
+"""By how much the updates that arrive have shrunk since the trials.
+
+A rule sees its factor, and not what else there is in the chain: around a schedule the
+rate falls without it. So ``learned`` takes for its rate what the updates make of that.
+Adam's hardly change in size at a constant rate. SGD's fall with the gradients, as those
+of a loss without noise do, and there a larger rate is right: it goes towards gradients
+of one length (Nesterov, 1984).
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from optax_adaptive._controller import Array
+
+FIRST = 20  # windows whose mean later ones are compared with
+NEWEST = 0.1  # weight of the newest window in the average
+MOST = 7.0  # nats: at the end of a cosine the updates vanish
+
+
+class Shrinkage(NamedTuple):
+    """Averages of the log size of the updates."""
+
+    windows: Array  # shape=(), dtype=int32: in which they had a size
+    first: Array  # shape=(), dtype=float32: over the first ones
+    newest: Array  # shape=(), dtype=float32: over about ten
+
+
+def first_shrinkage() -> Shrinkage:
+    """Before the first window."""
+    zero = jnp.zeros((), jnp.float32)
+    return Shrinkage(windows=jnp.zeros((), jnp.int32), first=zero, newest=zero)
+
+
+def add(shrinkage: Shrinkage, update_size: Array) -> Shrinkage:
+    """Takes in a window; updates of size 0 say nothing."""
+    is_measured = update_size > 0.0
+    log_size = jnp.log(jnp.where(is_measured, update_size, 1.0))
+    windows = shrinkage.windows + 1
+    weight = jnp.maximum(1.0 / windows.astype(jnp.float32), NEWEST)
+    newest = shrinkage.newest + weight * (log_size - shrinkage.newest)
+    return Shrinkage(
+        windows=jnp.where(is_measured, windows, shrinkage.windows),
+        first=jnp.where(is_measured & (windows <= FIRST), newest, shrinkage.first),
+        newest=jnp.where(is_measured, newest, shrinkage.newest),
+    )
+
+
+def log_factor(shrinkage: Shrinkage) -> Array:
+    """Log of the newest size over the first, float32 at most 0: growth is no anneal."""
+    return jnp.clip(shrinkage.newest - shrinkage.first, -MOST, 0.0)
