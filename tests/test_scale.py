@@ -100,6 +100,25 @@ def test_a_rule_sees_what_noise_costs_in_its_window():
     assert shown({"mode": "max"}, [(1, new)] * 2) == [(0.0, False)]
 
 
+@pytest.mark.parametrize(
+    "updates, size",
+    [
+        ({"few": jnp.float32([1, -3]), "many": jnp.zeros(2**16)}, 2.0),
+        ({"few": jnp.float32([1, -3]), "more": jnp.ones(2)}, 1.5),
+        ([jnp.full(2**17, -0.5, jnp.bfloat16)], 0.5),
+        ([jnp.ones(3), jnp.ones(3, jnp.int32) * 9, jnp.zeros((0, 2))], 1.0),
+        ([jnp.float32([1, jnp.nan])], 0.0),
+        ([], 0.0),
+    ],
+)
+def test_a_rule_sees_the_size_of_the_smallest_updates(updates, size):
+    rule, seen = spy()
+    tx = scale_by_controller(rule, accumulation_size=1)
+    jax.jit(tx.update)(updates, tx.init(None), value=1.0)
+    jax.effects_barrier()
+    assert [float(o.update_size) for o in seen] == [size]
+
+
 def test_what_a_rule_sees_is_finite_and_typed():
     rule, seen = spy()
     tx = scale_by_controller(rule, accumulation_size=1, window=4)

@@ -13,17 +13,17 @@ import jax.numpy as jnp
 
 from optax_adaptive._controller import Array
 
-FIRST = 20  # windows whose mean later ones are compared with
-NEWEST = 0.1  # weight of the newest window in the average
+FIRST = 20  # windows after which the average is what later ones are compared with
+NEWEST = 0.1  # weight of the newest window in it
 MOST = 7.0  # nats: at the end of a cosine the updates vanish
 
 
 class Shrinkage(NamedTuple):
-    """Averages of the log size of the updates."""
+    """An average of the log size of the updates."""
 
     windows: Array  # shape=(), dtype=int32: in which they had a size
-    first: Array  # shape=(), dtype=float32: over the first ones
-    newest: Array  # shape=(), dtype=float32: over about ten
+    first: Array  # shape=(), dtype=float32: as it was after the first windows
+    newest: Array  # shape=(), dtype=float32: over about ten windows
 
 
 def first_shrinkage() -> Shrinkage:
