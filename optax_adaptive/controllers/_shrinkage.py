@@ -2,11 +2,13 @@
 
 A rule sees its factor, and not what else there is in the chain: around a schedule the
 rate falls without it. So ``learned`` takes for its rate what the updates make of that.
-Adam's hardly change in size at a constant rate. SGD's fall with the gradients, as those
-of a loss without noise do, and there a larger rate is right: it goes towards gradients
-of one length (Nesterov, 1984).
+At a constant rate Adam's shrink as well, once, while its gradients turn to noise: to
+sqrt((1 - b1) / (1 + b1)) of the rate at most, a quarter. SGD's fall with the gradients,
+as those of a loss without noise do, and there a larger rate is right: it goes towards
+gradients of one length (Nesterov, 1984).
 """
 
+import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ from optax_adaptive._controller import Array
 
 FIRST = 20  # windows after which the average is what later ones are compared with
 NEWEST = 0.1  # weight of the newest window in it
+OWN = math.log(2.0)  # that much is left out: Adam's own, which calls for no larger rate
 MOST = 7.0  # nats: at the end of a cosine the updates vanish
 
 
@@ -47,5 +50,5 @@ def add(shrinkage: Shrinkage, update_size: Array) -> Shrinkage:
 
 
 def log_factor(shrinkage: Shrinkage) -> Array:
-    """Log of the newest size over the first, float32 at most 0: growth is no anneal."""
-    return jnp.clip(shrinkage.newest - shrinkage.first, -MOST, 0.0)
+    """Log of the newest size over half of the first, float32, at most 0."""
+    return jnp.clip(shrinkage.newest - shrinkage.first + OWN, -MOST, 0.0)

@@ -86,10 +86,11 @@ def learned(
     training in numbers without a unit (how steeply the loss falls, against its noise
     and against all progress so far; what noise costs, against what is still won; how
     far the rate is below that of the best short run; ...) and moves the factor from
-    where it is, by up to 2 at a time. Where updates have become smaller, as by a
-    schedule that it is put around, that counts as a lower rate. It was trained by PPO
-    on nothing but the final validation loss of averaged weights, with rollback. So use
-    it with both, and first of all with averaging, by which it sees what noise costs::
+    where it is, by up to 2 at a time. Where updates have shrunk to less than a half, as
+    by a schedule that it is put around, that counts as a lower rate. It was trained by
+    PPO on nothing but the final validation loss of averaged weights, with rollback. So
+    use it with both, and first of all with averaging, by which it sees what noise
+    costs::
 
         with_averaging(
             with_rollback(chain(adam(1e-3), scale_by_controller(learned())))
@@ -97,7 +98,7 @@ def learned(
 
     Decisions come once a window at first, and then at intervals of 1/32 of the steps
     so far, or 1/64 of ``total_steps`` where that is less, over which windows are
-    averaged: so a long run looks like a slow short one. The factor stays below that of
+    averaged: so a long run looks like a slow short one. The rate stays below that of
     the best short run, and below half of any that blew up later; after that it may move
     by a decade at once. A window has five steps, unless you say otherwise; with fewer,
     what a return to the parameters takes can end a short run. Bounds that the trials
