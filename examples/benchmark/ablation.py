@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmark import run
 from benchmark.constants import replaced
+from benchmark.tasks import TASKS
 from common import methods, prepared
 from optax_adaptive import _alarm, _autotune, _correction, _gain, _hold, _search
 
@@ -110,7 +111,8 @@ def run_variant(group: run.Group, variant: str) -> list[dict]:
 def main() -> None:
     """Runs what is asked for and is not there yet."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tasks", nargs="+", default=["digits", "lstm", "demand"])
+    default = ["digits", "lstm", "demand"]
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=default)
     parser.add_argument("--optimizers", nargs="+", default=["adam"])
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--seeds", type=int, default=3)

@@ -257,14 +257,24 @@ def make_run(task: Task, make_rule: MakeRule | None, anchor: str) -> Callable:
 def main() -> None:
     """Runs what is asked for and is not there yet."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tasks", nargs="+", default=list(PEAKS))
-    parser.add_argument("--anchors", nargs="+", default=["cosine", "autotune"])
-    parser.add_argument("--methods", nargs="+", default=METHODS)
+    for name, values in (
+        ("tasks", tuple(PEAKS)),
+        ("anchors", ("cosine", "autotune")),
+        ("methods", METHODS),
+    ):
+        parser.add_argument(
+            f"--{name}", nargs="+", choices=values, default=values, metavar="NAME"
+        )
     parser.add_argument("--offsets", nargs="+", type=float, default=OFFSETS)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--data-dir", type=Path, default=prepared.default_dir())
     parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()
+    if "autotune" not in args.anchors and set(args.methods) <= set(INSIDE_AUTOTUNE):
+        parser.error(
+            f"{', '.join(args.methods)}: around a cosine that is benchmark.learned's; "
+            "add `--anchors autotune`"
+        )
     rows = [row for row in runner.read(args.output) if "header" not in row]
 
     def find(*names):

@@ -251,11 +251,10 @@ def main(plan: str = "standard") -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--plan", choices=plans.PLANS, default=plan)
-    fields = ("tasks", "optimizers", "methods")
-    for name in fields:
-        parser.add_argument(
-            f"--{name}", nargs="+", help="fewer of the plan's, or other"
-        )
+    other = "fewer of the plan's, or other"
+    parser.add_argument("--tasks", nargs="+", choices=tasks.TASKS, help=other)
+    for name in ("optimizers", "methods"):
+        parser.add_argument(f"--{name}", nargs="+", metavar="NAME", help=other)
     parser.add_argument("--base-rates", nargs="+", type=float)
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")

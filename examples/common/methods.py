@@ -267,7 +267,21 @@ def build(
 
     Returns:
       The method.
+
+    Raises:
+      ValueError: If there is no such method or optimizer.
     """
+    anchor, plus, rule = name.partition("+")
+    is_known = name in NAMES or name in LEARNED_ABLATIONS
+    if not is_known and not (anchor in SCHEDULES and rule in RULES):
+        raise ValueError(
+            f"there is no method {name!r}, but {', '.join(NAMES)}, and a schedule and "
+            "a rule as in cosine+trend"
+        )
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(
+            f"there is no optimizer {optimizer!r}, but {', '.join(OPTIMIZERS)}"
+        )
     if learning_rate is None:
         learning_rate = PEERS[name][0] if name in PEERS else 0.01
         learning_rate = 0.001 if name == "fixed" else learning_rate
@@ -284,7 +298,6 @@ def build(
         return _named_rule(name, plan)
     if name in AUTOTUNE:
         return _autotune(plan, *AUTOTUNE[name])
-    anchor, plus, rule = name.partition("+")
     if plus:
         return _named_rule(rule, plan, anchor)
     return PEERS[name][1](plan)

@@ -140,3 +140,14 @@ def test_hypergradient_follows_the_curvature(start, grows):
     # The first step has no last update to compare with.
     expected = 1.02**4 if grows else 0.98**4
     np.testing.assert_allclose(state.rate_factor, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["lerned", "cosine+lerned", "cosin+trend", "+", ""])
+def test_an_unknown_method_is_an_error(name):
+    with pytest.raises(ValueError, match="no method .*autotune.*cosine"):
+        methods.build(name, "adam", 0.1, STEPS, steps_per_epoch=10)
+
+
+def test_an_unknown_optimizer_is_an_error():
+    with pytest.raises(ValueError, match="no optimizer 'adan', but adam"):
+        methods.build("cosine", "adan", 0.1, STEPS, steps_per_epoch=10)
