@@ -204,8 +204,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="the small tree only")
     parser.add_argument("--methods", nargs="+", help="beside Adam; default: all")
     parser.add_argument("--trees", nargs="+", help="whose names begin so")
+    parser.add_argument("--pairs", type=int, help="of each; more for finer ratios")
     flags = parser.parse_args()
     made = methods()
+    unknown = set(flags.methods or ()) - set(made)
+    if unknown:
+        parser.error(f"no method {', '.join(unknown)}, but {', '.join(made)}")
     if flags.methods:
         made = {name: made[name] for name in ("adam", *flags.methods)}
     config = {"cores": os.cpu_count(), "machine": platform.machine()}
@@ -213,7 +217,7 @@ def main() -> None:
     for name, workload in workloads().items():
         if flags.trees and not name.startswith(tuple(flags.trees)):
             continue
-        repetitions = 3 if flags.quick else workload.repetitions
+        repetitions = flags.pairs or (3 if flags.quick else workload.repetitions)
         seconds = time_steps(workload, made, repetitions, name)
         abstract = [
             jax.ShapeDtypeStruct(shape, jnp.float32) for shape in workload.shapes
