@@ -4,11 +4,10 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import lax
 
-from optax_adaptive import _history, _meter
+from optax_adaptive import _history, _meter, _update_size
 from optax_adaptive._controller import (
     ROUNDING,
     Array,
@@ -28,10 +27,6 @@ from optax_adaptive._validate import (
     check_real,
     is_concrete,
 )
-
-# Entries of the updates, at most, whose size is measured: to read all of them once a
-# window would cost some percent of a step, and a schedule scales them all alike.
-MEASURED = 2**16
 
 
 class ScaleByControllerState(NamedTuple):
@@ -89,7 +84,7 @@ def scale_by_controller(
         ``value`` and for what :func:`observe` is given.
       feedback: ``"value"`` decides from the ``value`` of every update; ``"observe"``
         from what :func:`observe` is given alone, and then ``value`` is not required.
-      axis_name: Axis over which to average the metric, inside ``jax.pmap`` or
+      axis_name: Axis over which to average what rules see, inside ``jax.pmap`` or
         ``jax.shard_map``. Under ``jax.jit`` the loss of a sharded batch is global
         already, and None is right.
 
@@ -219,7 +214,7 @@ def scale_by_controller(
             validation=jnp.where(is_validated, sign * meter.validation, 0.0),
             is_validated=is_validated,
             log_scale=log_scale,
-            update_size=_mean_size(updates),
+            update_size=_update_size.mean_size(updates),
             noise_cost=_meter.mean_cost(meter),
             has_noise_cost=meter.costs_size > 0,
         )
@@ -267,7 +262,9 @@ def scale_by_controller(
         is_due = (meter.size >= accumulation_size) | (meter.run >= accumulation_size)
         words = overwrite(state.controller_memory, meter)
         # `decide` and `keep` keep their identity, or eager calls would trace anew.
-        few = _smallest(updates)
+        few = _update_size.smallest(updates)
+        if axis_name is not None:  # or devices would decide each by its own part
+            few = [lax.pmean(_update_size.mean_size(few), axis_name)]
         lr_scale, words = lax.cond(is_due, decide, keep, state.lr_scale, words, few)
         return multiply(updates, lr_scale), ScaleByControllerState(lr_scale, words)
 
@@ -300,21 +297,3 @@ def multiply(updates: optax.Updates, lr_scale: Array) -> optax.Updates:
         return (update.astype(dtype) * lr_scale.astype(dtype)).astype(update.dtype)
 
     return jax.tree.map(scaled, updates)
-
-
-def _smallest(updates: optax.Updates) -> list[Array]:
-    """The smallest leaves: ``MEASURED`` entries at most, but one leaf at least."""
-    leaves = [u for u in jax.tree.leaves(updates) if u.size]
-    leaves = [u for u in leaves if jnp.issubdtype(u.dtype, jnp.inexact)]
-    leaves = sorted(leaves, key=lambda leaf: leaf.size)
-    ends = np.cumsum([leaf.size for leaf in leaves])
-    return leaves[: max(1, int(np.searchsorted(ends, MEASURED, side="right")))]
-
-
-def _mean_size(leaves: list[Array]) -> Array:
-    """Mean absolute value of all entries, float32 of shape (); 0 if not finite."""
-    total = jnp.zeros((), jnp.float32)
-    for leaf in leaves:
-        total += jnp.sum(jnp.abs(leaf.astype(wide(leaf.dtype)))).astype(jnp.float32)
-    mean = total / max(1, sum(leaf.size for leaf in leaves))
-    return jnp.where(jnp.isfinite(mean), mean, 0.0)

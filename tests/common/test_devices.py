@@ -7,7 +7,7 @@ import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from optax_adaptive import lr_scale, observe
+from optax_adaptive import Controller, lr_scale, observe, scale_by_controller
 from tests.common.rules import every_rule, scaling, stream
 
 P = PartitionSpec
@@ -106,3 +106,19 @@ def test_axis_name_under_pmap():
     np.testing.assert_allclose(states.lr_scale, np.full(DEVICES, expected), rtol=1e-5)
     observed = observe(states, np.arange(DEVICES, dtype=np.float32))
     assert jax.tree.map(jnp.shape, observed) == jax.tree.map(jnp.shape, states)
+
+
+def test_the_size_of_updates_is_averaged_over_devices_too():
+    rule = Controller(
+        init=lambda: jnp.zeros(()),
+        update=lambda observation, state: (jnp.log(observation.update_size), state),
+    )
+    tx = scale_by_controller(rule, accumulation_size=1, axis_name="data")
+    start = tx.init(None)
+
+    def run(update):  # shape=(): that of one device
+        return tx.update(update, start, value=jnp.ones(()))[1].lr_scale
+
+    sizes = jnp.arange(DEVICES, dtype=jnp.float32)
+    scales = jax.pmap(run, axis_name="data")(sizes)
+    np.testing.assert_allclose(scales, np.full(DEVICES, sizes.mean()), rtol=1e-5)
