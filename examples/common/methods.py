@@ -271,13 +271,6 @@ def build(
     Raises:
       ValueError: If there is no such method or optimizer.
     """
-    anchor, plus, rule = name.partition("+")
-    is_known = name in NAMES or name in LEARNED_ABLATIONS
-    if not is_known and not (anchor in SCHEDULES and rule in RULES):
-        raise ValueError(
-            f"there is no method {name!r}, but {', '.join(NAMES)}, and a schedule and "
-            "a rule as in cosine+trend"
-        )
     if optimizer not in OPTIMIZERS:
         raise ValueError(
             f"there is no optimizer {optimizer!r}, but {', '.join(OPTIMIZERS)}"
@@ -298,6 +291,12 @@ def build(
         return _named_rule(name, plan)
     if name in AUTOTUNE:
         return _autotune(plan, *AUTOTUNE[name])
-    if plus:
+    if name in PEERS:
+        return PEERS[name][1](plan)
+    anchor, _, rule = name.partition("+")
+    if anchor in SCHEDULES and rule in RULES:
         return _named_rule(rule, plan, anchor)
-    return PEERS[name][1](plan)
+    raise ValueError(
+        f"there is no method {name!r}, but {', '.join(NAMES)}, and a schedule and a "
+        "rule as in cosine+trend"
+    )

@@ -113,7 +113,7 @@ def test_failures_are_results(plan, toy, monkeypatch, tmp_path):
 
 def test_a_name_that_is_not_known_is_no_result(plan, tmp_path):
     output = tmp_path / "results.jsonl"
-    with pytest.raises(KeyError, match="cosin"):
+    with pytest.raises(ValueError, match="no method 'cosin'"):
         run.execute(plan._replace(methods=("cosin",)), output, HERE, jobs=1)
     assert not output.exists()
 
