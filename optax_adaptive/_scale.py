@@ -261,10 +261,10 @@ def scale_by_controller(
             meter = _meter.add_cost(meter, cost, is_measured)
         is_due = (meter.size >= accumulation_size) | (meter.run >= accumulation_size)
         words = overwrite(state.controller_memory, meter)
-        # `decide` and `keep` keep their identity, or eager calls would trace anew.
         few = _update_size.smallest(updates)
         if axis_name is not None:  # or devices would decide each by its own part
             few = [lax.pmean(_update_size.mean_size(few), axis_name)]
+        # `decide` and `keep` keep their identity, or eager calls would trace anew.
         lr_scale, words = lax.cond(is_due, decide, keep, state.lr_scale, words, few)
         return multiply(updates, lr_scale), ScaleByControllerState(lr_scale, words)
 

@@ -113,8 +113,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     default = ["digits", "lstm", "demand"]
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=default)
-    parser.add_argument("--optimizers", nargs="+", default=["adam"])
-    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    choices = methods.OPTIMIZERS
+    parser.add_argument("--optimizers", nargs="+", choices=choices, default=["adam"])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data-dir", type=Path, default=prepared.default_dir())
     parser.add_argument("--output", type=Path, default=RESULTS)

@@ -214,9 +214,15 @@ def main() -> None:
         made = {name: made[name] for name in ("adam", *flags.methods)}
     config = {"cores": os.cpu_count(), "machine": platform.machine()}
     lines: list[dict[str, Any]] = [run.header(config, seconds=0.0)]
-    for name, workload in workloads().items():
-        if flags.trees and not name.startswith(tuple(flags.trees)):
-            continue
+    if flags.pairs is not None and flags.pairs < 1:
+        parser.error(f"--pairs must be at least 1, but is {flags.pairs}")
+    chosen = workloads()
+    if flags.trees:
+        names, starts = ", ".join(chosen), tuple(flags.trees)
+        chosen = {name: w for name, w in chosen.items() if name.startswith(starts)}
+        if not chosen:
+            parser.error(f"no tree begins with {' or '.join(starts)}, but {names}")
+    for name, workload in chosen.items():
         repetitions = flags.pairs or (3 if flags.quick else workload.repetitions)
         seconds = time_steps(workload, made, repetitions, name)
         abstract = [

@@ -55,7 +55,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--tasks", nargs="+", default=list(tasks.TASKS))
+    parser.add_argument(
+        "--tasks", nargs="+", choices=tasks.TASKS, default=list(tasks.TASKS)
+    )
     parser.add_argument("--data-dir", type=Path, default=prepared.default_dir())
     args = parser.parse_args()
     done = {(line.get("task"), line.get("method")) for line in run.read(RESULTS)}

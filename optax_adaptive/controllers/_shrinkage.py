@@ -12,6 +12,7 @@ import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import optax
 
 from optax_adaptive._controller import Array
 
@@ -42,11 +43,9 @@ def add(shrinkage: Shrinkage, update_size: Array) -> Shrinkage:
     windows = shrinkage.windows + 1
     weight = jnp.maximum(1.0 / windows.astype(jnp.float32), NEWEST)
     newest = shrinkage.newest + weight * (log_size - shrinkage.newest)
-    return Shrinkage(
-        windows=jnp.where(is_measured, windows, shrinkage.windows),
-        first=jnp.where(is_measured & (windows <= FIRST), newest, shrinkage.first),
-        newest=jnp.where(is_measured, newest, shrinkage.newest),
-    )
+    first = jnp.where(windows <= FIRST, newest, shrinkage.first)
+    added = Shrinkage(windows=windows, first=first, newest=newest)
+    return optax.tree.where(is_measured, added, shrinkage)
 
 
 def log_factor(shrinkage: Shrinkage) -> Array:

@@ -42,11 +42,11 @@ class Seen(NamedTuple):
 
 def take_in(state: LearnedState, observation: Observation) -> LearnedState:
     """Adds a window to the open period, and its updates but for those of trials."""
-    shrinkage = _shrinkage.add(state.shrinkage, observation.update_size)
-    is_left_out = (state.trial.number > 0) | ~jnp.isfinite(observation.value)
+    counts = (state.trial.number == 0) & jnp.isfinite(observation.value)
+    size = jnp.where(counts, observation.update_size, 0.0)
     return state._replace(
         periods=_period.add(state.periods, observation),
-        shrinkage=optax.tree.where(is_left_out, state.shrinkage, shrinkage),
+        shrinkage=_shrinkage.add(state.shrinkage, size),
     )
 
 
