@@ -192,9 +192,7 @@ def scale_by_controller(
         is_other = ~memory.has_decided & (jnp.abs(log_scale - own) > ROUNDING)
         return optax.tree.where(is_other, begun, state)
 
-    def decide(
-        lr_scale: Array, words: Array, updates: list[Array]
-    ) -> tuple[Array, Array]:
+    def decide(lr_scale: Array, words: Array) -> tuple[Array, Array]:
         memory = unpack(jax.eval_shape(first_memory), words)
         meter = memory.meter
         is_full = meter.size >= accumulation_size  # else it is all non-finite
@@ -214,7 +212,7 @@ def scale_by_controller(
             validation=jnp.where(is_validated, sign * meter.validation, 0.0),
             is_validated=is_validated,
             log_scale=log_scale,
-            update_size=_update_size.mean_size(updates),
+            update_size=meter.update_size,
             noise_cost=_meter.mean_cost(meter),
             has_noise_cost=meter.costs_size > 0,
         )
@@ -234,10 +232,7 @@ def scale_by_controller(
         )
         return lr_scale, pack(memory)
 
-    def keep(
-        lr_scale: Array, words: Array, updates: list[Array]
-    ) -> tuple[Array, Array]:
-        del updates
+    def keep(lr_scale: Array, words: Array) -> tuple[Array, Array]:
         return lr_scale, words
 
     def update_fn(
@@ -261,11 +256,13 @@ def scale_by_controller(
             meter = _meter.add_cost(meter, cost, is_measured)
         is_due = (meter.size >= accumulation_size) | (meter.run >= accumulation_size)
         words = overwrite(state.controller_memory, meter)
-        few = _update_size.smallest(updates)
-        if axis_name is not None:  # or devices would decide each by its own part
-            few = [lax.pmean(_update_size.mean_size(few), axis_name)]
         # `decide` and `keep` keep their identity, or eager calls would trace anew.
-        lr_scale, words = lax.cond(is_due, decide, keep, state.lr_scale, words, few)
+        lr_scale, words = lax.cond(is_due, decide, keep, state.lr_scale, words)
+        # For the next decision: so the factor waits for no update.
+        size = _update_size.mean_size(updates)
+        if axis_name is not None:  # or devices would decide each by its own part
+            size = lax.pmean(size, axis_name)
+        words = overwrite(words, size)
         return multiply(updates, lr_scale), ScaleByControllerState(lr_scale, words)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

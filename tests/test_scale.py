@@ -103,20 +103,22 @@ def test_a_rule_sees_what_noise_costs_in_its_window():
 @pytest.mark.parametrize(
     "updates, size",
     [
-        ({"few": jnp.float32([1, -3]), "many": jnp.zeros(2**16)}, 2.0),
-        ({"few": jnp.float32([1, -3]), "more": jnp.ones(2)}, 1.5),
-        ([jnp.full(2**17, -0.5, jnp.bfloat16)], 0.5),
+        ({"few": jnp.float32([1, -3]), "many": jnp.zeros(2**12 + 1)}, 2.0),
+        ({"few": jnp.float32([1, -3]), "more": jnp.ones(2**12)}, 1.0),
+        ([jnp.full(2**17, -0.5, jnp.bfloat16), jnp.zeros(2**18)], 0.5),
         ([jnp.ones(3), jnp.ones(3, jnp.int32) * 9, jnp.zeros((0, 2))], 1.0),
         ([jnp.float32([1, jnp.nan])], 0.0),
         ([], 0.0),
     ],
 )
-def test_a_rule_sees_the_size_of_the_smallest_updates(updates, size):
+def test_a_rule_sees_the_size_of_the_last_update(updates, size):
     rule, seen = spy()
     tx = scale_by_controller(rule, accumulation_size=1)
-    jax.jit(tx.update)(updates, tx.init(None), value=1.0)
+    _, state = jax.jit(tx.update)(updates, tx.init(None), value=1.0)
+    other = jax.tree.map(lambda leaf: 7 * leaf, updates)  # not seen yet
+    jax.jit(tx.update)(other, state, value=1.0)
     jax.effects_barrier()
-    assert [float(o.update_size) for o in seen] == [size]
+    assert [float(o.update_size) for o in seen] == [0.0, size]
 
 
 def test_what_a_rule_sees_is_finite_and_typed():

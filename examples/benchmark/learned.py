@@ -26,12 +26,14 @@ FEW = ("digits", "transformer", "demand")
 REPLAY = "learned_replay"  # of rates that runs of `learned` have to draw first
 ABLATIONS = tuple(name for name in LEARNED_ABLATIONS if name != REPLAY)
 
+AROUND = ("cosine+learned", "cosine+learned_interpolated")
+
 SEEDS, MORE_SEEDS = 5, 15  # more around the best of the three peaks
 
 # Fixed before any result.
 PLANS = (
-    Plan(STANDARD_TASKS, ("adam",), methods.LEARNED, BASE_RATES, seeds=SEEDS),
-    Plan(STANDARD_TASKS, ("adam",), ("cosine+learned",), NEAR, seeds=SEEDS),
+    Plan(STANDARD_TASKS, ("adam",), tuple(methods.LEARNED), BASE_RATES, seeds=SEEDS),
+    Plan(STANDARD_TASKS, ("adam",), AROUND, NEAR, seeds=SEEDS),
     Plan(FEW, ("adam",), ABLATIONS, BASE_RATES[::3], seeds=SEEDS),
 )
 
@@ -83,7 +85,7 @@ def more_seeds(
 ) -> list[dict[str, Any]]:
     """Runs what is missing of more seeds, with the policy and without, at the peak."""
     lines, peak = [], best_peak(rows, task, accuracy[task])
-    for method in ("cosine", "cosine+learned"):
+    for method in ("cosine", *AROUND):
         seeds = range(SEEDS, MORE_SEEDS)
         runs = [(peak, s) for s in seeds if (task, method, peak, s) not in rows]
         if runs:
@@ -121,7 +123,7 @@ def tuned(rows: Rows, task: str, accuracy: bool) -> float:
 
 def best_peak(rows: Rows, task: str, accuracy: bool) -> float:
     """The same, of the peaks that the policy was put around."""
-    peaks = {k[2] for k in rows if k[:2] == (task, "cosine+learned")}
+    peaks = {k[2] for k in rows if k[:2] == (task, AROUND[0])}
     return tuned({k: row for k, row in rows.items() if k[2] in peaks}, task, accuracy)
 
 
@@ -155,30 +157,23 @@ def table_around(rows: Rows, accuracy: dict[str, bool]) -> list[str]:
     """The policy around a cosine against that cosine, by task and base rate."""
     rates = [float(f"{rate:.3g}") for rate in NEAR]
     lines = [
-        "| task | "
-        + " | ".join(f"cosine {r:.0e} | with learned" for r in rates)
-        + " |",
-        "| --- |" + " --- |" * (2 * len(rates)),
+        "| task | method | " + " | ".join(f"{r:.0e}" for r in rates) + " |",
+        "| --- | --- |" + " --- |" * len(rates),
     ]
     for task in accuracy:
-        plain = finals(rows, task, "cosine", "test")
-        around = finals(rows, task, "cosine+learned", "test")
-        if not around:
-            continue
-        cells = [
-            f"{plain[rate].mean():.5g} | {around[rate].mean():.5g}"
-            for rate in rates
-            if rate in around
-        ]
-        lines.append(f"| {task} | " + " | ".join(cells) + " |")
+        for method in ("cosine", *AROUND):
+            found = finals(rows, task, method, "test")
+            if all(rate in found for rate in rates):
+                cells = " | ".join(f"{found[rate].mean():.5g}" for rate in rates)
+                lines.append(f"| {task} | {method} | {cells} |")
     return lines
 
 
-def verdict_around(rows: Rows, accuracy: dict[str, bool]) -> list[str]:
+def verdict_around(rows: Rows, accuracy: dict[str, bool], method: str) -> list[str]:
     """At the peak that is best by validation, and what is won back at the others."""
     lines, shares = [], []
     for task in accuracy:
-        around = finals(rows, task, "cosine+learned", "test")
+        around = finals(rows, task, method, "test")
         if not around:
             continue
         plain = finals(rows, task, "cosine", "test")
@@ -207,7 +202,7 @@ def verdict_around(rows: Rows, accuracy: dict[str, bool]) -> list[str]:
             f"- all: {mean:+.2f}% ({low:+.2f} to {high:+.2f}) of what the cosine "
             f"improves; {wins} of {sum(map(len, shares))} runs at or above it"
         )
-    return lines
+    return [f"`{method}`:", "", *lines] if lines else []
 
 
 def verdict(rows: Rows, accuracy: dict[str, bool]) -> list[str]:
@@ -261,7 +256,7 @@ def main() -> None:
         verdict(rows, accuracy),
         table_alone(rows, accuracy),
         table_around(rows, accuracy),
-        verdict_around(rows, accuracy),
+        *(verdict_around(rows, accuracy, method) for method in AROUND),
     ):
         print("\n".join(lines), end="\n\n")
 

@@ -10,7 +10,7 @@ from benchmark.measures import Results, Runs
 from common import methods
 from common.schedules import SCHEDULES
 
-LEARNERS = ("bandit", "q_learning", "actor_critic", "learned", "learned_anytime")
+LEARNERS = ("bandit", "q_learning", "actor_critic", *methods.LEARNED)
 
 
 def is_decade(runs: Runs) -> np.ndarray:

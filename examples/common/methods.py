@@ -102,10 +102,10 @@ def _controller(
     )
 
 
-def _averaged(method: Method) -> Method:
+def _averaged(method: Method, **options: Any) -> Method:
     """Within averaging, by which a rule sees what noise costs."""
     return method._replace(
-        optimizer=optax_adaptive.with_averaging(method.optimizer),
+        optimizer=optax_adaptive.with_averaging(method.optimizer, **options),
         eval_params=optax_adaptive.eval_params,
         averages=True,
     )
@@ -118,8 +118,10 @@ def _named_rule(name: str, plan: Plan, anchor: str = "fixed") -> Method:
         size = learner_window(plan.steps)
         rule = _controller(plan, RULES[name](), anchor, accumulation_size=size)
         return _averaged(rule)
-    if name == "learned":
-        return _learned(plan, controllers.learned(plan.steps), anchor)
+    if name in LEARNED:
+        interpolates, knows_horizon = LEARNED[name]
+        rule = controllers.learned(plan.steps if knows_horizon else None)
+        return _learned(plan, rule, anchor, interpolates)
     return _controller(plan, RULES[name](), anchor)
 
 
@@ -129,12 +131,19 @@ def learner_window(steps: int) -> int:
 
 
 def _learned(
-    plan: Plan, rule: optax_adaptive.Controller, anchor: str = "fixed"
+    plan: Plan,
+    rule: optax_adaptive.Controller,
+    anchor: str = "fixed",
+    interpolates: bool = False,
 ) -> Method:
     """A rule as the learned policy was trained: within rollback and averaging."""
+    options = {}
+    if interpolates:
+        plan = plan._replace(base=plan.bare)
+        options = {"fraction": 0.1, "interpolation": 0.8}
     method = _controller(plan, rule, anchor)
     rolling_back = optax_adaptive.with_rollback(method.optimizer)
-    return _averaged(method._replace(optimizer=rolling_back))
+    return _averaged(method._replace(optimizer=rolling_back), **options)
 
 
 def _greedylr(plan: Plan) -> Method:
@@ -237,15 +246,22 @@ def _autotune(plan: Plan, interpolates: bool, knows_horizon: bool) -> Method:
     )
 
 
-# Whether gradients are taken at an interpolation, and whether the horizon is known.
+# Both tables: whether gradients are taken at an interpolation with the average, which
+# takes the place of momentum, and whether the horizon is known.
 AUTOTUNE: dict[str, tuple[bool, bool]] = {
     "autotune": (False, True),
     "autotune_anytime": (False, False),
     "autotune_interpolated": (True, True),
     "autotune_interpolated_anytime": (True, False),
 }
-LEARNED = ("learned", "learned_anytime")  # the horizon known, and not
-NAMES = (*AUTOTUNE, *SCHEDULES, *RULES, "learned_anytime", *PEERS)
+LEARNED: dict[str, tuple[bool, bool]] = {
+    "learned": (False, True),
+    "learned_anytime": (False, False),
+    "learned_interpolated": (True, True),
+    "learned_interpolated_anytime": (True, False),
+}
+_RULES = tuple(dict.fromkeys((*RULES, *LEARNED)))  # as they may follow a schedule
+NAMES = (*AUTOTUNE, *SCHEDULES, *_RULES, *PEERS)
 
 
 def build(
@@ -283,18 +299,16 @@ def build(
     plan = Plan(base, bare, learning_rate, steps, steps_per_epoch)
     if name in SCHEDULES:
         return _schedule(name, plan)
-    if name == "learned_anytime":
-        return _learned(plan, controllers.learned())
     if name in LEARNED_ABLATIONS:
         return _learned(plan, LEARNED_ABLATIONS[name](steps))
-    if name in RULES:
+    if name in _RULES:
         return _named_rule(name, plan)
     if name in AUTOTUNE:
         return _autotune(plan, *AUTOTUNE[name])
     if name in PEERS:
         return PEERS[name][1](plan)
     anchor, _, rule = name.partition("+")
-    if anchor in SCHEDULES and rule in RULES:
+    if anchor in SCHEDULES and rule in _RULES:
         return _named_rule(rule, plan, anchor)
     raise ValueError(
         f"there is no method {name!r}, but {', '.join(NAMES)}, and a schedule and a "
