@@ -18,9 +18,9 @@ class Observation(NamedTuple):
     A window without a single finite value (a blow-up) arrives as ``value = inf``; it
     never enters ``history``, whose entries are finite throughout.
 
-    ``update_size`` is the mean size of the entries of the last update before this
-    decision (in its largest leaf of at most 4,096), without the factor: what the
-    optimizer, and a schedule in it, make of the rate.
+    ``update_size`` is the size of the largest entry of the last update before this
+    decision (of one leaf), without the factor: what the optimizer, and a schedule in
+    it, make of the rate.
 
     ``noise_cost`` is what the noise in the newest parameters costs: to first order, the
     loss above that of their average. It is measured where :func:`with_averaging` or
@@ -35,7 +35,7 @@ class Observation(NamedTuple):
     validation: Array  # shape=(), dtype=float32: newest value given to observe()
     is_validated: Array  # shape=(), dtype=bool: is it new since the last decision?
     log_scale: Array  # shape=(), dtype=float32: log of the factor in force
-    update_size: Array  # shape=(), dtype=float32: mean |entry|; 0 if unknown
+    update_size: Array  # shape=(), dtype=float32: largest |entry|; 0 if unknown
     noise_cost: Array  # shape=(), dtype=float32: loss above that of the average; or 0
     has_noise_cost: Array  # shape=(), dtype=bool: was it measured in this window?
 

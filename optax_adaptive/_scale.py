@@ -259,7 +259,7 @@ def scale_by_controller(
         # `decide` and `keep` keep their identity, or eager calls would trace anew.
         lr_scale, words = lax.cond(is_due, decide, keep, state.lr_scale, words)
         # For the next decision: so the factor waits for no update.
-        size = _update_size.mean_size(updates)
+        size = _update_size.largest_entry(updates)
         if axis_name is not None:  # or devices would decide each by its own part
             size = lax.pmean(size, axis_name)
         words = overwrite(words, size)

@@ -1,6 +1,6 @@
-"""How large an update is, by one of its leaves.
+"""How large an update is, by the largest entry of one leaf.
 
-To read all of them would cost some percent of a step, and what a schedule does, it does
+To read all leaves would cost some percent of a step, and what a schedule does, it does
 to all alike.
 """
 
@@ -9,13 +9,12 @@ import jax.numpy as jnp
 import optax
 
 from optax_adaptive._controller import Array
-from optax_adaptive._leaves import wide
 
 MEASURED = 2**12  # entries at most, but for a tree whose leaves all have more
 
 
-def mean_size(updates: optax.Updates) -> Array:
-    """Mean absolute value in the largest leaf of at most ``MEASURED`` entries.
+def largest_entry(updates: optax.Updates) -> Array:
+    """The largest absolute value in the largest leaf of at most ``MEASURED`` entries.
 
     Returns:
       float32 of shape (); 0 if it is not finite, or there is no leaf.
@@ -27,5 +26,5 @@ def mean_size(updates: optax.Updates) -> Array:
         return jnp.zeros((), jnp.float32)
     few = [leaf for leaf in leaves if leaf.size <= MEASURED]
     leaf = few[-1] if few else leaves[0]
-    mean = jnp.mean(jnp.abs(leaf.astype(wide(leaf.dtype)))).astype(jnp.float32)
-    return jnp.where(jnp.isfinite(mean), mean, 0.0)
+    largest = jnp.max(jnp.abs(leaf)).astype(jnp.float32)
+    return jnp.where(jnp.isfinite(largest), largest, 0.0)

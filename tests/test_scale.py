@@ -103,7 +103,7 @@ def test_a_rule_sees_what_noise_costs_in_its_window():
 @pytest.mark.parametrize(
     "updates, size",
     [
-        ({"few": jnp.float32([1, -3]), "many": jnp.zeros(2**12 + 1)}, 2.0),
+        ({"few": jnp.float32([1, -3]), "many": jnp.zeros(2**12 + 1)}, 3.0),
         ({"few": jnp.float32([1, -3]), "more": jnp.ones(2**12)}, 1.0),
         ([jnp.full(2**17, -0.5, jnp.bfloat16), jnp.zeros(2**18)], 0.5),
         ([jnp.ones(3), jnp.ones(3, jnp.int32) * 9, jnp.zeros((0, 2))], 1.0),

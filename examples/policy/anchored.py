@@ -93,7 +93,7 @@ def learner_run(
         loss, grads = jax.value_and_grad(problem.loss)(params, key)
         scale = jnp.exp(log_scale)
         updates, state = tx.update(grads, state, params, value=loss, scale=scale)
-        size = _update_size.mean_size(updates) / scale
+        size = _update_size.largest_entry(updates) / scale
         return (optax.apply_updates(params, updates), state, log_scale), size
 
     def window(carry, keys):

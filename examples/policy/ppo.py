@@ -17,12 +17,13 @@ import optax
 
 from optax_adaptive import Controller, _meter, _scale
 from optax_adaptive._pack import unpack
-from optax_adaptive.controllers import _features, learned
+from optax_adaptive.controllers import _features, _shrinkage
 from optax_adaptive.controllers._policy import PolicyWeights, score
 from optax_adaptive.controllers.learned import (
     FINE,
     LearnedState,
     below_blow_up,
+    drawing,
     see,
     take_in,
 )
@@ -64,7 +65,7 @@ def decides(before: LearnedState, after: LearnedState) -> Array:
 
 def exploring(horizon: Any, weights: PolicyWeights, key: Array) -> Controller:
     """``learned`` with normal noise on each action, but on those after a blow-up."""
-    rule = learned(horizon, weights)
+    rule = drawing(horizon, weights)
 
     def init_fn():
         none = jnp.zeros((_features.SIZE,), jnp.float32)
@@ -92,12 +93,13 @@ def exploring(horizon: Any, weights: PolicyWeights, key: Array) -> Controller:
             is_decision, explored, as_it_was
         )
 
-    return rule._replace(
+    explores = rule._replace(
         init=init_fn,
         update=update_fn,
         trial=lambda state: state.rule_state.trial.number,
         begin=None,  # it opens a run
     )
+    return _shrinkage.offset(explores)
 
 
 def runs_of(
@@ -123,7 +125,7 @@ def runs_of(
     def note(trace, state):
         (base_state, _) = state
         words = base_state.inner_state[1].controller_memory
-        explored = unpack(jax.eval_shape(layout), words).controller_state
+        explored = unpack(jax.eval_shape(layout), words).controller_state.rule_state
         at = jnp.where(explored.decisions > 0, explored.decisions - 1, MOST)
         return Trace(
             trace.features.at[at].set(explored.features, mode="drop"),

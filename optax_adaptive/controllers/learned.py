@@ -27,7 +27,6 @@ class LearnedState(NamedTuple):
     trial: _trial.Trial
     feature_memory: _features.FeatureMemory
     periods: _period.Periods
-    shrinkage: _shrinkage.Shrinkage  # since the trials
 
 
 class Seen(NamedTuple):
@@ -37,37 +36,25 @@ class Seen(NamedTuple):
     pooled: Observation  # the period as if it were a window
     memory: _features.FeatureMemory
     features: Array  # shape=(SIZE,), dtype=float32
-    shrunk: Array  # shape=(), dtype=float32: log factor that is not the rule's, <= 0
 
 
 def take_in(state: LearnedState, observation: Observation) -> LearnedState:
-    """Adds a window to the open period, and its updates but for those of trials."""
-    counts = (state.trial.number == 0) & jnp.isfinite(observation.value)
-    size = jnp.where(counts, observation.update_size, 0.0)
-    return state._replace(
-        periods=_period.add(state.periods, observation),
-        shrinkage=_shrinkage.add(state.shrinkage, size),
-    )
+    """Adds a window to the open period."""
+    return state._replace(periods=_period.add(state.periods, observation))
 
 
 def see(state: LearnedState, observation: Observation, horizon: float | Array) -> Seen:
-    """Closes the open period, which holds this window already.
-
-    What is seen, and remembered, of the rate is the factor times the size of the
-    updates: it is that which a schedule in the chain has annealed.
-    """
-    shrunk = _shrinkage.log_factor(state.shrinkage)
-    observation = observation._replace(log_scale=observation.log_scale + shrunk)
+    """Closes the open period, which holds this window already."""
     periods, pooled = _period.close(state.periods, observation)
     part = _period.ELAPSED_PERIOD
     memory = _features.remember(state.feature_memory, pooled, part)
     features = _features.features(memory, pooled, horizon)
-    return Seen(periods, pooled, memory, features, shrunk)
+    return Seen(periods, pooled, memory, features)
 
 
 def below_blow_up(log_scale: Array, seen: Seen) -> Array:
     """At most half of the factor that blew up, if one has."""
-    ceiling = seen.memory.blow_up_log_scale - FINE - seen.shrunk
+    ceiling = seen.memory.blow_up_log_scale - FINE
     has_blown_up = seen.memory.has_blown_up
     return jnp.where(has_blown_up, jnp.minimum(log_scale, ceiling), log_scale)
 
@@ -136,13 +123,17 @@ def learned(
     if total_steps is not None:
         check_count("total_steps", total_steps)
     policy = _policy.checked(_policy.shipped_weights() if weights is None else weights)
+    return _shrinkage.offset(drawing(horizon, policy))
+
+
+def drawing(horizon: float | Array, policy: _policy.PolicyWeights) -> Controller:
+    """The rule, but for what :func:`_shrinkage.offset` adds; ``horizon`` may be inf."""
 
     def init_fn():
         return LearnedState(
             trial=_trial.first_trial(),
             feature_memory=_features.first_memory(),
             periods=_period.first_periods(),
-            shrinkage=_shrinkage.first_shrinkage(),
         )
 
     def decide(observation: Observation, state: LearnedState):
@@ -177,7 +168,6 @@ def learned(
                 is_fresh=~is_finite | is_undone,
                 is_short=trial.number > 0,
             ),
-            shrinkage=state.shrinkage,
         )
 
     def wait(observation: Observation, state: LearnedState):

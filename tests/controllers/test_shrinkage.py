@@ -7,14 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optax_adaptive import controllers, lr_scale, scale_by_controller
+from optax_adaptive import (
+    Controller,
+    Observation,
+    controllers,
+    lr_scale,
+    scale_by_controller,
+)
 from optax_adaptive.controllers import _shrinkage
-from optax_adaptive.controllers._features import NAMES, SIZE
-from optax_adaptive.controllers._policy import PolicyWeights
+
+EMPTY = Observation(*[jnp.zeros(())] * len(Observation._fields))
 
 
 def shrinkage_reference(sizes):
-    """Log of the average size after each window, over half of that after twenty."""
+    """Log of the average size after each window, over that after twenty."""
     averages = []
     for size in sizes:
         if size > 0 and averages:
@@ -23,7 +29,7 @@ def shrinkage_reference(sizes):
         elif size > 0:
             averages.append(math.log(size))
         first = averages[:20][-1] if averages else 0.0
-        yield min(averages[-1] - first + math.log(2), 0.0) if averages else 0.0
+        yield min(max(averages[-1] - first, -math.log(20)), 0.0) if averages else 0.0
 
 
 def test_matches_the_reference():
@@ -39,27 +45,56 @@ def test_matches_the_reference():
     np.testing.assert_allclose(found, [*shrinkage_reference(sizes)], atol=1e-4)
 
 
-# A policy that goes towards a quarter of the edge, by what it takes for the rate.
-SPRING = PolicyWeights(
-    linear=np.float32([-1.0 if name == "near_blow_up" else 0.0 for name in NAMES]),
-    hidden=np.zeros((SIZE, 0), np.float32),
-    hidden_bias=np.zeros(0, np.float32),
-    output=np.zeros(0, np.float32),
-    output_bias=np.float32(0.5),
-)
-
-
 @pytest.mark.parametrize(
-    "times, expected", [(0.1, 5.0), (0.6, 1.0), (1.0, 1.0), (10.0, 1.0)]
+    "times, expected",
+    [(0.1, 10.0), (0.6, 1 / 0.6), (1.0, 1.0), (10.0, 1.0), (0.0, 1.0)],
 )
-def test_what_a_schedule_takes_is_given_back_but_for_a_half(times, expected):
-    tx = scale_by_controller(controllers.learned(weights=SPRING), accumulation_size=1)
-    # A factor that is in force already: there are no trials.
-    state = tx.init(None)._replace(lr_scale=jnp.float32(1e-2))
-    update = jax.jit(tx.update)
-    noise, scales = np.random.default_rng(0).normal(1.0, 0.1, 600), []
-    for k, value in enumerate(noise):
-        arriving = jnp.float32(1.0 if k < 300 else times)
-        _, state = update(arriving, state, value=jnp.float32(value))
-        scales.append(float(lr_scale(state)))
-    assert scales[-1] / scales[299] == pytest.approx(expected, rel=0.1)
+def test_what_a_schedule_takes_is_given_back(times, expected):
+    rule = _shrinkage.offset(controllers.hold())
+    tx = scale_by_controller(rule, accumulation_size=1)
+    state, update = tx.init(None), jax.jit(tx.update)
+    for k in range(300):
+        arriving = jnp.float32(1.0 if k < 100 else times)
+        _, state = update(arriving, state, value=jnp.ones(()))
+    assert float(lr_scale(state)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_end_of_a_schedule_is_left_to_it():
+    rule = _shrinkage.offset(controllers.hold())
+    tx = scale_by_controller(rule, accumulation_size=1)
+    state, update = tx.init(None), jax.jit(tx.update)
+    for k in range(300):
+        _, state = update(jnp.float32(0.9**k), state, value=jnp.ones(()))
+    assert float(lr_scale(state)) == pytest.approx(20.0)
+
+
+def test_neither_trials_nor_blow_ups_count():
+    """And the rule sees the rate that it has drawn, not the factor."""
+    drawn = []
+
+    def update_fn(observation, windows):
+        drawn.append(float(observation.log_scale))
+        return observation.log_scale, windows + 1
+
+    rule = _shrinkage.offset(
+        Controller(
+            init=lambda: 0,
+            update=update_fn,
+            trial=lambda windows: jnp.int32(windows < 5),
+        )
+    )
+    state, log_scale, factors = rule.init(), jnp.zeros(()), []
+    for window in range(80):
+        is_out = window < 5 or window == 30
+        size = 100.0 if is_out else 1.0 if window < 50 else 0.5
+        value = jnp.inf if window == 30 else 1.0
+        observation = EMPTY._replace(
+            value=jnp.float32(value),
+            log_scale=log_scale,
+            update_size=jnp.float32(size),
+        )
+        log_scale, state = rule.update(observation, state)
+        factors.append(float(log_scale))
+    np.testing.assert_allclose(factors[:50], 0.0, atol=1e-6)
+    assert factors[-1] == pytest.approx(math.log(2.0), abs=0.05)
+    np.testing.assert_allclose(drawn, 0.0, atol=1e-5)
