@@ -210,8 +210,7 @@ def autotune(
         hold, step = _hold.advance(
             memory.hold,
             value,
-            # Of the point that the optimizer moves: params are a part of the way ahead.
-            product / (1.0 - interpolation),
+            product,
             way_back,
             search.center,
             search.deviation,
@@ -259,13 +258,18 @@ def autotune(
         is_forgotten = memory.hold.elapsed == 0  # rules begin anew with the hold
         is_due = _gain.is_due(memory.hold.elapsed) & ~is_forgotten
         average = state.averaging.averaged_params
-        cost = _gain.measure(average, params, updates, is_due)
+        cost = _gain.measure(
+            *(average, params, updates),
+            is_measured=is_due,
+            interpolation=interpolation,
+        )
         # On probation the copy is of the first parameters. Gradients in between bear
         # twice the rate, from which the way back often leads down.
         on_probation = memory.hold.elapsed < probation
         way_back = _gain.measure(
             *(average, state.snapshot.snapshot_params, updates),
-            is_due & on_probation & (not interpolate),
+            is_measured=is_due & on_probation & (not interpolate),
+            interpolation=0.0,
         )
         words, decision = lax.switch(
             jnp.where(is_away, 2, is_found.astype(jnp.int32)),

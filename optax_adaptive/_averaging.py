@@ -154,8 +154,12 @@ def with_averaging(
         # Or XLA moves what computes gradients into the conditional that uses them.
         updates = lax.optimization_barrier(updates)
         steps = averaging.averaged_steps
-        is_measured = (steps >= 0) & _gain.is_due(steps)
-        cost = _gain.measure(averaging.averaged_params, params, updates, is_measured)
+        cost = _gain.measure(
+            averaging.averaged_params,
+            *(params, updates),
+            is_measured=(steps >= 0) & _gain.is_due(steps),
+            interpolation=interpolation,
+        )
         updates, inner_state = optimizer.update(
             updates, inner_state, params, **_gain.told(extra_args, cost)
         )

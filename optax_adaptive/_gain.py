@@ -48,15 +48,22 @@ def product(average: optax.Params, params: optax.Params, grads: Any) -> Array:
 
 
 def measure(
-    average: optax.Params, params: optax.Params, grads: Any, is_measured: Array
+    average: optax.Params,
+    params: optax.Params,
+    grads: Any,
+    *,
+    is_measured: Array,
+    interpolation: float | Array,
 ) -> NoiseCost:
-    """What noise costs, if ``is_measured``.
+    """What noise costs at the point that the optimizer moves, if ``is_measured``.
 
-    Of the first parameters in place of the newest it is the slope along the way back.
+    With ``interpolation`` params are only a part of the way ahead of the average. Of
+    the first parameters in place of the newest it is the slope along the way back.
     """
     # Of functions that keep their identity, or eager calls would compile them anew.
     cost = lax.cond(is_measured, product, _nothing, average, params, grads)
-    return NoiseCost(cost, is_measured)
+    ahead = jnp.asarray(1.0 - interpolation, jnp.float32)
+    return NoiseCost(cost / ahead, is_measured)
 
 
 def told(extra_args: dict[str, Any], cost: NoiseCost) -> dict[str, Any]:

@@ -307,10 +307,14 @@ def test_the_way_back_is_to_the_first_parameters_and_on_probation_alone(
 ):
     measure, seen = _gain.measure, []
 
-    def spy(average, point, grads, is_measured):
+    def spy(average, point, grads, *, is_measured, interpolation):
         seen_now = (point["out"], is_measured)
         jax.debug.callback(lambda *now: seen.append(now), *seen_now, ordered=True)
-        return measure(average, point, grads, is_measured)
+        return measure(
+            *(average, point, grads),
+            is_measured=is_measured,
+            interpolation=interpolation,
+        )
 
     monkeypatch.setattr(_gain, "measure", spy)
     tx = optax_adaptive.autotune(

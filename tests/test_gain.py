@@ -23,13 +23,18 @@ def test_product_is_the_loss_above_that_of_the_average():
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_measured_where_it_is_asked_for(dtype):
+@pytest.mark.parametrize("interpolation", [0.0, np.float64(0.75)])
+def test_measured_at_the_point_that_the_optimizer_moves(interpolation, dtype):
     average, params, grads = jnp.ones(2), jnp.full(2, 1.5, dtype), jnp.ones(2, dtype)
 
     def measure(is_measured):
-        return _gain.measure(average, params, grads, jnp.array(is_measured))
+        return _gain.measure(
+            *(average, params, grads),
+            is_measured=jnp.array(is_measured),
+            interpolation=interpolation,
+        )
 
     cost = measure(True)
     assert cost.value.dtype == jnp.float32 and bool(cost.is_new)
-    assert float(cost.value) == 1.0
+    np.testing.assert_allclose(cost.value, 1.0 / (1.0 - interpolation), rtol=1e-6)
     assert float(measure(False).value) == 0.0 and not bool(measure(False).is_new)
