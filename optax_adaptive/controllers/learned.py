@@ -83,8 +83,8 @@ def learned(
         )
 
     Around an optimizer without momentum, as ``adam(1e-3, b1=0.0)``, the interpolation
-    of :func:`with_averaging` in its place (0.8, with a ``fraction`` of 0.1) mostly wins:
-    docs/learned.md.
+    of :func:`with_averaging` in its place mostly wins (0.8, with a ``fraction`` of 0.1;
+    docs/learned.md).
 
     Decisions come once a window at first, and then at intervals of 1/32 of the steps
     so far, or 1/64 of ``total_steps`` where that is less, over which windows are
