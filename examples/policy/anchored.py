@@ -115,7 +115,7 @@ def learner_run(
             validation=jnp.zeros(()),
             is_validated=jnp.zeros((), bool),
             log_scale=log_scale,
-            update_size=sizes[-1],
+            update_size=sizes[-2],  # the last is made after the decision
             noise_cost=_meter.mean_cost(meter),
             has_noise_cost=meter.costs_size > 0,
         )
