@@ -30,7 +30,7 @@ AROUND = ("cosine+learned", "cosine+learned_interpolated")
 
 SEEDS, MORE_SEEDS = 5, 15  # more around the best of the three peaks
 
-# Fixed before any result.
+# Fixed before any result, but for the interpolated forms, which came last.
 PLANS = (
     Plan(STANDARD_TASKS, ("adam",), tuple(methods.LEARNED), BASE_RATES, seeds=SEEDS),
     Plan(STANDARD_TASKS, ("adam",), AROUND, NEAR, seeds=SEEDS),
