@@ -1,4 +1,4 @@
-"""What the learned policy is worth: runs and tables for docs/learned.md.
+"""What the learned policy is worth: runs, and the tables of docs/learned*.md.
 
     cd examples && python -m benchmark.learned --jobs 2   # resumes
 
@@ -9,6 +9,7 @@ same seed. At the best of three peaks both are run with more seeds.
 """
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from common.learned_ablations import LEARNED_ABLATIONS
 RESULTS = Path(__file__).with_name("results") / "learned.jsonl"
 COSINES = RESULTS.with_name("robustness.jsonl")
 NEAR = tuple(COSINE_RATES["adam"][k] for k in (1, 4, 7))  # a decade apart
+ABLATION_RATES = BASE_RATES[::3]
 FEW = ("digits", "transformer", "demand")
 REPLAY = "learned_replay"  # of rates that runs of `learned` have to draw first
 ABLATIONS = tuple(name for name in LEARNED_ABLATIONS if name != REPLAY)
@@ -34,7 +36,7 @@ SEEDS, MORE_SEEDS = 5, 15  # more around the best of the three peaks
 PLANS = (
     Plan(STANDARD_TASKS, ("adam",), tuple(methods.LEARNED), BASE_RATES, seeds=SEEDS),
     Plan(STANDARD_TASKS, ("adam",), AROUND, NEAR, seeds=SEEDS),
-    Plan(FEW, ("adam",), ABLATIONS, BASE_RATES[::3], seeds=SEEDS),
+    Plan(FEW, ("adam",), ABLATIONS, ABLATION_RATES, seeds=SEEDS),
 )
 
 Rows = dict[tuple[str, str, float, int], dict[str, Any]]  # task, method, rate, seed
@@ -61,7 +63,7 @@ def replay(rows: Rows, task: str, data_dir: Path) -> list[dict[str, Any]]:
 
     The first quarter of the checkpoints is left out, in which the trials lie.
     """
-    rates = {float(f"{rate:.3g}") for rate in BASE_RATES[::3]}
+    rates = {float(f"{rate:.3g}") for rate in ABLATION_RATES}
     drawn = {
         (rate, seed): row["learning_rate"][training.CHECKPOINTS // 4 :]
         for (t, method, rate, seed), row in rows.items()
@@ -127,12 +129,18 @@ def best_peak(rows: Rows, task: str, accuracy: bool) -> float:
     return tuned({k: row for k, row in rows.items() if k[2] in peaks}, task, accuracy)
 
 
-def table_alone(rows: Rows, accuracy: dict[str, bool]) -> list[str]:
+def table_alone(
+    rows: Rows,
+    accuracy: dict[str, bool],
+    names: Iterable[str],
+    base_rates: Iterable[float],
+) -> list[str]:
     """Gain over the tuned cosine, by task, method and base rate."""
-    names = [*methods.LEARNED, *LEARNED_ABLATIONS]
-    rates = [float(f"{rate:.3g}") for rate in BASE_RATES]
+    rates = [float(f"{rate:.3g}") for rate in base_rates]
     lines = [
-        "| task | tuned cosine | method | " + " | ".join(f"{r:.0e}" for r in rates),
+        "| task | tuned cosine | method | "
+        + " | ".join(f"{rate:.0e}" for rate in rates)
+        + " |",
         "| --- | --- | --- |" + " --- |" * len(rates),
     ]
     for task in accuracy:
@@ -140,17 +148,16 @@ def table_alone(rows: Rows, accuracy: dict[str, bool]) -> list[str]:
         reference = finals(rows, task, "cosine", "test")[best][:SEEDS]
         for name in names:
             by_rate = finals(rows, task, name, "test")
-            if not by_rate:
-                continue
-            cells = [
-                f"{gains(by_rate[rate], reference, accuracy[task]).mean():+.2f}"
-                if rate in by_rate
-                else ""
-                for rate in rates
-            ]
-            start = f"| {task} | {reference.mean():.5g} at {best:.0e} | {name} | "
-            lines.append(start + " | ".join(cells) + " |")
-    return [line if line.endswith("|") else line + " |" for line in lines]
+            if by_rate:
+                cells = " | ".join(
+                    f"{gains(by_rate[rate], reference, accuracy[task]).mean():+.2f}"
+                    if rate in by_rate
+                    else "–"
+                    for rate in rates
+                )
+                start = f"| {task} | {reference.mean():.5g} at {best:.0e} | {name} | "
+                lines.append(start + cells + " |")
+    return lines
 
 
 def table_around(rows: Rows, accuracy: dict[str, bool]) -> list[str]:
@@ -205,12 +212,16 @@ def verdict_around(rows: Rows, accuracy: dict[str, bool], method: str) -> list[s
     return [f"`{method}`:", "", *lines] if lines else []
 
 
-def verdict(rows: Rows, accuracy: dict[str, bool]) -> list[str]:
-    """Worst and median cell, and share of runs at or above the tuned cosine."""
-    lines = []
+def table_of_aims(rows: Rows, accuracy: dict[str, bool]) -> list[str]:
+    """Worst and median cell of :func:`table_alone`, and runs at or above the cosine."""
+    lines = [
+        "| | worst, points | median | worst, % of the loss | median | at or above |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for name in methods.LEARNED:
-        for kind, unit in ((True, "points"), (False, "% of the loss")):
-            cells, wins = [], []
+        columns, wins = [], []
+        for kind in (True, False):
+            cells = []
             for task in (t for t in accuracy if accuracy[t] == kind):
                 best = tuned(rows, task, kind)
                 reference = finals(rows, task, "cosine", "test")[best]
@@ -218,12 +229,36 @@ def verdict(rows: Rows, accuracy: dict[str, bool]) -> list[str]:
                     gain = gains(values, reference, kind)
                     cells.append(gain.mean())
                     wins.extend(gain >= 0)
-            lines.append(
-                f"- `{name}`: worst cell {min(cells):+.2f}, median "
-                f"{np.median(cells):+.2f} {unit}; {100 * np.mean(wins):.0f}% of "
-                f"{len(wins)} runs at or above the tuned cosine of the same seed"
-            )
+            columns += [f"{min(cells):+.2f}", f"{np.median(cells):+.2f}"]
+        share = f"{100 * np.mean(wins):.0f}% of {len(wins)}"
+        lines.append(f"| `{name}` | " + " | ".join([*columns, share]) + " |")
     return lines
+
+
+def joined(lines: list[str]) -> str:
+    """The lines of a table or list, each ended."""
+    return "\n".join(lines) + "\n"
+
+
+def blocks(rows: Rows, accuracy: dict[str, bool]) -> dict[str, str]:
+    """The Markdown between the markers of the two pages on it, by their names."""
+    verdicts = [verdict_around(rows, accuracy, method) for method in AROUND]
+    around = [table_around(rows, accuracy), *verdicts]
+    variants, few = (
+        ("learned", *LEARNED_ABLATIONS),
+        {t: accuracy[t] for t in FEW if t in accuracy},
+    )
+    return {
+        "alone": joined(table_alone(rows, accuracy, methods.LEARNED, BASE_RATES)),
+        "ablations": joined(table_alone(rows, few, variants, ABLATION_RATES)),
+        "aims": joined(table_of_aims(rows, accuracy)),
+        "around": "\n".join(joined(lines) for lines in around),
+    }
+
+
+def recorded(path: Path) -> tuple[Rows, dict[str, bool]]:
+    """All runs, cosines included, and by task whether its metric is an accuracy."""
+    return read(COSINES) | read(path), is_accuracy(path)
 
 
 def append(lines: list[dict[str, Any]], output: Path) -> None:
@@ -233,7 +268,10 @@ def append(lines: list[dict[str, Any]], output: Path) -> None:
 
 
 def main() -> None:
-    """Runs what is missing, then prints the tables."""
+    """Runs what is missing, then prints the tables.
+
+    ``python -m benchmark.report`` writes them into docs/learned.md.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -248,17 +286,10 @@ def main() -> None:
         for task in FEW:
             lines = replay(read(args.output), task, args.data_dir)
             append(lines, args.output)
-        rows, accuracy = read(COSINES) | read(args.output), is_accuracy(args.output)
+        rows, accuracy = recorded(args.output)
         for task in accuracy:
             append(more_seeds(rows, accuracy, task, args.data_dir), args.output)
-    rows, accuracy = read(COSINES) | read(args.output), is_accuracy(args.output)
-    for lines in (
-        verdict(rows, accuracy),
-        table_alone(rows, accuracy),
-        table_around(rows, accuracy),
-        *(verdict_around(rows, accuracy, method) for method in AROUND),
-    ):
-        print("\n".join(lines), end="\n\n")
+    print(*blocks(*recorded(args.output)).values(), sep="\n")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,7 @@
 
 For the standard plan it writes results/summary.md and results/standard.html, and fills
 what lies between ``<!-- benchmark:begin -->`` and ``<!-- benchmark:end -->`` and
-the like in README.md, docs/autotune.md and docs/rl.md; for another plan, PLAN.md and
-PLAN.html.
+the like in README.md and docs/; for another plan, PLAN.md and PLAN.html.
 """
 
 import argparse
@@ -17,6 +16,7 @@ from typing import Any
 
 from benchmark import (
     findings,
+    learned,
     measures,
     other_tables,
     page,
@@ -123,18 +123,25 @@ def blocks(lines: list[dict], others: list[list[dict]]) -> dict[tuple[Path, str]
     overhead = to_markdown(other_tables.overhead(RESULTS / "overhead.jsonl"), 0)
     variants = run.read(RESULTS / "ablation.jsonl")
     ablation = to_markdown(other_tables.ablation(variants), 0) if variants else EMPTY
-    readme, page_on_autotune = ROOT / "README.md", ROOT / "docs" / "autotune.md"
-    experiments = ROOT / "docs" / "autotune_experiments.md"
     learners = rl_report.blocks(rl_report.read(RESULTS / "rl.jsonl"))
-    page_on_rl = ROOT / "docs" / "rl.md"
+    policy = learned.blocks(*learned.recorded(learned.RESULTS))
+    tables_of = {
+        "README.md": {
+            "benchmark": headline,
+            "autotune": autotune,
+            "overhead": overhead,
+        },
+        "docs/autotune.md": {"robustness": robustness, "peers": peers},
+        "docs/autotune_experiments.md": {"ablation": ablation},
+        "docs/rl.md": learners,
+        "docs/rl_experiments.md": {"ablations": learners.pop("ablations")},
+        "docs/learned.md": policy,
+        "docs/learned_experiments.md": {"ablations": policy.pop("ablations")},
+    }
     return {
-        (readme, "benchmark"): headline,
-        (readme, "autotune"): autotune,
-        (readme, "overhead"): overhead,
-        (page_on_autotune, "robustness"): robustness,
-        (page_on_autotune, "peers"): peers,
-        (experiments, "ablation"): ablation,
-        **{(page_on_rl, name): text for name, text in learners.items()},
+        (ROOT / page, name): text
+        for page, named in tables_of.items()
+        for name, text in named.items()
     }
 
 

@@ -1,8 +1,8 @@
-"""Tables and the picture of docs/rl.md, from results/rl.jsonl.
+"""Tables and the picture of docs/rl*.md, from results/rl.jsonl.
 
 cd examples && python -m benchmark.rl_report [--picture ../docs/rl.png]
 
-It prints the tables; ``python -m benchmark.report`` writes them into the page.
+It prints the tables; ``python -m benchmark.report`` writes them into the pages.
 """
 
 import argparse
@@ -160,7 +160,7 @@ def ablation_table(table: dict, task: str) -> str:
 
 
 def blocks(table: dict) -> dict[str, str]:
-    """The Markdown between the markers of docs/rl.md, by their names."""
+    """The Markdown between the markers of the two pages, by their names."""
     ablations = [
         ablation_table(table, task)
         for task in experiment.PEAKS
