@@ -1,6 +1,6 @@
 """Learning rates that follow the loss, for Optax."""
 
-from optax_adaptive import controllers, rl
+from optax_adaptive import controllers, integrations, rl
 from optax_adaptive._autotune import AutotuneState, autotune
 from optax_adaptive._averaging import eval_params, with_averaging
 from optax_adaptive._batch_stats import recompute_batch_stats
@@ -20,6 +20,7 @@ __all__ = [
     "autotune",
     "controllers",
     "eval_params",
+    "integrations",
     "lr_scale",
     "observe",
     "recompute_batch_stats",

@@ -19,7 +19,8 @@ from optax_adaptive import (
     _snapshot,
 )
 from optax_adaptive._controller import Array
-from optax_adaptive._pack import pack, unpack
+from optax_adaptive._leaves import as_arrays
+from optax_adaptive._pack import check_size, pack, unpack
 from optax_adaptive._scale import ScaleByControllerState, as_metric, multiply
 from optax_adaptive._validate import check_count, check_flag, check_optimizer
 
@@ -107,7 +108,8 @@ def autotune(
         again. Rules of this library may be chained inside it: they rest during the
         search, then scale the rate that is found here, and keep their memory. What
         :func:`observe` is given goes to them alone, to those with
-        ``feedback="observe"`` as the metric that they follow.
+        ``feedback="observe"`` as the metric that they follow. A run is resumed with the
+        same optimizer: what was found is a factor on its rate.
       total_steps: Number of updates of the whole run, an integer of at least 200, or
         None where it is not known. It sizes the search, and the first part of the
         hold, in which a rate too high starts over.
@@ -121,8 +123,8 @@ def autotune(
       A transformation to use outermost (its updates must be what is added to the
       parameters; ``optax.MultiSteps`` around it is fine). Its ``update`` takes the
       keyword ``value``: the scalar loss at the parameters *before* the update, of the
-      same meaning all along: one that rises by design looks like a blow-up. State is
-      float32 whatever the dtype of params. :func:`lr_scale` reads the factor on the
+      same meaning all along: one that rises by design looks like a blow-up. The average
+      is float32 where params are coarser. :func:`lr_scale` reads the factor on the
       optimizer's own rate, :func:`summary` the phase and what was found, and
       :func:`select_on_rollback` lets batch statistics follow each return.
 
@@ -178,6 +180,7 @@ def autotune(
     layout = jax.eval_shape(first_memory)
 
     def init_fn(params):
+        params = as_arrays(params)
         inner_state = optimizer.init(params)
         return AutotuneState(
             inner_state=inner_state,
@@ -245,11 +248,14 @@ def autotune(
     def update_fn(updates, state, params=None, *, value=None, **extra_args):
         if params is None:
             raise ValueError("update() needs the argument `params`")
+        updates, params = as_arrays((updates, params))
         # Or XLA moves what computes gradients into the conditionals that use them,
         # where a CPU has one core: 5% of a training step of ResNet-18.
         updates = lax.optimization_barrier(updates)
         value = _snapshot.finite_or_nan(as_metric(value), updates)
-        memory = unpack(layout, _checked(state.scaling.controller_memory, layout))
+        words = state.scaling.controller_memory
+        check_size(layout, words, "autotune with this total_steps")
+        memory = unpack(layout, words)
         is_away = _return.is_away(
             memory.returns_left, state.snapshot.snapshot_params, params
         )
@@ -274,7 +280,7 @@ def autotune(
         words, decision = lax.switch(
             jnp.where(is_away, 2, is_found.astype(jnp.int32)),
             branches,
-            *(state.scaling.controller_memory, value, cost.value, way_back.value),
+            *(words, value, cost.value, way_back.value),
         )
         memory = unpack(layout, words)
         step = decision.step
@@ -306,6 +312,7 @@ def autotune(
             state.inner_state,
             optimizer.init,
             is_taken=step.is_taken,
+            was_left_out=memory.meter.run > 0,
             is_forgotten=is_forgotten,
             # To measure the updates below would have them written out at every step.
             measure=size,
@@ -356,17 +363,6 @@ def autotune(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-def _checked(words: Array, layout: Memory) -> Array:
-    """The words of a memory, which another horizon may have given another length."""
-    size = sum(leaf.size for leaf in jax.tree.leaves(layout))
-    if words.shape != (size,):
-        raise ValueError(
-            f"the state must be of autotune with this total_steps: its memory has "
-            f"{words.shape[-1]} words, where this one has {size}"
-        )
-    return words
-
-
 def _count(meter: _meter.Meter, value: Array) -> _meter.Meter:
     """Each value is a window of its own here."""
     meter = _meter.accumulate(meter, value, jnp.ones((), jnp.bool_))
@@ -374,7 +370,9 @@ def _count(meter: _meter.Meter, value: Array) -> _meter.Meter:
     last = jnp.where(is_new, meter.mean, meter.last)
     best = jnp.where(is_new, jnp.minimum(meter.best, last), meter.best)
     windows = meter.windows + is_new.astype(jnp.int32)
-    return _meter.open_window(meter._replace(last=last, best=best, windows=windows))
+    run = meter.run  # of it the next step asks
+    meter = _meter.open_window(meter._replace(last=last, best=best, windows=windows))
+    return meter._replace(run=run)
 
 
 def _norm(tree: Any) -> Array:

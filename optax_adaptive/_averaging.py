@@ -9,7 +9,7 @@ from jax import lax
 
 from optax_adaptive import _gain, _snapshot
 from optax_adaptive._controller import Array
-from optax_adaptive._leaves import over_leading_axes, wide
+from optax_adaptive._leaves import as_arrays, over_leading_axes, wide
 from optax_adaptive._validate import check_optimizer, check_range, is_concrete
 
 
@@ -145,11 +145,13 @@ def with_averaging(
     check_range("interpolation", interpolation, 0.0, 1.0, open_high=True)
 
     def init_fn(params):
+        params = as_arrays(params)
         return (optimizer.init(params), empty(params))
 
     def update_fn(updates, state, params=None, **extra_args):
         if params is None:
             raise ValueError("update() needs the argument `params`")
+        updates, params = as_arrays((updates, params))
         inner_state, averaging = state
         # Or XLA moves what computes gradients into the conditional that uses them.
         updates = lax.optimization_barrier(updates)
@@ -220,7 +222,7 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
         )
     (state,) = found
     steps, is_behind = jax.tree.leaves((state.averaged_steps, state.is_behind))
-    leaves, structure = jax.tree.flatten(params)
+    leaves, structure = jax.tree.flatten(as_arrays(params))
     means = _means(state.averaged_params, params)
     if len(means) != len(leaves):
         raise ValueError(

@@ -40,6 +40,18 @@ class Observation(NamedTuple):
     has_noise_cost: Array  # shape=(), dtype=bool: was it measured in this window?
 
 
+def no_trial(state: ControllerState) -> Array:
+    """The trial of a rule that tries nothing."""
+    del state
+    return jnp.zeros((), jnp.int32)
+
+
+def keep_state(state: ControllerState, log_scale: Array) -> ControllerState:
+    """How a rule goes on to which ``observation.log_scale`` says all of the factor."""
+    del log_scale
+    return state
+
+
 class Controller(NamedTuple):
     """A learning-rate rule: a pair of pure functions, like an optax transformation.
 
@@ -54,37 +66,19 @@ class Controller(NamedTuple):
       initial_log_scale: Log of the factor in force before the first decision. A rule
         that searches upwards starts far below 0.
       trial: Maps the state to the number of the trial that the rule is in, int32 of
-        shape ``()``, 0 for none; None where it tries nothing. :func:`with_rollback`
-        around it keeps the parameters from before its trials, and goes back to them
-        at the end of each: the rule keeps what it has learned, and the parameters are
-        spared it.
+        shape ``()``, 0 for none. :func:`with_rollback` around it keeps the parameters
+        from before its trials, and goes back to them at the end of each: the rule keeps
+        what it has learned, and the parameters are spared it.
       accumulation_size: Values a window that it asks for, where the user names none.
       begin: Maps the first state, and the log of a factor that is not the rule's own,
         to the state that goes on from there. It is called where another factor is in
         force when the rule is first asked: after the search of :func:`autotune`, or
-        after the first rule of :func:`then`. None where ``observation.log_scale`` is
-        all that the rule needs.
+        after the first rule of :func:`then`. To most ``observation.log_scale`` says it.
     """
 
     init: Callable[[], ControllerState]
     update: Callable[[Observation, ControllerState], tuple[Array, ControllerState]]
     initial_log_scale: float | Array = 0.0
-    trial: Callable[[ControllerState], Array] | None = None
+    trial: Callable[[ControllerState], Array] = no_trial
     accumulation_size: int = 20
-    begin: Callable[[ControllerState, Array], ControllerState] | None = None
-
-
-def trial(controller: Controller, state: ControllerState) -> Array:
-    """Which trial ``controller`` is in, int32 of shape (); 0 for none."""
-    if controller.trial is None:
-        return jnp.zeros((), jnp.int32)
-    return jnp.asarray(controller.trial(state), jnp.int32)
-
-
-def begin(
-    controller: Controller, state: ControllerState, log_scale: Array
-) -> ControllerState:
-    """The first state of ``controller`` where another factor is in force."""
-    if controller.begin is None:
-        return state
-    return controller.begin(state, log_scale)
+    begin: Callable[[ControllerState, Array], ControllerState] = keep_state

@@ -13,13 +13,10 @@ from optax_adaptive._autotune import AutotuneState
 from optax_adaptive._controller import Array
 from optax_adaptive._leaves import bare, over_leading_axes
 from optax_adaptive._pack import overwrite, unpack
+from optax_adaptive._return import is_rule
 from optax_adaptive._scale import ScaleByControllerState
 from optax_adaptive._snapshot import SnapshotState
 from optax_adaptive._validate import check_real
-
-
-def _is_controller_state(node: Any) -> bool:
-    return isinstance(node, ScaleByControllerState)
 
 
 def _find(opt_state: Any) -> dict[str, ScaleByControllerState]:
@@ -83,7 +80,7 @@ def observe(opt_state: Any, value: Any) -> Any:
     check_real("value", value)
 
     def deposit(node):
-        if not _is_controller_state(node):
+        if not is_rule(node):
             return node
         state = bare(node)
         shape = state.lr_scale.shape

@@ -66,6 +66,16 @@ def unpack(like: Any, words: Array) -> Any:
     return jax.tree.unflatten(treedef, unpacked)
 
 
+def check_size(like: Any, words: Array, of: str) -> None:
+    """Raises ValueError unless ``words`` are as many as ``like`` takes."""
+    size = sum(leaf.size for leaf in jax.tree.leaves(like))
+    if words.shape != (size,):
+        raise ValueError(
+            f"the state must be of {of}: its memory has {words.shape[-1]} words, where "
+            f"this one has {size}"
+        )
+
+
 def check_same_layout(old: Any, new: Any, function: str) -> None:
     """Raises TypeError unless a rule returned the kind of state that it was given."""
     layouts = [

@@ -63,9 +63,9 @@ def keep_rules(restored: Any, current: Any) -> Any:
     So the next attempt is another one.
     """
     return jax.tree.map(
-        lambda old, new: new if _is_rule(old) else old,
+        lambda old, new: new if is_rule(old) else old,
         *(restored, current),
-        is_leaf=_is_rule,
+        is_leaf=is_rule,
     )
 
 
@@ -85,8 +85,8 @@ def trial(inner_state: Any) -> Array:
     It changes with each of them.
     """
     number = jnp.zeros((), jnp.int32)
-    for node in jax.tree.leaves(inner_state, is_leaf=_is_rule):
-        if _is_rule(node):
+    for node in jax.tree.leaves(inner_state, is_leaf=is_rule):
+        if is_rule(node):
             number += unpack(_meter.LAYOUT, node.controller_memory).trial
     return number
 
@@ -100,9 +100,9 @@ def tell_rules(inner_state: Any, is_blown_up: Array) -> Any:
 
 def _map_rules(change: Callable, inner_state: Any) -> Any:
     return jax.tree.map(
-        lambda node: change(node) if _is_rule(node) else node,
+        lambda node: change(node) if is_rule(node) else node,
         inner_state,
-        is_leaf=_is_rule,
+        is_leaf=is_rule,
     )
 
 
@@ -115,5 +115,6 @@ def _change_meter(
     return rule._replace(controller_memory=words)
 
 
-def _is_rule(node: Any) -> bool:
+def is_rule(node: Any) -> bool:
+    """Whether ``node`` is the state of a controller."""
     return isinstance(node, ScaleByControllerState)

@@ -7,6 +7,7 @@ import optax
 
 from optax_adaptive import _alarm, _return, _snapshot
 from optax_adaptive._controller import Array
+from optax_adaptive._leaves import as_arrays
 from optax_adaptive._scale import as_metric, multiply
 from optax_adaptive._validate import check_flag, check_optimizer, check_range
 
@@ -40,7 +41,8 @@ def with_rollback(
     Meanwhile no snapshot is taken and nothing counts as a blow-up, and at the end of
     each trial the updates lead back to the parameters from before the first.
     A single non-finite loss, or gradient, has its update left out: the optimizer sees a
-    gradient of 0, and its update is not applied. Snapshots are taken while the loss is
+    gradient of 0, and its update is not applied. Should that make its state NaN, it
+    begins anew. Snapshots are taken while the loss is
     as good as ever, at intervals of a tenth of the steps so far.
 
     Memory: one copy of params and, with ``restore_inner``, of the inner state.
@@ -56,7 +58,8 @@ def with_rollback(
       A transformation whose ``update`` takes the keyword ``value``: the scalar loss at
       the parameters *before* the update, of the same meaning all along: one that rises
       by design looks like a blow-up. What lives outside params follows by
-      :func:`select_on_rollback`.
+      :func:`select_on_rollback`. The snapshot holds a second inner state: to read one
+      by ``optax.tree.get``, hand it ``state.inner_state``.
 
     Raises:
       ValueError: If ``backoff`` is out of range or ``restore_inner`` no bool; if
@@ -80,6 +83,7 @@ def with_rollback(
     check_range("backoff", backoff, 0.0, 1.0, open_low=True)
 
     def init_fn(params):
+        params = as_arrays(params)
         inner_state = optimizer.init(params)
         return RollbackState(
             inner_state=inner_state,
@@ -93,6 +97,7 @@ def with_rollback(
     def update_fn(updates, state, params=None, *, value=None, **extra_args):
         if params is None:
             raise ValueError("update() needs the argument `params`")
+        updates, params = as_arrays((updates, params))
         value = _snapshot.finite_or_nan(as_metric(value), updates)
         alarm, verdict = _alarm.watch(state.alarm, value)
         is_away = _return.is_away(
@@ -111,6 +116,7 @@ def with_rollback(
             state.inner_state,
             optimizer.init,
             is_taken=(is_due | (seen == 0)) & ~is_restored,
+            was_left_out=(state.alarm.nonfinite > 0) | (state.returns_left > 0),
         )
         is_left_out = ~verdict.is_finite | is_away
         updates, inner_state = optimizer.update(

@@ -14,15 +14,20 @@ from optax_adaptive._controller import (
     Controller,
     ControllerState,
     Observation,
-    begin,
-    trial,
 )
-from optax_adaptive._leaves import wide
-from optax_adaptive._pack import check_same_layout, overwrite, pack, unpack
+from optax_adaptive._leaves import as_arrays, wide
+from optax_adaptive._pack import (
+    check_same_layout,
+    check_size,
+    overwrite,
+    pack,
+    unpack,
+)
 from optax_adaptive._validate import (
     check_choice,
     check_controller,
     check_count,
+    check_log_scale,
     check_range,
     check_real,
     is_concrete,
@@ -90,14 +95,15 @@ def scale_by_controller(
 
     Returns:
       A transformation whose ``update`` takes the keyword ``value``: the scalar loss at
-      the parameters *before* the update, in any real dtype. State is float32 whatever
-      the dtype of the parameters; updates keep theirs. The keyword ``noise_cost``,
+      the parameters *before* the update, in any real dtype. The factor is float32
+      whatever the dtype of the parameters, and the rest of the state one array of
+      uint32; updates keep their dtypes. The keyword ``noise_cost``,
       which :func:`with_averaging` hands in, is in units of the training loss: what a
       rule makes of it holds where ``value`` is that loss.
 
     Raises:
       ValueError: If an argument is out of its range, or, in ``update``, if ``value`` is
-        not a scalar.
+        not a scalar, or the state that of another rule or ``window``.
       TypeError: If ``controller`` is not a :class:`Controller`, or its state not of
         32-bit or bool arrays whose shapes stay the same, or, in ``update``, if
         ``value`` is missing or complex.
@@ -143,7 +149,7 @@ def scale_by_controller(
 
     def first_memory() -> Memory:
         controller_state = controller.init()
-        number = trial(controller, controller_state)
+        number = jnp.asarray(controller.trial(controller_state), jnp.int32)
         return Memory(
             meter=_meter.first(mode)._replace(trial=number),
             history=jnp.zeros((window,), jnp.float32),
@@ -151,6 +157,8 @@ def scale_by_controller(
             has_decided=jnp.zeros((), jnp.bool_),
             controller_state=controller_state,
         )
+
+    layout = jax.eval_shape(first_memory)
 
     def init_fn(params: optax.Params) -> ScaleByControllerState:
         del params  # Its contents may be placeholders.
@@ -186,14 +194,14 @@ def scale_by_controller(
     def handed_over(memory: Memory, log_scale: Array) -> ControllerState:
         """The rule's state, told of another factor than its own at the first time."""
         state = memory.controller_state
-        begun = begin(controller, state, log_scale)
+        begun = controller.begin(state, log_scale)
         check_same_layout(state, begun, "begin")
         own = jnp.log(bounded(jnp.asarray(controller.initial_log_scale, jnp.float32)))
         is_other = ~memory.has_decided & (jnp.abs(log_scale - own) > ROUNDING)
         return optax.tree.where(is_other, begun, state)
 
     def decide(lr_scale: Array, words: Array) -> tuple[Array, Array]:
-        memory = unpack(jax.eval_shape(first_memory), words)
+        memory = unpack(layout, words)
         meter = memory.meter
         is_full = meter.size >= accumulation_size  # else it is all non-finite
         is_finite = is_full & ~_meter.is_blown_up(meter)
@@ -220,13 +228,14 @@ def scale_by_controller(
             observation, handed_over(memory, log_scale)
         )
         check_same_layout(memory.controller_state, controller_state, "update")
+        check_log_scale(new_log_scale)
         # exp(log(x)) is not x: a rule that holds must not let the factor drift.
         # Nor may a rule that fails, with a NaN, poison it.
         is_held = (new_log_scale == log_scale) | jnp.isnan(new_log_scale)
         lr_scale = jnp.where(is_held, lr_scale, bounded(new_log_scale))
-        meter = _meter.open_window(memory.meter)
+        number = jnp.asarray(controller.trial(controller_state), jnp.int32)
         memory = memory._replace(
-            meter=meter._replace(trial=trial(controller, controller_state)),
+            meter=_meter.open_window(memory.meter)._replace(trial=number),
             has_decided=jnp.ones((), jnp.bool_),
             controller_state=controller_state,
         )
@@ -239,6 +248,8 @@ def scale_by_controller(
         updates, state, params=None, *, value=None, noise_cost=None, **extra_args
     ):
         del params, extra_args
+        updates = as_arrays(updates)
+        check_size(layout, state.controller_memory, "this rule, with this window")
         meter = unpack(_meter.LAYOUT, state.controller_memory)
         if feedback == "value":
             metric, is_new = as_metric(value), jnp.ones((), jnp.bool_)

@@ -10,7 +10,7 @@ from jax import lax
 
 from optax_adaptive import _return
 from optax_adaptive._controller import Array
-from optax_adaptive._leaves import over_leading_axes, wide
+from optax_adaptive._leaves import in_dtypes_of, over_leading_axes, wide
 from optax_adaptive._validate import is_concrete
 
 
@@ -42,6 +42,7 @@ def before_update(
     reset_inner: Any,
     *,
     is_taken: Array,
+    was_left_out: Array,
     is_forgotten: bool | Array = False,
     measure: Callable[[Any], Array] = lambda inner_state: jnp.zeros((), jnp.float32),
     is_measured: bool | Array = False,
@@ -58,6 +59,10 @@ def before_update(
       inner_state: That before this update.
       reset_inner: Maps params to a first inner state; used if none was copied.
       is_taken: Copy those, and the inner state where one is kept.
+      was_left_out: Was the last update? To most optimizers that is one with a gradient
+        of 0, but what divides by a norm, or remembers the loss, never recovers from it.
+        So an inner state that is NaN begins anew. (To select the one from before would
+        keep it from being updated in place, at every step.)
       is_forgotten: Rules in the inner state go back too. Otherwise they keep their
         memory, so as to do better in the next attempt.
       measure: Maps the inner state to float32 of shape ().
@@ -72,16 +77,23 @@ def before_update(
 
     def change(copied_params, copied_inner, inner_state, measured):
         del measured
-        restored = copied_inner if keeps_inner else reset_inner(copied_params)
+        first = in_dtypes_of(inner_state, reset_inner(copied_params))
+        is_spoilt = was_left_out & _has_nan(inner_state)
+        kept = _return.keep_rules(first, inner_state)
+        inner_state = optax.tree.where(is_spoilt, kept, inner_state)
+        restored = in_dtypes_of(inner_state, copied_inner) if keeps_inner else first
         kept = _return.keep_rules(restored, inner_state)
         restored = optax.tree.where(is_forgotten, restored, kept)
         inner_state = optax.tree.where(snapshot.is_restored, restored, inner_state)
         old = (copied_params, copied_inner)
-        new = (get_copy(), inner_state if keeps_inner else ())
+        new = (
+            get_copy(),
+            in_dtypes_of(copied_inner, inner_state) if keeps_inner else (),
+        )
         return *optax.tree.where(is_taken, new, old), inner_state, measure(inner_state)
 
     copied_params, copied_inner, inner_state, measured = _in_place(
-        is_taken | snapshot.is_restored | is_measured,
+        is_taken | snapshot.is_restored | is_measured | was_left_out,
         change,
         (*snapshot[:2], inner_state, jnp.zeros((), jnp.float32)),
     )
@@ -215,6 +227,15 @@ def find(opt_state: Any) -> SnapshotState:
             f"{len(found)}"
         )
     return found[0]
+
+
+def _has_nan(tree: Any) -> Array:
+    """Whether a leaf holds NaN, bool of shape ()."""
+    has_nan = jnp.zeros((), jnp.bool_)
+    for leaf in jax.tree.leaves(tree):
+        if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+            has_nan |= jnp.isnan(leaf).any()
+    return has_nan
 
 
 def _in_place(condition: Array, change: Any, tree: Any) -> Any:

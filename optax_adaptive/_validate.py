@@ -47,6 +47,11 @@ def _is_number(value: Any) -> bool:
 
 def check_real(name: str, value: Any) -> None:
     """Raises TypeError unless ``value``, traced or not, is of real numbers."""
+    if isinstance(value, (tuple, dict)):
+        raise TypeError(
+            f"`{name}` must be one number, but it is a {type(value).__name__}; of "
+            "(loss, aux) pass the loss"
+        )
     dtype = value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
     if dtype.kind not in "biufV":
         raise TypeError(f"`{name}` must be real, but it is {value!r}")
@@ -86,9 +91,14 @@ def check_flag(name: str, value: Any) -> None:
 def check_optimizer(optimizer: Any) -> None:
     """Raises TypeError unless ``optimizer`` is a gradient transformation."""
     if not isinstance(optimizer, optax.GradientTransformation):
+        hint = "call its factory first, as in optax.adam(1e-3)"
+        if isinstance(optimizer, optax.MultiSteps):
+            hint = "put optax.MultiSteps around, not inside"
+        if isinstance(optimizer, Controller):
+            hint = "chain it behind an optimizer, by scale_by_controller(rule)"
         raise TypeError(
             f"optimizer must be a gradient transformation, but it is {optimizer!r}; "
-            "call its factory first, as in optax.adam(1e-3)"
+            + hint
         )
 
 
@@ -98,4 +108,13 @@ def check_controller(name: str, value: Any) -> None:
         raise TypeError(
             f"{name} must be a Controller, but it is {value!r}; call the rule's "
             "factory first, as in controllers.plateau()"
+        )
+
+
+def check_log_scale(log_scale: Any) -> None:
+    """Raises TypeError unless a rule's answer is one number."""
+    if log_scale is None or np.shape(log_scale):
+        raise TypeError(
+            "a rule's update must return the new log factor, of shape (), and its "
+            f"state, but the first is {log_scale!r}"
         )

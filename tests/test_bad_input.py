@@ -224,3 +224,40 @@ def test_a_rule_whose_state_is_not_32_bit():
 def test_a_factory_is_no_optimizer(wrap):
     with pytest.raises(TypeError, match="call its factory first"):
         wrap(optax.adam)
+
+
+@pytest.mark.parametrize("other", [controllers.trend(), controllers.range_test()])
+def test_the_state_of_another_rule(other):
+    state = scale_by_controller(controllers.plateau()).init({})
+    with pytest.raises(ValueError, match="must be of this rule, with this window"):
+        scale_by_controller(other).update({}, state, value=1.0)
+
+
+@pytest.mark.parametrize("wrap", [jax.jit, lambda function: function])
+def test_a_loss_with_its_auxiliary_output(wrap):
+    tx = scale_by_controller(HOLD)
+    step = wrap(lambda state, value: tx.update({}, state, value=value))
+    with pytest.raises(
+        TypeError, match="`value` must be one number, but it is a tuple"
+    ):
+        step(tx.init({}), (1.0, {"accuracy": 0.5}))
+
+
+@pytest.mark.parametrize(
+    ("inside", "hint"),
+    [
+        (optax.MultiSteps(ADAM, 4), "put optax.MultiSteps around"),
+        (HOLD, "by scale_by_controller"),
+    ],
+)
+def test_what_is_no_optimizer_says_where_it_belongs(inside, hint):
+    with pytest.raises(TypeError, match=hint):
+        autotune(inside)
+
+
+@pytest.mark.parametrize("answer", [None, jnp.zeros(1)])
+def test_a_rule_that_answers_with_no_number(answer):
+    rule = Controller(lambda: (), lambda observation, state: (answer, state))
+    tx = scale_by_controller(rule, accumulation_size=1)
+    with pytest.raises(TypeError, match="must return the new log factor, of shape"):
+        tx.update({}, tx.init({}), value=1.0)

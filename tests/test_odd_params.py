@@ -97,3 +97,33 @@ def test_a_line_search_is_not_told_what_noise_costs(wrap):
         grads, state, params, value=loss, grad=grads, value_fn=value_fn
     )
     assert np.all(np.isfinite(updates))
+
+
+def wide_gradients(tx, steps=5):
+    """Of params in bfloat16, as clipping or accumulation in float32 makes them."""
+    params = {"w": jnp.ones(4, jnp.bfloat16)}
+    grads = {"w": jnp.ones(4, jnp.float32)}
+    step = jax.jit(lambda state, params: tx.update(grads, state, params, value=1.0))
+    state = tx.init(params)
+    for _ in range(steps):
+        updates, state = step(state, params)
+        params = optax.apply_updates(params, updates)
+    return params, state
+
+
+@pytest.mark.parametrize("wrap", [with_rollback, autotune, with_averaging])
+def test_gradients_of_a_wider_dtype_than_params(wrap):
+    with jax.numpy_dtype_promotion("standard"):  # as Adam itself needs here
+        params, state = wide_gradients(wrap(optax.adam(0.1)))
+    assert params["w"].dtype == jnp.bfloat16
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(params))
+
+
+@pytest.mark.parametrize("wrap", [with_rollback, autotune, with_averaging])
+def test_numbers_of_python_are_parameters_too(wrap):
+    tx, params = wrap(optax.sgd(0.1)), {"temperature": 1.0}
+    state = tx.init(params)
+    updates, state = tx.update({"temperature": 1.0}, state, params, value=1.0)
+    assert jnp.shape(updates["temperature"]) == ()
+    if wrap is not with_rollback:
+        assert jnp.shape(eval_params(state, params)["temperature"]) == ()

@@ -47,7 +47,7 @@ def sentences(results: Results) -> list[str]:
         static, a = best_of(results, task, kind("schedule"))
         ours, b = best_of(results, task, kind(*FEEDBACK) or [static])
         if measures.gain(a, b, is_accuracy) > 0:
-            wins.append(f"{task} (`{static}` {a:.4g}, `{ours}` {b:.4g})")
+            wins.append(f"{task} (`{static}` {a:#.4g}, `{ours}` {b:#.4g})")
     found.append(
         "The best static schedule ends better than the best feedback method of this "
         "library, both tuned and chosen by validation and compared on test, on "

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from benchmark import learned
 from optax_adaptive.controllers._features import NAMES, SIZE
 from optax_adaptive.controllers._policy import act, shipped_weights
-from optax_adaptive.controllers.learned import FINE
+from optax_adaptive.controllers.learned import LARGEST_STEP
 
 RATES = (1e-7, 1e-3, 10.0)
 PICTURE = Path(__file__).parents[2] / "docs" / "learned.png"
@@ -58,7 +58,7 @@ def slice_of(name: str, low: float, high: float) -> tuple[np.ndarray, np.ndarray
     """Feature values, from 0 to 1, and the factor that the policy moves the rate by."""
     values, rows = states_along(name, low, high)
     actions = jax.vmap(lambda row: act(shipped_weights(), row))(jnp.asarray(rows))
-    return (values - low) / (high - low), np.exp(FINE * np.asarray(actions))
+    return (values - low) / (high - low), np.exp(LARGEST_STEP * np.asarray(actions))
 
 
 def draw(rows: learned.Rows, path: Path) -> None:

@@ -36,7 +36,7 @@ def against_cosine(results: Results) -> list[tuple[str, str, str]]:
             best = measures.tuned(cosine)
             test = measures.final_test(cosine)[best]
             rate = f"{cosine.rates[best]:.1e}"
-            cell = f"{test.mean():.4g} ± {test.std():.2g} ({rate})"
+            cell = f"{test.mean():#.4g} ± {test.std():.2g} ({rate})"
             found.append((task, optimizer, cell))
     return sorted(found, key=lambda row: (row[1] != "adam", row))
 
@@ -181,8 +181,8 @@ def ablation(lines: list[dict[str, Any]]) -> Table:
         rows.append(
             [
                 *(f"{task}, {optimizer}", method.removeprefix("autotune: ")),
-                f"{np.mean(finals):.4g}",
-                " ".join(f"{final:.4g}" for final in finals),
+                f"{np.mean(finals):#.4g}",
+                " ".join(f"{final:#.4g}" for final in finals),
                 f"{min(found):.1e} … {max(found):.1e}",
                 f"{sum(run['rollbacks'] for run in runs):.0f}",
             ]

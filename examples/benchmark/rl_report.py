@@ -110,7 +110,7 @@ def main_table(table: dict) -> str:
                 else "–"
                 for method in methods
             ]
-            mean = f"{alone.mean():.4g} {unit}"
+            mean = f"{alone.mean():#.4g} {unit}"
             lines.append(f"| {task}, {anchor} | {mean} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -131,7 +131,7 @@ def recovery_table(table: dict) -> str:
             )
             cells = [recovered(table, task, offset, method) for method in methods]
             lines.append(
-                f"| {task}, x{offset:g} | {alone.mean():.4g} ({tuned.mean():.4g}) | "
+                f"| {task}, x{offset:g} | {alone.mean():#.4g} ({tuned.mean():#.4g}) | "
                 + " | ".join(cells)
                 + " |"
             )

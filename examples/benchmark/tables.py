@@ -41,9 +41,12 @@ def headline(results: Results) -> Table:
         "Gains on test over the tuned cosine, in percent of what that improves from "
         "the start (-100 is no progress): of the tuned rate (with its 95% interval), "
         "and of the median and the worst of tasks and decades. Time to target is a "
-        "fraction of the run, "
-        "at the tuned rate. Failed runs did not end finite, stuck ones no better than "
-        "they began.",
+        "fraction of the run, at the tuned rate. Score: the share of tasks within a "
+        "factor of the fastest, over factors from 1 to 4 (1 is best), at the tuned "
+        "rate and over all rates. Sensitivity: what is lost of the progress, in the "
+        "mean of decades. Failed runs did not end finite, stuck ones no better than "
+        "they began. `_anytime`: not told the length of the run. `_interpolated`: "
+        "gradients in between, an optimizer without momentum.",
         [
             *("method", "kind", "tuned", "median rate", "worst rate", "time to target"),
             *("score", "score, any rate", "sensitivity, %", "failed + stuck"),
@@ -74,13 +77,13 @@ def final_cell(runs: Runs, cosine: Runs) -> str:
     """Mean, deviation over seeds, and rate."""
     best = measures.tuned(runs)
     test = measures.final_test(runs)[best]
-    return f"{test.mean():.4g} ± {test.std():.2g} ({runs.rates[best]:.1e})"
+    return f"{test.mean():#.4g} ± {test.std():.2g} ({runs.rates[best]:.1e})"
 
 
 def rate_cell(runs: Runs, choose: Any) -> str:
     """The test metric at the ``choose``-n of the decades."""
     means = measures.final_test(runs)[summaries.is_decade(runs)].mean(1)
-    return f"{choose(means):.4g}"
+    return f"{choose(means):#.4g}"
 
 
 def worst_cell(runs: Runs, cosine: Runs) -> str:

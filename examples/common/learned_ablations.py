@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from optax_adaptive import Controller, controllers
-from optax_adaptive._controller import trial
+from optax_adaptive._controller import keep_state
 from optax_adaptive.controllers._features import NAMES
 from optax_adaptive.controllers._policy import shipped_weights
-from optax_adaptive.controllers.learned import FINE
+from optax_adaptive.controllers.learned import LARGEST_STEP
 from policy import evolution
 from policy.ppo import decides
 
@@ -44,14 +44,14 @@ def random_walk(total_steps: int, seed: int = 0) -> Controller:
         key, action_key = jax.random.split(key)
         action = jax.random.uniform(action_key, (), jnp.float32, -1.0, 1.0)
         is_decision = decides(before.rule_state, after.rule_state)
-        noise = jnp.where(is_decision, FINE * action, 0.0)
+        noise = jnp.where(is_decision, LARGEST_STEP * action, 0.0)
         return log_scale + noise, (after, key)
 
     return rule._replace(
         init=lambda: (rule.init(), jax.random.PRNGKey(seed)),
         update=update_fn,
-        trial=lambda state: trial(rule, state[0]),
-        begin=None,  # it opens a run
+        trial=lambda state: rule.trial(state[0]),
+        begin=keep_state,  # it opens a run
     )
 
 
@@ -61,7 +61,7 @@ def replay(total_steps: int) -> Controller:
 
     def update_fn(observation, state):
         log_scale, state = rule.update(observation, state)
-        return jnp.where(trial(rule, state) > 0, log_scale, 0.0), state
+        return jnp.where(rule.trial(state) > 0, log_scale, 0.0), state
 
     return rule._replace(update=update_fn)
 

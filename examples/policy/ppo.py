@@ -16,11 +16,12 @@ import numpy as np
 import optax
 
 from optax_adaptive import Controller, _meter, _scale
+from optax_adaptive._controller import keep_state
 from optax_adaptive._pack import unpack
 from optax_adaptive.controllers import _features, _shrinkage
 from optax_adaptive.controllers._policy import PolicyWeights, score
 from optax_adaptive.controllers.learned import (
-    FINE,
+    LARGEST_STEP,
     LearnedState,
     below_blow_up,
     drawing,
@@ -79,7 +80,7 @@ def exploring(horizon: Any, weights: PolicyWeights, key: Array) -> Controller:
         seen = see(take_in(before, observation), observation, horizon)
         noise = jax.random.normal(jax.random.fold_in(key, state.decisions))
         action = score(weights, seen.features) + math.exp(LOG_DEVIATION) * noise
-        moved = observation.log_scale + FINE * jnp.tanh(action)
+        moved = observation.log_scale + LARGEST_STEP * jnp.tanh(action)
         moved = below_blow_up(moved, seen)
         taken = after.feature_memory._replace(previous_action=jnp.tanh(action))
         explored = Explored(
@@ -97,7 +98,7 @@ def exploring(horizon: Any, weights: PolicyWeights, key: Array) -> Controller:
         init=init_fn,
         update=update_fn,
         trial=lambda state: state.rule_state.trial.number,
-        begin=None,  # it opens a run
+        begin=keep_state,  # it opens a run
     )
     return _shrinkage.offset(explores)
 

@@ -144,7 +144,7 @@ def close(block: Block) -> tuple[Array, Block]:
 
 
 def _in_errors(numerator: Array, denominator: Array) -> Array:
-    """The quotient; over 0, infinite but for the sign."""
+    """The quotient; over 0, plus or minus ``CLIP`` by the sign of the numerator."""
     is_positive = denominator > 0
     safe = jnp.where(is_positive, denominator, 1.0)
     return jnp.where(is_positive, numerator / safe, jnp.sign(numerator) * CLIP)

@@ -65,11 +65,11 @@ def remember(
     windows = memory.windows + is_finite.astype(jnp.int32)
     costs = memory.costs + is_measured.astype(jnp.int32)
     value = jnp.where(is_finite, observation.value, 0.0)
-    share = _one_over(windows) if part is None else jnp.array(part, jnp.float32)
+    share = one_over(windows) if part is None else jnp.array(part, jnp.float32)
 
     def follow(average, entry, count, scale, is_new):
         # Never below that of a plain mean.
-        weight = jnp.minimum(jnp.maximum(_one_over(count), scale * share), 1.0)
+        weight = jnp.minimum(jnp.maximum(one_over(count), scale * share), 1.0)
         return average + jnp.where(is_new, weight, 0.0) * (entry - average)
 
     return CostMemory(
@@ -105,5 +105,6 @@ def features(memory: CostMemory, noise: Array) -> Array:
     return jnp.stack([jnp.maximum(logs, 0.0), jnp.minimum(logs, 0.0)])
 
 
-def _one_over(count: Array) -> Array:
+def one_over(count: Array) -> Array:
+    """Weight of the newest of ``count`` in their mean, float32; 1 of none."""
     return 1.0 / jnp.maximum(count, 1).astype(jnp.float32)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from optax_adaptive import _history
 from optax_adaptive._controller import Array, Observation
+from optax_adaptive.controllers._noise_cost import one_over
 
 PERIODS = 8  # that are kept
 ELAPSED_PERIOD = 1 / 32  # of the steps so far, at most
@@ -48,11 +49,11 @@ def add(periods: Periods, observation: Observation) -> Periods:
     """Takes a window into the open period, if it is finite."""
     open_, is_finite = periods.open, jnp.isfinite(observation.value)
     windows = open_.windows + is_finite.astype(jnp.int32)
-    weight = jnp.where(is_finite, _one_over(windows), 0.0)
+    weight = jnp.where(is_finite, one_over(windows), 0.0)
     value = jnp.where(is_finite, observation.value, 0.0)
     is_measured = is_finite & observation.has_noise_cost
     costs = open_.costs + is_measured.astype(jnp.int32)
-    share = jnp.where(is_measured, _one_over(costs), 0.0)
+    share = jnp.where(is_measured, one_over(costs), 0.0)
     return periods._replace(
         open=OpenPeriod(
             windows=windows,
@@ -129,7 +130,3 @@ def following(
 def _first_open() -> OpenPeriod:
     zero, none = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32)
     return OpenPeriod(windows=none, mean=zero, error=zero, costs=none, cost=zero)
-
-
-def _one_over(count: Array) -> Array:
-    return 1.0 / jnp.maximum(count, 1).astype(jnp.float32)

@@ -20,8 +20,6 @@ from optax_adaptive._controller import (
     Controller,
     ControllerState,
     Observation,
-    begin,
-    trial,
 )
 
 FIRST = 20  # windows after which the average is what later ones are compared with
@@ -75,7 +73,7 @@ def offset(rule: Controller) -> Controller:
     def update_fn(observation: Observation, state: OffsetState):
         # The rate as the rule has drawn it, and then what the factor must be for it.
         log_rate = observation.log_scale + log_factor(state.shrinkage)
-        counts = jnp.isfinite(observation.value) & (trial(rule, state.rule_state) == 0)
+        counts = jnp.isfinite(observation.value) & (rule.trial(state.rule_state) == 0)
         size = jnp.where(counts, observation.update_size, 0.0)
         shrinkage = add(state.shrinkage, size)
         log_rate, rule_state = rule.update(
@@ -84,11 +82,11 @@ def offset(rule: Controller) -> Controller:
         return log_rate - log_factor(shrinkage), OffsetState(rule_state, shrinkage)
 
     def begin_fn(state: OffsetState, log_scale: Array) -> OffsetState:
-        return state._replace(rule_state=begin(rule, state.rule_state, log_scale))
+        return state._replace(rule_state=rule.begin(state.rule_state, log_scale))
 
     return rule._replace(
         init=lambda: OffsetState(rule.init(), first_shrinkage()),
         update=update_fn,
-        trial=lambda state: trial(rule, state.rule_state),
+        trial=lambda state: rule.trial(state.rule_state),
         begin=begin_fn,
     )

@@ -109,12 +109,8 @@ def actor_critic(
         networks = Networks(
             actor=actor,
             # The same hidden layer, and a value of 0.
-            critic=actor._replace(
-                hidden=jnp.array(first.hidden),
-                hidden_bias=jnp.array(first.hidden_bias),
-                linear=jnp.zeros_like(actor.linear),
-                output=jnp.zeros_like(actor.output),
-                output_bias=jnp.zeros_like(actor.output_bias),
+            critic=jax.tree.map(jnp.zeros_like, actor)._replace(
+                hidden=actor.hidden, hidden_bias=actor.hidden_bias
             ),
             log_deviation=jnp.log(jnp.array(_DEVIATION, jnp.float32)),
         )

@@ -12,8 +12,6 @@ from optax_adaptive._controller import (
     Array,
     Controller,
     ControllerState,
-    begin,
-    trial,
 )
 from optax_adaptive._validate import check_controller, check_count, check_range
 
@@ -111,19 +109,22 @@ def warmup(rule: Controller, steps: int | Array) -> Controller:
         state = jax.lax.cond(is_over, ask, wait, observation, state)
         return state.warmed_log_scale + ramp(observation.step), state
 
-    first = rule.initial_log_scale + ramp(jnp.zeros((), jnp.int32))
-
     def trial_fn(state):
-        return trial(rule, state.warmed_state)
+        return rule.trial(state.warmed_state)
 
     def begin_fn(state, log_scale):
         return state._replace(
             warmed_log_scale=log_scale,
-            warmed_state=begin(rule, state.warmed_state, log_scale),
+            warmed_state=rule.begin(state.warmed_state, log_scale),
         )
 
-    size = rule.accumulation_size
-    return Controller(init_fn, update_fn, first, trial_fn, size, begin_fn)
+    return rule._replace(
+        init=init_fn,
+        update=update_fn,
+        initial_log_scale=rule.initial_log_scale + ramp(jnp.zeros((), jnp.int32)),
+        trial=trial_fn,
+        begin=begin_fn,
+    )
 
 
 class AnchoredState(NamedTuple):
@@ -197,22 +198,27 @@ def anchored(anchor: Controller, residual: Controller) -> Controller:
         )
 
     def trial_fn(state):
-        tried = trial(anchor, state.anchor_state)
-        return tried + trial(residual, state.residual_state)
+        tried = anchor.trial(state.anchor_state)
+        return tried + residual.trial(state.residual_state)
 
     def begin_fn(state, log_scale):
         # It is the anchor's, and the residual is none.
         none = jnp.zeros((), jnp.float32)
         return state._replace(
             anchor_log_scale=log_scale,
-            anchor_state=begin(anchor, state.anchor_state, log_scale),
+            anchor_state=anchor.begin(state.anchor_state, log_scale),
             residual_log_scale=none,
-            residual_state=begin(residual, state.residual_state, none),
+            residual_state=residual.begin(state.residual_state, none),
         )
 
-    first = anchor.initial_log_scale + residual.initial_log_scale
-    size = min(anchor.accumulation_size, residual.accumulation_size)
-    return Controller(init_fn, update_fn, first, trial_fn, size, begin_fn)
+    return Controller(
+        init=init_fn,
+        update=update_fn,
+        initial_log_scale=anchor.initial_log_scale + residual.initial_log_scale,
+        trial=trial_fn,
+        accumulation_size=min(anchor.accumulation_size, residual.accumulation_size),
+        begin=begin_fn,
+    )
 
 
 class ThenState(NamedTuple):
@@ -268,7 +274,7 @@ def then(first: Controller, second: Controller) -> Controller:
         return log_scale, state._replace(first_state=first_state)
 
     def follow_second(observation, state):
-        begun = begin(second, state.second_state, observation.log_scale)
+        begun = second.begin(state.second_state, observation.log_scale)
         begun = optax.tree.where(state.has_begun, state.second_state, begun)
         is_finite = jnp.isfinite(observation.value)
         windows = state.windows_in_second + is_finite.astype(jnp.int32)
@@ -290,13 +296,18 @@ def then(first: Controller, second: Controller) -> Controller:
     def trial_fn(state):
         return jnp.where(
             state.first_state.is_done,
-            trial(second, state.second_state),
-            trial(first, state.first_state),
+            second.trial(state.second_state),
+            first.trial(state.first_state),
         )
 
     def begin_fn(state, log_scale):
-        return state._replace(first_state=begin(first, state.first_state, log_scale))
+        return state._replace(first_state=first.begin(state.first_state, log_scale))
 
-    size = min(first.accumulation_size, second.accumulation_size)
-    initial = first.initial_log_scale
-    return Controller(init_fn, update_fn, initial, trial_fn, size, begin_fn)
+    return Controller(
+        init=init_fn,
+        update=update_fn,
+        initial_log_scale=first.initial_log_scale,
+        trial=trial_fn,
+        accumulation_size=min(first.accumulation_size, second.accumulation_size),
+        begin=begin_fn,
+    )

@@ -17,8 +17,9 @@ from optax_adaptive.controllers import (
     _trial,
 )
 
-# Largest step of the log factor: a factor of 2, and a decade after a blow-up.
-COARSE, FINE = math.log(10.0), math.log(2.0)
+# Of the log factor, in one decision: a factor of 2, and a decade after a blow-up.
+LARGEST_STEP, LARGEST_RETREAT = math.log(2.0), math.log(10.0)
+BELOW_BLOW_UP = math.log(2.0)
 
 
 class LearnedState(NamedTuple):
@@ -54,7 +55,7 @@ def see(state: LearnedState, observation: Observation, horizon: float | Array) -
 
 def below_blow_up(log_scale: Array, seen: Seen) -> Array:
     """At most half of the factor that blew up, if one has."""
-    ceiling = seen.memory.blow_up_log_scale - FINE
+    ceiling = seen.memory.blow_up_log_scale - BELOW_BLOW_UP
     has_blown_up = seen.memory.has_blown_up
     return jnp.where(has_blown_up, jnp.minimum(log_scale, ceiling), log_scale)
 
@@ -143,7 +144,7 @@ def drawing(horizon: float | Array, policy: _policy.PolicyWeights) -> Controller
         is_finite = jnp.isfinite(observation.value)
         seen = see(state, observation, horizon)
         action = _policy.act(policy, seen.features)
-        bound = jnp.where(is_finite, FINE, COARSE)
+        bound = jnp.where(is_finite, LARGEST_STEP, LARGEST_RETREAT)
         log_scale = below_blow_up(observation.log_scale + bound * action, seen)
         before = state.feature_memory
         is_trial = state.trial.number > 0

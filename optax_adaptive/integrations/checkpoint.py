@@ -29,7 +29,8 @@ def graft(target: Any, restored: Any) -> Graft:
 
     Returns:
       A :class:`Graft`. A leaf of another shape or dtype does not fit. Look at ``fresh``
-      and ``unused``: they say what was started anew and what was left behind.
+      and ``unused``: they say what was started anew and what was left behind. What is
+      taken over is put where the target's leaf lies.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -47,22 +48,28 @@ def graft(target: Any, restored: Any) -> Graft:
         other = found.get(path)
         if other is not None and _layout(other) == _layout(leaf):
             taken.add(path)
-            leaf = jnp.asarray(other)
+            # Where the target lies, or a large leaf would go to one device alone.
+            sharding = leaf.sharding if isinstance(leaf, jax.Array) else None
+            leaf = jax.device_put(other, sharding)
         leaves.append(leaf)
     tree = jax.tree.unflatten(jax.tree.structure(target), leaves)
-    fresh = tuple(path for path, _ in named if path not in taken)
-    unused = tuple(path for path in found if path not in taken)
+    fresh = tuple("/".join(path) for path, _ in named if path not in taken)
+    unused = tuple("/".join(path) for path in found if path not in taken)
     return Graft(tree, fresh, unused)
 
 
-def _by_path(tree: Any) -> list[tuple[str, Any]]:
+def _by_path(tree: Any) -> list[tuple[tuple[str, ...], Any]]:
     # Fields, keys and indices print alike, so a NamedTuple matches the dict or list
     # that it became on disk.
     return [
-        (jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
+        (tuple(jax.tree_util.keystr((key,), simple=True) for key in path), leaf)
         for path, leaf in jax.tree.leaves_with_path(tree)
     ]
 
 
-def _layout(leaf: Any) -> tuple[tuple[int, ...], np.dtype]:
-    return jnp.shape(leaf), jnp.result_type(leaf)
+def _layout(leaf: Any) -> tuple[tuple[int, ...], np.dtype] | None:
+    """Shape and dtype; None of what is no array, as strings in a checkpoint."""
+    try:
+        return jnp.shape(leaf), jnp.result_type(leaf)
+    except TypeError:
+        return None

@@ -1,5 +1,6 @@
 """apply_gradients: a step of Flax linen's TrainState that hands the loss on."""
 
+import functools
 from typing import Any
 
 import optax
@@ -12,8 +13,8 @@ def apply_gradients(train_state: Any, *, grads: Any, value: Any, **changes: Any)
     ``replace`` and none to ``tx.update``, so that a ``value`` never arrives.
 
     Args:
-      train_state: Anything with ``step``, ``params``, ``tx``, ``opt_state`` and
-        ``replace``, as a linen ``TrainState`` has.
+      train_state: Anything with ``tx``, ``replace`` and ``apply_gradients``, as a linen
+        ``TrainState`` has.
       grads: Gradients, with the structure of ``train_state.params``.
       value: The scalar loss at ``train_state.params``.
       **changes: Further fields to replace, such as batch statistics.
@@ -28,12 +29,8 @@ def apply_gradients(train_state: Any, *, grads: Any, value: Any, **changes: Any)
         state = apply_gradients(state, grads=grads, value=loss)
     """
     tx = optax.with_extra_args_support(train_state.tx)
-    updates, opt_state = tx.update(
-        grads, train_state.opt_state, train_state.params, value=value
+    told = optax.GradientTransformation(
+        tx.init, functools.partial(tx.update, value=value)
     )
-    return train_state.replace(
-        step=train_state.step + 1,
-        params=optax.apply_updates(train_state.params, updates),
-        opt_state=opt_state,
-        **changes,
-    )
+    following = train_state.replace(tx=told).apply_gradients(grads=grads, **changes)
+    return following.replace(tx=train_state.tx)

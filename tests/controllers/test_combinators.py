@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from optax_adaptive import Controller, controllers, scale_by_controller
-from optax_adaptive._controller import trial
 from tests.common.rules import every_rule, stream
 from tests.follow import follow
 from tests.spy import spy
@@ -58,7 +57,7 @@ def test_a_trial_inside_is_one_outside_and_so_is_the_window():
         (controllers.anchored(hold, hold), 0, 20),
         (controllers.then(done, rule), 0, 5),  # no trial until range_test is done
     ):
-        assert int(trial(outer, outer.init())) == number
+        assert int(outer.trial(outer.init())) == number
         assert outer.accumulation_size == size
 
 

@@ -54,3 +54,21 @@ def test_another_rule_keeps_the_factor_and_forgets_the_rest():
     result = graft(target, restored(state))
     assert lr_scale(result.tree) == lr_scale(state) == 0.25
     assert result.fresh == result.unused == ("1/controller_memory",)
+
+
+def test_a_key_with_a_slash_is_no_path():
+    target = {"a": {"b": jnp.zeros(())}, "a/b": jnp.zeros(())}
+    result = graft(target, {"a": {"b": 1.0}, "a/b": jnp.float32(2.0)})
+    assert result.tree["a/b"] == 2.0 and result.fresh == result.unused == ()
+    assert result.tree["a"]["b"] == 1.0
+
+
+def test_what_is_no_array_is_left_behind():
+    result = graft({"name": jnp.zeros(2)}, {"name": "resnet"})
+    assert result.fresh == result.unused == ("name",)
+
+
+def test_it_lies_where_the_target_does():
+    device = jax.devices()[-1]
+    target = jax.device_put(jnp.zeros(4), device)
+    assert graft(target, np.ones(4, np.float32)).tree.sharding == target.sharding

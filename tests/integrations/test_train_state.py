@@ -36,3 +36,14 @@ def test_it_is_linens_own_method_where_no_controller_is():
     theirs = state.apply_gradients(grads=state.params)
     np.testing.assert_array_equal(ours.params["w"], theirs.params["w"])
     assert ours.step == theirs.step
+
+
+def test_what_takes_its_gradient_for_its_value_does_so():
+    overwritten = "_overwrite_with_gradient"  # as the scales of FP8 in Flax
+    params = {"params": {"w": jnp.ones(2)}, overwritten: {"s": jnp.ones(())}}
+    tx = optax.chain(optax.sgd(0.1), scale_by_controller(controllers.hold()))
+    state = TrainState.create(apply_fn=None, params=params, tx=tx)
+    grads = {"params": {"w": jnp.ones(2)}, overwritten: {"s": jnp.float32(7.0)}}
+    state = apply_gradients(state, grads=grads, value=1.0)
+    assert state.params[overwritten]["s"] == 7.0
+    assert state.tx is tx

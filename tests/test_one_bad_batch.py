@@ -1,0 +1,82 @@
+"""A single loss that is not finite, and optimizers that its update makes NaN."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from optax_adaptive import autotune, eval_params, with_rollback
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+TARGET = jnp.array([1.0, -2.0, 3.0])
+
+
+@pytest.fixture
+def standard_promotion():
+    """Several of these optimizers do not work under the strict one."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def loss_fn(params):
+    return jnp.sum(jnp.square(params - TARGET))
+
+
+def train(tx, steps, bad):
+    """Losses of a run whose loss is NaN at the step ``bad``."""
+
+    def step(carry, i):
+        params, state = carry
+        loss, grads = jax.value_and_grad(loss_fn)(params)
+        value = jnp.where(i == bad, jnp.nan, loss)
+        updates, state = tx.update(grads, state, params, value=value)
+        return (optax.apply_updates(params, updates), state), loss
+
+    params = jnp.zeros(3)
+    carry, losses = jax.lax.scan(step, (params, tx.init(params)), jnp.arange(steps))
+    return carry, np.asarray(losses)
+
+
+def normalized():
+    return optax.chain(optax.contrib.normalize(), optax.sgd(0.02, momentum=0.9))
+
+
+def noisy():
+    """Its state holds a random key."""
+    return optax.chain(optax.add_noise(1e-4, 0.55, jax.random.key(0)), optax.sgd(0.05))
+
+
+FRAGILE = {
+    "momo_adam": lambda: optax.contrib.momo_adam(0.05),
+    "normalize": normalized,
+    "prodigy": optax.contrib.prodigy,
+    "dadapt_adamw": optax.contrib.dadapt_adamw,
+    "add_noise": noisy,
+}
+
+
+@pytest.mark.parametrize("restore_inner", [True, False])
+@pytest.mark.parametrize("name", FRAGILE)
+@pytest.mark.parametrize("bad", [0, 30])
+def test_training_goes_on_in_rollback(name, bad, restore_inner):
+    tx = with_rollback(FRAGILE[name](), restore_inner=restore_inner)
+    (_, state), losses = train(tx, 400, bad)
+    assert losses[-1] < 0.05 * losses[0]
+    assert int(state.snapshot.rollbacks) == 0
+
+
+@pytest.mark.parametrize("name", ["momo_adam", "normalize"])
+def test_training_goes_on_in_autotune(name):
+    tx = autotune(FRAGILE[name](), total_steps=400)
+    (params, state), losses = train(tx, 400, 200)
+    assert np.unique(losses[201:]).size > 20
+    assert loss_fn(eval_params(state, params)) < 0.05 * losses[0]
+
+
+def test_the_state_of_others_is_that_of_a_gradient_of_zero():
+    tx = with_rollback(optax.adam(0.05))
+    (_, state), _ = train(tx, 31, 30)
+    (_, alone), _ = train(optax.with_extra_args_support(optax.adam(0.05)), 30, None)
+    (expected, _) = alone
+    np.testing.assert_allclose(state.inner_state[0].mu, 0.9 * expected.mu, rtol=1e-6)
