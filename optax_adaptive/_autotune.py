@@ -87,7 +87,8 @@ def autotune(
        does not explain leads back to a copy of the average from before it (or to the
        first parameters, if there is none yet), at half the rate, which is reached over
        ten steps, and with the state of ``optimizer`` initialised anew: its momentum
-       would lead there again.
+       would lead there again. The update of a single loss, or gradient, that is not
+       finite is left out.
     5. *Average* the parameters all along: evaluate :func:`eval_params`. The average
        takes the place of annealing, which with a known horizon as well won nothing. It
        is longer where noise costs much, and shorter where the loss falls fast; where

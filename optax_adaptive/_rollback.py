@@ -42,8 +42,8 @@ def with_rollback(
     each trial the updates lead back to the parameters from before the first.
     A single non-finite loss, or gradient, has its update left out: the optimizer sees a
     gradient of 0, and its update is not applied. Should that make its state NaN, it
-    begins anew. Snapshots are taken while the loss is
-    as good as ever, at intervals of a tenth of the steps so far.
+    begins anew. Snapshots are taken while the loss is as good as ever, at intervals of
+    a tenth of the steps so far.
 
     Memory: one copy of params and, with ``restore_inner``, of the inner state.
 
