@@ -9,6 +9,8 @@ from jax.core import Tracer
 
 from optax_adaptive._controller import Controller
 
+_LARGEST_COUNT = np.iinfo(np.int32).max  # steps are counted so
+
 
 def is_concrete(value: Any) -> bool:
     """Whether ``value`` can be compared now: not a tracer, as under vmap or jit."""
@@ -64,6 +66,8 @@ def check_count(name: str, value: Any, low: int = 1) -> None:
     if not (_is_number(value) and float(value).is_integer()):
         raise ValueError(f"{name} must be an integer, but it is {value!r}")
     check_range(name, value, low)
+    if value > _LARGEST_COUNT:
+        raise ValueError(f"{name} must be below 2**31, but it is {value!r}")
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

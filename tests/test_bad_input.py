@@ -66,6 +66,7 @@ OUT_OF_RANGE = [
 BAD_SETTINGS = [
     (dict(accumulation_size=0), "accumulation_size must be in"),
     (dict(accumulation_size=2.5), "accumulation_size must be an integer"),
+    (dict(accumulation_size=10**10), r"accumulation_size must be below 2\*\*31"),
     (dict(accumulation_size=True), "accumulation_size must be an integer"),
     (dict(window=2), "window must be in"),
     (dict(min_scale=-1.0), "min_scale must be in"),
