@@ -58,7 +58,7 @@ def test_findings_name_the_winner(lines):
         if line["method"] == "cosine":
             line["validation"][-1], line["test"] = 90.0, 89.0
     text = report.summary(lines, measures.gather(lines))
-    assert "on 1 of 1 tasks: t (`cosine` 89, `autotune` 82)." in text
+    assert "on 1 of 1 tasks: t (`cosine` 89.00, `autotune` 82.00)." in text
 
 
 def test_headline_row(lines):
@@ -85,7 +85,7 @@ def test_autotune_is_compared_with_the_cosine_of_its_own_file(lines):
     every = other_tables.with_autotune([measures.gather(finer), measures.gather(lines)])
     assert {runs.test.shape for runs in every.values()} == {(3, 1)}
     (row,) = other_tables.autotune(every).rows
-    assert row == ["t, %", "adam", "40 ± 0 (1.0e-03)", *4 * ["+2.00"]]
+    assert row == ["t, %", "adam", "40.00 ± 0 (1.0e-03)", *4 * ["+2.00"]]
     partial = [line for line in finer if line.get("method") != "autotune"]
     every = other_tables.with_autotune(
         [measures.gather(partial), measures.gather(lines)]

@@ -71,4 +71,4 @@ def test_tables_pair_by_seed(tmp_path):
     assert rl_report.recovered(table, "demand", 10.0, "bandit") == "–"
     blocks = rl_report.blocks(table)
     assert "| demand, cosine | 101.5 MW | +50.00 ± 0.00 |" in blocks["anchors"]
-    assert "| demand, x0.1 | 201 (101) | 0.50 |" in blocks["recovery"]
+    assert "| demand, x0.1 | 201.0 (101.0) | 0.50 |" in blocks["recovery"]
