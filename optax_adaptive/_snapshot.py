@@ -79,8 +79,8 @@ def before_update(
         del measured
         first = in_dtypes_of(inner_state, reset_inner(copied_params))
         is_spoilt = was_left_out & _has_nan(inner_state)
-        kept = _return.keep_rules(first, inner_state)
-        inner_state = optax.tree.where(is_spoilt, kept, inner_state)
+        anew = _return.keep_rules(first, inner_state)
+        inner_state = optax.tree.where(is_spoilt, anew, inner_state)
         restored = in_dtypes_of(inner_state, copied_inner) if keeps_inner else first
         kept = _return.keep_rules(restored, inner_state)
         restored = optax.tree.where(is_forgotten, restored, kept)

@@ -244,10 +244,8 @@ def blocks(rows: Rows, accuracy: dict[str, bool]) -> dict[str, str]:
     """The Markdown between the markers of the two pages on it, by their names."""
     verdicts = [verdict_around(rows, accuracy, method) for method in AROUND]
     around = [table_around(rows, accuracy), *verdicts]
-    variants, few = (
-        ("learned", *LEARNED_ABLATIONS),
-        {t: accuracy[t] for t in FEW if t in accuracy},
-    )
+    variants = ("learned", *LEARNED_ABLATIONS)
+    few = {task: accuracy[task] for task in FEW if task in accuracy}
     return {
         "alone": joined(table_alone(rows, accuracy, methods.LEARNED, BASE_RATES)),
         "ablations": joined(table_alone(rows, few, variants, ABLATION_RATES)),
@@ -270,7 +268,7 @@ def append(lines: list[dict[str, Any]], output: Path) -> None:
 def main() -> None:
     """Runs what is missing, then prints the tables.
 
-    ``python -m benchmark.report`` writes them into docs/learned.md.
+    ``python -m benchmark.report`` writes them into docs/learned*.md.
     """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -125,6 +125,9 @@ def blocks(lines: list[dict], others: list[list[dict]]) -> dict[tuple[Path, str]
     ablation = to_markdown(other_tables.ablation(variants), 0) if variants else EMPTY
     learners = rl_report.blocks(rl_report.read(RESULTS / "rl.jsonl"))
     policy = learned.blocks(*learned.recorded(learned.RESULTS))
+    # The ablations of both have a page of their own.
+    of_learners = {"ablations": learners.pop("ablations")}
+    of_policy = {"ablations": policy.pop("ablations")}
     tables_of = {
         "README.md": {
             "benchmark": headline,
@@ -134,9 +137,9 @@ def blocks(lines: list[dict], others: list[list[dict]]) -> dict[tuple[Path, str]
         "docs/autotune.md": {"robustness": robustness, "peers": peers},
         "docs/autotune_experiments.md": {"ablation": ablation},
         "docs/rl.md": learners,
-        "docs/rl_experiments.md": {"ablations": learners.pop("ablations")},
+        "docs/rl_experiments.md": of_learners,
         "docs/learned.md": policy,
-        "docs/learned_experiments.md": {"ablations": policy.pop("ablations")},
+        "docs/learned_experiments.md": of_policy,
     }
     return {
         (ROOT / page, name): text
