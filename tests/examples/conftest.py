@@ -1,5 +1,7 @@
 """What the tests of the examples share: scripts as processes, and the real data."""
 
+import os
+
 import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
@@ -11,6 +13,16 @@ from common import prepared
 def as_users_run_it():
     """The strictness of the library's own tests is not asked of models."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def scripts_are_compiled_once(tmp_path_factory):
+    """What one script has compiled, the next reads; JAX here has read its settings."""
+    folder = tmp_path_factory.getbasetemp().parent / "compiled"  # of all workers
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(os.environ, "JAX_COMPILATION_CACHE_DIR", str(folder))
+        patch.setitem(os.environ, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
         yield
 
 

@@ -18,9 +18,14 @@ SCRIPTS = (
 )
 
 
+# Dropout in the one, batch norm in the other.
+ON_EIGHT_DEVICES = ("mlp_mnist.py", "resnet18_cifar.py")
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_smoke(script, tmp_path):
-    run(script, "--smoke", "--method", "trend", "--workdir", tmp_path)
+    arguments = (script, "--smoke", "--method", "trend", "--workdir")
+    run(*arguments, tmp_path)
     events = logs.read(tmp_path / "metrics.jsonl")
     kinds = [event["event"] for event in events]
     assert kinds[0] == "start" and kinds[-1] == "test"
@@ -29,14 +34,8 @@ def test_smoke(script, tmp_path):
     assert all(e["learning_rate"] > 0 for e in events if e["event"] == "train")
     assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
     assert list((tmp_path / "tensorboard").glob("events*"))
-
-
-@pytest.mark.parametrize("script", ["mlp_mnist.py", "resnet18_cifar.py"])
-def test_eight_devices_give_the_losses_of_one(script, tmp_path):
-    # Dropout in the one, batch norm in the other.
-    for devices in (1, 8):
-        workdir = tmp_path / str(devices)
-        run(script, "--smoke", "--workdir", workdir, devices=devices)
-    for event in ("train", "validation", "test"):
-        one, eight = losses(tmp_path / "1", event), losses(tmp_path / "8", event)
-        np.testing.assert_allclose(eight, one, rtol=2e-4)
+    if script in ON_EIGHT_DEVICES:
+        run(*arguments, tmp_path / "8", devices=8)
+        for event in ("train", "validation", "test"):
+            one, eight = losses(tmp_path, event), losses(tmp_path / "8", event)
+            np.testing.assert_allclose(eight, one, rtol=2e-4)
