@@ -42,6 +42,7 @@ from optax_adaptive.controllers import (
     _prior,
     _reach,
     _residual,
+    _resolve,
 )
 
 RESULTS = Path(__file__).with_name("results") / "rl.jsonl"
@@ -192,6 +193,13 @@ ABLATIONS: dict[str, tuple[MakeRule, list[tuple[Any, str, Any]]]] = {
         for name in LEARNERS
     },
     "alpha 1.3": (lambda seed: controllers.bandit(alpha=1.3, seed=seed), []),
+    "as wanted": (
+        RULES["bandit"],
+        [
+            (_resolve, "weigh", lambda mean, wanted: wanted),
+            (_resolve, "resolved", lambda mean: mean),
+        ],
+    ),
     "no reach": (
         RULES["bandit"],
         [(_reach, "limited", lambda reach, action: action)],

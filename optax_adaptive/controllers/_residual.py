@@ -1,4 +1,4 @@
-"""A learner's actions as a bounded factor around an anchor, within its reach."""
+"""What a learner wants as a bounded factor around an anchor, within its reach."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from optax_adaptive._controller import Array, Controller
 from optax_adaptive._validate import check_count, check_range
-from optax_adaptive.controllers import _advantage, _features, _reach
+from optax_adaptive.controllers import _advantage, _features, _reach, _resolve
 
 # Of learners that choose among a few: with a bound of ten, thirds of a decade.
 ACTIONS = (-1.0, -2 / 3, -1 / 3, 0.0, 1 / 3, 2 / 3, 1.0)
@@ -18,14 +18,14 @@ class Transition(NamedTuple):
     """A block that is over, as a learner is told of it."""
 
     features_tm1: Array  # shape=(SIZE,), dtype=float32: when it began
-    a_tm1: Array  # shape=(), dtype=float32: the action taken, within the reach
+    a_tm1: Array  # shape=(), dtype=float32: the action taken, not the one wanted
     r_t: Array  # shape=(), dtype=float32: its advantage over the blocks so far
     features_t: Array  # shape=(SIZE,), dtype=float32: when it ended
-    limit_tm1: Array  # shape=(), dtype=float32: the largest action allowed then
+    choices_tm1: Array  # shape=(7,), dtype=float32: to what each of ACTIONS had led
 
 
 class Learner(NamedTuple):
-    """Chooses actions in [-1, 1] and learns from what they earn: pure functions."""
+    """Wants actions in [-1, 1], and learns from what those taken earn."""
 
     init: Callable[[], Any]  # -> state
     # state, features, random key, exploration in (0, 1] -> action, state
@@ -41,7 +41,9 @@ class ResidualState(NamedTuple):
     block: _advantage.Block
     reach: _reach.Reach
     features: Array  # shape=(SIZE,), dtype=float32: when the open block began
+    wanted: Array  # shape=(), dtype=float32: mean of what the learner wanted
     action: Array  # shape=(), dtype=float32: taken in the open block
+    choices: Array  # shape=(7,), dtype=float32: what could have been, from ACTIONS
     center: Array  # shape=(), dtype=float32: log of the factor at action 0
     learner_state: Any
 
@@ -52,9 +54,9 @@ def residual(
     """Makes the rule whose factor is ``exp(alpha * action)``, a block at a time.
 
     It never compounds. It begins at the lowest action, and the reach lets it rise from
-    there. Where another factor is in force already, that takes the place of 1, and may
-    only be lowered. The first block has none before it to be compared with, and is not
-    learned.
+    there, as far as the learner goes on wanting. Where another factor is in force
+    already, that takes the place of 1, and may only be lowered. The first block has
+    none before it to be compared with, and is not learned.
     """
     check_range("alpha", alpha, 0.0, open_low=True)
     check_count("repeat", repeat, 2)
@@ -67,7 +69,9 @@ def residual(
             block=_advantage.first_block(),
             reach=_reach.first_reach(),
             features=jnp.zeros((_features.SIZE,), jnp.float32),
+            wanted=jnp.zeros((), jnp.float32),
             action=jnp.array(-1.0, jnp.float32),
+            choices=jnp.full((len(ACTIONS),), -1.0, jnp.float32),
             center=jnp.zeros((), jnp.float32),
             learner_state=learner.init(),
         )
@@ -84,7 +88,7 @@ def residual(
             a_tm1=state.action,
             r_t=advantage,
             features_t=features,
-            limit_tm1=state.reach.largest,
+            choices_tm1=state.choices,
         )
         learner_state = jax.lax.cond(
             state.block.has_expected,
@@ -96,13 +100,20 @@ def residual(
         action, learner_state = learner.act(
             learner_state, features, action_key, exploration
         )
+        wanted = _resolve.weigh(state.wanted, action)
+
+        def take(wanted):
+            return _reach.limited(reach, _resolve.resolved(wanted))
+
         return ResidualState(
             key=key,
             memory=memory,
             block=block,
             reach=reach,
             features=features,
-            action=_reach.limited(reach, action),
+            wanted=wanted,
+            action=take(wanted),
+            choices=take(_resolve.weigh(state.wanted, jnp.array(ACTIONS, jnp.float32))),
             center=state.center,
             learner_state=learner_state,
         )

@@ -137,7 +137,7 @@ def actor_critic(
         return jnp.tanh(draw), state
 
     def learn(state, transition):
-        # The draw that gives the action taken, which the reach may have made lower.
+        # The draw that would have given the action taken.
         draw = jnp.arctanh(jnp.clip(transition.a_tm1, -_LARGEST, _LARGEST))
         newest = Experience(
             features=transition.features_tm1,

@@ -175,10 +175,8 @@ def _exp3s(wanted_action: Callable[[Array], Array], prior_mean: Array) -> Learne
 
     def learn(state, transition):
         arm = nearest_arm(transition.a_tm1)
-        # With the probability of the action that was taken: arms out of reach lead to
-        # the one at its end.
-        taken = jnp.minimum(jnp.array(ACTIONS, jnp.float32), transition.limit_tm1)
-        leads_there = jax.vmap(nearest_arm)(taken) == arm
+        # With the probability of the action that was taken, to which several may lead.
+        leads_there = jax.vmap(nearest_arm)(transition.choices_tm1) == arm
         probability = jnp.sum(jnp.where(leads_there, state.probabilities, 0.0))
         log_weights = rl.exp3s_update(
             state.log_weights,
