@@ -270,7 +270,7 @@ def fit_all(seen: States, actor: PolicyWeights) -> _prior.Prior:
 
 
 def first_actions(prior: _prior.Prior, features: np.ndarray) -> dict[str, np.ndarray]:
-    """What each learner takes in states before it has learned, each of shape (n,)."""
+    """What each learner wants in states before it has learned, each of shape (n,)."""
     arms = np.array(_residual.ACTIONS)
     places = bins(prior.actor, features)
     wanted = act_of_all(prior.actor, features)

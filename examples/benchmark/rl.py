@@ -12,7 +12,8 @@ paired: the same first parameters and batches for every method.
 The ablations change one thing in a learner: `blind` to its state, or to what noise
 costs (`cost unseen`), `frozen` in its prior, with `no prior`, rewarded by the `raw
 loss`, with `no anchor` but a constant rate, or another thing in the bandit (Thompson
-sampling); `replay` repeats the mean log factor of its run with the same seed.
+sampling): `as wanted` does what it wants at once. `replay` repeats the mean log factor
+of its run with the same seed.
 """
 
 import argparse

@@ -67,7 +67,7 @@ def actor_critic(
     would have ended with in thousands of states of small trainings. Every eight actions
     it takes eight small steps on the clipped surrogate. The network, its critic, their
     squared gradients and the experience are in the optimizer state, about 5 kB. The
-    reward and the reach of the actions are those of :func:`bandit`. Use it within
+    reward, and what becomes of the actions, are those of :func:`bandit`. Use it within
     :func:`optax_adaptive.with_averaging`, like that.
 
     Args:

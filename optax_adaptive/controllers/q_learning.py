@@ -44,7 +44,7 @@ def q_learning(
 
     The states are the action nearest to what :func:`actor_critic` would begin with,
     one of seven, times three bins of the action in force; the actions, their reward and
-    their reach are those of :func:`bandit`; use it within
+    what becomes of them are those of :func:`bandit`; use it within
     :func:`optax_adaptive.with_averaging`, like that. The table was fitted offline, to
     what each action would have ended with in thousands of states of small trainings.
     From there, Watkins's Q(λ) with replacing traces and small steps; random actions

@@ -17,6 +17,7 @@ from optax_adaptive.controllers._residual import ACTIONS, Transition
 
 FEATURES = jnp.zeros((_features.SIZE,), jnp.float32)
 ONE = jnp.ones((), jnp.float32)
+EACH = jnp.array(ACTIONS, jnp.float32)  # led to itself
 FLAT = jax.tree.map(np.zeros_like, _prior.shipped())  # nothing is known beforehand
 FLAT = FLAT._replace(  # but a hidden layer has to be something
     actor=FLAT.actor._replace(hidden=np.eye(*FLAT.actor.hidden.shape))
@@ -42,7 +43,7 @@ def play(learner, reward, blocks, exploration=0.5):
         action, state = learner.act(state, FEATURES, key, jnp.float32(exploration))
         r_t = reward(action).astype(jnp.float32)
         return learner.learn(
-            state, Transition(FEATURES, action, r_t, FEATURES, ONE)
+            state, Transition(FEATURES, action, r_t, FEATURES, EACH)
         ), action
 
     keys = jax.random.split(jax.random.PRNGKey(0), blocks)
@@ -101,9 +102,9 @@ def test_q_learning_gives_no_credit_past_an_action_not_the_best(learner_of, best
     def table_after(action):
         state = learner.learn(
             learner.init(),
-            Transition(FEATURES, jnp.float32(best), 0 * ONE, second, ONE),
+            Transition(FEATURES, jnp.float32(best), 0 * ONE, second, EACH),
         )
-        told = Transition(second, jnp.float32(action), 3 * ONE, FEATURES, ONE)
+        told = Transition(second, jnp.float32(action), 3 * ONE, FEATURES, EACH)
         return np.asarray(learner.learn(state, told).trace)
 
     assert np.count_nonzero(table_after(best)) == 2
@@ -114,9 +115,9 @@ def test_q_learning_gives_no_credit_past_an_action_not_the_best(learner_of, best
 def test_exp3s_credits_the_action_taken_with_its_probability(learner_of):
     learner = learner_of("bandit", algorithm="exp3s", prior=FLAT)
     limit = jnp.float32(-2 / 3)  # to which six of seven arms lead
-    told = Transition(FEATURES, limit, -ONE, FEATURES, limit)
+    told = Transition(FEATURES, limit, -ONE, FEATURES, jnp.minimum(EACH, limit))
     weights = np.asarray(learner.learn(learner.init(), told).log_weights)
-    alone = Transition(FEATURES, limit, -ONE, FEATURES, ONE)
+    alone = Transition(FEATURES, limit, -ONE, FEATURES, EACH)
     alone = np.asarray(learner.learn(learner.init(), alone).log_weights)
     assert np.argmin(weights) == np.argmin(alone) == 1
     lost = [np.exp(w[0]) - np.exp(w[1]) for w in (weights, alone)]
@@ -127,7 +128,7 @@ def test_exp3s_credits_the_action_taken_with_its_probability(learner_of):
 
 def test_actor_critic_remembers_the_draw_of_the_action_taken(learner_of):
     learner = learner_of("actor_critic", prior=FLAT)
-    told = Transition(FEATURES, jnp.float32(-0.5), ONE, FEATURES, jnp.float32(-0.5))
+    told = Transition(FEATURES, jnp.float32(-0.5), ONE, FEATURES, EACH)
     state = learner.learn(learner.init(), told)
     assert float(state.experience.draw[0]) == pytest.approx(np.arctanh(-0.5))
 

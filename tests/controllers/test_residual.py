@@ -71,14 +71,14 @@ def test_a_first_factor_that_a_bound_has_cut_is_no_other_anchor():
     assert logs[-1] > 0.4
 
 
-def test_is_told_of_the_action_taken_and_of_what_limited_it():
+def test_is_told_of_the_action_taken_and_of_what_others_would_have_led_to():
     told = []
 
     def learn(count, transition):
         jax.debug.callback(
-            lambda a, limit: told.append((float(a), float(limit))),
+            lambda a, choices: told.append((float(a), choices.round(3).tolist())),
             transition.a_tm1,
-            transition.limit_tm1,
+            transition.choices_tm1,
             ordered=True,
         )
         return count
@@ -87,7 +87,9 @@ def test_is_told_of_the_action_taken_and_of_what_limited_it():
     scales_of(learner, falling(14))
     jax.effects_barrier()
     # The first block, which has none to be compared with, is not learned.
-    assert told[:4] == [(-0.5, -0.5), (0.0, 0.0), (0.25, 0.25), (0.5, 0.5)]
+    assert [action for action, _ in told[:4]] == [-0.5, 0.0, 0.25, 0.5]
+    # Of thirds from -1 to 1, after one of 1, with a reach that ends at 0.
+    assert told[1][1] == pytest.approx([-1, -1, -0.4, 0, 0, 0, 0])
 
 
 def test_after_a_blow_up_the_rate_is_the_lowest():
