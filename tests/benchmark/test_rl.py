@@ -37,14 +37,16 @@ def test_an_ablation_hides_its_features_alone(stand_in, seen, monkeypatch):
 
 
 @pytest.mark.parametrize("anchor", ["cosine", "autotune"])
-def test_around_a_schedule_alone_a_learner_begins_at_its_lowest_action(anchor):
+@pytest.mark.parametrize("name", ["hold", "bandit"])
+def test_around_a_schedule_alone_a_learner_begins_at_its_lowest_action(anchor, name):
     task = rl.TASKS["short"](None)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        run = rl.make_run(task, rl.RULES["bandit"], anchor)
+        run = rl.make_run(task, rl.RULES[name], anchor)
         metric, factors, _ = run(jnp.float32(1e-2), jnp.zeros(1), jnp.arange(1))
     assert metric.shape == (1,) and 20 < float(metric[0]) <= 100
     assert factors.shape == (1, rl.TRACE)
-    assert (float(factors[0, 0]) < -1.0) == (anchor == "cosine")
+    is_lowest = (anchor, name) == ("cosine", "bandit")
+    assert (float(factors[0, 0]) < -1.0) == is_lowest
 
 
 def test_tables_pair_by_seed(tmp_path):

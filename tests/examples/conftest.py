@@ -19,7 +19,10 @@ def as_users_run_it():
 @pytest.fixture(autouse=True, scope="session")
 def scripts_are_compiled_once(tmp_path_factory):
     """What one script has compiled, the next reads; JAX here has read its settings."""
-    folder = tmp_path_factory.getbasetemp().parent / "compiled"  # of all workers
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of all workers; without them, of all sessions
+    folder = folder / "compiled"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(os.environ, "JAX_COMPILATION_CACHE_DIR", str(folder))
         patch.setitem(os.environ, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")

@@ -16,8 +16,6 @@ SCRIPTS = (
     "lstm_electricity.py",
     "mlp_mnist.py",
 )
-
-
 # Dropout in the one, batch norm in the other.
 ON_EIGHT_DEVICES = ("mlp_mnist.py", "resnet18_cifar.py")
 
