@@ -1,0 +1,36 @@
+"""A training whose loss falls as one over time, faster or slower by the action."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from optax_adaptive import scale_by_controller
+
+STEPS, WINDOW = 1500, 5
+
+
+def log_scales(make_rule, powers, seeds=4, noise=0.05):
+    """Runs ``make_rule(seed)``; log factors of shape=(len(powers), seeds, STEPS).
+
+    The loss falls as ``factor ** power``: 1 means that higher is better, and 0 that
+    nothing matters. All in one compiled run.
+    """
+
+    def run(power, seed):
+        tx = scale_by_controller(make_rule(seed), accumulation_size=WINDOW)
+
+        def step(carry, x):
+            loss, state = carry
+            t, key = x
+            value = loss + noise * jax.random.normal(key)
+            scale, state = tx.update(jnp.ones(()), state, value=value)
+            log_scale = jnp.log(scale)
+            fall = 3.0 / (20.0 + t) * jnp.exp(power * log_scale)
+            return (loss - fall, state), log_scale
+
+        times = jnp.arange(STEPS, dtype=jnp.float32)
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(1), seed), STEPS)
+        return jax.lax.scan(step, (jnp.float32(5), tx.init(None)), (times, keys))[1]
+
+    grid = jax.vmap(jax.vmap(run, (None, 0)), (0, None))
+    return np.asarray(jax.jit(grid)(jnp.float32(powers), jnp.arange(seeds)))
