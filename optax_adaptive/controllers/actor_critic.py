@@ -20,7 +20,6 @@ _CLIP = 0.2
 _DISCOUNT = 0.99
 _LAMBDA = 0.95
 _ENTROPY = 0.05
-_LARGEST = 0.999  # action that is traced back to a draw
 
 
 class Experience(NamedTuple):
@@ -48,8 +47,8 @@ class ActorCriticState(NamedTuple):
     optimizer_state: Any
     experience: Experience
     size: Array  # shape=(), dtype=int32: blocks in it
-    mean: Array  # shape=(), dtype=float32: of the last draw
-    log_deviation: Array  # shape=(), dtype=float32: of the last draw
+    draw: Array  # shape=(), dtype=float32: the last
+    log_prob: Array  # shape=(), dtype=float32: of the last draw
     exploration: Array  # shape=(), dtype=float32
 
 
@@ -122,8 +121,8 @@ def actor_critic(
                 jnp.zeros((_BATCH, _features.SIZE), jnp.float32), many, many, many, many
             ),
             size=jnp.zeros((), jnp.int32),
-            mean=zero,
-            log_deviation=zero,
+            draw=zero,
+            log_prob=zero,
             exploration=zero,
         )
 
@@ -131,18 +130,17 @@ def actor_critic(
         mean = score(state.networks.actor, features)
         log_deviation = state.networks.log_deviation + jnp.log(exploration)
         draw = mean + jnp.exp(log_deviation) * jax.random.normal(key, (), jnp.float32)
-        state = state._replace(
-            mean=mean, log_deviation=log_deviation, exploration=exploration
-        )
+        log_prob = rl.gaussian_log_prob(draw, mean, log_deviation)
+        state = state._replace(draw=draw, log_prob=log_prob, exploration=exploration)
         return jnp.tanh(draw), state
 
     def learn(state, transition):
-        # The draw that would have given the action taken.
-        draw = jnp.arctanh(jnp.clip(transition.a_tm1, -_LARGEST, _LARGEST))
+        # Of the draw, and not of the action taken, which lies hundreds of deviations
+        # from the mean where the reach ends first: ratios of such densities overflow.
         newest = Experience(
             features=transition.features_tm1,
-            draw=draw,
-            log_prob=rl.gaussian_log_prob(draw, state.mean, state.log_deviation),
+            draw=state.draw,
+            log_prob=state.log_prob,
             exploration=state.exploration,
             reward=transition.r_t,
         )

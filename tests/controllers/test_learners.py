@@ -126,11 +126,37 @@ def test_exp3s_credits_the_action_taken_with_its_probability(learner_of):
     np.testing.assert_allclose(lost[1], 1 - np.exp(-0.1 / (1 / 7)), rtol=0.05)
 
 
-def test_actor_critic_remembers_the_draw_of_the_action_taken(learner_of):
+@pytest.mark.parametrize("taken", [-1.0, 0.3])
+def test_actor_critic_remembers_its_own_draw(learner_of, taken):
     learner = learner_of("actor_critic", prior=FLAT)
-    told = Transition(FEATURES, jnp.float32(-0.5), ONE, FEATURES, EACH)
-    state = learner.learn(learner.init(), told)
-    assert float(state.experience.draw[0]) == pytest.approx(np.arctanh(-0.5))
+    action, state = learner.act(learner.init(), FEATURES, jax.random.PRNGKey(0), ONE)
+    told = Transition(FEATURES, jnp.float32(taken), ONE, FEATURES, EACH)
+    experience = learner.learn(state, told).experience
+    z = float(experience.draw[0]) / 0.1  # the deviation around a mean of 0
+    assert float(jnp.tanh(experience.draw[0])) == pytest.approx(float(action))
+    density = np.exp(-0.5 * z**2) / (0.1 * np.sqrt(2 * np.pi))
+    assert float(experience.log_prob[0]) == pytest.approx(np.log(density), rel=1e-4)
+
+
+@pytest.mark.parametrize("reward", [-3.0, 3.0])
+@pytest.mark.parametrize("name", ["bandit", "q_learning", "actor_critic"])
+def test_learners_stay_finite_where_the_reach_ends_first(learner_of, name, reward):
+    """For a hundred blocks the lowest action is taken, whatever is wanted."""
+    learner = learner_of(name)
+    told = Transition(FEATURES, -ONE, jnp.float32(reward), FEATURES, EACH)
+
+    def block(state, x):
+        key, exploration = x
+        state = learner.act(state, FEATURES, key, exploration)[1]
+        return learner.learn(state, told), None
+
+    keys = jax.random.split(jax.random.PRNGKey(0), 100)
+    explorations = jax.lax.rsqrt(jnp.arange(1.0, 101.0))
+    state, _ = jax.jit(
+        lambda: jax.lax.scan(block, learner.init(), (keys, explorations))
+    )()
+    for leaf in jax.tree.leaves(state):
+        assert np.all(np.isfinite(leaf))
 
 
 def test_a_prior_of_other_shapes_is_an_error():
