@@ -9,6 +9,16 @@ from optax_adaptive import scale_by_controller
 STEPS, WINDOW = 1500, 5
 
 
+def _loud(rule):
+    """The same rule, but a NaN, which would be held in silence, is out of any bound."""
+
+    def update(observation, state):
+        log_scale, state = rule.update(observation, state)
+        return jnp.where(jnp.isnan(log_scale), 99.0, log_scale), state
+
+    return rule._replace(update=update)
+
+
 def log_scales(make_rule, powers, seeds=4, noise=0.05):
     """Runs ``make_rule(seed)``; log factors of shape=(len(powers), seeds, STEPS).
 
@@ -17,7 +27,8 @@ def log_scales(make_rule, powers, seeds=4, noise=0.05):
     """
 
     def run(power, seed):
-        tx = scale_by_controller(make_rule(seed), accumulation_size=WINDOW)
+        rule = _loud(make_rule(seed))
+        tx = scale_by_controller(rule, accumulation_size=WINDOW)
 
         def step(carry, x):
             loss, state = carry
