@@ -123,9 +123,7 @@ def blocks(lines: list[dict], others: list[list[dict]]) -> dict[tuple[Path, str]
     overhead = to_markdown(other_tables.overhead(RESULTS / "overhead.jsonl"), 0)
     variants = run.read(RESULTS / "ablation.jsonl")
     ablation = to_markdown(other_tables.ablation(variants), 0) if variants else EMPTY
-    learners = rl_report.blocks(
-        rl_report.read(RESULTS / "rl.jsonl"), rl_report.read(rl_report.ABLATED)
-    )
+    learners = rl_report.blocks(rl_report.read(RESULTS / "rl.jsonl"))
     policy = learned.blocks(*learned.recorded(learned.RESULTS))
     # The ablations of both have a page of their own.
     of_learners = {"ablations": learners.pop("ablations")}

@@ -19,8 +19,6 @@ from train_prior import first_actions
 
 ACCURACY = ("digits", "noisy", "cnn")  # percent correct; the others are losses
 DRAWN = 5  # seeds of the variants, and in the picture
-# The variants were run while what a learner wanted was done (``_resolve.py``).
-ABLATED = experiment.RESULTS.with_name("history") / "rl_as_wanted.jsonl"
 
 Key = tuple[str, str, float, str]  # task, anchor, offset, method
 
@@ -161,12 +159,12 @@ def ablation_table(table: dict, task: str) -> str:
     return "\n".join(lines)
 
 
-def blocks(table: dict, ablated: dict) -> dict[str, str]:
+def blocks(table: dict) -> dict[str, str]:
     """The Markdown between the markers of the two pages, by their names."""
     ablations = [
-        ablation_table(ablated, task)
+        ablation_table(table, task)
         for task in experiment.PEAKS
-        if (task, "cosine", 1.0, "random actions") in ablated
+        if (task, "cosine", 1.0, "random actions") in table
     ]
     return {
         "anchors": main_table(table) + "\n",
@@ -216,7 +214,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path)
     args = parser.parse_args()
     table = read(args.results)
-    print(*blocks(table, read(ABLATED)).values(), sep="\n")
+    print(*blocks(table).values(), sep="\n")
     if args.picture:
         draw(table, args.picture)
 

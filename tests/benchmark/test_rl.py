@@ -69,6 +69,6 @@ def test_tables_pair_by_seed(tmp_path):
     np.testing.assert_allclose(gains, [50, 50])  # of seeds 1 and 3
     assert rl_report.recovered(table, "demand", 0.1, "bandit") == "0.50"  # of seed 1
     assert rl_report.recovered(table, "demand", 10.0, "bandit") == "–"
-    blocks = rl_report.blocks(table, table)
+    blocks = rl_report.blocks(table)
     assert "| demand, cosine | 101.5 MW | +50.00 ± 0.00 |" in blocks["anchors"]
     assert "| demand, x0.1 | 201.0 (101.0) | 0.50 |" in blocks["recovery"]
