@@ -7,6 +7,7 @@ import numpy as np
 from optax_adaptive import scale_by_controller
 
 STEPS, WINDOW = 1500, 5
+NOISE = 0.05  # standard deviation of a loss
 
 
 def _loud(rule):
@@ -19,7 +20,7 @@ def _loud(rule):
     return rule._replace(update=update)
 
 
-def log_scales(make_rule, powers, seeds=4, noise=0.05):
+def log_scales(make_rule, powers, seeds):
     """Runs ``make_rule(seed)``; log factors of shape=(len(powers), seeds, STEPS).
 
     The loss falls as ``factor ** power``: 1 means that higher is better, and 0 that
@@ -33,7 +34,7 @@ def log_scales(make_rule, powers, seeds=4, noise=0.05):
         def step(carry, x):
             loss, state = carry
             t, key = x
-            value = loss + noise * jax.random.normal(key)
+            value = loss + NOISE * jax.random.normal(key)
             scale, state = tx.update(jnp.ones(()), state, value=value)
             log_scale = jnp.log(scale)
             fall = 3.0 / (20.0 + t) * jnp.exp(power * log_scale)

@@ -36,14 +36,15 @@ def learner_of(monkeypatch):
     return make
 
 
-def play(learner, reward, blocks, exploration=0.5):
-    """Actions of shape (blocks,), each of which earns ``reward(action)``."""
+def play(learner, reward, blocks, exploration=0.5, take=lambda action: action):
+    """Actions of shape (blocks,), of which ``take(action)`` earns ``reward`` of it."""
 
     def step(state, key):
         action, state = learner.act(state, FEATURES, key, jnp.float32(exploration))
-        r_t = reward(action).astype(jnp.float32)
+        taken = take(action)
+        r_t = reward(taken).astype(jnp.float32)
         return learner.learn(
-            state, Transition(FEATURES, action, r_t, FEATURES, EACH)
+            state, Transition(FEATURES, taken, r_t, FEATURES, EACH)
         ), action
 
     keys = jax.random.split(jax.random.PRNGKey(0), blocks)
@@ -142,19 +143,13 @@ def test_actor_critic_remembers_its_own_draw(learner_of, taken):
 @pytest.mark.parametrize("name", ["bandit", "q_learning", "actor_critic"])
 def test_learners_stay_finite_where_the_reach_ends_first(learner_of, name, reward):
     """For a hundred blocks the lowest action is taken, whatever is wanted."""
-    learner = learner_of(name)
-    told = Transition(FEATURES, -ONE, jnp.float32(reward), FEATURES, EACH)
-
-    def block(state, x):
-        key, exploration = x
-        state = learner.act(state, FEATURES, key, exploration)[1]
-        return learner.learn(state, told), None
-
-    keys = jax.random.split(jax.random.PRNGKey(0), 100)
-    explorations = jax.lax.rsqrt(jnp.arange(1.0, 101.0))
-    state, _ = jax.jit(
-        lambda: jax.lax.scan(block, learner.init(), (keys, explorations))
-    )()
+    state, _ = play(
+        learner_of(name),
+        reward=lambda action: -reward * action,
+        blocks=100,
+        exploration=0.1,  # as after so many
+        take=lambda action: -ONE,
+    )
     for leaf in jax.tree.leaves(state):
         assert np.all(np.isfinite(leaf))
 
