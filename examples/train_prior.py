@@ -10,6 +10,9 @@ A policy is fitted to minimise the regret, and the next round collects the state
 it leads to. In the end the same states make the table of q_learning and the weights of
 the bandit. No label looks at what the loss does next, so there is no short horizon.
 
+With ``--actor`` the network is taken from a prior that is there: its states make the
+other two alone.
+
 What a round has collected is kept in the working directory; the same command again
 resumes a stopped run exactly. To fit to your own tasks, add their kinds to
 policy/kinds.py.
@@ -30,7 +33,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from optax_adaptive.controllers import _features, _noise_cost, _prior, _residual
+from optax_adaptive._validate import check_array
+from optax_adaptive.controllers import (
+    _features,
+    _noise_cost,
+    _policy,
+    _prior,
+    _residual,
+)
 from optax_adaptive.controllers._policy import PolicyWeights, act, score
 from optax_adaptive.controllers.q_learning import state_index
 from policy import anchored, kinds
@@ -38,23 +48,25 @@ from train_policy import check_same
 
 ALPHA = math.log(10.0)
 GRID = np.arange(-6, 7) / 3.0  # decades of constant factors
-ACTIONS = np.linspace(-1.0, 1.0, 13)  # to which regrets are interpolated
-ARMS = np.abs(ACTIONS - np.array(_residual.ACTIONS)[:, None]).argmin(axis=1)
+ACTIONS = np.array(_residual.ACTIONS)
+NO_OP = np.flatnonzero(ACTIONS == 0.0).item()
 TUNED = 0.3  # part of the trainings whose anchor is right
 LEAST = 0.05  # of a log loss, that being a decade off costs: the unit of regrets
 WORST = 2.0  # regret that any worse one counts as
-# Kinds that compile in seconds. They run for longer than learned's: a learner needs
-# 100 windows and more.
+# They run for longer than learned's: a learner needs 100 windows and more.
 KINDS = (
     *("mlp-adam", "dropout-adamw", "values-adam", "plain-momentum", "deep-lion"),
     *("norm-adam", "attention-adam", "loud-adam", "quiet-values-adam"),
-    *("mlp-momentum", "conv-adam", "tanh-adam"),
+    *("mlp-momentum", "conv-adam", "tanh-adam", "mlp-sgd", "values-sgd"),
+    *("conv-momentum", "gru-adamw", "attention-lion", "quiet-tanh-adam"),
+    *("quiet-attention-adam", "quiet-values-momentum", "loud-momentum"),
 )
 LONGER = 3
+RARE = 0.01  # part of the weight of all states that the parabola has in each of a table
 UNMEASURED = 0.2  # weight of the states without what noise costs
 DRAWS = 3  # of each kind, over which the losses with constant factors are averaged
 # What a run that is resumed must have been started with.
-SETTINGS = ("rounds", "lanes", "seed", "smoke")
+SETTINGS = ("rounds", "lanes", "seed", "smoke", "actor")
 
 
 class States(NamedTuple):
@@ -74,6 +86,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--lanes", type=int, default=32, help="trainings of a kind")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--actor", help="a prior, whose network is kept")
     parser.add_argument("--export", type=Path, help="write the prior here")
     parser.add_argument("--smoke", action="store_true", help="seconds, same code")
     args = parser.parse_args(arguments)
@@ -181,6 +194,14 @@ def mixed(seen: States) -> States:
     )
 
 
+def load_actor(path: str) -> PolicyWeights:
+    """The network of a prior, whose other arrays may be for other actions."""
+    actor = _policy.from_lists(path, _policy.read(path, "prior")["actor"])
+    for name, shape in _prior.SHAPES.actor._asdict().items():
+        check_array(f"actor.{name} of {path}", getattr(actor, name), shape)
+    return actor
+
+
 def empty_policy() -> PolicyWeights:
     """Always the anchor."""
     leaves: Any = (np.zeros(shape, np.float32) for shape in _prior.SHAPES.actor)
@@ -236,50 +257,53 @@ def bins(actor: PolicyWeights, features: np.ndarray) -> np.ndarray:
     return np.asarray(index(actor, jnp.asarray(features)))
 
 
-def fit_table(seen: States, actor: PolicyWeights) -> np.ndarray:
-    """Minus the mean regret of each arm in each state."""
+def fit_table(seen: States, actor: PolicyWeights, parabola: np.ndarray) -> np.ndarray:
+    """Minus the mean regret of each arm in each state, the parabola's in rare ones."""
     places = bins(actor, seen.features)
-    mean = seen.weights @ seen.regrets[:, ARMS]
-    least = 1 / len(seen.weights)  # so much weight has the mean, for states unseen
+    saved = saved_by(parabola, np.repeat(ACTIONS, _prior.STATES // _prior.ARMS))
+    rare = seen.weights @ seen.regrets[:, NO_OP] - saved
     sums = np.stack(
         [
             np.bincount(places, seen.weights * labels, _prior.STATES)
-            for labels in seen.regrets[:, ARMS].T
+            for labels in seen.regrets.T
         ],
         axis=1,
     )
     counts = np.bincount(places, seen.weights, _prior.STATES)
-    return -(sums + least * mean) / (counts + least)[:, None]
+    return -(sums + RARE * rare) / (counts + RARE)[:, None]
 
 
 def fit_bandit(seen: States, actor: PolicyWeights) -> np.ndarray:
     """Least squares: what an arm saves beside the no-op, as the bandit has it."""
-    arms = np.array(_residual.ACTIONS)
     wanted = act_of_all(actor, seen.features)
-    terms = (wanted[:, None] * arms, arms, np.square(arms))
-    x = np.stack([np.broadcast_to(t, (len(wanted), len(arms))) for t in terms], -1)
-    labels = seen.regrets[:, ARMS]
-    y = labels[:, [np.flatnonzero(arms == 0.0).item()]] - labels
+    terms = (wanted[:, None] * ACTIONS, ACTIONS, np.square(ACTIONS))
+    x = np.stack([np.broadcast_to(t, seen.regrets.shape) for t in terms], -1)
+    y = seen.regrets[:, [NO_OP]] - seen.regrets
     gram = np.einsum("n,nai,naj->ij", seen.weights, x, x)
     return np.linalg.solve(gram, np.einsum("n,nai,na->i", seen.weights, x, y))
 
 
+def saved_by(parabola: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Of each arm beside the no-op, a row for each wish of the network."""
+    by_wanted, bias, square = parabola
+    slope = by_wanted * wanted + bias
+    return slope[:, None] * ACTIONS + square * np.square(ACTIONS)
+
+
 def fit_all(seen: States, actor: PolicyWeights) -> _prior.Prior:
     """What all learners go on from."""
-    return _prior.Prior(actor, fit_table(seen, actor), fit_bandit(seen, actor))
+    parabola = fit_bandit(seen, actor)
+    return _prior.Prior(actor, fit_table(seen, actor, parabola), parabola)
 
 
 def first_actions(prior: _prior.Prior, features: np.ndarray) -> dict[str, np.ndarray]:
     """What each learner wants in states before it has learned, each of shape (n,)."""
-    arms = np.array(_residual.ACTIONS)
     places = bins(prior.actor, features)
     wanted = act_of_all(prior.actor, features)
-    by_wanted, bias, square = prior.bandit
-    slope = by_wanted * wanted + bias
     return {
         "actor_critic": wanted,
-        "q_learning": arms[np.argmax(prior.q_values, axis=1)][places],
-        "bandit": arms[np.argmax(slope[:, None] * arms + square * arms**2, axis=1)],
+        "q_learning": ACTIONS[np.argmax(prior.q_values, axis=1)][places],
+        "bandit": ACTIONS[np.argmax(saved_by(prior.bandit, wanted), axis=1)],
     }
 
 
@@ -296,7 +320,9 @@ def mean_regrets(seen: States, prior: _prior.Prior) -> dict[str, float]:
     }
 
 
-def left_out(parts: list[States], count: int) -> dict[str, float]:
+def left_out(
+    parts: list[States], count: int, actor: PolicyWeights | None = None
+) -> dict[str, float]:
     """Mean regrets on kinds that a fit has not seen, in folds.
 
     The states themselves were collected by policies that had seen all kinds.
@@ -304,6 +330,7 @@ def left_out(parts: list[States], count: int) -> dict[str, float]:
     Args:
       parts: States of one kind each; the kinds in turn, round after round.
       count: Number of kinds.
+      actor: The network, where that is not fitted.
     """
     folds = [[], [], []]
     for i, part in enumerate(parts):
@@ -311,7 +338,8 @@ def left_out(parts: list[States], count: int) -> dict[str, float]:
     found = []
     for judged in folds:
         seen = mixed(pooled(sum((fold for fold in folds if fold is not judged), [])))
-        found.append(mean_regrets(pooled(judged), fit_all(seen, fit_actor(seen))))
+        prior = fit_all(seen, actor or fit_actor(seen))
+        found.append(mean_regrets(pooled(judged), prior))
     return {
         name: round(float(np.mean([regrets[name] for regrets in found])), 4)
         for name in found[0]
@@ -357,6 +385,7 @@ def main(arguments: list[str] | None = None) -> None:
         versions = {"jax": jax.__version__, "python": platform.python_version()}
         header = {"command": command, "versions": versions, "settings": settings}
         lines = [json.dumps({"header": header})]
+    actor = load_actor(args.actor) if args.actor else None
     chosen = table(args.smoke)
     follow = {n: anchored.try_learners(k, frozen_rule) for n, k in chosen.items()}
     losses = {}
@@ -370,7 +399,7 @@ def main(arguments: list[str] | None = None) -> None:
             )["losses"]
             row = {"kind": name, "losses": losses[name].round(3).tolist()}
             print(json.dumps(row), file=output, flush=True)
-        policy, parts = None, []
+        policy, parts = actor, []
         prior: Any = None
         for turn in range(args.rounds):
             final = {}
@@ -386,7 +415,7 @@ def main(arguments: list[str] | None = None) -> None:
                 final[name] = round(float(np.mean(collected["final"])), 3)
             seen = pooled(parts)
             fitted = mixed(seen)
-            policy = PolicyWeights(
+            policy = actor or PolicyWeights(
                 **kept(
                     args.workdir / f"policy_{turn}.npz",
                     lambda fitted=fitted: fit_actor(fitted)._asdict(),
@@ -399,7 +428,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(json.dumps(row), file=output, flush=True)
             print(json.dumps(row["regret"]))
         if not args.smoke:
-            row = {"regret_left_out": left_out(parts, len(chosen))}
+            row = {"regret_left_out": left_out(parts, len(chosen), actor)}
             print(json.dumps(row), file=output, flush=True)
     if args.export:
         export(args.export, prior, log)

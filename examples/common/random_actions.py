@@ -4,14 +4,15 @@ import jax
 import jax.numpy as jnp
 
 from optax_adaptive import Controller
-from optax_adaptive.controllers._residual import ACTIONS
+
+ACTIONS = (-1.0, -2 / 3, -1 / 3, 0.0, 1 / 3, 2 / 3, 1.0)
 
 
 def random_actions(alpha: float = 2.3, seed: int = 0) -> Controller:
     """A factor exp(``alpha`` * a) at each decision, a drawn anew.
 
-    It does not compound, and it sees nothing. The actions are those that the learning
-    rules choose from, but for a window each, and from the first one on.
+    It does not compound, and it sees nothing. The actions are thirds of the bound, for
+    a window each, and from the first one on.
     """
 
     def init_fn():

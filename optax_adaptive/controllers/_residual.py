@@ -10,8 +10,9 @@ from optax_adaptive._controller import Array, Controller
 from optax_adaptive._validate import check_count, check_range
 from optax_adaptive.controllers import _advantage, _features, _reach, _resolve
 
-# Of learners that choose among a few: with a bound of ten, thirds of a decade.
-ACTIONS = (-1.0, -2 / 3, -1 / 3, 0.0, 1 / 3, 2 / 3, 1.0)
+# Of learners that choose among a few: sixths of the bound, the least of which is small
+# enough to be left undone (`_resolve.py`).
+ACTIONS = tuple(sixths / 6 for sixths in range(-6, 7))
 
 
 class Transition(NamedTuple):
@@ -21,7 +22,7 @@ class Transition(NamedTuple):
     a_tm1: Array  # shape=(), dtype=float32: the action taken, not the one wanted
     r_t: Array  # shape=(), dtype=float32: its advantage over the blocks so far
     features_t: Array  # shape=(SIZE,), dtype=float32: when it ended
-    choices_tm1: Array  # shape=(7,), dtype=float32: to what each of ACTIONS had led
+    choices_tm1: Array  # shape=(13,), dtype=float32: to what each of ACTIONS had led
 
 
 class Learner(NamedTuple):
@@ -43,7 +44,7 @@ class ResidualState(NamedTuple):
     features: Array  # shape=(SIZE,), dtype=float32: when the open block began
     wanted: Array  # shape=(), dtype=float32: mean of what the learner wanted
     action: Array  # shape=(), dtype=float32: taken in the open block
-    choices: Array  # shape=(7,), dtype=float32: what could have been, from ACTIONS
+    choices: Array  # shape=(13,), dtype=float32: what could have been, from ACTIONS
     center: Array  # shape=(), dtype=float32: log of the factor at action 0
     learner_state: Any
 

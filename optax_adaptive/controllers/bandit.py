@@ -28,7 +28,7 @@ _PRECISION = 30.0  # blocks that the prior is worth
 _LEVEL_PRECISION = 0.1  # and that of the level
 _DEVIATION = 1.0  # of a reward
 _DISCOUNT = 0.98  # what a block is worth a block later
-_STEP_SIZE = 0.1  # of Exp3.S, which learns each arm by itself
+_STEP_SIZE = 0.3  # of Exp3.S, which learns each arm by itself
 _SHARING = 0.02  # of its weights, to every arm
 _EPSILON = 0.1  # share of random actions in its draws, times the exploration
 
@@ -36,8 +36,8 @@ _EPSILON = 0.1  # share of random actions in its draws, times the exploration
 class Exp3sState(NamedTuple):
     """What :func:`bandit` learns by Exp3.S; else it is ``rl.BanditStatistics``."""
 
-    log_weights: Array  # shape=(7,), dtype=float32: beside the prior's odds
-    probabilities: Array  # shape=(7,), dtype=float32: of the last draw
+    log_weights: Array  # shape=(13,), dtype=float32: beside the prior's odds
+    probabilities: Array  # shape=(13,), dtype=float32: of the last draw
 
 
 def bandit(
@@ -49,8 +49,8 @@ def bandit(
 ) -> Controller:
     """Goes on learning which factor around an anchor lets the loss fall fastest.
 
-    The anchor is whatever the chain does already. An action, one of seven from -1 to 1,
-    multiplies its rate by ``exp(alpha * action)`` for ``repeat`` windows and never
+    The anchor is whatever the chain does already. An action, one of thirteen from -1 to
+    1, multiplies its rate by ``exp(alpha * action)`` for ``repeat`` windows and never
     compounds. What an action earns is a parabola whose slope is linear in the action
     that :func:`actor_critic` would begin with. The prior of its weights was fitted
     offline, to what each action would have ended with in thousands of states of small
@@ -195,7 +195,7 @@ def _exp3s(wanted_action: Callable[[Array], Array], prior_mean: Array) -> Learne
 
 
 def all_arm_features(wanted: Array) -> Array:
-    """:func:`arm_features` of each of ``ACTIONS``, float32 of shape ``(7, 4)``."""
+    """:func:`arm_features` of each of ``ACTIONS``, float32 of shape ``(13, 4)``."""
     return jax.vmap(arm_features, (None, 0))(wanted, jnp.array(ACTIONS, jnp.float32))
 
 

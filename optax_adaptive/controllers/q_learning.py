@@ -30,8 +30,8 @@ _EPSILON = 0.1  # probability of a random action, times the exploration
 class QLearningState(NamedTuple):
     """What :func:`q_learning` learns."""
 
-    q_values: Array  # shape=(21, 7), dtype=float32
-    trace: Array  # shape=(21, 7), dtype=float32: eligibility, in [0, 1]
+    q_values: Array  # shape=(39, 13), dtype=float32
+    trace: Array  # shape=(39, 13), dtype=float32: eligibility, in [0, 1]
 
 
 def q_learning(
@@ -40,11 +40,11 @@ def q_learning(
     seed: int | Array = 0,
     prior: _prior.Prior | None = None,
 ) -> Controller:
-    """Goes on learning the value of each factor in each of 21 states of the training.
+    """Goes on learning the value of each factor in each of 39 states of the training.
 
     The states are the action nearest to what :func:`actor_critic` would begin with,
-    one of seven, times three bins of the action in force; the actions, their reward and
-    what becomes of them are those of :func:`bandit`; use it within
+    one of thirteen, times three bins of the action in force; the actions, their reward
+    and what becomes of them are those of :func:`bandit`; use it within
     :func:`optax_adaptive.with_averaging`, like that. The table was fitted offline, to
     what each action would have ended with in thousands of states of small trainings.
     From there, Watkins's Q(λ) with replacing traces and small steps; random actions
@@ -125,7 +125,7 @@ def q_learning(
 
 
 def state_index(actor: PolicyWeights, features: Array) -> Array:
-    """The bin of a state, int32 in [0, 21)."""
+    """The bin of a state, int32 in [0, 39)."""
     wanted = nearest_arm(action_of(actor, features))
     bounds = jnp.array(_IN_FORCE, jnp.float32)
     in_force = jnp.sum(features[_PREVIOUS] > bounds, dtype=jnp.int32)

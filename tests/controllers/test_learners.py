@@ -82,7 +82,7 @@ def first_action(learner, seed=0):
     return float(learner.act(learner.init(), FEATURES, key, jnp.float32(1e-6))[0])
 
 
-@pytest.mark.parametrize("wanted", [-1.0, 1 / 3])
+@pytest.mark.parametrize("wanted", [-1.0, 1 / 6])
 def test_each_begins_where_its_prior_says(learner_of, wanted):
     q_values = FLAT.q_values - np.square(np.array(ACTIONS) - wanted)
     weights = FLAT.bandit.copy()
@@ -109,13 +109,13 @@ def test_q_learning_gives_no_credit_past_an_action_not_the_best(learner_of, best
         return np.asarray(learner.learn(state, told).trace)
 
     assert np.count_nonzero(table_after(best)) == 2
-    # The reach ended at -0.5, halfway between two.
-    assert np.count_nonzero(table_after(-0.5)) == 1
+    # The reach ended at -5 / 12, halfway between two.
+    assert np.count_nonzero(table_after(-5 / 12)) == 1
 
 
 def test_exp3s_credits_the_action_taken_with_its_probability(learner_of):
     learner = learner_of("bandit", algorithm="exp3s", prior=FLAT)
-    limit = jnp.float32(-2 / 3)  # to which six of seven arms lead
+    limit = jnp.float32(-5 / 6)  # to which twelve of thirteen arms lead
     told = Transition(FEATURES, limit, -ONE, FEATURES, jnp.minimum(EACH, limit))
     weights = np.asarray(learner.learn(learner.init(), told).log_weights)
     alone = Transition(FEATURES, limit, -ONE, FEATURES, EACH)
@@ -123,8 +123,8 @@ def test_exp3s_credits_the_action_taken_with_its_probability(learner_of):
     assert np.argmin(weights) == np.argmin(alone) == 1
     lost = [np.exp(w[0]) - np.exp(w[1]) for w in (weights, alone)]
     # Up to the shared weight.
-    np.testing.assert_allclose(lost[0], 1 - np.exp(-0.1 / (6 / 7)), rtol=0.05)
-    np.testing.assert_allclose(lost[1], 1 - np.exp(-0.1 / (1 / 7)), rtol=0.05)
+    np.testing.assert_allclose(lost[0], 1 - np.exp(-0.3 / (12 / 13)), rtol=0.05)
+    np.testing.assert_allclose(lost[1], 1 - np.exp(-0.3 / (1 / 13)), rtol=0.05)
 
 
 @pytest.mark.parametrize("taken", [-1.0, 0.3])
@@ -155,9 +155,9 @@ def test_learners_stay_finite_where_the_reach_ends_first(learner_of, name, rewar
 
 
 def test_a_prior_of_other_shapes_is_an_error():
-    message = r"prior.q_values must have the shape \(21, 7\), but it has \(21, 3\)"
+    message = r"prior.q_values must have the shape \(39, 13\), but it has \(39, 3\)"
     with pytest.raises(ValueError, match=message):
-        controllers.q_learning(prior=FLAT._replace(q_values=np.zeros((21, 3))))
+        controllers.q_learning(prior=FLAT._replace(q_values=np.zeros((39, 3))))
     actor = FLAT.actor._replace(output_bias=np.nan)
     with pytest.raises(ValueError, match=r"prior.actor.output_bias must be finite"):
         controllers.actor_critic(prior=FLAT._replace(actor=actor))

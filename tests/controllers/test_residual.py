@@ -89,8 +89,8 @@ def test_is_told_of_the_action_taken_and_of_what_others_would_have_led_to():
     jax.effects_barrier()
     # The first block, which has none to be compared with, is not learned.
     assert [action for action, _ in told[:4]] == [-0.5, 0.0, 0.25, 0.5]
-    # Of thirds from -1 to 1, after one of 1, with a reach that ends at 0.
-    assert told[1][1] == pytest.approx([-1, -1, -0.4, 0, 0, 0, 0])
+    # Of sixths from -1 to 1, after one of 1, with a reach that ends at 0.
+    assert told[1][1] == pytest.approx([-1, -1, -1, -0.9, -0.4] + 8 * [0])
 
 
 def test_after_a_blow_up_the_rate_is_the_lowest():

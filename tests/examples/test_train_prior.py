@@ -145,3 +145,14 @@ def test_smoke_resumes_exactly_and_exports(tmp_path):
     ]
     with pytest.raises(SystemExit, match="--seed is 1, but .* holds a run with 0"):
         train_prior.main(["--smoke", "--seed", "1", "--workdir", str(tmp_path / "run")])
+    # The forms around a network that is there.
+    path = tmp_path / "around.json"
+    train_prior.main(
+        [
+            *("--smoke", "--workdir", str(tmp_path / "around"), "--export", str(path)),
+            *("--actor", str(tmp_path / "first.json")),
+        ]
+    )
+    around = json.loads(path.read_text())["prior"]
+    assert around["actor"] == first["prior"]["actor"]
+    assert around["q_values"] != first["prior"]["q_values"]
