@@ -16,20 +16,19 @@ from optax_adaptive.controllers._policy import PolicyWeights
 
 WIDTH = 12  # of the actor's hidden layer
 ARMS = len(_residual.ACTIONS)
-STATES = 3 * ARMS  # of q_learning
 
 
 class Prior(NamedTuple):
     """A first policy for each learner, fitted to what actions ended with."""
 
     actor: PolicyWeights  # features -> action before tanh
-    q_values: Any  # shape=(STATES, ARMS), dtype=float32: value of an action in a state
+    q_values: Any  # shape=(ARMS, ARMS), dtype=float32: of an action, a row a wish
     bandit: Any  # shape=(3,), dtype=float32: of action * wanted, action, action²
 
 
 SHAPES = Prior(
     actor=_policy.shapes(WIDTH),
-    q_values=(STATES, ARMS),
+    q_values=(ARMS, ARMS),
     bandit=(3,),
 )
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from optax_adaptive import rl
 from optax_adaptive._controller import Array, Controller
-from optax_adaptive.controllers import _features, _prior
+from optax_adaptive.controllers import _prior
 from optax_adaptive.controllers._policy import PolicyWeights
 from optax_adaptive.controllers._policy import act as action_of
 from optax_adaptive.controllers._residual import (
@@ -18,8 +18,6 @@ from optax_adaptive.controllers._residual import (
     residual,
 )
 
-_IN_FORCE = (-0.25, 0.25)  # bounds between the three bins of the one in force
-_PREVIOUS = _features.NAMES.index("previous_action")
 _STEP_SIZE = 0.1
 _DISCOUNT = 0.8
 _LAMBDA = 0.9
@@ -30,8 +28,8 @@ _EPSILON = 0.1  # probability of a random action, times the exploration
 class QLearningState(NamedTuple):
     """What :func:`q_learning` learns."""
 
-    q_values: Array  # shape=(39, 13), dtype=float32
-    trace: Array  # shape=(39, 13), dtype=float32: eligibility, in [0, 1]
+    q_values: Array  # shape=(13, 13), dtype=float32
+    trace: Array  # shape=(13, 13), dtype=float32: eligibility, in [0, 1]
 
 
 def q_learning(
@@ -40,13 +38,13 @@ def q_learning(
     seed: int | Array = 0,
     prior: _prior.Prior | None = None,
 ) -> Controller:
-    """Goes on learning the value of each factor in each of 39 states of the training.
+    """Goes on learning the value of each factor in each of 13 states of the training.
 
-    The states are the action nearest to what :func:`actor_critic` would begin with,
-    one of thirteen, times three bins of the action in force; the actions, their reward
-    and what becomes of them are those of :func:`bandit`; use it within
-    :func:`optax_adaptive.with_averaging`, like that. The table was fitted offline, to
-    what each action would have ended with in thousands of states of small trainings.
+    The state is the action nearest to what :func:`actor_critic` would begin with; the
+    actions, their reward and what becomes of them are those of :func:`bandit`; use it
+    within :func:`optax_adaptive.with_averaging`, like that. The table was fitted
+    offline, to what each action would have ended with in thousands of states of small
+    trainings.
     From there, Watkins's Q(λ) with replacing traces and small steps; random actions
     with a probability that falls as one over the root of the number of actions.
 
@@ -125,8 +123,5 @@ def q_learning(
 
 
 def state_index(actor: PolicyWeights, features: Array) -> Array:
-    """The bin of a state, int32 in [0, 39)."""
-    wanted = nearest_arm(action_of(actor, features))
-    bounds = jnp.array(_IN_FORCE, jnp.float32)
-    in_force = jnp.sum(features[_PREVIOUS] > bounds, dtype=jnp.int32)
-    return 3 * wanted + in_force
+    """Which of ``ACTIONS`` is nearest to what the network wants, int32."""
+    return nearest_arm(action_of(actor, features))

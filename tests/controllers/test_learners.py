@@ -97,8 +97,10 @@ def test_each_begins_where_its_prior_says(learner_of, wanted):
 @pytest.mark.parametrize("best", [1.0, -1 / 3])
 def test_q_learning_gives_no_credit_past_an_action_not_the_best(learner_of, best):
     q_values = FLAT.q_values + np.isclose(ACTIONS, best)
-    learner = learner_of("q_learning", prior=FLAT._replace(q_values=q_values))
-    second = FEATURES.at[_features.NAMES.index("previous_action")].set(1.0)
+    actor = FLAT.actor._replace(linear=np.eye(_features.SIZE)[0])
+    prior = FLAT._replace(q_values=q_values, actor=actor)
+    learner = learner_of("q_learning", prior=prior)
+    second = FEATURES.at[0].set(1.0)  # of which the network wants something else
 
     def table_after(action):
         state = learner.learn(
@@ -155,9 +157,9 @@ def test_learners_stay_finite_where_the_reach_ends_first(learner_of, name, rewar
 
 
 def test_a_prior_of_other_shapes_is_an_error():
-    message = r"prior.q_values must have the shape \(39, 13\), but it has \(39, 3\)"
+    message = r"prior.q_values must have the shape \(13, 13\), but it has \(13, 3\)"
     with pytest.raises(ValueError, match=message):
-        controllers.q_learning(prior=FLAT._replace(q_values=np.zeros((39, 3))))
+        controllers.q_learning(prior=FLAT._replace(q_values=np.zeros((13, 3))))
     actor = FLAT.actor._replace(output_bias=np.nan)
     with pytest.raises(ValueError, match=r"prior.actor.output_bias must be finite"):
         controllers.actor_critic(prior=FLAT._replace(actor=actor))
