@@ -10,8 +10,8 @@ A policy is fitted to minimise the regret, and the next round collects the state
 it leads to. In the end the same states make the table of q_learning and the weights of
 the bandit. No label looks at what the loss does next, so there is no short horizon.
 
-With ``--actor`` the network is taken from a prior that is there: its states make the
-other two alone.
+With ``--actor`` the network is that of a prior which is there, and the states make the
+other two.
 
 What a round has collected is kept in the working directory; the same command again
 resumes a stopped run exactly. To fit to your own tasks, add their kinds to
@@ -337,7 +337,7 @@ def left_out(
     found = []
     for judged in folds:
         seen = mixed(pooled(sum((fold for fold in folds if fold is not judged), [])))
-        prior = fit_all(seen, actor or fit_actor(seen))
+        prior = fit_all(seen, fit_actor(seen) if actor is None else actor)
         found.append(mean_regrets(pooled(judged), prior))
     return {
         name: round(float(np.mean([regrets[name] for regrets in found])), 4)
@@ -414,12 +414,14 @@ def main(arguments: list[str] | None = None) -> None:
                 final[name] = round(float(np.mean(collected["final"])), 3)
             seen = pooled(parts)
             fitted = mixed(seen)
-            policy = actor or PolicyWeights(
-                **kept(
-                    args.workdir / f"policy_{turn}.npz",
-                    lambda fitted=fitted: fit_actor(fitted)._asdict(),
+            policy = actor
+            if policy is None:
+                policy = PolicyWeights(
+                    **kept(
+                        args.workdir / f"policy_{turn}.npz",
+                        lambda fitted=fitted: fit_actor(fitted)._asdict(),
+                    )
                 )
-            )
             prior = fit_all(fitted, policy)
             row = {"round": turn, "states": len(seen.weights), "final": final}
             row["regret"] = mean_regrets(seen, prior)
