@@ -23,6 +23,7 @@ _DISCOUNT = 0.8
 _LAMBDA = 0.9
 _REWARD = 0.02  # regret that a reward of 1 is worth, the unit of the prior
 _EPSILON = 0.1  # probability of a random action, times the exploration
+_TEMPERATURE = 0.03  # regret at which that is 1 / e as likely
 
 
 class QLearningState(NamedTuple):
@@ -45,8 +46,9 @@ def q_learning(
     within :func:`optax_adaptive.with_averaging`, like that. The table was fitted
     offline, to what each action would have ended with in thousands of states of small
     trainings.
-    From there, Watkins's Q(λ) with replacing traces and small steps; random actions
-    with a probability that falls as one over the root of the number of actions.
+    From there, Watkins's Q(λ) with replacing traces and small steps; random actions,
+    drawn by a softmax of their values, with a probability that falls as one over the
+    root of the number of actions.
 
     Args:
       alpha: Log of the largest factor, above 0: the factor stays within
@@ -92,9 +94,11 @@ def q_learning(
     def act(state, features, key, exploration):
         uniform_key, arm_key = jax.random.split(key)
         uniform = jax.random.uniform(uniform_key, dtype=jnp.float32)
-        drawn = jax.random.randint(arm_key, (), 0, len(ACTIONS), jnp.int32)
-        greedy = jnp.argmax(state.q_values[index(features)]).astype(jnp.int32)
-        arm = jnp.where(uniform < _EPSILON * exploration, drawn, greedy)
+        values = state.q_values[index(features)]
+        # Not of all arms alike: what is known to be far worse does its harm at once.
+        drawn = jax.random.categorical(arm_key, values / _TEMPERATURE)
+        is_drawn = uniform < _EPSILON * exploration
+        arm = jnp.where(is_drawn, drawn, jnp.argmax(values))
         return jnp.array(ACTIONS, jnp.float32)[arm], state
 
     def learn(state, transition):

@@ -64,8 +64,8 @@ def test_bandit_goes_where_the_reward_is(learner_of, algorithm, sign):
 @pytest.mark.parametrize("sign", [1, -1])
 def test_q_learning_goes_where_the_reward_is(learner_of, sign):
     learner = learner_of("q_learning", prior=FLAT)
-    state, actions = play(learner, lambda a: 3 * sign * a, 400)
-    assert sign * np.mean(actions[200:]) > 0.3
+    state, actions = play(learner, lambda a: 3 * sign * a, 4000)  # small steps
+    assert sign * np.mean(actions[2000:]) > 0.3
     assert np.sum(np.any(np.asarray(state.trace) > 0, axis=1)) == 1  # one state visited
 
 
