@@ -94,6 +94,16 @@ def test_each_begins_where_its_prior_says(learner_of, wanted):
         assert action == pytest.approx(wanted, abs=0.02)
 
 
+def test_q_learning_explores_near_what_is_best(learner_of):
+    q_values = FLAT.q_values - np.square(ACTIONS)
+    learner = learner_of("q_learning", prior=FLAT._replace(q_values=q_values))
+    keys = jax.random.split(jax.random.PRNGKey(0), 500)
+    always = jnp.float32(10.0)  # a tenth of it is the probability
+    act = jax.vmap(lambda key: learner.act(learner.init(), FEATURES, key, always)[0])
+    actions = np.asarray(act(keys))
+    assert 0.1 < np.std(actions) and np.max(np.abs(actions)) <= 0.5 + 1e-6
+
+
 @pytest.mark.parametrize("best", [1.0, -1 / 3])
 def test_q_learning_gives_no_credit_past_an_action_not_the_best(learner_of, best):
     q_values = FLAT.q_values + np.isclose(ACTIONS, best)
