@@ -42,7 +42,6 @@ from optax_adaptive.controllers import (
     _residual,
 )
 from optax_adaptive.controllers._policy import PolicyWeights, act, score
-from optax_adaptive.controllers.q_learning import state_index
 from policy import anchored, kinds
 from train_policy import check_same
 
@@ -250,15 +249,14 @@ def act_of_all(actor: PolicyWeights, features: np.ndarray) -> np.ndarray:
     return np.asarray(jax.vmap(act, (None, 0))(actor, jnp.asarray(features)))
 
 
-def bins(actor: PolicyWeights, features: np.ndarray) -> np.ndarray:
-    """The state of q_learning that each is, shape=(n,)."""
-    index = jax.vmap(state_index, (None, 0))
-    return np.asarray(index(actor, jnp.asarray(features)))
+def bins(wanted: np.ndarray) -> np.ndarray:
+    """The state of q_learning that each wish of the network is, shape=(n,)."""
+    return np.asarray(jax.vmap(_residual.nearest_arm)(jnp.asarray(wanted)))
 
 
-def fit_table(seen: States, actor: PolicyWeights, parabola: np.ndarray) -> np.ndarray:
+def fit_table(seen: States, wanted: np.ndarray, parabola: np.ndarray) -> np.ndarray:
     """Minus the mean regret of each arm in each state, the parabola's in rare ones."""
-    places = bins(actor, seen.features)
+    places = bins(wanted)
     saved = saved_by(parabola, ACTIONS)
     rare = seen.weights @ seen.regrets[:, NO_OP] - saved
     sums = np.stack(
@@ -272,9 +270,8 @@ def fit_table(seen: States, actor: PolicyWeights, parabola: np.ndarray) -> np.nd
     return -(sums + RARE * rare) / (counts + RARE)[:, None]
 
 
-def fit_bandit(seen: States, actor: PolicyWeights) -> np.ndarray:
+def fit_bandit(seen: States, wanted: np.ndarray) -> np.ndarray:
     """Least squares: what an arm saves beside the no-op, as the bandit has it."""
-    wanted = act_of_all(actor, seen.features)
     terms = (wanted[:, None] * ACTIONS, ACTIONS, np.square(ACTIONS))
     x = np.stack([np.broadcast_to(t, seen.regrets.shape) for t in terms], -1)
     y = seen.regrets[:, [NO_OP]] - seen.regrets
@@ -291,17 +288,17 @@ def saved_by(parabola: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 def fit_all(seen: States, actor: PolicyWeights) -> _prior.Prior:
     """What all learners go on from."""
-    parabola = fit_bandit(seen, actor)
-    return _prior.Prior(actor, fit_table(seen, actor, parabola), parabola)
+    wanted = act_of_all(actor, seen.features)
+    parabola = fit_bandit(seen, wanted)
+    return _prior.Prior(actor, fit_table(seen, wanted, parabola), parabola)
 
 
 def first_actions(prior: _prior.Prior, features: np.ndarray) -> dict[str, np.ndarray]:
     """What each learner wants in states before it has learned, each of shape (n,)."""
-    places = bins(prior.actor, features)
     wanted = act_of_all(prior.actor, features)
     return {
         "actor_critic": wanted,
-        "q_learning": ACTIONS[np.argmax(prior.q_values, axis=1)][places],
+        "q_learning": ACTIONS[np.argmax(prior.q_values, axis=1)][bins(wanted)],
         "bandit": ACTIONS[np.argmax(saved_by(prior.bandit, wanted), axis=1)],
     }
 

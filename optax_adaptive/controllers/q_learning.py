@@ -1,6 +1,5 @@
 """q_learning: a table of what each action is worth in each state of the training."""
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -45,10 +44,9 @@ def q_learning(
     actions, their reward and what becomes of them are those of :func:`bandit`; use it
     within :func:`optax_adaptive.with_averaging`, like that. The table was fitted
     offline, to what each action would have ended with in thousands of states of small
-    trainings.
-    From there, Watkins's Q(λ) with replacing traces and small steps; random actions,
-    drawn by a softmax of their values, with a probability that falls as one over the
-    root of the number of actions.
+    trainings. From there, Watkins's Q(λ) with replacing traces and small steps; random
+    actions, drawn by a softmax of their values, with a probability that falls as one
+    over the root of the number of actions.
 
     Args:
       alpha: Log of the largest factor, above 0: the factor stays within
@@ -81,9 +79,10 @@ def q_learning(
       <https://doi.org/10.1007/BF00114726>`_, 1996
     """
     first = _prior.checked(prior)
-    index = functools.partial(
-        state_index, PolicyWeights(*map(jnp.asarray, first.actor))
-    )
+    actor = PolicyWeights(*map(jnp.asarray, first.actor))
+
+    def index(features):
+        return nearest_arm(action_of(actor, features))
 
     def init_fn():
         return QLearningState(
@@ -124,8 +123,3 @@ def q_learning(
         return state._replace(q_values=q_values, trace=trace)
 
     return residual(Learner(init_fn, act, learn), alpha, repeat, seed)
-
-
-def state_index(actor: PolicyWeights, features: Array) -> Array:
-    """Which of ``ACTIONS`` is nearest to what the network wants, int32."""
-    return nearest_arm(action_of(actor, features))
