@@ -24,7 +24,7 @@ from optax_adaptive.controllers._residual import (
 # linear in what the prior's network wants. The fourth is the level of all rewards.
 _SIZE = 4
 _SCALE = 10.0  # reward of a regret of 1, the unit of the prior
-_PRECISION = 30.0  # blocks that the prior is worth
+_PRECISION = 100.0  # blocks that the prior is worth: those of a few runs
 _LEVEL_PRECISION = 0.1  # and that of the level
 _DEVIATION = 1.0  # of a reward
 _DISCOUNT = 0.98  # what a block is worth a block later
