@@ -35,8 +35,8 @@ import optax
 
 from optax_adaptive._validate import check_array
 from optax_adaptive.controllers import (
+    _cost_features,
     _features,
-    _noise_cost,
     _policy,
     _prior,
     _residual,
@@ -178,7 +178,7 @@ def pooled(parts: list[States]) -> States:
 
 def unmeasured(seen: States) -> States:
     """The same states, as they look where what noise costs is not measured."""
-    is_hidden = [name in _noise_cost.NAMES for name in _features.NAMES]
+    is_hidden = [name in _cost_features.NAMES for name in _features.NAMES]
     return seen._replace(features=np.where(is_hidden, 0.0, seen.features))
 
 

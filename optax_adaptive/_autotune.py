@@ -11,9 +11,9 @@ from jax import lax
 from optax_adaptive import (
     _averaging,
     _correction,
-    _gain,
     _hold,
     _meter,
+    _noise_cost,
     _return,
     _search,
     _snapshot,
@@ -218,6 +218,7 @@ def autotune(
             way_back,
             search.center,
             search.deviation,
+            has_noise=search.has_noise,
             probation=probation,
             high=high,
         )
@@ -263,17 +264,18 @@ def autotune(
         value = jnp.where(is_away, jnp.nan, value)  # of no params that count
         is_found = memory.search.stage == _search.FOUND
         is_forgotten = memory.hold.elapsed == 0  # rules begin anew with the hold
-        is_due = _gain.is_due(memory.hold.elapsed) & ~is_forgotten
+        is_due = _noise_cost.is_due(memory.hold.elapsed) & ~is_forgotten
         average = state.averaging.averaged_params
-        cost = _gain.measure(
+        cost = _noise_cost.measure(
             *(average, params, updates),
             is_measured=is_due,
             interpolation=interpolation,
         )
-        # On probation the copy is of the first parameters. Gradients in between bear
-        # twice the rate, from which the way back often leads down.
+        # On probation the copy is of the first parameters, or of those before a raise.
+        # Gradients in between bear twice the rate, from which the way back often leads
+        # down.
         on_probation = memory.hold.elapsed < probation
-        way_back = _gain.measure(
+        way_back = _noise_cost.measure(
             *(average, state.snapshot.snapshot_params, updates),
             is_measured=is_due & on_probation & (not interpolate),
             interpolation=0.0,
@@ -290,7 +292,7 @@ def autotune(
         def update(inner_state):
             grads = _snapshot.leave_out(updates, is_left_out)
             inner_state = _return.rest_rules(inner_state, is_forgotten)
-            extras = _gain.told(extra_args | {"value": value}, cost)
+            extras = _noise_cost.told(extra_args | {"value": value}, cost)
             return optimizer.update(grads, inner_state, params, **extras)
 
         def get_copy():

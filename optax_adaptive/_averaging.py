@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from optax_adaptive import _gain, _snapshot
+from optax_adaptive import _noise_cost, _snapshot
 from optax_adaptive._controller import Array
 from optax_adaptive._leaves import as_arrays, over_leading_axes, wide
 from optax_adaptive._validate import check_optimizer, check_range, is_concrete
@@ -156,14 +156,14 @@ def with_averaging(
         # Or XLA moves what computes gradients into the conditional that uses them.
         updates = lax.optimization_barrier(updates)
         steps = averaging.averaged_steps
-        cost = _gain.measure(
+        cost = _noise_cost.measure(
             averaging.averaged_params,
             *(params, updates),
-            is_measured=(steps >= 0) & _gain.is_due(steps),
+            is_measured=(steps >= 0) & _noise_cost.is_due(steps),
             interpolation=interpolation,
         )
         updates, inner_state = optimizer.update(
-            updates, inner_state, params, **_gain.told(extra_args, cost)
+            updates, inner_state, params, **_noise_cost.told(extra_args, cost)
         )
         # What led to a blow-up is no part of the average.
         is_restarted = jnp.zeros((), jnp.bool_)

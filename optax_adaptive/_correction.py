@@ -1,7 +1,7 @@
 """Is the rate that is held too high, or too low? Asked once a block, of its losses.
 
-Two things are set against each other. *What noise costs*: the loss of the parameters
-above that of their average (``_gain.py``), which grows with the rate. *What is still
+Two things are set against each other. *What noise costs* (``_noise_cost.py``): the loss
+of the parameters above that of their average, which grows with the rate. *What is still
 won*: the fall of the loss over a constant fraction of the elapsed time. Where a loss
 falls as a power of time, the two are in a constant proportion at the best rate, and
 figures in docs/autotune_experiments.md bear that out over optimizers, batches and
@@ -41,6 +41,7 @@ BACK = 0.2  # slope of the way back, over what was won, below which it leads dow
 # What the shortest average, of half-life a twentieth, costs in falls: 0.05 / ln 2, over
 # the half of the time in which the loss falls by one.
 LAG = 0.125
+REST = 0.1  # fall, over the loss or all that was won, below which it is nearly at rest
 TINY = 1e-30
 
 
@@ -49,6 +50,7 @@ class Judgement(NamedTuple):
 
     log_factor: Array  # shape=(), dtype=float32: natural, by which to change it
     leads_back: Array  # shape=(), dtype=bool: does the way back lead down?
+    is_at_rest: Array  # shape=(), dtype=bool: is there next to nothing left to win?
 
 
 class Correction(NamedTuple):
@@ -98,7 +100,7 @@ def watch(
     Args:
       correction: The state.
       value: float32 loss, spikes clipped.
-      product: float32, from ``_gain.measure``: what noise costs.
+      product: float32, from ``_noise_cost.measure``: what noise costs.
       way_back: float32, from the same, of the first parameters in place of the newest.
       elapsed: int32 steps, this one included.
       first_loss: float32 loss of the first parameters. Where it has not changed yet,
@@ -140,6 +142,7 @@ def watch(
     return correction, Judgement(
         log_factor=jnp.where(is_judged, _change(cost, fall, error, high), 0.0),
         leads_back=is_judged & (back < -BACK * won),
+        is_at_rest=fall < REST * jnp.minimum(jnp.abs(losses.mean), won),
     )
 
 

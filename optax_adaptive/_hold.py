@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import optax
 
-from optax_adaptive import _alarm, _correction, _gain
+from optax_adaptive import _alarm, _correction, _noise_cost
 from optax_adaptive._controller import Array
 
 LOWEST_GOING_ON = 10.0**-0.5  # factor at once, but where the run starts over
@@ -83,6 +83,7 @@ def advance(
     first_loss: Array,
     noise: Array,
     *,
+    has_noise: Array,
     probation: int,
     high: float,
 ) -> tuple[Hold, Step]:
@@ -91,10 +92,11 @@ def advance(
     Args:
       hold: Its state.
       value: float32 loss before this update.
-      product: float32 from ``_gain.measure``, where ``_gain.is_due``.
+      product: float32 from ``_noise_cost.measure``, where ``_noise_cost.is_due``.
       way_back: The same of the first parameters, but on probation alone.
       first_loss: float32 loss of the first parameters.
       noise: float32 standard deviation of a value there.
+      has_noise: bool, whether batches differ.
       probation: From :func:`probation`.
       high: The upper bound of the correction.
 
@@ -112,7 +114,7 @@ def advance(
         elapsed,
         first_loss,
         noise,
-        is_sample=_gain.is_due(hold.elapsed) & (value <= verdict.clipped),
+        is_sample=_noise_cost.is_due(hold.elapsed) & (value <= verdict.clipped),
         high=high,
     )
     change, loss = judgement.log_factor, correction.means[-1]
@@ -124,7 +126,10 @@ def advance(
     alarm, correction = optax.tree.where(raised, fresh, (alarm, correction))
     # One that is below the rate found, or that blew up, is so for a reason.
     is_suspect = (hold.log_factor < 0.0) | hold.has_blown_up
-    may_rise = (elapsed > EARLY) & ~is_suspect & ~raised
+    # Without noise a rate too high shows at once, and so it may rise at once; but near
+    # rest nothing costs less than is won, up to where it blows up.
+    is_time = jnp.where(has_noise, elapsed > EARLY, ~judgement.is_at_rest)
+    may_rise = is_time & ~is_suspect & ~raised
     change = jnp.where((change > 0.0) & ~may_rise, 0.0, change)
     # A rate that rises may blow up: go back to before it did.
     rises = change > 0.0

@@ -24,6 +24,7 @@ LISTEN, CLIMB, ARMS, FOUND = range(4)
 
 TINY = 1e-30  # guards divisions and logarithms
 LISTEN_STEPS = 12
+LEAST_NOISE = 1e-3  # what a loss is taken to have at least, as a part of its size
 UNKNOWN_STEPS = 2000  # search as for so many where the horizon is not known
 FIRST_MOVE = 1e-6  # size of an update in units of 1 + |params|: nothing moves
 CLIMB_FROM, CLIMB_TO = 1e-5, 10.0  # the same, for the climb
@@ -35,6 +36,9 @@ CLEARLY = 3.0  # standard errors by which an arm is better than another beyond d
 # the optimizer, while the best rate over the edge ranged from 1/200 to 1/17. With
 # gradients at an interpolation, which have less noise, a run can take twice as much.
 LONG_OVER_SHORT, LONG_OVER_SHORT_INTERPOLATED = 0.2, 0.4
+# Second difference of the losses at the end of an arm, as a part of its descent: up to
+# 0.02 without noise, 0.03 and more with it.
+ROUGH = 0.03
 
 
 class Budget(NamedTuple):
@@ -60,6 +64,7 @@ class Search(NamedTuple):
     heard: Array  # shape=(), dtype=int32: their number
     arm: Array  # shape=(), dtype=int32: which one is running
     arm_losses: Array  # shape=(NUM_ARMS,), dtype=float32: inf if it blew up or not run
+    has_noise: Array  # shape=(), dtype=bool: does each batch have a loss of its own?
 
 
 class Step(NamedTuple):
@@ -98,6 +103,7 @@ def first_search(budget: Budget) -> Search:
         heard=none,
         arm=none,
         arm_losses=jnp.full((NUM_ARMS,), jnp.inf, jnp.float32),
+        has_noise=jnp.ones((), jnp.bool_),
     )
 
 
@@ -147,6 +153,10 @@ def hear(search: Search, norm: Array) -> tuple[Search, Array]:
     return search, jnp.where(is_heard, FIRST_MOVE / (norm + TINY), 0.0)
 
 
+def _least_deviation(center: Array) -> Array:
+    return LEAST_NOISE * jnp.abs(center) + TINY
+
+
 def _listen(search: Search, *, budget: Budget) -> tuple[Search, Step]:
     """Measures the loss and its noise while nothing moves."""
     del budget
@@ -155,7 +165,7 @@ def _listen(search: Search, *, budget: Budget) -> tuple[Search, Step]:
     # The largest of the deviations is left out: it may be a spike.
     deviations = jnp.sort(jnp.abs(losses - center))[:-1]
     # Mean over standard deviation is 0.8 for a normal, less without its largest.
-    deviation = jnp.maximum(1.45 * deviations.mean(), 1e-3 * jnp.abs(center) + TINY)
+    deviation = jnp.maximum(1.45 * deviations.mean(), _least_deviation(center))
     # A loss that is not finite tells nothing, nor does an update of 0: listen on.
     clock = search.clock - (search.nonfinite > 0).astype(jnp.int32)
     search = search._replace(clock=clock)
@@ -205,12 +215,14 @@ def _run_arm(search: Search, *, budget: Budget) -> tuple[Search, Step]:
     is_over = is_lost | (search.clock == budget.arm_steps)
     loss = jnp.sort(search.losses[-count:])[:-1].mean()
     loss = jnp.where(is_lost, jnp.inf, loss)
+    is_best = loss <= jnp.min(search.arm_losses)
     arm_losses = search.arm_losses.at[search.arm].set(loss)
+    has_noise = jnp.where(is_best, _has_noise(search, count), search.has_noise)
     is_last = is_over & (search.arm == NUM_ARMS - 1)
 
     answer = best_log_scale(arm_losses, log_scales, search.center, error)
     next_arm = _open_stage(search, ARMS)._replace(
-        arm=search.arm + 1, arm_losses=arm_losses
+        arm=search.arm + 1, arm_losses=arm_losses, has_noise=has_noise
     )
     found = _open_stage(next_arm, FOUND)._replace(
         log_scale=answer + math.log(budget.long_over_short)
@@ -219,6 +231,17 @@ def _run_arm(search: Search, *, budget: Budget) -> tuple[Search, Step]:
         is_last, found, optax.tree.where(is_over, next_arm, search)
     )
     return search, Step(log_scale, is_over)
+
+
+def _has_noise(search: Search, count: int) -> Array:
+    """Whether batches differ, by the losses of the first parameters and of this arm.
+
+    By the first alone it would not show in a network whose outputs begin at 0.
+    """
+    differs = search.deviation > 1.01 * _least_deviation(search.center)
+    last = search.losses[-count:]
+    rough = jnp.median(jnp.abs(jnp.diff(last, 2)))
+    return differs | ~(rough < ROUGH * (search.center - last[-1]))
 
 
 def best_log_scale(

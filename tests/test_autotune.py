@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import optax_adaptive
-from optax_adaptive import _autotune, _averaging, _gain, _search
+from optax_adaptive import _autotune, _averaging, _noise_cost, _search
 from optax_adaptive.controllers import anchored, hold
 
 STEPS = 400
@@ -305,7 +305,7 @@ def test_what_the_half_life_of_the_average_is(interpolate, monkeypatch):
 def test_the_way_back_is_to_the_first_parameters_and_on_probation_alone(
     interpolate, monkeypatch
 ):
-    measure, seen = _gain.measure, []
+    measure, seen = _noise_cost.measure, []
 
     def spy(average, point, grads, *, is_measured, interpolation):
         seen_now = (point["out"], is_measured)
@@ -316,7 +316,7 @@ def test_the_way_back_is_to_the_first_parameters_and_on_probation_alone(
             interpolation=interpolation,
         )
 
-    monkeypatch.setattr(_gain, "measure", spy)
+    monkeypatch.setattr(_noise_cost, "measure", spy)
     tx = optax_adaptive.autotune(
         optax.sgd(1.0), total_steps=1000, interpolate=interpolate
     )
@@ -634,6 +634,27 @@ def test_eager_updates_compile_nothing_anew(make):
 
 
 @jax.numpy_dtype_promotion("standard")  # Adam mixes dtypes
+def full_batch(params, batch, key):
+    del batch, key
+    return squared_error(params, teacher(jax.random.key(9)))
+
+
+def same_at_first(params, batch, key):
+    """Of outputs that begin at 0 each batch has a loss of 1, and its own later."""
+    del key
+    inputs, targets = batch
+    params = params | {"out": params["out"] - student(jax.random.key(0))["out"]}
+    return squared_error(params, (inputs, jnp.sign(targets)))
+
+
+@pytest.mark.parametrize(("loss_fn", "rises"), [(full_batch, 1), (same_at_first, 0)])
+def test_a_rate_rises_early_where_batches_do_not_differ(loss_fn, rises):
+    tx = optax_adaptive.autotune(optax.sgd(1.0))
+    _, _, state, _ = train(tx, loss_fn, steps=380)
+    assert int(state.phase) == 3
+    assert bool(state.scaling.lr_scale > 1.5 * state.found_scale) == rises
+
+
 def test_an_average_that_lags_is_not_evaluated():
     """Where the loss falls by ten decades, what was averaged early is far off."""
     weights = jax.random.normal(jax.random.key(0), (256, 8))

@@ -12,7 +12,7 @@ from optax_adaptive import _hold
 FIRST_LOSS, NOISE, PROBATION = 10.0, 0.01, 250
 
 
-def hold(losses, cost=0.0, probation=PROBATION, way_back=0.0):
+def hold(losses, cost=0.0, probation=PROBATION, way_back=0.0, has_noise=True):
     """The holds and steps after each of the losses, where noise costs so much."""
 
     def step(state, row):
@@ -24,6 +24,7 @@ def hold(losses, cost=0.0, probation=PROBATION, way_back=0.0):
             way_back,
             FIRST_LOSS,
             NOISE,
+            has_noise=has_noise,
             probation=probation,
             high=1.0,
         )
@@ -115,6 +116,14 @@ def test_a_rate_is_not_raised_before_it_may_prove_too_high(probation):
     holds, _ = hold(falling(400), probation=probation)
     (first, *_) = np.flatnonzero(holds.log_factor > 0.0)
     assert holds.elapsed[first] > _hold.EARLY
+
+
+def test_without_noise_a_rate_rises_at_once_while_the_loss_still_falls():
+    losses = 0.01 + 9.0 * 0.98 ** np.arange(1500)
+    holds, steps = hold(losses, has_noise=False)
+    when = np.flatnonzero(np.diff(holds.log_factor) > 0.0) + 1
+    assert when[0] == 119 and steps.is_taken[when].all()
+    assert len(when) > 4 and when[-1] < 1000  # the last block but one ends within 5%
 
 
 def test_a_rate_that_came_down_is_not_raised():

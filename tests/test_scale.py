@@ -7,7 +7,7 @@ import pytest
 
 from optax_adaptive import (
     Controller,
-    _gain,
+    _noise_cost,
     controllers,
     observe,
     scale_by_controller,
@@ -71,7 +71,7 @@ def test_a_rule_is_told_once_of_a_factor_that_is_not_its_own(factor):
 
 
 def cost_of(value, is_new):
-    return _gain.NoiseCost(jnp.float32(value), jnp.array(is_new))
+    return _noise_cost.NoiseCost(jnp.float32(value), jnp.array(is_new))
 
 
 def shown(kwargs, costs):

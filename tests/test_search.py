@@ -1,9 +1,10 @@
-"""Where the answer lies between short runs."""
+"""What short runs say: where the answer lies, and whether batches differ."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from optax_adaptive import _search
 from optax_adaptive._search import best_log_scale
 
 LOG_SCALES = jnp.array([0.0, -1.0, -2.0])
@@ -23,3 +24,27 @@ def test_what_noise_does_not_tell_apart_shares_the_answer(losses, expected):
     losses = jnp.array(losses, jnp.float32)
     answer = best_log_scale(losses, LOG_SCALES, jnp.float32(3.0), jnp.float32(0.01))
     assert float(answer) == pytest.approx(expected)
+
+
+SMOOTH, ROUGH = np.linspace(1.1, 1.0, 7), 1.0 + 0.1 * (-1.0) ** np.arange(7)
+
+
+@pytest.mark.parametrize(
+    ("deviation", "tail", "expected"),
+    [
+        (0.003, SMOOTH, False),  # what a loss of 3 is taken to have at least
+        (0.003, ROUGH, True),  # as of a network whose outputs begin at 0
+        (0.1, SMOOTH, True),
+        (0.003, SMOOTH + 3.0, True),  # it has not descended, so nothing is known
+        (0.003, np.where(np.arange(7) == 6, np.inf, SMOOTH), True),
+    ],
+)
+def test_whether_batches_differ(deviation, tail, expected):
+    budget = _search.budget(2000, interpolates=False)
+    search = _search.first_search(budget)
+    search = search._replace(
+        center=jnp.float32(3.0),
+        deviation=jnp.float32(deviation),
+        losses=search.losses.at[-7:].set(tail),
+    )
+    assert bool(_search._has_noise(search, 7)) == expected

@@ -19,7 +19,7 @@ from benchmark import run
 from benchmark.constants import replaced
 from benchmark.tasks import TASKS
 from common import methods, prepared
-from optax_adaptive import _alarm, _autotune, _correction, _gain, _hold, _search
+from optax_adaptive import _alarm, _autotune, _correction, _hold, _noise_cost, _search
 
 METHODS = ("autotune", "autotune_interpolated")
 RESULTS = Path(__file__).with_name("results") / "ablation.jsonl"
@@ -60,7 +60,7 @@ VARIANTS = {
     "cost over fall 0.5 to 2": [(_correction, "LOW", 0.5), (_correction, "HIGH", 2.0)],
     "corrected in full": [(_correction, "POWER", 1.0)],
     "no error allowed for": [(_correction, "Z", 0.0)],
-    "cost measured at every step": [(_gain, "EVERY", 1)],
+    "cost measured at every step": [(_noise_cost, "EVERY", 1)],
     "never starts over": [(_hold, "PROBATION", 0.0)],
     "the way back not asked": [(_hold, "BACK_TO", 1.0)],
     "the way back down by 0.1": [(_correction, "BACK", 0.1)],

@@ -25,8 +25,8 @@ import optax
 from benchmark.run import fill
 from optax_adaptive import (
     _correction,
-    _gain,
     _hold,
+    _noise_cost,
     _search,
     eval_params,
     with_averaging,
@@ -71,8 +71,8 @@ def measure(kind: kinds.Kind, rate: jax.Array, key: jax.Array) -> dict[str, jax.
         params, state = carry
         loss, grads = jax.value_and_grad(problem.loss)(params, key)
         average = eval_params(state, params)
-        product = _gain.product(average, params, grads)
-        back = _gain.product(average, first, grads)
+        product = _noise_cost.product(average, params, grads)
+        back = _noise_cost.product(average, first, grads)
         updates, state = tx.update(grads, state, params)
         return (optax.apply_updates(params, updates), state), (loss, product, back)
 

@@ -38,8 +38,8 @@ from common import methods, prepared
 from optax_adaptive import Controller, controllers
 from optax_adaptive.controllers import (
     _advantage,
+    _cost_features,
     _features,
-    _noise_cost,
     _prior,
     _reach,
     _residual,
@@ -147,7 +147,7 @@ def _seeing(names: Container[str]) -> Callable:
 
 _blind = _seeing(())
 
-_cost_blind = _seeing(set(_features.NAMES) - set(_noise_cost.NAMES))
+_cost_blind = _seeing(set(_features.NAMES) - set(_cost_features.NAMES))
 
 _frozen = _learner_with(learn=_never)
 

@@ -13,7 +13,7 @@ import optax
 
 from optax_adaptive import _history
 from optax_adaptive._controller import Array, Observation
-from optax_adaptive.controllers import _noise_cost
+from optax_adaptive.controllers import _cost_features
 
 NAMES = (
     "slope_4",  # z score of the slope over the newest 4 windows
@@ -32,7 +32,7 @@ NAMES = (
     "above_progress",  # log rate over the mean one at which progress was made
     "near_blow_up",  # root of the rate over the lowest that blew up; 0 if none did
     "is_blown_up",  # 1 if this window has no finite value
-    *_noise_cost.NAMES,
+    *_cost_features.NAMES,
 )
 SIZE = len(NAMES)
 
@@ -62,7 +62,7 @@ class FeatureMemory(NamedTuple):
     blow_up_log_scale: Array  # shape=(), dtype=float32: the lowest that blew up
     is_blown_up: Array  # shape=(), dtype=bool: the newest window did
     previous_action: Array  # shape=(), dtype=float32: set by the rule, in [-1, 1]
-    noise_cost: _noise_cost.CostMemory
+    noise_cost: _cost_features.CostMemory
 
 
 def first_memory() -> FeatureMemory:
@@ -85,7 +85,7 @@ def first_memory() -> FeatureMemory:
         blow_up_log_scale=zero,
         is_blown_up=no,
         previous_action=zero,
-        noise_cost=_noise_cost.first_memory(),
+        noise_cost=_cost_features.first_memory(),
     )
 
 
@@ -140,7 +140,7 @@ def remember(
     has_descended = memory.has_descended | (is_low & ~is_early)
     is_lowest = ~memory.has_blown_up | (log_scale < memory.blow_up_log_scale)
     noise_cost = optax.tree.where(
-        memory.is_blown_up, _noise_cost.first_memory(), memory.noise_cost
+        memory.is_blown_up, _cost_features.first_memory(), memory.noise_cost
     )
     clipped = observation._replace(value=jnp.where(is_finite, value, jnp.inf))
     return memory._replace(
@@ -163,7 +163,7 @@ def remember(
             ~is_finite & is_lowest, log_scale, memory.blow_up_log_scale
         ),
         is_blown_up=~is_finite,
-        noise_cost=_noise_cost.remember(noise_cost, clipped, part),
+        noise_cost=_cost_features.remember(noise_cost, clipped, part),
     )
 
 
@@ -229,7 +229,7 @@ def features(
         jnp.where(memory.has_blown_up, jnp.exp(below / 2), 0.0),
         memory.is_blown_up.astype(jnp.float32),
     )
-    costs = _noise_cost.features(memory.noise_cost, memory.noise)
+    costs = _cost_features.features(memory.noise_cost, memory.noise)
     return jnp.clip(jnp.append(jnp.stack(values), costs), -_LIMIT, _LIMIT)
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from optax_adaptive import _history
 from optax_adaptive._controller import Array, Observation
-from optax_adaptive.controllers._noise_cost import one_over
+from optax_adaptive.controllers._cost_features import one_over
 
 PERIODS = 8  # that are kept
 ELAPSED_PERIOD = 1 / 32  # of the steps so far, at most

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from benchmark import rl, rl_report
-from optax_adaptive.controllers import _features, _noise_cost, _residual
+from optax_adaptive.controllers import _cost_features, _features, _residual
 
 
 @pytest.mark.parametrize(
     ("stand_in", "seen"),
     [
         (rl._blind, set()),
-        (rl._cost_blind, set(_features.NAMES) - set(_noise_cost.NAMES)),
+        (rl._cost_blind, set(_features.NAMES) - set(_cost_features.NAMES)),
     ],
 )
 def test_an_ablation_hides_its_features_alone(stand_in, seen, monkeypatch):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optax_adaptive import Observation
-from optax_adaptive.controllers import _features, _noise_cost
+from optax_adaptive.controllers import _cost_features, _features
 from tests.controllers.features_reference import FeaturesReference
 from tests.controllers.streams import STREAMS
 from tests.controllers.windows_reference import Window, windows_reference
@@ -90,7 +90,7 @@ def test_what_noise_costs_is_seen_anew_after_a_blow_up():
             noise_cost=np.float32(0.3), has_noise_cost=np.bool_(True)
         )
         memory, row = advance_anytime(memory, window)
-        rows.append(row[-_noise_cost.SIZE :])
+        rows.append(row[-_cost_features.SIZE :])
     is_known = np.any(np.array(rows) != 0, axis=1)
     # Twelve windows are needed; the blow-up itself is the 21st.
     np.testing.assert_array_equal(is_known, 11 * [0] + 10 * [1] + 11 * [0] + [1])

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optax_adaptive import (
-    _gain,
+    _noise_cost,
     controllers,
     eval_params,
     lr_scale,
@@ -217,7 +217,7 @@ def test_a_rate_at_which_noise_costs_more_than_is_won_comes_down():
 
     def scales(is_told):
         def step(state, value):
-            cost = _gain.NoiseCost(jnp.float32(0.1), jnp.asarray(is_told))
+            cost = _noise_cost.NoiseCost(jnp.float32(0.1), jnp.asarray(is_told))
             _, state = tx.update(jnp.ones(()), state, value=value, noise_cost=cost)
             return state, lr_scale(state)
 

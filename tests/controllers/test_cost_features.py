@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from optax_adaptive import Observation
-from optax_adaptive.controllers import _noise_cost
+from optax_adaptive.controllers import _cost_features
 
 NOISE = 0.01
 PERIOD = 1 / 32  # of the elapsed time
@@ -46,11 +46,11 @@ def seen(values, costs, are_measured, noise, part):
         window = EMPTY._replace(
             value=value, noise_cost=noise_cost, has_noise_cost=has_noise_cost
         )
-        return _noise_cost.remember(memory, window, part), None
+        return _cost_features.remember(memory, window, part), None
 
     entries = (values, costs, are_measured)
-    memory, _ = jax.lax.scan(step, _noise_cost.first_memory(), entries)
-    return _noise_cost.features(memory, noise)
+    memory, _ = jax.lax.scan(step, _cost_features.first_memory(), entries)
+    return _cost_features.features(memory, noise)
 
 
 def features(values, costs, noise=NOISE, part=PERIOD):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optax_adaptive import _gain
+from optax_adaptive import _noise_cost
 
 
 def test_product_is_the_loss_above_that_of_the_average():
@@ -17,7 +17,7 @@ def test_product_is_the_loss_above_that_of_the_average():
         squares = [jnp.sum(jnp.square(p)) for p in jax.tree.leaves(params)]
         return sum(square.astype(jnp.float32) for square in squares) / 2.0
 
-    product = _gain.product(average, params, jax.grad(loss)(params))
+    product = _noise_cost.product(average, params, jax.grad(loss)(params))
     assert product.shape == () and product.dtype == jnp.float32
     np.testing.assert_allclose(product, 0.5 * 1.0 - 0.01 * 3.0, rtol=1e-3)
 
@@ -28,7 +28,7 @@ def test_measured_at_the_point_that_the_optimizer_moves(interpolation, dtype):
     average, params, grads = jnp.ones(2), jnp.full(2, 1.5, dtype), jnp.ones(2, dtype)
 
     def measure(is_measured):
-        return _gain.measure(
+        return _noise_cost.measure(
             *(average, params, grads),
             is_measured=jnp.array(is_measured),
             interpolation=interpolation,
