@@ -37,8 +37,8 @@ CLEARLY = 3.0  # standard errors by which an arm is better than another beyond d
 # gradients at an interpolation, which have less noise, a run can take twice as much.
 LONG_OVER_SHORT, LONG_OVER_SHORT_INTERPOLATED = 0.2, 0.4
 # Second difference of the losses at the end of an arm, as a part of its descent: up to
-# 0.02 without noise, 0.03 and more with it.
-ROUGH = 0.03
+# 0.01 of full batches, 0.04 and more of batches of 64 or less.
+ROUGH = 0.015
 
 
 class Budget(NamedTuple):
