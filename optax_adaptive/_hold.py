@@ -126,8 +126,8 @@ def advance(
     alarm, correction = optax.tree.where(raised, fresh, (alarm, correction))
     # One that is below the rate found, or that blew up, is so for a reason.
     is_suspect = (hold.log_factor < 0.0) | hold.has_blown_up
-    # Without noise a rate too high shows at once, and so it may rise at once; but near
-    # rest nothing costs less than is won, up to where it blows up.
+    # Without noise a rate too high shows at once, so one too low may rise at once; but
+    # near rest nothing speaks against a higher one until it blows up.
     is_time = jnp.where(has_noise, elapsed > EARLY, ~judgement.is_at_rest)
     may_rise = is_time & ~is_suspect & ~raised
     change = jnp.where((change > 0.0) & ~may_rise, 0.0, change)
