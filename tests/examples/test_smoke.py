@@ -36,4 +36,5 @@ def test_smoke(script, tmp_path):
         run(*arguments, tmp_path / "8", devices=8)
         for event in ("train", "validation", "test"):
             one, eight = losses(tmp_path, event), losses(tmp_path / "8", event)
-            np.testing.assert_allclose(eight, one, rtol=2e-4)
+            # What rounding comes to differs by machine: 2.6e-4 has been seen.
+            np.testing.assert_allclose(eight, one, rtol=5e-4)
