@@ -34,7 +34,8 @@ def test_smoke(script, tmp_path):
     assert list((tmp_path / "tensorboard").glob("events*"))
     if script in ON_EIGHT_DEVICES:
         run(*arguments, tmp_path / "8", devices=8)
-        for event in ("train", "validation", "test"):
+        # What is evaluated after four steps differs by 7e-4 on some machines, where the
+        # losses of these steps agree to 2e-5.
+        for event, rtol in (("train", 2e-4), ("validation", 2e-3), ("test", 2e-3)):
             one, eight = losses(tmp_path, event), losses(tmp_path / "8", event)
-            # What rounding comes to differs by machine: 2.6e-4 has been seen.
-            np.testing.assert_allclose(eight, one, rtol=5e-4)
+            np.testing.assert_allclose(eight, one, rtol=rtol)
