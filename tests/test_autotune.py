@@ -634,7 +634,6 @@ def test_eager_updates_compile_nothing_anew(make):
     assert not compiled
 
 
-@jax.numpy_dtype_promotion("standard")  # Adam mixes dtypes
 def full_batch(params, batch, key):
     del batch, key
     return squared_error(params, teacher(jax.random.key(9)))
@@ -656,6 +655,7 @@ def test_a_rate_rises_early_where_batches_do_not_differ(loss_fn, rises):
     assert bool(state.scaling.lr_scale > 1.5 * state.found_scale) == rises
 
 
+@jax.numpy_dtype_promotion("standard")  # Adam mixes dtypes
 def test_an_average_that_lags_is_not_evaluated():
     """Where the loss falls by ten decades, what was averaged early is far off."""
     weights = jax.random.normal(jax.random.key(0), (256, 8))
