@@ -18,9 +18,9 @@ class Observation(NamedTuple):
     A window without a single finite value (a blow-up) arrives as ``value = inf``; it
     never enters ``history``, whose entries are finite throughout.
 
-    ``update_size`` is the size of the largest entry of the last update before this
-    decision (of one leaf), without the factor: what the optimizer, and a schedule in
-    it, make of the rate.
+    ``update_size`` is the size of the largest entry of the update that this decision is
+    for (of one leaf), without the factor: what the optimizer, and a schedule in it,
+    make of the rate.
 
     ``noise_cost`` is what the noise in the newest parameters costs: to first order, the
     loss above that of their average. It is measured where :func:`with_averaging` or

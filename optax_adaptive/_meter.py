@@ -17,8 +17,6 @@ BLOWN_UP = 2**30  # non-finite values in a row: stays until the rule has seen it
 class Meter(NamedTuple):
     """What every step touches. Metrics are kept as they were handed in."""
 
-    # First, so that it can be overwritten by itself.
-    update_size: Array  # shape=(), dtype=float32: of the newest update; 0 before
     step: Array  # shape=(), dtype=int32: updates so far
     windows: Array  # shape=(), dtype=int32: windows in the history so far
     last: Array  # shape=(), dtype=float32: mean of the newest one
@@ -38,7 +36,6 @@ class Meter(NamedTuple):
 def first(mode: str) -> Meter:
     """The meter before the first step."""
     return Meter(
-        update_size=jnp.zeros((), jnp.float32),
         step=jnp.zeros((), jnp.int32),
         windows=jnp.zeros((), jnp.int32),
         last=jnp.zeros((), jnp.float32),

@@ -200,7 +200,7 @@ def scale_by_controller(
         is_other = ~memory.has_decided & (jnp.abs(log_scale - own) > ROUNDING)
         return optax.tree.where(is_other, begun, state)
 
-    def decide(lr_scale: Array, words: Array) -> tuple[Array, Array]:
+    def decide(lr_scale: Array, words: Array, size: Array) -> tuple[Array, Array]:
         memory = unpack(layout, words)
         meter = memory.meter
         is_full = meter.size >= accumulation_size  # else it is all non-finite
@@ -220,7 +220,7 @@ def scale_by_controller(
             validation=jnp.where(is_validated, sign * meter.validation, 0.0),
             is_validated=is_validated,
             log_scale=log_scale,
-            update_size=meter.update_size,
+            update_size=size,
             noise_cost=_meter.mean_cost(meter),
             has_noise_cost=meter.costs_size > 0,
         )
@@ -241,7 +241,8 @@ def scale_by_controller(
         )
         return lr_scale, pack(memory)
 
-    def keep(lr_scale: Array, words: Array) -> tuple[Array, Array]:
+    def keep(lr_scale: Array, words: Array, size: Array) -> tuple[Array, Array]:
+        del size
         return lr_scale, words
 
     def update_fn(
@@ -267,13 +268,12 @@ def scale_by_controller(
             meter = _meter.add_cost(meter, cost, is_measured)
         is_due = (meter.size >= accumulation_size) | (meter.run >= accumulation_size)
         words = overwrite(state.controller_memory, meter)
-        # `decide` and `keep` keep their identity, or eager calls would trace anew.
-        lr_scale, words = lax.cond(is_due, decide, keep, state.lr_scale, words)
-        # For the next decision: so the factor waits for no update.
+        # Of a rule that does not look at it, XLA leaves it out: so it is not remembered.
         size = _update_size.largest_entry(updates)
         if axis_name is not None:  # or devices would decide each by its own part
             size = lax.pmean(size, axis_name)
-        words = overwrite(words, size)
+        # `decide` and `keep` keep their identity, or eager calls would trace anew.
+        lr_scale, words = lax.cond(is_due, decide, keep, state.lr_scale, words, size)
         return multiply(updates, lr_scale), ScaleByControllerState(lr_scale, words)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

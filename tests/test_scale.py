@@ -111,14 +111,15 @@ def test_a_rule_sees_what_noise_costs_in_its_window():
         ([], 0.0),
     ],
 )
-def test_a_rule_sees_the_size_of_the_last_update(updates, size):
+def test_a_rule_sees_the_size_of_the_update_it_decides_for(updates, size):
     rule, seen = spy()
-    tx = scale_by_controller(rule, accumulation_size=1)
-    _, state = jax.jit(tx.update)(updates, tx.init(None), value=1.0)
-    other = jax.tree.map(lambda leaf: 7 * leaf, updates)  # not seen yet
-    jax.jit(tx.update)(other, state, value=1.0)
+    tx = scale_by_controller(rule, accumulation_size=2)
+    other = jax.tree.map(lambda leaf: 7 * leaf, updates)
+    state = tx.init(None)
+    for given in (other, updates, updates, other):
+        _, state = jax.jit(tx.update)(given, state, value=1.0)
     jax.effects_barrier()
-    assert [float(o.update_size) for o in seen] == [0.0, size]
+    assert [float(o.update_size) for o in seen] == [size, 7 * size]
 
 
 def test_what_a_rule_sees_is_finite_and_typed():

@@ -117,10 +117,7 @@ def test_the_size_of_updates_is_averaged_over_devices_too():
     start = tx.init(None)
 
     def run(update):  # shape=(): that of one device
-        state = start
-        for _ in range(2):  # the second decides by the first
-            _, state = tx.update(update, state, value=jnp.ones(()))
-        return state.lr_scale
+        return tx.update(update, start, value=jnp.ones(()))[1].lr_scale
 
     sizes = jnp.arange(DEVICES, dtype=jnp.float32)
     scales = jax.pmap(run, axis_name="data")(sizes)
