@@ -41,6 +41,7 @@ BACK = 0.2  # slope of the way back, over what was won, below which it leads dow
 # What the shortest average, of half-life a twentieth, costs in falls: 0.05 / ln 2, over
 # the half of the time in which the loss falls by one.
 LAG = 0.125
+FAST = 9.0  # fall over the loss above which that is less than a tenth of what it was
 REST = 0.1  # fall, over the loss or all that was won, below which it is nearly at rest
 TINY = 1e-30
 
@@ -51,6 +52,7 @@ class Judgement(NamedTuple):
     log_factor: Array  # shape=(), dtype=float32: natural, by which to change it
     leads_back: Array  # shape=(), dtype=bool: does the way back lead down?
     is_at_rest: Array  # shape=(), dtype=bool: is there next to nothing left to win?
+    is_fast: Array  # shape=(), dtype=bool: does the loss fall by orders of magnitude?
 
 
 class Correction(NamedTuple):
@@ -143,6 +145,7 @@ def watch(
         log_factor=jnp.where(is_judged, _change(cost, fall, error, high), 0.0),
         leads_back=is_judged & (back < -BACK * won),
         is_at_rest=fall < REST * jnp.minimum(jnp.abs(losses.mean), won),
+        is_fast=fall > FAST * jnp.abs(losses.mean),
     )
 
 

@@ -128,7 +128,11 @@ def advance(
     is_suspect = (hold.log_factor < 0.0) | hold.has_blown_up
     # Without noise a rate too high shows at once, so one too low may rise at once; but
     # near rest nothing speaks against a higher one until it blows up.
-    is_time = jnp.where(has_noise, elapsed > EARLY, ~judgement.is_at_rest)
+    # Noise falls along with a loss that falls by orders of magnitude, and would speak
+    # against a higher rate only once all of that is undone.
+    is_time = jnp.where(
+        has_noise, (elapsed > EARLY) & ~judgement.is_fast, ~judgement.is_at_rest
+    )
     may_rise = is_time & ~is_suspect & ~raised
     change = jnp.where((change > 0.0) & ~may_rise, 0.0, change)
     # A rate that rises may blow up: go back to before it did.

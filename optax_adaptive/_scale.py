@@ -268,7 +268,7 @@ def scale_by_controller(
             meter = _meter.add_cost(meter, cost, is_measured)
         is_due = (meter.size >= accumulation_size) | (meter.run >= accumulation_size)
         words = overwrite(state.controller_memory, meter)
-        # Of a rule that does not look at it, XLA leaves it out: so it is not remembered.
+        # XLA leaves it out where the rule does not look: so it is not remembered.
         size = _update_size.largest_entry(updates)
         if axis_name is not None:  # or devices would decide each by its own part
             size = lax.pmean(size, axis_name)

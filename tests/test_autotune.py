@@ -655,6 +655,33 @@ def test_a_rate_rises_early_where_batches_do_not_differ(loss_fn, rises):
     assert bool(state.scaling.lr_scale > 1.5 * state.found_scale) == rises
 
 
+def test_what_is_solved_is_not_undone_by_a_rate_that_goes_on_rising():
+    """Inputs of many sizes, targets without noise: Adam's loss falls without end."""
+    sizes = jnp.logspace(0.0, -1.3, 20)[None, :]
+
+    def batch_of(key):
+        inputs = sizes * jax.random.normal(key, (16, 20))
+        return inputs, inputs.sum(1)
+
+    def loss_fn(params, batch):
+        inputs, targets = batch
+        return jnp.mean(jnp.square(inputs @ params - targets))
+
+    tx = optax_adaptive.autotune(optax.adam(1e-3))
+
+    def step(carry, key):
+        params, state = carry
+        loss, grads = jax.value_and_grad(loss_fn)(params, batch_of(key))
+        updates, state = tx.update(grads, state, params, value=loss)
+        return (optax.apply_updates(params, updates), state), None
+
+    params = jnp.zeros(20)
+    keys = jax.random.split(jax.random.key(0), 1500)
+    (params, state), _ = jax.lax.scan(step, (params, tx.init(params)), keys)
+    evaluated = optax_adaptive.eval_params(state, params)
+    assert loss_fn(evaluated, batch_of(jax.random.key(1))) < 1e-9
+
+
 @jax.numpy_dtype_promotion("standard")  # Adam mixes dtypes
 def test_an_average_that_lags_is_not_evaluated():
     """Where the loss falls by ten decades, what was averaged early is far off."""

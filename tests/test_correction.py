@@ -17,7 +17,7 @@ FIRST_LOSS, NOISE = 3.0, 0.3
 def corrections(
     losses, products, is_sample=True, first_loss=FIRST_LOSS, noise=NOISE, way_back=0.0
 ):
-    """Log factors, half-lives, is the average behind, does the way lead back."""
+    """Log factors, half-lives, is the average behind, way back, does it fall fast."""
 
     def step(state, row):
         value, product, way_back, elapsed, is_sample = row
@@ -29,6 +29,7 @@ def corrections(
         return state, (
             judgement.log_factor,
             *(state.half_life, state.is_behind, judgement.leads_back),
+            judgement.is_fast,
         )
 
     losses = jnp.asarray(losses, jnp.float32)
@@ -74,6 +75,15 @@ def test_a_rate_moves_to_the_nearer_bound(ratio, factor, offset):
     where, made = changed(losses + offset, ratio * fall, first_loss=FIRST_LOSS + offset)
     assert where.tolist() == ([] if factor == 1.0 else [3 * _correction.SHORTEST - 1])
     np.testing.assert_allclose(made, factor, rtol=0.04)
+
+
+@pytest.mark.parametrize(("times", "expected"), [(8.0, False), (12.0, True)])
+@pytest.mark.parametrize("offset", [0.0, -90.0])
+def test_a_loss_is_fast_that_falls_tenfold(times, expected, offset):
+    """From one block to the last but one; far below 0 nothing falls tenfold."""
+    losses = np.where(np.arange(1, 121) <= _correction.SHORTEST, times, 1.0)
+    is_fast = corrections(losses + offset, 0.0, first_loss=30.0 + offset)[4]
+    assert is_fast[-1] == (expected and not offset)
 
 
 @pytest.mark.parametrize(

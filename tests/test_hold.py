@@ -126,6 +126,11 @@ def test_without_noise_a_rate_rises_at_once_while_the_loss_still_falls():
     assert len(when) > 4 and when[-1] < 1000  # the last block but one ends within 5%
 
 
+def test_with_noise_a_rate_does_not_rise_where_the_loss_falls_tenfold():
+    holds, _ = hold(9.0 * 0.97 ** np.arange(900))
+    assert not (holds.log_factor > 0.0).any()
+
+
 def test_a_rate_that_came_down_is_not_raised():
     cost = np.where(np.arange(900) < 600, 5.0, 0.0)
     holds, _ = hold(falling(900), cost, probation=0)
