@@ -81,14 +81,15 @@ def autotune(
        loss of the newest parameters above that of their average) is set against what is
        still won. Where it costs more than the loss falls (twice as much, with
        ``interpolate``), the rate comes down, and where it costs less than a quarter, it
-       goes up; not so in the first 250 steps, unless batches do not differ. One that
-       proves far too high within the first quarter of the run (and 250 steps), by that
-       or, without ``interpolate``, because the loss falls along the way back to the
-       first parameters, starts over from them. A rise that its noise does not explain
-       leads back to a copy of the average from before it (or to the first parameters,
-       if there is none yet), at half the rate, which is reached over ten steps, and
-       with the state of ``optimizer`` initialised anew: its momentum would lead there
-       again. The update of a single loss, or gradient, that is not finite is left out.
+       goes up; where batches differ, not so in the first 250 steps, nor while the loss
+       falls tenfold. One that proves far too high within the first quarter of the run
+       (and 250 steps), by that or, without ``interpolate``, because the loss falls
+       along the way back to the first parameters, starts over from them. A rise that
+       its noise does not explain leads back to a copy of the average from before it (or
+       to the first parameters, if there is none yet), at half the rate, which is
+       reached over ten steps, and with the state of ``optimizer`` initialised anew: its
+       momentum would lead there again. The update of a single loss, or gradient, that
+       is not finite is left out.
     5. *Average* the parameters all along: evaluate :func:`eval_params`. The average
        takes the place of annealing, which with a known horizon as well won nothing. It
        is longer where noise costs much, and shorter where the loss falls fast; where
