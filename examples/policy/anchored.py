@@ -18,6 +18,7 @@ from optax_adaptive import (
     Observation,
     _history,
     _meter,
+    _update_size,
     with_averaging,
 )
 from policy import kinds, rollout
@@ -92,11 +93,12 @@ def learner_run(
         loss, grads = jax.value_and_grad(problem.loss)(params, key)
         scale = jnp.exp(log_scale)
         updates, state = tx.update(grads, state, params, value=loss, scale=scale)
-        return (optax.apply_updates(params, updates), state, log_scale), None
+        size = _update_size.largest_entry(updates) / scale
+        return (optax.apply_updates(params, updates), state, log_scale), size
 
     def window(carry, keys):
         training, history, errors, windows, index, state = carry
-        training, _ = jax.lax.scan(step, training, keys)
+        training, sizes = jax.lax.scan(step, training, keys)
         params, _, log_scale = training
         tx_state: Any = training[1]
         (*base_state, meter), averaging = tx_state
@@ -113,7 +115,7 @@ def learner_run(
             validation=jnp.zeros(()),
             is_validated=jnp.zeros((), bool),
             log_scale=log_scale,
-            update_size=jnp.zeros(()),  # learners do not look at it
+            update_size=sizes[-1],
             noise_cost=_meter.mean_cost(meter),
             has_noise_cost=meter.costs_size > 0,
         )
