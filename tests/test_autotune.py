@@ -335,9 +335,9 @@ def test_the_way_back_is_to_the_first_parameters_and_on_probation_alone(
     np.testing.assert_array_equal(points, jnp.broadcast_to(first, (len(points), 16)))
 
 
-def make_step(tx):
+def make_step(tx, loss_fn=squared_error):
     def step(params, state, batch):
-        loss, grads = jax.value_and_grad(squared_error)(params, batch)
+        loss, grads = jax.value_and_grad(loss_fn)(params, batch)
         updates, state = tx.update(grads, state, params, value=loss)
         return optax.apply_updates(params, updates), state
 
@@ -668,16 +668,13 @@ def test_what_is_solved_is_not_undone_by_a_rate_that_goes_on_rising():
         return jnp.mean(jnp.square(inputs @ params - targets))
 
     tx = optax_adaptive.autotune(optax.adam(1e-3))
-
-    def step(carry, key):
-        params, state = carry
-        loss, grads = jax.value_and_grad(loss_fn)(params, batch_of(key))
-        updates, state = tx.update(grads, state, params, value=loss)
-        return (optax.apply_updates(params, updates), state), None
-
+    step = make_step(tx, loss_fn)
     params = jnp.zeros(20)
-    keys = jax.random.split(jax.random.key(0), 1500)
-    (params, state), _ = jax.lax.scan(step, (params, tx.init(params)), keys)
+    (params, state), _ = jax.lax.scan(
+        lambda carry, key: (step(*carry, batch_of(key)), None),
+        (params, tx.init(params)),
+        jax.random.split(jax.random.key(0), 1500),
+    )
     evaluated = optax_adaptive.eval_params(state, params)
     assert loss_fn(evaluated, batch_of(jax.random.key(1))) < 1e-9
 
