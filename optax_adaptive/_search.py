@@ -30,7 +30,11 @@ FIRST_MOVE = 1e-6  # size of an update in units of 1 + |params|: nothing moves
 CLIMB_FROM, CLIMB_TO = 1e-5, 10.0  # the same, for the climb
 ARM_RATIO = math.sqrt(10.0)  # between neighbouring arms
 FIRST_ARM = 1.5  # in ratios below the edge
-NUM_ARMS = 3
+LEAST_ARMS, MOST_ARMS = 3, 8  # eight end 4 1/4 decades below the edge
+# Of what is won, by which the losses of arms on one plateau differ at most: 0.02 to
+# 0.04 where large rates teach a language model no more than how often letters occur;
+# over a decade of rates on no plateau 0.05 and more.
+PLATEAU = 0.04
 CLEARLY = 3.0  # standard errors by which an arm is better than another beyond doubt
 # Best rate of a whole run over best rate of a short annealed one. It hardly depends on
 # the optimizer, while the best rate over the edge ranged from 1/200 to 1/17. With
@@ -63,7 +67,7 @@ class Search(NamedTuple):
     norm: Array  # shape=(), dtype=float32: sum of |update| / (1 + |params|) heard
     heard: Array  # shape=(), dtype=int32: their number
     arm: Array  # shape=(), dtype=int32: which one is running
-    arm_losses: Array  # shape=(NUM_ARMS,), dtype=float32: inf if it blew up or not run
+    arm_losses: Array  # shape=(MOST_ARMS,), dtype=float32: inf if it blew up or not run
     has_noise: Array  # shape=(), dtype=bool: does each batch have a loss of its own?
 
 
@@ -102,7 +106,7 @@ def first_search(budget: Budget) -> Search:
         norm=zero,
         heard=none,
         arm=none,
-        arm_losses=jnp.full((NUM_ARMS,), jnp.inf, jnp.float32),
+        arm_losses=jnp.full((MOST_ARMS,), jnp.inf, jnp.float32),
         has_noise=jnp.ones((), jnp.bool_),
     )
 
@@ -201,12 +205,13 @@ def _run_arm(search: Search, *, budget: Budget) -> tuple[Search, Step]:
     count = tail(budget)
     # As in listening, one spike is forgiven, which makes the mean a little noisier.
     error = 1.3 * search.deviation / math.sqrt(count)
-    # The third lies beyond the better of the first two: above them, if the first is the
-    # better one beyond doubt.
-    first, second, _ = search.arm_losses
-    is_falling = jnp.isfinite(second) & (second > first + CLEARLY * error)
-    ratios = FIRST_ARM + jnp.stack([0.0, 1.0, jnp.where(is_falling, -1.0, 2.0)])
-    log_scales = search.log_scale - ratios * math.log(ARM_RATIO)
+    # Each lies below the one before, but the third above the first, if that is better
+    # than the second beyond doubt.
+    first, second = search.arm_losses[:2]
+    is_above = jnp.isfinite(second) & (second > first + CLEARLY * error)
+    below = jnp.arange(MOST_ARMS, dtype=jnp.float32)
+    below = below.at[2].set(jnp.where(is_above, -1.0, 2.0))
+    log_scales = search.log_scale - (FIRST_ARM + below) * math.log(ARM_RATIO)
     annealed = 1.0 - (search.clock.astype(jnp.float32) - 1.0) / budget.arm_steps
     log_scale = log_scales[search.arm] + jnp.log(annealed)
 
@@ -218,7 +223,15 @@ def _run_arm(search: Search, *, budget: Budget) -> tuple[Search, Step]:
     is_best = loss <= jnp.min(search.arm_losses)
     arm_losses = search.arm_losses.at[search.arm].set(loss)
     has_noise = jnp.where(is_best, _has_noise(search, count), search.has_noise)
-    is_last = is_over & (search.arm == NUM_ARMS - 1)
+    # Where all arms are on a plateau, the best is below them: go on until one is worse.
+    was_run = jnp.arange(MOST_ARMS) <= search.arm
+    worst = jnp.max(arm_losses, where=was_run, initial=-jnp.inf)
+    best = jnp.min(arm_losses)
+    is_plateau = worst - best < PLATEAU * (search.center - best)
+    goes_on = ~is_above & (is_plateau | (is_best & (search.arm >= LEAST_ARMS)))
+    is_last = (search.arm == MOST_ARMS - 1) | (
+        (search.arm >= LEAST_ARMS - 1) & ~goes_on
+    )
 
     answer = best_log_scale(arm_losses, log_scales, search.center, error)
     next_arm = _open_stage(search, ARMS)._replace(
@@ -227,10 +240,8 @@ def _run_arm(search: Search, *, budget: Budget) -> tuple[Search, Step]:
     found = _open_stage(next_arm, FOUND)._replace(
         log_scale=answer + math.log(budget.long_over_short)
     )
-    search = optax.tree.where(
-        is_last, found, optax.tree.where(is_over, next_arm, search)
-    )
-    return search, Step(log_scale, is_over)
+    judged = optax.tree.where(is_last, found, next_arm)
+    return optax.tree.where(is_over, judged, search), Step(log_scale, is_over)
 
 
 def _has_noise(search: Search, count: int) -> Array:
