@@ -75,6 +75,7 @@ def autotune(
        moves until the loss is clearly worse than at the start. Back to the start.
     3. *Compare*. Three short runs, at rates a factor of √10 apart from a fifth of that
        edge down, or on both sides of it, each annealed to 0 and each from the start.
+       Where they all end alike, on a plateau, more follow below, until one is worse.
        The best of them, times 0.2 (0.4 with ``interpolate``), which is what
        distinguishes long runs from short, is the rate. Back to the start.
     4. *Hold* that rate, and correct it: once a block of steps, what noise costs (the

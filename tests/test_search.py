@@ -1,5 +1,8 @@
 """What short runs say: where the answer lies, and whether batches differ."""
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -24,6 +27,35 @@ def test_what_noise_does_not_tell_apart_shares_the_answer(losses, expected):
     losses = jnp.array(losses, jnp.float32)
     answer = best_log_scale(losses, LOG_SCALES, jnp.float32(3.0), jnp.float32(0.01))
     assert float(answer) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("losses", "arms", "best"),
+    [
+        ([1.6, 1.2, 1.8], 3, 1),
+        ([1.2, 1.6, 1.8], 3, 0),  # the third was above the first
+        ([2.5, 2.2, 1.8], 3, 2),
+        ([2.02, 2.0, 2.01, 1.6, 1.2, 1.5], 6, 4),  # a plateau, and what lies below it
+        ([2.02, 2.0, 2.01, 2.5], 4, 1),  # a flat optimum
+        ([2.0] * 8, 8, 3.5),
+        ([3.0] * 8, 3, 1),  # nothing was won
+        ([np.inf, 2.0, 2.0], 3, 1.5),  # the first was lost
+    ],
+)
+def test_short_runs_on_a_plateau_go_on_below_it(losses, arms, best):
+    budget = _search.budget(2000, interpolates=False)
+    search = _search.first_search(budget)._replace(
+        stage=jnp.int32(_search.ARMS), center=jnp.float32(3), deviation=jnp.float32(0.1)
+    )
+    advance = jax.jit(partial(_search.advance, budget=budget))
+    for _ in range(_search.MOST_ARMS * budget.arm_steps):
+        if search.stage == _search.FOUND:
+            break
+        search, _ = advance(search, jnp.float32(losses[int(search.arm)]))
+    assert search.stage == _search.FOUND and search.arm == arms
+    below = (_search.FIRST_ARM + best) * np.log(_search.ARM_RATIO)
+    expected = np.log(_search.LONG_OVER_SHORT) - below
+    assert float(search.log_scale) == pytest.approx(expected, abs=0.05)
 
 
 SMOOTH, ROUGH = np.linspace(1.1, 1.0, 7), 1.0 + 0.1 * (-1.0) ** np.arange(7)
