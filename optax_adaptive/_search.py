@@ -209,8 +209,9 @@ def _run_arm(search: Search, *, budget: Budget) -> tuple[Search, Step]:
     # than the second beyond doubt.
     first, second = search.arm_losses[:2]
     is_above = jnp.isfinite(second) & (second > first + CLEARLY * error)
-    below = jnp.arange(MOST_ARMS, dtype=jnp.float32)
-    below = below.at[2].set(jnp.where(is_above, -1.0, 2.0))
+    # Those to come have the rate of this one: if all are lost, the last is the answer.
+    below = jnp.minimum(jnp.arange(MOST_ARMS), search.arm).astype(jnp.float32)
+    below = below.at[2].set(jnp.where(is_above, -1.0, below[2]))
     log_scales = search.log_scale - (FIRST_ARM + below) * math.log(ARM_RATIO)
     annealed = 1.0 - (search.clock.astype(jnp.float32) - 1.0) / budget.arm_steps
     log_scale = log_scales[search.arm] + jnp.log(annealed)

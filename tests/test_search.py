@@ -40,6 +40,7 @@ def test_what_noise_does_not_tell_apart_shares_the_answer(losses, expected):
         ([2.0] * 8, 8, 3.5),
         ([3.0] * 8, 3, 1),  # nothing was won
         ([np.inf, 2.0, 2.0], 3, 1.5),  # the first was lost
+        ([np.inf] * 8, 3, 2),  # all were: the lowest that was run
     ],
 )
 def test_short_runs_on_a_plateau_go_on_below_it(losses, arms, best):
