@@ -20,12 +20,17 @@ RETURNS = 4  # from params of 1e10 a return ends within their rounding, or at 0
 NEAR = 1e-3  # of a leaf's largest entry
 
 
-def bounded(update: Array) -> Array:
-    """The update, with 0 for each entry from which there would be no return."""
+def bounded(update: Array, is_return: Array) -> Array:
+    """The update, with 0 for each entry from which there would be no return.
+
+    A return itself may be as large as it must be. Of masks of -inf it is NaN.
+    """
     is_inexact = jnp.issubdtype(update.dtype, jnp.inexact)
     dtype = update.dtype if is_inexact else jnp.float32
-    largest = min(LARGEST_UPDATE, float(jnp.finfo(dtype).max) / 1000)
-    return jnp.where(jnp.abs(update) <= largest, update, jnp.zeros_like(update))
+    finite = float(jnp.finfo(dtype).max)
+    largest = jnp.where(is_return, finite, min(LARGEST_UPDATE, finite / 1000))
+    is_kept = jnp.abs(update) <= largest.astype(dtype)  # NaN compares false
+    return jnp.where(is_kept, update, jnp.zeros_like(update))
 
 
 def is_away(returns_left: Array, copied_params: Any, params: Any) -> Array:

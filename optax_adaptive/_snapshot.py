@@ -130,9 +130,8 @@ def after_update(
 
     # A select fuses with whatever uses the updates; a conditional would write them out.
     def back(c, p, u):
-        update = jnp.where(is_restored, (c - p).astype(u.dtype), _return.bounded(u))
-        # Of masks of -inf the difference is NaN.
-        return jnp.where(jnp.isnan(update), jnp.zeros_like(update), update)
+        update = jnp.where(is_restored, (c - p).astype(u.dtype), u)
+        return _return.bounded(update, is_restored)
 
     updates = jax.tree.map(back, snapshot.snapshot_params, params, updates)
     snapshot = snapshot._replace(
