@@ -57,12 +57,12 @@ def adam_and_rule(learning_rate: float) -> optax.GradientTransformationExtraArgs
 METHODS = {
     "Adam": adam,
     "autotune(Adam)": autotuned_adam,
-    "Adam + trend": adam_and_rule,
+    "Adam + range_test, trend": adam_and_rule,
 }
 COLORS = {
     "Adam": "tab:gray",
     "autotune(Adam)": "tab:orange",
-    "Adam + trend": "tab:blue",
+    "Adam + range_test, trend": "tab:blue",
 }
 
 

@@ -45,7 +45,7 @@ class AutotuneState(NamedTuple):
 class Memory(NamedTuple):
     """All scalars that autotune remembers."""
 
-    meter: _meter.Meter
+    meter: _meter.Meter  # first: it is read by ``_meter.LAYOUT`` alone
     search: _search.Search
     hold: _hold.Hold
     returns_left: Array  # shape=(), dtype=int32: until params equal the snapshot
@@ -67,7 +67,8 @@ def autotune(
     """Finds the learning rate of ``optimizer`` by itself, and holds it.
 
     The optimizer's own rate does not matter: from 1e-7 to 10 results differ by rounding
-    alone, which a run may amplify. What it does, all of it from the loss alone:
+    alone, which a run may amplify (of float16, where updates of 1e-7 have few digits
+    left, it is coarse). What it does, all of it from the loss alone:
 
     1. *Listen*, 12 steps. Updates too small to move anything measure the loss, its
        noise and the size of an update.
@@ -109,7 +110,8 @@ def autotune(
         ``optax.fromage``). Its state begins anew at each return, those of the search
         included: what was put into it by hand is lost, and counts of schedules are 0
         again. Rules of this library may be chained inside it: they rest during the
-        search, then scale the rate that is found here, and keep their memory. What
+        search, then scale the rate that is found here; a blow-up leaves them their
+        memory, and where the hold starts over they do too. What
         :func:`observe` is given goes to them alone, to those with
         ``feedback="observe"`` as the metric that they follow. A run is resumed with the
         same optimizer: what was found is a factor on its rate.
@@ -128,11 +130,13 @@ def autotune(
       keyword ``value``: the scalar loss at the parameters *before* the update, of the
       same meaning all along: one that rises by design looks like a blow-up. The average
       is float32 where params are coarser. :func:`lr_scale` reads the factor on the
-      optimizer's own rate, :func:`summary` the phase and what was found, and
-      :func:`select_on_rollback` lets batch statistics follow each return.
+      optimizer's own rate (with rules inside, which have theirs, :func:`summary` does),
+      :func:`summary` the phase and what was found, and :func:`select_on_rollback` lets
+      batch statistics follow each return.
 
     Raises:
       ValueError: If ``total_steps`` is out of range or ``interpolate`` no bool; if
+        ``init`` finds autotune or another wrapper of this library inside; if
         ``update`` is given no params, a ``value`` that is not a scalar, or the state of
         an autotune whose ``total_steps`` made its memory another.
       TypeError: If ``optimizer`` is none, or, in ``update``, if ``value`` is missing.
@@ -185,6 +189,11 @@ def autotune(
     def init_fn(params):
         params = as_arrays(params)
         inner_state = optimizer.init(params)
+        if _averaging.find_all(inner_state) or _snapshot.find_all(inner_state):
+            raise ValueError(
+                "autotune averages and goes back by itself: give it an optimizer that "
+                "holds no autotune, with_averaging or with_rollback"
+            )
         return AutotuneState(
             inner_state=inner_state,
             scaling=ScaleByControllerState(
@@ -254,7 +263,7 @@ def autotune(
             raise ValueError("update() needs the argument `params`")
         updates, params = as_arrays((updates, params))
         # Or XLA moves what computes gradients into the conditionals that use them,
-        # where a CPU has one core: 5% of a training step of ResNet-18.
+        # where a CPU has one core: a tenth of a training step of ResNet-18.
         updates = lax.optimization_barrier(updates)
         value = _snapshot.finite_or_nan(as_metric(value), updates)
         words = state.scaling.controller_memory
@@ -265,8 +274,9 @@ def autotune(
         )
         value = jnp.where(is_away, jnp.nan, value)  # of no params that count
         is_found = memory.search.stage == _search.FOUND
-        is_forgotten = memory.hold.elapsed == 0  # rules begin anew with the hold
-        is_due = _noise_cost.is_due(memory.hold.elapsed) & ~is_forgotten
+        # Also at its first step, and at that of one that starts over: rules begin then.
+        is_before_hold = memory.hold.elapsed == 0
+        is_due = _noise_cost.is_due(memory.hold.elapsed) & ~is_before_hold
         average = state.averaging.averaged_params
         cost = _noise_cost.measure(
             *(average, params, updates),
@@ -293,7 +303,7 @@ def autotune(
 
         def update(inner_state):
             grads = _snapshot.leave_out(updates, is_left_out)
-            inner_state = _return.rest_rules(inner_state, is_forgotten)
+            inner_state = _return.rest_rules(inner_state, is_before_hold)
             extras = _noise_cost.told(extra_args | {"value": value}, cost)
             return optimizer.update(grads, inner_state, params, **extras)
 
@@ -301,7 +311,7 @@ def autotune(
             # Of a blow-up that has begun the average hardly knows. Before the hold
             # there is none, and the copy is of the first parameters.
             def of_leaf(param, mean):
-                is_kept = is_forgotten | jnp.isnan(mean)  # of masks of -inf
+                is_kept = is_before_hold | jnp.isnan(mean)  # of masks of -inf
                 return jnp.where(is_kept, param, mean.astype(param.dtype))
 
             return jax.tree.map(of_leaf, params, average)
@@ -318,7 +328,7 @@ def autotune(
             optimizer.init,
             is_taken=step.is_taken,
             was_left_out=memory.meter.run > 0,
-            is_forgotten=is_forgotten,
+            is_forgotten=is_before_hold,
             # To measure the updates below would have them written out at every step.
             measure=size,
             is_measured=is_listening,
@@ -331,7 +341,7 @@ def autotune(
         moves, inner_state, snapshot = _snapshot.after_update(
             snapshot,
             params,
-            _snapshot.leave_out(multiply(moves, lr_scale), is_left_out),
+            multiply(moves, jnp.where(is_left_out, 0.0, lr_scale)),
             inner_state,
             is_restored=step.is_restored,
             is_blown_up=step.is_blown_up,
@@ -375,7 +385,7 @@ def _count(meter: _meter.Meter, value: Array) -> _meter.Meter:
     last = jnp.where(is_new, meter.mean, meter.last)
     best = jnp.where(is_new, jnp.minimum(meter.best, last), meter.best)
     windows = meter.windows + is_new.astype(jnp.int32)
-    run = meter.run  # of it the next step asks
+    run = meter.run  # kept: the next update asks whether this one was left out
     meter = _meter.open_window(meter._replace(last=last, best=best, windows=windows))
     return meter._replace(run=run)
 

@@ -112,15 +112,15 @@ def with_averaging(
       interpolation: How far from what the optimizer moves towards the average params
         are, and so gradients are taken, in [0, 1). Greater than 0 it takes the place of
         momentum, as in Schedule-Free: give it an optimizer without, such as
-        ``optax.adam(1e-3, b1=0.0)``, a larger ``fraction``, such as 0.2, and
+        ``optax.adam(1e-3, b1=0.0)``, a larger ``fraction``, 0.1 or 0.2, and
         parameters of float32: their rounding counts 1 / (1 - interpolation) times.
 
     Returns:
       A transformation; read the average with :func:`eval_params`.
 
     Raises:
-      ValueError: If ``fraction`` or ``interpolation`` is out of range, or ``update`` is
-        given no params.
+      ValueError: If ``fraction`` or ``interpolation`` is out of range; if ``init``
+        finds an average inside already, or ``update`` is given no params.
       TypeError: If ``optimizer`` is none.
 
     Example:
@@ -146,7 +146,13 @@ def with_averaging(
 
     def init_fn(params):
         params = as_arrays(params)
-        return (optimizer.init(params), empty(params))
+        inner_state = optimizer.init(params)
+        if find_all(inner_state):
+            raise ValueError(
+                "the optimizer inside with_averaging keeps an average already: once is "
+                "enough, and autotune does so by itself"
+            )
+        return (inner_state, empty(params))
 
     def update_fn(updates, state, params=None, **extra_args):
         if params is None:
@@ -209,12 +215,7 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
       >>> optax_adaptive.eval_params(tx.init(params), params).tolist()
       [1.0, 2.0]
     """
-
-    def is_end(node):  # of the search: a copy for rollback is no average in use
-        return isinstance(node, (AveragingState, _snapshot.SnapshotState))
-
-    leaves = jax.tree.leaves(opt_state, is_leaf=is_end)
-    found = [leaf for leaf in leaves if isinstance(leaf, AveragingState)]
+    found = find_all(opt_state)
     if len(found) != 1:
         raise ValueError(
             f"expected one with_averaging or autotune in this optimizer state, found "
@@ -249,6 +250,16 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
     read = over_leading_axes(read, steps.ndim)
     is_read = (steps >= 0) & ~is_behind
     return jax.tree.unflatten(structure, read(is_read, leaves, means))
+
+
+def find_all(opt_state: Any) -> list[AveragingState]:
+    """Every average in use in ``opt_state``."""
+
+    def is_end(node):  # of the search: a copy for rollback is no average in use
+        return isinstance(node, (AveragingState, _snapshot.SnapshotState))
+
+    leaves = jax.tree.leaves(opt_state, is_leaf=is_end)
+    return [leaf for leaf in leaves if isinstance(leaf, AveragingState)]
 
 
 def _means(averaged_params: Any, params: optax.Params) -> list[Any]:

@@ -1,6 +1,7 @@
 """observe, lr_scale, summary: reach a controller's state inside any optimizer state."""
 
 import collections
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -43,9 +44,11 @@ def observe(opt_state: Any, value: Any) -> Any:
     """Hands a validation metric to every controller in ``opt_state``.
 
     Rules see it at their next decision; with ``feedback="observe"`` it *is* the next
-    decision's metric, taken at the next update. Works inside ``jax.jit`` and outside,
-    through chain, partition, masked, MultiSteps and other wrappers. A second value
-    before the first is used replaces it.
+    decision's metric, taken at the next update. :func:`autotune` itself decides by the
+    training loss alone: there it is for the rules inside, and without any a warning
+    says so. Works inside ``jax.jit`` and
+    outside, through chain, partition, masked, MultiSteps and other wrappers. A second
+    value before the first is used replaces it.
 
     Args:
       opt_state: The state of an optimizer that contains ``scale_by_controller``.
@@ -76,8 +79,13 @@ def observe(opt_state: Any, value: Any) -> Any:
       >>> float(updates)
       -0.5
     """
-    _find(opt_state)  # complain if there is none
     check_real("value", value)
+    if len(_find(opt_state)) == len(_nodes(opt_state, AutotuneState)):
+        warnings.warn(
+            "autotune decides by the training loss alone, and there is no rule inside "
+            "it that would see what observe() is given",
+            stacklevel=2,
+        )
 
     def deposit(node):
         if not is_rule(node):
@@ -105,10 +113,13 @@ def lr_scale(opt_state: Any) -> Array:
     """Reads the factor in force.
 
     Args:
-      opt_state: The state of an optimizer with one ``scale_by_controller`` in it.
+      opt_state: The state of an optimizer with one ``scale_by_controller`` in it, or of
+        :func:`autotune` without rules inside.
 
     Returns:
-      float32 of shape ``()``: what the last update was multiplied by.
+      float32 of shape ``()``: what that multiplied the last update by. After blow-ups
+      :func:`with_rollback` has multiplied it once more, by its ``backoff`` for each of
+      the ``rollbacks`` of :func:`summary`.
 
     Raises:
       ValueError: If there is no controller in the state, or more than one.

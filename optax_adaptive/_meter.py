@@ -53,6 +53,7 @@ def first(mode: str) -> Meter:
     )
 
 
+# Of the first words of every packed memory: what reads them need not know the rule.
 LAYOUT = jax.eval_shape(lambda: first("min"))
 
 

@@ -25,11 +25,12 @@ def bounded(update: Array, is_return: Array) -> Array:
 
     A return itself may be as large as it must be. Of masks of -inf it is NaN.
     """
-    is_inexact = jnp.issubdtype(update.dtype, jnp.inexact)
-    dtype = update.dtype if is_inexact else jnp.float32
-    finite = float(jnp.finfo(dtype).max)
+    if not jnp.issubdtype(update.dtype, jnp.inexact):
+        return update
+    size = jnp.abs(update)
+    finite = float(jnp.finfo(size.dtype).max)
     largest = jnp.where(is_return, finite, min(LARGEST_UPDATE, finite / 1000))
-    is_kept = jnp.abs(update) <= largest.astype(dtype)  # NaN compares false
+    is_kept = size <= largest.astype(size.dtype)  # NaN compares false
     return jnp.where(is_kept, update, jnp.zeros_like(update))
 
 

@@ -63,7 +63,8 @@ def with_rollback(
 
     Raises:
       ValueError: If ``backoff`` is out of range or ``restore_inner`` no bool; if
-        ``update`` is given no params or a ``value`` that is not a scalar.
+        ``init`` finds a copy to go back to inside already, or ``update`` is given no
+        params or a ``value`` that is not a scalar.
       TypeError: If ``optimizer`` is none, or, in ``update``, if ``value`` is missing.
 
     Example:
@@ -85,6 +86,11 @@ def with_rollback(
     def init_fn(params):
         params = as_arrays(params)
         inner_state = optimizer.init(params)
+        if _snapshot.find_all(inner_state):
+            raise ValueError(
+                "the optimizer inside with_rollback goes back already: once is enough, "
+                "and autotune does so by itself"
+            )
         return RollbackState(
             inner_state=inner_state,
             snapshot=_snapshot.empty(params, inner_state, restore_inner),
@@ -127,11 +133,11 @@ def with_rollback(
         )
         is_restored |= is_trial & (_return.trial(inner_state) != trial)
         rollbacks = state.snapshot.rollbacks.astype(jnp.float32)
-        updates = multiply(updates, jnp.power(jnp.float32(backoff), rollbacks))
+        factor = jnp.power(jnp.float32(backoff), rollbacks)
         updates, inner_state, snapshot = _snapshot.after_update(
             snapshot,
             params,
-            _snapshot.leave_out(updates, is_left_out),
+            multiply(updates, jnp.where(is_left_out, 0.0, factor)),
             inner_state,
             is_restored=is_restored,
             is_blown_up=is_blown_up,

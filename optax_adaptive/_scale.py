@@ -47,7 +47,7 @@ class ScaleByControllerState(NamedTuple):
 class Memory(NamedTuple):
     """All that a controller remembers; only a decision touches more than the meter."""
 
-    meter: _meter.Meter
+    meter: _meter.Meter  # first: it is read by ``_meter.LAYOUT`` alone
     history: Array  # shape=(window,), dtype=float32: window means, oldest first
     errors: Array  # shape=(window,), dtype=float32: their standard errors
     has_decided: Array  # shape=(), dtype=bool: was the rule asked before?
@@ -138,7 +138,7 @@ def scale_by_controller(
         )
     check_count("window", window, 3)
     window = int(window)
-    check_range("min_scale", min_scale, 0.0)
+    check_range("min_scale", min_scale, 0.0, open_high=True)
     if is_concrete(min_scale):
         check_range("max_scale", max_scale, min_scale, open_low=bool(min_scale == 0))
     sign = 1.0 if mode == "min" else -1.0

@@ -64,7 +64,7 @@ class Search(NamedTuple):
     deviation: Array  # shape=(), dtype=float32: and its noise
     has_descended: Array  # shape=(), dtype=bool: has any rate lowered the loss?
     log_scale: Array  # shape=(), dtype=float32: of the climb's start, edge, or answer
-    norm: Array  # shape=(), dtype=float32: sum of |update| / (1 + |params|) heard
+    norm_sum: Array  # shape=(), dtype=float32: of |update| / (1 + |params|) heard
     heard: Array  # shape=(), dtype=int32: their number
     arm: Array  # shape=(), dtype=int32: which one is running
     arm_losses: Array  # shape=(MOST_ARMS,), dtype=float32: inf if it blew up or not run
@@ -103,7 +103,7 @@ def first_search(budget: Budget) -> Search:
         deviation=zero,
         has_descended=jnp.zeros((), jnp.bool_),
         log_scale=zero,
-        norm=zero,
+        norm_sum=zero,
         heard=none,
         arm=none,
         arm_losses=jnp.full((MOST_ARMS,), jnp.inf, jnp.float32),
@@ -151,7 +151,7 @@ def hear(search: Search, norm: Array) -> tuple[Search, Array]:
     """
     is_heard = (norm > 0.0) & jnp.isfinite(norm)
     search = search._replace(
-        norm=search.norm + jnp.where(is_heard, norm, 0.0),
+        norm_sum=search.norm_sum + jnp.where(is_heard, norm, 0.0),
         heard=search.heard + is_heard.astype(jnp.int32),
     )
     return search, jnp.where(is_heard, FIRST_MOVE / (norm + TINY), 0.0)
@@ -175,7 +175,7 @@ def _listen(search: Search, *, budget: Budget) -> tuple[Search, Step]:
     search = search._replace(clock=clock)
     is_over = (clock >= LISTEN_STEPS) & (search.heard >= LISTEN_STEPS - 1)
     heard = jnp.maximum(search.heard, 1).astype(jnp.float32)  # this step's comes later
-    mean_norm = search.norm / heard
+    mean_norm = search.norm_sum / heard
     start = math.log(CLIMB_FROM) - jnp.log(jnp.maximum(mean_norm, TINY))
     heard_out = _open_stage(
         search._replace(center=center, deviation=deviation, log_scale=start), CLIMB

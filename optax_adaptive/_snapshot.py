@@ -130,6 +130,8 @@ def after_update(
 
     # A select fuses with whatever uses the updates; a conditional would write them out.
     def back(c, p, u):
+        if not jnp.issubdtype(p.dtype, jnp.number):
+            return u  # nothing that is added leads back, and no optimizer moves it
         update = jnp.where(is_restored, (c - p).astype(u.dtype), u)
         return _return.bounded(update, is_restored)
 
@@ -158,7 +160,7 @@ def finite_or_nan(value: Array, grads: optax.Updates) -> Array:
 
 def leave_out(updates: optax.Updates, is_left_out: Array) -> optax.Updates:
     """Zeros instead of ``updates``, which may be NaN, if ``is_left_out``."""
-    return jax.tree.map(lambda u: jnp.where(is_left_out, 0, u).astype(u.dtype), updates)
+    return jax.tree.map(lambda u: jnp.where(is_left_out, jnp.zeros_like(u), u), updates)
 
 
 def select_on_rollback(opt_state: Any, healthy: Any, current: Any) -> tuple[Any, Any]:

@@ -70,6 +70,7 @@ BAD_SETTINGS = [
     (dict(accumulation_size=True), "accumulation_size must be an integer"),
     (dict(window=2), "window must be in"),
     (dict(min_scale=-1.0), "min_scale must be in"),
+    (dict(min_scale=np.inf, max_scale=np.inf), "min_scale must be in"),
     (dict(max_scale=1e-9), "max_scale must be in"),
     (dict(min_scale=0.0, max_scale=0.0), "max_scale must be in"),
     (dict(mode="lowest"), "mode must be one of"),
@@ -254,6 +255,35 @@ def test_a_loss_with_its_auxiliary_output(wrap):
 def test_what_is_no_optimizer_says_where_it_belongs(inside, hint):
     with pytest.raises(TypeError, match=hint):
         autotune(inside)
+
+
+WRAPPERS = {"autotune": autotune, "averaging": with_averaging, "back": with_rollback}
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "message"),
+    [
+        ("averaging", "averaging", "keeps an average already"),
+        ("averaging", "autotune", "keeps an average already"),
+        ("back", "back", "goes back already"),
+        ("back", "autotune", "goes back already"),
+        ("autotune", "averaging", "averages and goes back by itself"),
+        ("autotune", "back", "averages and goes back by itself"),
+        ("autotune", "autotune", "averages and goes back by itself"),
+    ],
+)
+def test_a_wrapper_around_one_that_does_the_same(outer, inner, message):
+    chained = optax.chain(optax.clip(1.0), WRAPPERS[inner](ADAM))
+    with pytest.raises(ValueError, match=message):
+        WRAPPERS[outer](chained).init(jnp.zeros(2))
+
+
+def test_a_metric_that_nothing_would_look_at():
+    state = autotune(ADAM).init(jnp.zeros(2))
+    with pytest.warns(UserWarning, match="no rule inside it"):
+        observe(state, 1.0)
+    rule = scale_by_controller(HOLD, feedback="observe")
+    observe(autotune(optax.chain(ADAM, rule)).init(jnp.zeros(2)), 1.0)
 
 
 @pytest.mark.parametrize("answer", [None, jnp.zeros(1)])

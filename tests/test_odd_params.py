@@ -127,3 +127,19 @@ def test_numbers_of_python_are_parameters_too(wrap):
     assert jnp.shape(updates["temperature"]) == ()
     if wrap is not with_rollback:
         assert jnp.shape(eval_params(state, params)["temperature"]) == ()
+
+
+@pytest.mark.parametrize("wrap", [with_rollback, autotune, with_averaging])
+@pytest.mark.parametrize("mask", [jnp.array([True, False]), jnp.array([3, 4])])
+def test_masks_of_any_dtype_stay_as_they_are(wrap, mask):
+    params = {"w": jnp.ones(2), "mask": mask}
+    tx = wrap(optax.sgd(0.1))
+    state, losses = tx.init(params), (1.0, np.nan, np.nan, np.nan, 1.0)
+    for loss in losses:
+        grads = {"w": params["w"], "mask": jnp.zeros_like(mask)}
+        with jax.numpy_dtype_promotion("standard"):  # as optax itself needs here
+            updates, state = tx.update(grads, state, params, value=loss)
+            params = optax.apply_updates(params, updates)
+    assert params["mask"].dtype == mask.dtype
+    np.testing.assert_array_equal(params["mask"], mask)
+    assert np.all(np.isfinite(params["w"]))

@@ -67,9 +67,10 @@ def sentences(results: Results) -> list[str]:
         mean, low, high = top.tuned
         safe = max(mine, key=lambda row: row.worst)
         found.append(
-            f"Best {label}: after tuning `{top.method}`, {mean:+.2f}% ({low:+.2f} to "
-            f"{high:+.2f}) of what the tuned cosine improves; from the worst base rate "
-            f"of the worst task `{safe.method}`, {safe.worst:+.1f}%."
+            f"Best {label}: after tuning, by validation, `{top.method}`, on test "
+            f"{mean:+.2f}% ({low:+.2f} to {high:+.2f}) of what the tuned cosine "
+            "improves; from the worst base rate of the worst task "
+            f"`{safe.method}`, {safe.worst:+.1f}%."
         )
     return found
 

@@ -67,11 +67,11 @@ def draw(rows: learned.Rows, path: Path) -> None:
     figure = Figure(figsize=(16, 3.8), layout="constrained")
     axes = figure.subplots(1, 4)
     for label, (name, low, high) in SLICES.items():
-        axes[0].plot(*slice_of(name, low, high), label=label)
+        axes[0].plot(*slice_of(name, low, high), label=f"{label}: {low:g} to {high:g}")
     axes[0].axhline(1.0, color="grey", linewidth=0.5)
     axes[0].set(
-        xlabel="the feature, from low to high",
-        title="state to action",
+        xlabel="one feature, from the low to the high end of its range",
+        title="state to action, in mid-descent",
         ylabel="factor on the learning rate",
     )
     axes[0].legend(fontsize=6)
@@ -80,7 +80,7 @@ def draw(rows: learned.Rows, path: Path) -> None:
             for color, rate in enumerate(RATES):
                 row = rows[task, method, float(f"{rate:.3g}"), 0]
                 drawn = np.array(row["learning_rate"], np.float64)
-                steps = np.linspace(0, 1, len(drawn))
+                steps = (np.arange(len(drawn)) + 1) / len(drawn)  # ends of parts
                 label = f"base {rate:.0e}" if method == "learned" else None
                 axis.plot(steps, drawn, style, color=f"C{color}", label=label)
         axis.set(yscale="log", xlabel="part of the run", title=task)

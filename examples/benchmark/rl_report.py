@@ -174,9 +174,10 @@ def blocks(table: dict) -> dict[str, str]:
 
 
 def draw(table: dict, path: Path) -> None:
-    """State to what is wanted; the factor over runs on digits, the bandit's thin too.
+    """What the prior wants in a state; the factor over runs on digits.
 
-    The state is one in the middle of a descent, at the anchor's own rate.
+    The state is one in the middle of a descent, at the anchor's own rate. The bandit's
+    single runs are thin lines.
     """
     from matplotlib.figure import Figure
 
@@ -190,9 +191,9 @@ def draw(table: dict, path: Path) -> None:
     first.axhline(1, color="black", lw=0.8)
     first.set(
         xscale="log",
-        title="state to what is wanted",
+        title="what the prior wants",
         xlabel="what noise costs over what is won",
-        ylabel="factor on the rate",
+        ylabel="factor on the anchor's rate",
     )
     first.legend()
     for axes, offset in zip(rows, (0.1, 1.0, 10.0), strict=True):
@@ -203,7 +204,7 @@ def draw(table: dict, path: Path) -> None:
                 axes.plot(progress, np.exp(runs.T), color=line.get_color(), lw=0.4)
         axes.axhline(1, color="black", lw=0.8)
         axes.set(yscale="log", xlabel="part of the run")
-        axes.set_title(f"digits, peak x{offset:g}")
+        axes.set_title(f"digits, cosine peak {offset:g} x tuned")
     figure.savefig(path, dpi=110)
 
 

@@ -37,7 +37,7 @@ class Learner(NamedTuple):
 class ResidualState(NamedTuple):
     """State of every rule that :func:`residual` makes."""
 
-    key: Array  # shape=(2,), dtype=uint32
+    key: Array  # shape=(2,), dtype=uint32: the data of a random key
     memory: _features.FeatureMemory
     block: _advantage.Block
     reach: _reach.Reach
@@ -65,7 +65,7 @@ def residual(
 
     def init_fn():
         return ResidualState(
-            key=jax.random.PRNGKey(jnp.asarray(seed, jnp.int32)),
+            key=jax.random.key_data(jax.random.key(jnp.asarray(seed, jnp.int32))),
             memory=_features.first_memory(),
             block=_advantage.first_block(),
             reach=_reach.first_reach(),
@@ -96,7 +96,7 @@ def residual(
             lambda: learner.learn(state.learner_state, transition),
             lambda: state.learner_state,
         )
-        key, action_key = jax.random.split(state.key)
+        key, action_key = jax.random.split(jax.random.wrap_key_data(state.key))
         exploration = jax.lax.rsqrt(block.blocks.astype(jnp.float32))
         action, learner_state = learner.act(
             learner_state, features, action_key, exploration
@@ -107,7 +107,7 @@ def residual(
             return _reach.limited(reach, _resolve.resolved(wanted))
 
         return ResidualState(
-            key=key,
+            key=jax.random.key_data(key),
             memory=memory,
             block=block,
             reach=reach,

@@ -84,7 +84,7 @@ def bandit(
         ``exp(-alpha)`` and ``exp(alpha)``. The prior was fitted for log 10.
       repeat: Windows that an action is held, at least 2. A run should have 20 actions
         or more: ``steps / (repeat * accumulation_size)``.
-      seed: Of the exploration, an integer of at least 0.
+      seed: Of the exploration, an integer of at least 0. ``"ucb"`` draws nothing.
       prior: Another prior, from :func:`load_prior`. Defaults to the one
         shipped.
 

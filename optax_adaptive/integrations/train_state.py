@@ -1,6 +1,8 @@
 """apply_gradients: a step of Flax linen's TrainState that hands the loss on."""
 
 import functools
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import optax
@@ -28,9 +30,17 @@ def apply_gradients(train_state: Any, *, grads: Any, value: Any, **changes: Any)
         loss, grads = jax.value_and_grad(loss_fn)(state.params)
         state = apply_gradients(state, grads=grads, value=loss)
     """
-    tx = optax.with_extra_args_support(train_state.tx)
-    told = optax.GradientTransformation(
-        tx.init, functools.partial(tx.update, value=value)
-    )
+    tx = train_state.tx
+    update = tx.update
+    if _takes_value(update):
+        update = functools.partial(update, value=value)
+    told = optax.GradientTransformation(tx.init, update)
     following = train_state.replace(tx=told).apply_gradients(grads=grads, **changes)
-    return following.replace(tx=train_state.tx)
+    return following.replace(tx=tx)
+
+
+def _takes_value(update: Callable) -> bool:
+    """By its signature, since the type of ``optax.MultiSteps`` does not tell."""
+    parameters = inspect.signature(update).parameters
+    kinds = {parameter.kind for parameter in parameters.values()}
+    return "value" in parameters or inspect.Parameter.VAR_KEYWORD in kinds

@@ -20,6 +20,14 @@ LEARNERS = {
 every_learner = pytest.mark.parametrize("learner", LEARNERS)
 
 
+@every_learner
+def test_keys_of_the_old_style_are_not_needed(learner):
+    tx = scale_by_controller(LEARNERS[learner](seed=3), accumulation_size=1)
+    with jax.legacy_prng_key("error"):
+        scales, _ = follow(tx)(np.linspace(2.0, 1.0, 30, dtype=np.float32))
+    assert np.all(np.isfinite(scales))
+
+
 def always(action):
     """A learner that always wants ``action``, and counts what it is told of."""
 

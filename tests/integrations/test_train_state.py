@@ -7,7 +7,7 @@ import optax
 import pytest
 from flax.training.train_state import TrainState
 
-from optax_adaptive import controllers, lr_scale, scale_by_controller
+from optax_adaptive import controllers, lr_scale, scale_by_controller, summary
 from optax_adaptive.integrations import apply_gradients
 
 
@@ -28,6 +28,18 @@ def test_the_loss_reaches_the_controller():
     assert state.step == 3
     expected = (1 - 0.1) * (1 - 0.05) * (1 - 0.025)
     np.testing.assert_allclose(state.params["w"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("as_transformation", [False, True])
+def test_the_loss_reaches_it_through_gradient_accumulation(as_transformation):
+    rule = scale_by_controller(controllers.hold(), accumulation_size=1)
+    tx = optax.MultiSteps(optax.chain(optax.sgd(0.1), rule), 2)
+    state = make(tx.gradient_transformation() if as_transformation else tx)
+    for loss in (3.0, 2.0):
+        with jax.numpy_dtype_promotion("standard"):  # as MultiSteps itself needs here
+            state = apply_gradients(state, grads=state.params, value=loss)
+    assert summary(state.opt_state)["last_value"] == 2.0
+    np.testing.assert_allclose(state.params["w"], 0.9, rtol=1e-6)
 
 
 def test_it_is_linens_own_method_where_no_controller_is():
