@@ -91,13 +91,12 @@ def more_seeds(
 ) -> list[dict[str, Any]]:
     """Runs what is missing of more seeds: of cosines, and of the policy around one."""
     peak = best_peak(rows, task, accuracy[task])
-    rates = dict.fromkeys(AROUND, {peak})
-    rates["cosine"] = {peak, tuned(rows, task, accuracy[task])}
+    of_cosines = {peak, tuned(rows, task, accuracy[task])}
     lines = []
     for method in ("cosine", *AROUND):
         runs = [
             (rate, seed)
-            for rate in sorted(rates[method])
+            for rate in sorted(of_cosines if method == "cosine" else {peak})
             for seed in range(SEEDS, MORE_SEEDS)
             if (task, method, rate, seed) not in rows
         ]
