@@ -31,9 +31,10 @@ CLIMB_FROM, CLIMB_TO = 1e-5, 10.0  # the same, for the climb
 ARM_RATIO = math.sqrt(10.0)  # between neighbouring arms
 FIRST_ARM = 1.5  # in ratios below the edge
 LEAST_ARMS, MOST_ARMS = 3, 8  # eight end 4 1/4 decades below the edge
-# Of what is won, by which the losses of arms on one plateau differ at most: 0.02 to
-# 0.04 where large rates teach a language model no more than how often letters occur;
-# in 62 other settings 0.047 and more (docs/autotune_experiments.md).
+# Of what is won, by which the losses of arms on one plateau differ at most, if not by
+# less than their error: 0.02 to 0.04 where large rates teach a language model no more
+# than how often letters occur; in 62 other settings 0.047 and more
+# (docs/autotune_experiments.md).
 PLATEAU = 0.04
 CLEARLY = 3.0  # standard errors by which an arm is better than another beyond doubt
 # Best rate of a whole run over best rate of a short annealed one. It hardly depends on
@@ -224,17 +225,23 @@ def _run_arm(search: Search, *, budget: Budget) -> tuple[Search, Step]:
     is_best = loss <= jnp.min(search.arm_losses)
     arm_losses = search.arm_losses.at[search.arm].set(loss)
     has_noise = jnp.where(is_best, _has_noise(search, count), search.has_noise)
-    # Below a plateau there may be a better one: go on until one is worse.
+    # Below a plateau there may be a better one: go on until one is worse. On it may be
+    # parameters that a large rate has ruined, from which the hold would not recover.
     was_run = jnp.arange(MOST_ARMS) <= search.arm
     worst = jnp.max(arm_losses, where=was_run, initial=-jnp.inf)
     best = jnp.min(arm_losses)
-    is_plateau = worst - best < PLATEAU * (search.center - best)
+    won = search.center - best
+    is_plateau = worst - best < jnp.maximum(PLATEAU * won, error)
     goes_on = ~is_above & (is_plateau | (is_best & (search.arm >= LEAST_ARMS)))
     is_last = (search.arm == MOST_ARMS - 1) | (
         (search.arm >= LEAST_ARMS - 1) & ~goes_on
     )
 
-    answer = best_log_scale(arm_losses, log_scales, search.center, error)
+    # Where nothing is won at any rate, as from a flat start, a lower one is no cure.
+    counts = (won > error) | (jnp.arange(MOST_ARMS) < LEAST_ARMS)
+    answer = best_log_scale(
+        jnp.where(counts, arm_losses, jnp.inf), log_scales, search.center, error
+    )
     next_arm = _open_stage(search, ARMS)._replace(
         arm=search.arm + 1, arm_losses=arm_losses, has_noise=has_noise
     )

@@ -38,7 +38,9 @@ def test_what_noise_does_not_tell_apart_shares_the_answer(losses, expected):
         ([2.02, 2.0, 2.01, 1.6, 1.2, 1.5], 6, 4),  # a plateau, and what lies below it
         ([2.02, 2.0, 2.01, 2.5], 4, 1),  # a flat optimum
         ([2.0] * 8, 8, 3.5),
-        ([3.0] * 8, 3, 1),  # nothing was won
+        ([3.0] * 8, 8, 1),  # nothing was won, by any: the first three count alone
+        ([3.02, 3.0, 3.01, 1.6, 1.2, 1.5], 6, 4),  # nor was here, above
+        ([2.5, 2.49, 2.51, 2.5, 2.7], 5, 1.5),  # noise alone tells four of them apart
         ([np.inf, 2.0, 2.0], 3, 1.5),  # the first was lost
         ([np.inf] * 8, 3, 2),  # all were: the lowest that was run
     ],
