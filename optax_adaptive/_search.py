@@ -237,8 +237,8 @@ def _run_arm(search: Search, *, budget: Budget) -> tuple[Search, Step]:
         (search.arm >= LEAST_ARMS - 1) & ~goes_on
     )
 
-    # Where nothing is won at any rate, as from a flat start, a lower one is no cure.
-    counts = (won > error) | (jnp.arange(MOST_ARMS) < LEAST_ARMS)
+    # Where nothing is won beyond doubt, as from a flat start, a lower rate is no cure.
+    counts = (won > CLEARLY * error) | (jnp.arange(MOST_ARMS) < LEAST_ARMS)
     answer = best_log_scale(
         jnp.where(counts, arm_losses, jnp.inf), log_scales, search.center, error
     )
