@@ -31,11 +31,14 @@ CLIMB_FROM, CLIMB_TO = 1e-5, 10.0  # the same, for the climb
 ARM_RATIO = math.sqrt(10.0)  # between neighbouring arms
 FIRST_ARM = 1.5  # in ratios below the edge
 LEAST_ARMS, MOST_ARMS = 3, 8  # eight end 4 1/4 decades below the edge
-# Of what is won, by which the losses of arms on one plateau differ at most, if not by
-# less than their error: 0.02 to 0.04 where large rates teach a language model no more
-# than how often letters occur; in 62 other settings 0.047 and more
-# (docs/autotune_experiments.md).
+# Of what is won, by which the losses of arms on one plateau differ at most: 0.02 to
+# 0.04 where large rates teach a language model no more than how often letters occur;
+# in 62 other settings 0.047 and more (docs/autotune_experiments.md).
 PLATEAU = 0.04
+# Steps of an arm in which any good rate would be seen to win something. So if no more
+# than noise lies between such arms, that is a plateau too; between shorter ones it may
+# be a start that is flat.
+TELLING = 60
 CLEARLY = 3.0  # standard errors by which an arm is better than another beyond doubt
 # Best rate of a whole run over best rate of a short annealed one. It hardly depends on
 # the optimizer, while the best rate over the edge ranged from 1/200 to 1/17. With
@@ -231,7 +234,8 @@ def _run_arm(search: Search, *, budget: Budget) -> tuple[Search, Step]:
     worst = jnp.max(arm_losses, where=was_run, initial=-jnp.inf)
     best = jnp.min(arm_losses)
     won = search.center - best
-    is_plateau = worst - best < jnp.maximum(PLATEAU * won, error)
+    least = error if budget.arm_steps >= TELLING else 0.0
+    is_plateau = worst - best < jnp.maximum(PLATEAU * won, least)
     goes_on = ~is_above & (is_plateau | (is_best & (search.arm >= LEAST_ARMS)))
     is_last = (search.arm == MOST_ARMS - 1) | (
         (search.arm >= LEAST_ARMS - 1) & ~goes_on
