@@ -27,17 +27,17 @@ def main() -> None:
     """Draws a panel for each task, a line for each method that ran on all of them."""
     results = measures.gather(run.read(report.RESULTS / "standard.jsonl"))
     tasks, names = summaries.complete(results)
+    styles: dict[str, dict[str, Any]] = {}
+    for family, (label, color, chosen) in FAMILIES.items():
+        members = [name for name in names if summaries.family(name) == family]
+        faint = {"color": color, "alpha": 0.35, "linewidth": 1}
+        styles |= {name: dict(faint) for name in members}
+        styles[members[0]]["label"] = f"{label} ({len(members)})"
+        styles[chosen] = {"color": color, "linewidth": 2, "label": chosen}
+    styles |= {name: style | {"label": name} for name, style in OURS.items()}
     figure = Figure(figsize=(13, 6.5), layout="constrained")
     panels = figure.subplots(2, 3).ravel()
     for panel, task in zip(panels, tasks, strict=True):
-        styles: dict[str, dict[str, Any]] = {}
-        for family, (label, color, chosen) in FAMILIES.items():
-            members = [name for name in names if summaries.family(name) == family]
-            faint = {"color": color, "alpha": 0.35, "linewidth": 1}
-            styles |= {name: dict(faint) for name in members}
-            styles[members[0]]["label"] = f"{label} ({len(members)})"
-            styles[chosen] = {"color": color, "linewidth": 2, "label": chosen}
-        styles |= {name: style | {"label": name} for name, style in OURS.items()}
         for name, style in styles.items():
             runs = results[task, "adam", name]
             means = measures.final_test(runs).mean(1)
