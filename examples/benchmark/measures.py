@@ -86,6 +86,11 @@ def first_seeds(runs: Runs, count: int) -> Runs:
     return Runs(runs.facts, runs.rates, *(array[:, :count] for array in runs[2:]))
 
 
+def at_rates(runs: Runs, rates: Array) -> Runs:
+    """The runs at these base rates, of which it has all."""
+    return Runs(runs.facts, *(array[np.isin(runs.rates, rates)] for array in runs[1:]))
+
+
 def capped(runs: Runs, metric: Array) -> Array:
     """A final metric (r, s), where nothing is worse than before the first step."""
     bound = np.fmax if runs.facts.is_accuracy else np.fmin  # they pass over nan

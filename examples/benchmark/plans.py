@@ -61,7 +61,7 @@ PLANS = {
         ("adam",),
         ("cosine", *methods.AUTOTUNE),
         DECADES,
-        seeds=5,
+        seeds=15,
         cosine_rates=COSINE_RATES,
     ),
     # And to others that want no rate, or less of one?

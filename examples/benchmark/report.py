@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmark import (
     findings,
-    learned,
+    learned_report,
     measures,
     other_tables,
     page,
@@ -124,10 +124,10 @@ def blocks(lines: list[dict], others: list[list[dict]]) -> dict[tuple[Path, str]
     variants = run.read(RESULTS / "ablation.jsonl")
     ablation = to_markdown(other_tables.ablation(variants), 0) if variants else EMPTY
     learners = rl_report.blocks(rl_report.read(RESULTS / "rl.jsonl"))
-    policy = learned.blocks(*learned.recorded(learned.RESULTS))
+    policy = learned_report.blocks(learned_report.read())
     # The ablations of both have a page of their own.
     of_learners = {"ablations": learners.pop("ablations")}
-    of_policy = {"ablations": policy.pop("ablations")}
+    of_policy = {name: policy.pop(name) for name in ("ablations", "paired")}
     tables_of = {
         "README.md": {
             "benchmark": headline,
