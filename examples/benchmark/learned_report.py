@@ -6,7 +6,7 @@ It prints them; ``python -m benchmark.report`` writes them into the pages. Gains
 over the cosine of the same seed, whose runs are in results/robustness.jsonl.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -41,9 +41,9 @@ def gains(runs: Runs, cosine: Runs) -> np.ndarray:
     return measures.gain(measures.final_test(runs), reference, runs.facts.is_accuracy)
 
 
-def with_unit(runs: Runs, of: Callable[[np.ndarray], str], values: np.ndarray) -> str:
-    """A text that is made of gains, and what they are in."""
-    return of(values) + (" points" if runs.facts.is_accuracy else "%")
+def interval(runs: Runs, of_seeds: np.ndarray) -> str:
+    """Mean and 95% interval of gains, and what they are in."""
+    return measures.interval(of_seeds) + (" points" if runs.facts.is_accuracy else "%")
 
 
 def markdown(*rows: Iterable[str]) -> str:
@@ -102,7 +102,7 @@ def table_by_task(results: Results) -> str:
     rows = [["", *STANDARD_TASKS]]
     for name in (*methods.LEARNED, *methods.AUTOTUNE):
         cells = {
-            task: with_unit(runs, measures.interval, gains(runs, cosine).mean(0))
+            task: interval(runs, gains(runs, cosine).mean(0))
             for task, runs, cosine in found(results, STANDARD_TASKS, name, "cosine")
         }
         rows.append([f"`{name}`", *(cells.get(task, "–") for task in STANDARD_TASKS)])
@@ -118,7 +118,7 @@ def table_paired(results: Results) -> str:
             runs = measures.at_rates(runs, other.rates)
             finals = measures.final_test(runs), measures.final_test(other)
             gain = measures.gain(*finals, runs.facts.is_accuracy).mean(0)
-            cells[task] = with_unit(runs, measures.interval, gain)
+            cells[task] = interval(runs, gain)
         rows.append([f"`{name}`", *(cells.get(task, "–") for task in FEW)])
     return markdown(*rows)
 
@@ -152,7 +152,7 @@ def verdict_around(results: Results, method: str) -> str:
             if i != peak
         ]
         lines.append(
-            f"- {task}: {with_unit(runs, measures.interval, gain)} at "
+            f"- {task}: {interval(runs, gain)} at "
             f"{runs.rates[peak]:.0e}, {(gain >= 0).sum()} of {gain.size} at or above; "
             "won back " + ", ".join(won_back)
         )
