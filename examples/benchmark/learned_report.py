@@ -14,6 +14,7 @@ from benchmark import measures, run
 from benchmark.learned import ABLATION_RATES, AROUND, FEW, NEAR, RESULTS
 from benchmark.measures import Results, Runs
 from benchmark.plans import BASE_RATES, STANDARD_TASKS
+from benchmark.tables import markdown
 from common import methods
 from common.learned_ablations import LEARNED_ABLATIONS
 
@@ -46,13 +47,6 @@ def interval(runs: Runs, of_seeds: np.ndarray) -> str:
     return measures.interval(of_seeds) + (" points" if runs.facts.is_accuracy else "%")
 
 
-def markdown(*rows: Iterable[str]) -> str:
-    """A table, whose first row is its head."""
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    lines.insert(1, "| --- " * len(list(rows[0])) + "|")
-    return "\n".join(lines) + "\n"
-
-
 def table_alone(
     results: Results,
     tasks: Iterable[str],
@@ -61,7 +55,8 @@ def table_alone(
 ) -> str:
     """Gain over the tuned cosine, by task, method and base rate."""
     rates = [float(f"{rate:.3g}") for rate in base_rates]
-    rows = [["task", "tuned cosine", "method", *(f"{rate:.0e}" for rate in rates)]]
+    header = ["task", "tuned cosine", "method", *(f"{rate:.0e}" for rate in rates)]
+    rows = []
     for task in tasks:
         for name in names:
             for _, runs, cosine in found(results, [task], name, "cosine"):
@@ -72,13 +67,13 @@ def table_alone(
                 cells = [f"{by_rate[rate]:+.2f}" for rate in rates]
                 tuned = f"{mean:.5g} at {cosine.rates[best]:.0e}"
                 rows.append([task, tuned, name, *cells])
-    return markdown(*rows)
+    return markdown(header, rows)
 
 
 def table_of_aims(results: Results) -> str:
     """Worst and median cell of :func:`table_alone`, and runs at or above the cosine."""
-    head = ["", "worst, points", "median", "worst, % of the loss", "median"]
-    rows = [[*head, "at or above"]]
+    points, loss = "worst, points", "worst, % of the loss"
+    header, rows = ["", points, "median", loss, "median", "at or above"], []
     for name in methods.LEARNED:
         everything, cells = [], {True: [], False: []}
         for _, runs, cosine in found(results, STANDARD_TASKS, name, "cosine"):
@@ -94,24 +89,24 @@ def table_of_aims(results: Results) -> str:
             wins = np.stack(everything) >= 0
             share = f"{100 * wins.mean():.0f}% of {wins.size}"
             rows.append([f"`{name}`", *columns, share])
-    return markdown(*rows)
+    return markdown(header, rows)
 
 
 def table_by_task(results: Results) -> str:
     """The same gains, and autotune's, in the mean of base rates; 95% over seeds."""
-    rows = [["", *STANDARD_TASKS]]
+    header, rows = ["", *STANDARD_TASKS], []
     for name in (*methods.LEARNED, *methods.AUTOTUNE):
         cells = {
             task: interval(runs, gains(runs, cosine).mean(0))
             for task, runs, cosine in found(results, STANDARD_TASKS, name, "cosine")
         }
         rows.append([f"`{name}`", *(cells.get(task, "–") for task in STANDARD_TASKS)])
-    return markdown(*rows)
+    return markdown(header, rows)
 
 
 def table_paired(results: Results) -> str:
     """Gain of the policy over its ablations, in the mean of their base rates."""
-    rows = [["over", *FEW]]
+    header, rows = ["over", *FEW], []
     for name in LEARNED_ABLATIONS:
         cells = {}
         for task, runs, other in found(results, FEW, "learned", name):
@@ -120,18 +115,18 @@ def table_paired(results: Results) -> str:
             gain = measures.gain(*finals, runs.facts.is_accuracy).mean(0)
             cells[task] = interval(runs, gain)
         rows.append([f"`{name}`", *(cells.get(task, "–") for task in FEW)])
-    return markdown(*rows)
+    return markdown(header, rows)
 
 
 def table_around(results: Results) -> str:
     """The policy around a cosine, and that cosine, by task and peak."""
-    rows = [["task", "method", *(f"{rate:.0e}" for rate in NEAR)]]
+    header, rows = ["task", "method", *(f"{rate:.0e}" for rate in NEAR)], []
     for task, cosine, *around in found(results, STANDARD_TASKS, "cosine", *AROUND):
         cosine = measures.at_rates(cosine, around[0].rates)
         for name, runs in zip(("cosine", *AROUND), (cosine, *around), strict=True):
             cells = [f"{mean:.5g}" for mean in measures.final_test(runs).mean(1)]
             rows.append([task, name, *cells])
-    return markdown(*rows)
+    return markdown(header, rows)
 
 
 def verdict_around(results: Results, method: str) -> str:

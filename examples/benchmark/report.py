@@ -52,9 +52,7 @@ def to_markdown(table: Table, level: int = 2) -> str:
     """A heading, the caption and the table; without the heading at level 0."""
     lines = [f"{'#' * level} {table.title}", ""] if level else []
     lines += [table.caption, ""] if table.caption else []
-    for row in (table.header, ["---"] * len(table.header), *table.rows):
-        lines.append("| " + " | ".join(row) + " |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, tables.markdown(table.header, table.rows)])
 
 
 def to_html(table: Table) -> str:

@@ -17,6 +17,12 @@ class Table(NamedTuple):
     rows: list[list[str]]
 
 
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    """A table without title and caption."""
+    lines = (header, ["---"] * len(header), *rows)
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
 def headline(results: Results) -> Table:
     """One line a method."""
     rows = []
