@@ -78,7 +78,8 @@ def autotune(
        edge down, or on both sides of it, each annealed to 0 and each from the start.
        Where they all end alike, on a plateau, more follow below, until one is worse.
        The best of them, times 0.2 (0.4 with ``interpolate``), which is what
-       distinguishes long runs from short, is the rate. Back to the start.
+       distinguishes long runs from short, is the rate. Back to the start, unless the
+       last of them had less than twice that rate: then on from its end.
     4. *Hold* that rate, and correct it: once a block of steps, what noise costs (the
        loss of the newest parameters above that of their average) is set against what is
        still won. Where it costs more than the loss falls (twice as much, with
@@ -97,7 +98,7 @@ def autotune(
        is longer where noise costs much, and shorter where the loss falls fast; where
        that is so fast that it lags behind, :func:`eval_params` gives the parameters.
 
-    The first three take about 90 steps of 500, 145 of 2,000 and 550 of 10,000, and 145
+    The first three take about 80 steps of 500, 135 of 2,000 and 530 of 10,000, and 105
     where ``total_steps`` is not known. In this time the parameters move to and fro:
     read its loss as that of a search.
 

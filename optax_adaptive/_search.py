@@ -25,9 +25,9 @@ LISTEN, CLIMB, ARMS, FOUND = range(4)
 TINY = 1e-30  # guards divisions and logarithms
 LISTEN_STEPS = 12
 LEAST_NOISE = 1e-3  # what a loss is taken to have at least, as a part of its size
-UNKNOWN_STEPS = 2000  # search as for so many where the horizon is not known
+UNKNOWN_STEPS = 800  # search as for so many where the horizon is not known
 FIRST_MOVE = 1e-6  # size of an update in units of 1 + |params|: nothing moves
-CLIMB_FROM, CLIMB_TO = 1e-5, 10.0  # the same, for the climb
+CLIMB_FROM, CLIMB_TO = 1e-4, 10.0  # the same, for the climb
 ARM_RATIO = math.sqrt(10.0)  # between neighbouring arms
 FIRST_ARM = 1.5  # in ratios below the edge
 LEAST_ARMS, MOST_ARMS = 3, 8  # eight end 4 1/4 decades below the edge
@@ -44,6 +44,9 @@ CLEARLY = 3.0  # standard errors by which an arm is better than another beyond d
 # the optimizer, while the best rate over the edge ranged from 1/200 to 1/17. With
 # gradients at an interpolation, which have less noise, a run can take twice as much.
 LONG_OVER_SHORT, LONG_OVER_SHORT_INTERPOLATED = 0.2, 0.4
+# Highest rate of the last arm, over the one that is held, at which its parameters are
+# kept. What is learned at a far higher one generalises less.
+KEPT = 2.0
 # Second difference of the losses at the end of an arm, as a part of its descent: up to
 # 0.01 of full batches, 0.04 and more of batches of 64 or less.
 ROUGH = 0.015
@@ -130,7 +133,7 @@ def advance(search: Search, value: Array, budget: Budget) -> tuple[Search, Step]
 
     Returns:
       The new state, and what to do. When ``stage`` becomes FOUND, ``log_scale`` is the
-      answer, and this step restarts.
+      answer, and this step restarts, unless the last arm is kept as a beginning.
     """
     is_finite = jnp.abs(value) <= LARGEST  # NaN compares false
     search = search._replace(
@@ -253,7 +256,10 @@ def _run_arm(search: Search, *, budget: Budget) -> tuple[Search, Step]:
         log_scale=answer + math.log(budget.long_over_short)
     )
     judged = optax.tree.where(is_last, found, next_arm)
-    return optax.tree.where(is_over, judged, search), Step(log_scale, is_over)
+    is_low = log_scales[search.arm] < found.log_scale + math.log(KEPT)
+    is_kept = is_last & is_low & ~is_lost
+    is_restart = is_over & ~is_kept
+    return optax.tree.where(is_over, judged, search), Step(log_scale, is_restart)
 
 
 def _has_noise(search: Search, count: int) -> Array:
