@@ -72,7 +72,7 @@ def autotune(
 
     1. *Listen*, 12 steps. Updates too small to move anything measure the loss, its
        noise and the size of an update.
-    2. *Climb*, about 20 to 100 steps. The rate rises exponentially from where nothing
+    2. *Climb*, about 20 to 80 steps. The rate rises exponentially from where nothing
        moves until the loss is clearly worse than at the start. Back to the start.
     3. *Compare*. Three short runs, at rates a factor of √10 apart from a fifth of that
        edge down, or on both sides of it, each annealed to 0 and each from the start.

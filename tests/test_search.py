@@ -64,7 +64,15 @@ def test_where_runs_are_long_enough_so_do_those_that_noise_tells_apart(
 
 def compared(losses, total_steps):
     """Number of short runs with these losses, and how far below the first the best."""
-    budget = _search.budget(total_steps, interpolates=False)
+    search, _ = after_arms(losses, _search.budget(total_steps, interpolates=False))
+    below = (np.log(_search.LONG_OVER_SHORT) - search.log_scale) / np.log(
+        _search.ARM_RATIO
+    )
+    return int(search.arm), float(below) - _search.FIRST_ARM
+
+
+def after_arms(losses, budget):
+    """The search after short runs with these losses, and its last step."""
     search = _search.first_search(budget)._replace(
         stage=jnp.int32(_search.ARMS), center=jnp.float32(3), deviation=jnp.float32(0.1)
     )
@@ -72,12 +80,27 @@ def compared(losses, total_steps):
     for _ in range(_search.MOST_ARMS * budget.arm_steps):
         if search.stage == _search.FOUND:
             break
-        search, _ = advance(search, jnp.float32(losses[int(search.arm)]))
+        search, step = advance(search, jnp.float32(losses[int(search.arm)]))
     assert search.stage == _search.FOUND
-    below = (np.log(_search.LONG_OVER_SHORT) - search.log_scale) / np.log(
-        _search.ARM_RATIO
-    )
-    return int(search.arm), float(below) - _search.FIRST_ARM
+    return search, step
+
+
+@pytest.mark.parametrize(
+    ("losses", "interpolates", "is_restart"),
+    [
+        ([1.6, 1.2, 1.8], False, False),  # 1.6 times the rate that is held
+        ([1.6, 1.2, 1.8], True, False),  # 0.8 times it
+        ([2.5, 2.2, 1.8], False, True),  # 5 times it
+        ([2.5, 2.2, 1.8], True, True),  # 2.5 times it
+        ([1.2, 1.6, 1.8], False, True),  # it was above the others
+        ([1.6, 1.2, np.inf], False, True),  # it was lost
+    ],
+)
+def test_the_hold_goes_on_from_a_last_run_whose_rate_was_as_low(
+    losses, interpolates, is_restart
+):
+    _, step = after_arms(losses, _search.budget(2000, interpolates))
+    assert bool(step.is_restart) == is_restart
 
 
 SMOOTH, ROUGH = np.linspace(1.1, 1.0, 7), 1.0 + 0.1 * (-1.0) ** np.arange(7)
