@@ -21,6 +21,7 @@ import optax
 from benchmark.constants import replaced
 from benchmark.gain import KINDS
 from benchmark.run import fill
+from benchmark.tables import markdown
 from optax_adaptive import _correction, autotune, eval_params
 from policy import kinds, rollout
 
@@ -85,18 +86,18 @@ def table(lines: list[dict[str, Any]]) -> str:
         found[line["kind"]] = np.log(np.array(line["losses"]))
     cosines = by_form.pop("cosine")
     forms = [form for form in FORMS if form in by_form]
-    rows = ["| kind | " + " | ".join(forms) + " |", "| --- " * (len(forms) + 1) + "|"]
+    rows = []
     above: dict[str, list[float]] = {form: [] for form in forms}
     for kind, cosine in cosines.items():
         best = cosine.mean(0).min()
         for form in forms:
             above[form].append(by_form[form][kind].mean() - best)
         cells = [f"{100 * above[form][-1]:+.1f}%" for form in forms]
-        rows.append(f"| {kind} | " + " | ".join(cells) + " |")
+        rows.append([kind, *cells])
     for name, of in (("mean", np.mean), ("median", np.median), ("worst", np.max)):
         cells = [f"{100 * of(above[form]):+.1f}%" for form in forms]
-        rows.append(f"| **{name}** | " + " | ".join(cells) + " |")
-    return "\n".join(rows)
+        rows.append([f"**{name}**", *cells])
+    return markdown(["kind", *forms], rows)
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ import numpy as np
 import optax
 
 from benchmark.run import fill
+from benchmark.tables import markdown
 from optax_adaptive import (
     _correction,
     _hold,
@@ -145,27 +146,25 @@ def at_ratio(line: dict[str, Any], ratio: float) -> float:
 
 def table(lines: list[dict[str, Any]]) -> str:
     """Markdown: a row a kind."""
-    rows = [
-        "| kind | steps | best rate | ratio there, early | late "
-        "| loss at a late ratio of 0.25 | 0.5 | 1 | 2 |",
-        "| --- " * 9 + "|",
-    ]
+    rows = []
     for line in lines:
         best = int(np.argmin(line["loss"]))
         early, late = line["early"][best], line["late"][best]
         above = [f"{100 * at_ratio(line, x):+.0f}%" for x in (0.25, 0.5, 1.0, 2.0)]
         cells = [line["kind"], line["steps"], f"{line['rates'][best]:.1e}", early, late]
-        rows.append("| " + " | ".join(map(str, [*cells, *above])) + " |")
-    return "\n".join(rows)
+        rows.append([*map(str, cells), *above])
+    return markdown(
+        [
+            *("kind", "steps", "best rate", "ratio there, early", "late"),
+            *("loss at a late ratio of 0.25", "0.5", "1", "2"),
+        ],
+        rows,
+    )
 
 
 def table_of_ways_back(lines: list[dict[str, Any]]) -> str:
     """Markdown: a row a kind, at the best rate and at 2.2, 4.6 and 10 times it."""
-    rows = [
-        "| kind | the way back over what was won, at the best rate | at 2.2 times that "
-        "| 4.6 | 10 | leads down, at the best rate | at 2.2 times that | 4.6 | 10 |",
-        "| --- " * 9 + "|",
-    ]
+    rows = []
     shares = []
     for line in lines:
         best = int(np.argmin(line["loss"]))
@@ -175,10 +174,17 @@ def table_of_ways_back(lines: list[dict[str, Any]]) -> str:
         shares.append(np.array(leads, float))
         cells = [f"{x:+.2f}" if x is not None else "–" for x in backs]
         cells += [f"{100 * x:.0f}%" if x is not None else "–" for x in leads]
-        rows.append("| " + " | ".join([line["kind"], *cells]) + " |")
+        rows.append([line["kind"], *cells])
     means = [f"{100 * x:.0f}%" for x in np.nanmean(shares, 0)]
-    rows.append("| " + " | ".join(["**mean**", *4 * [""], *means]) + " |")
-    return "\n".join(rows)
+    rows.append(["**mean**", *4 * [""], *means])
+    return markdown(
+        [
+            *("kind", "the way back over what was won, at the best rate"),
+            *("at 2.2 times that", "4.6", "10"),
+            *("leads down, at the best rate", "at 2.2 times that", "4.6", "10"),
+        ],
+        rows,
+    )
 
 
 def main() -> None:
@@ -188,7 +194,7 @@ def main() -> None:
     output = parser.parse_args().output
     jobs = [((name,), partial(run, kind)) for name, kind in KINDS.items()]
     lines = fill(output, ("kind",), jobs)
-    print(table(lines), table_of_ways_back(lines), sep="\n\n")
+    print(table(lines), table_of_ways_back(lines), sep="\n")
 
 
 if __name__ == "__main__":

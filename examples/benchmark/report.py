@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import (
+    drawn,
     findings,
+    gain,
     learned_report,
     measures,
     other_tables,
@@ -121,6 +123,7 @@ def blocks(lines: list[dict], others: list[list[dict]]) -> dict[tuple[Path, str]
     overhead = to_markdown(other_tables.overhead(RESULTS / "overhead.jsonl"), 0)
     variants = run.read(RESULTS / "ablation.jsonl")
     ablation = to_markdown(other_tables.ablation(variants), 0) if variants else EMPTY
+    of_kinds = run.read(gain.RESULTS)
     learners = rl_report.blocks(rl_report.read(RESULTS / "rl.jsonl"))
     policy = learned_report.blocks(learned_report.read())
     # The ablations of both have a page of their own.
@@ -133,7 +136,12 @@ def blocks(lines: list[dict], others: list[list[dict]]) -> dict[tuple[Path, str]
             "overhead": overhead,
         },
         "docs/autotune.md": {"robustness": robustness, "peers": peers},
-        "docs/autotune_experiments.md": {"ablation": ablation},
+        "docs/autotune_experiments.md": {
+            "ways_back": gain.table_of_ways_back(of_kinds),
+            "gain": gain.table(of_kinds),
+            "kinds": drawn.table(run.read(drawn.RESULTS)),
+            "ablation": ablation,
+        },
         "docs/rl.md": learners,
         "docs/rl_experiments.md": of_learners,
         "docs/learned.md": policy,
