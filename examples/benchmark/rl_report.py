@@ -14,6 +14,7 @@ import numpy as np
 from benchmark import measures, run
 from benchmark import rl as experiment
 from benchmark.learned_picture import states_along
+from benchmark.tables import markdown
 from optax_adaptive.controllers import _prior
 from train_prior import first_actions
 
@@ -94,10 +95,7 @@ def learners(table: dict, *anchors: str) -> list[str]:
 def main_table(table: dict) -> str:
     """Around a tuned cosine and around autotune: gain over the same without a rule."""
     methods = learners(table, "cosine", "autotune")
-    lines = [
-        "| anchor | alone | " + " | ".join(methods) + " |",
-        "| --- " * (2 + len(methods)) + "|",
-    ]
+    rows = []
     for anchor in ("cosine", "autotune"):
         for task in experiment.PEAKS:
             if (task, anchor, 1.0, "hold") not in table:
@@ -111,17 +109,14 @@ def main_table(table: dict) -> str:
                 for method in methods
             ]
             mean = f"{alone.mean():#.4g} {unit}"
-            lines.append(f"| {task}, {anchor} | {mean} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            rows.append([f"{task}, {anchor}", mean, *cells])
+    return markdown(["anchor", "alone", *methods], rows)
 
 
 def recovery_table(table: dict) -> str:
     """Around a cosine whose peak is ten times too small or too large."""
     methods = learners(table, "cosine")
-    lines = [
-        "| task, peak | alone (tuned) | " + " | ".join(methods) + " |",
-        "| --- " * (2 + len(methods)) + "|",
-    ]
+    rows = []
     for task in experiment.PEAKS:
         for offset in (0.1, 10.0):
             if (task, "cosine", offset, "hold") not in table:
@@ -130,12 +125,9 @@ def recovery_table(table: dict) -> str:
                 table, (task, "cosine", offset, "hold"), (task, "cosine", 1.0, "hold")
             )
             cells = [recovered(table, task, offset, method) for method in methods]
-            lines.append(
-                f"| {task}, x{offset:g} | {alone.mean():#.4g} ({tuned.mean():#.4g}) | "
-                + " | ".join(cells)
-                + " |"
-            )
-    return "\n".join(lines)
+            means = f"{alone.mean():#.4g} ({tuned.mean():#.4g})"
+            rows.append([f"{task}, x{offset:g}", means, *cells])
+    return markdown(["task, peak", "alone (tuned)", *methods], rows)
 
 
 def ablation_table(table: dict, task: str) -> str:
@@ -143,10 +135,7 @@ def ablation_table(table: dict, task: str) -> str:
 
     That on the seeds of the variants, of which the learners themselves have more.
     """
-    lines = [
-        f"| {task}: variant | gain, tuned peak | recovered, x0.1 | recovered, x10 |",
-        "| --- | --- | --- | --- |",
-    ]
+    rows = []
     changed = [m for m in experiment.METHODS if m not in experiment.RULES]
     for method in (*learners(table, "cosine"), *changed):
         if (task, "cosine", 1.0, method) not in table:
@@ -155,8 +144,14 @@ def ablation_table(table: dict, task: str) -> str:
         cells += [
             recovered(table, task, offset, method, DRAWN) for offset in (0.1, 10.0)
         ]
-        lines.append(f"| {method} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([method, *cells])
+    return markdown(
+        [
+            *(f"{task}: variant", "gain, tuned peak"),
+            *("recovered, x0.1", "recovered, x10"),
+        ],
+        rows,
+    )
 
 
 def blocks(table: dict) -> dict[str, str]:
@@ -167,9 +162,9 @@ def blocks(table: dict) -> dict[str, str]:
         if (task, "cosine", 1.0, "random actions") in table
     ]
     return {
-        "anchors": main_table(table) + "\n",
-        "recovery": recovery_table(table) + "\n",
-        "ablations": "\n\n".join(ablations) + "\n",
+        "anchors": main_table(table),
+        "recovery": recovery_table(table),
+        "ablations": "\n".join(ablations),
     }
 
 
