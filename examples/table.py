@@ -13,6 +13,7 @@ import importlib
 import json
 from pathlib import Path
 
+from benchmark.tables import markdown
 from common import logs
 
 HERE = Path(__file__).parent
@@ -47,11 +48,10 @@ def summarise(script: str, workdir: Path, shows: str) -> dict[str, str]:
 def table() -> str:
     """The rows of results.jsonl in Markdown."""
     rows = [json.loads(line) for line in RESULTS.read_text().splitlines()]
-    lines = ["| command | shows | measured | minutes | device |", "| --- " * 5 + "|"]
-    for row in rows:
-        cells = (f"`{row['command']}`", *list(row.values())[1:])
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return markdown(
+        ["command", "shows", "measured", "minutes", "device"],
+        [[f"`{row['command']}`", *list(row.values())[1:]] for row in rows],
+    )
 
 
 def main(args: list[str] | None = None) -> None:

@@ -123,7 +123,7 @@ def blocks(lines: list[dict], others: list[list[dict]]) -> dict[tuple[Path, str]
     overhead = to_markdown(other_tables.overhead(RESULTS / "overhead.jsonl"), 0)
     variants = run.read(RESULTS / "ablation.jsonl")
     ablation = to_markdown(other_tables.ablation(variants), 0) if variants else EMPTY
-    of_kinds = run.read(gain.RESULTS)
+    at_rates, of_kinds = run.read(gain.RESULTS), run.read(drawn.RESULTS)
     learners = rl_report.blocks(rl_report.read(RESULTS / "rl.jsonl"))
     policy = learned_report.blocks(learned_report.read())
     # The ablations of both have a page of their own.
@@ -137,9 +137,9 @@ def blocks(lines: list[dict], others: list[list[dict]]) -> dict[tuple[Path, str]
         },
         "docs/autotune.md": {"robustness": robustness, "peers": peers},
         "docs/autotune_experiments.md": {
-            "ways_back": gain.table_of_ways_back(of_kinds),
-            "gain": gain.table(of_kinds),
-            "kinds": drawn.table(run.read(drawn.RESULTS)),
+            "ways_back": gain.table_of_ways_back(at_rates) if at_rates else EMPTY,
+            "gain": gain.table(at_rates) if at_rates else EMPTY,
+            "kinds": drawn.table(of_kinds) if of_kinds else EMPTY,
             "ablation": ablation,
         },
         "docs/rl.md": learners,
