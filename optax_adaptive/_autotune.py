@@ -28,7 +28,7 @@ from optax_adaptive._validate import check_count, check_flag, check_optimizer
 # won meanwhile (_correction.py). With interpolation it is never shorter than that: it
 # takes the place of momentum.
 AVERAGING, AVERAGING_INTERPOLATED = 0.1, 0.2
-INTERPOLATION = 0.8  # of the parameters with the average, where that is asked for
+INTERPOLATION = 0.7  # of the parameters with the average, where that is asked for
 
 
 class AutotuneState(NamedTuple):
@@ -119,10 +119,10 @@ def autotune(
       total_steps: Number of updates of the whole run, an integer of at least 200, or
         None where it is not known. It sizes the search, and the first part of the
         hold, in which a rate too high starts over.
-      interpolate: Gradients are taken between the parameters and their average, four
-        fifths of the way, as in Schedule-Free. It takes the place of momentum, so give
+      interpolate: Gradients are taken between the parameters and their average, seven
+        tenths of the way, as in Schedule-Free. It takes the place of momentum, so give
         it an optimizer without: ``optax.adam(1e-3, b1=0.0)`` or ``optax.sgd(1e-3)``,
-        and parameters of float32, whose rounding it multiplies by five.
+        and parameters of float32, whose rounding it multiplies by three.
         What it wins is in docs/autotune.md; with momentum as well it loses.
 
     Returns:

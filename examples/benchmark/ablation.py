@@ -86,6 +86,7 @@ INTERPOLATED = {
     "cost over fall 0.25 to 1": [(_correction, "HIGH_INTERPOLATED", 1.0)],
     "interpolation 0": [(_autotune, "INTERPOLATION", 0.0)],
     "interpolation 0.5": [(_autotune, "INTERPOLATION", 0.5)],
+    "interpolation 0.8": [(_autotune, "INTERPOLATION", 0.8)],
     "interpolation 0.9": [(_autotune, "INTERPOLATION", 0.9)],
     "momentum as well": [(methods, "WITHOUT_MOMENTUM", methods.OPTIMIZERS)],
     "averaging 0.05": [(_autotune, "AVERAGING_INTERPOLATED", 0.05)],
