@@ -140,7 +140,7 @@ def _learned(
     options = {}
     if interpolates:
         plan = plan._replace(base=plan.bare)
-        options = {"fraction": 0.1, "interpolation": 0.8}
+        options = {"fraction": 0.1, "interpolation": 0.7}
     method = _controller(plan, rule, anchor)
     rolling_back = optax_adaptive.with_rollback(method.optimizer)
     return _averaged(method._replace(optimizer=rolling_back), **options)
