@@ -84,7 +84,7 @@ def learned(
         )
 
     Around an optimizer without momentum, as ``adam(1e-3, b1=0.0)``, the interpolation
-    of :func:`with_averaging` in its place mostly wins (0.8, with a ``fraction`` of 0.1;
+    of :func:`with_averaging` in its place mostly wins (0.7, with a ``fraction`` of 0.1;
     docs/learned.md).
 
     Decisions come once a window at first, and then at intervals of 1/32 of the steps
