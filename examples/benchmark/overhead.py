@@ -4,8 +4,9 @@ Adam alone, with ``optax.contrib.reduce_on_plateau``, with every rule, and in au
 (after its search) and its parts: the optimizer's step alone on trees of 16 parameters,
 of ResNet-18's 11 million, and of as many as fill half the memory, where copies would
 not fit beside them; and the whole training step of a perceptron and of ResNet-18. All
-methods take turns within every repetition, and each is compared with Adam in the same
-repetition, so that a slow moment of the machine hits both::
+methods take turns within every repetition, each time in another order, and each is
+compared with Adam in the same repetition, so that a slow moment of the machine hits
+both::
 
     cd examples && python -m benchmark.overhead --output overhead.jsonl
 """
@@ -14,6 +15,7 @@ import argparse
 import json
 import os
 import platform
+import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -175,8 +177,10 @@ def time_steps(
     params = [jnp.full(shape, 1e-3, jnp.float32) for shape in workload.shapes]
     seconds: dict[str, list[float]] = {method: [] for method in made}
     states: dict[str, Any] = {}
+    order, shuffler = list(made), random.Random(0)
     for repetition in track(range(repetitions + 1), description=name):
-        for method, tx in made.items():
+        for method in order:
+            tx = made[method]
             is_new = method not in states
             state = tx.init(params) if is_new else states.pop(method)
             if is_new and method.startswith("autotune"):
@@ -194,6 +198,7 @@ def time_steps(
             if steps > 1:
                 states[method] = state
             del state
+        shuffler.shuffle(order)
     return {method: np.array(times) for method, times in seconds.items()}
 
 
