@@ -177,10 +177,9 @@ def time_steps(
     params = [jnp.full(shape, 1e-3, jnp.float32) for shape in workload.shapes]
     seconds: dict[str, list[float]] = {method: [] for method in made}
     states: dict[str, Any] = {}
-    order, shuffler = list(made), random.Random(0)
+    shuffler = random.Random(0)
     for repetition in track(range(repetitions + 1), description=name):
-        for method in order:
-            tx = made[method]
+        for method, tx in shuffler.sample(list(made.items()), len(made)):
             is_new = method not in states
             state = tx.init(params) if is_new else states.pop(method)
             if is_new and method.startswith("autotune"):
@@ -198,7 +197,6 @@ def time_steps(
             if steps > 1:
                 states[method] = state
             del state
-        shuffler.shuffle(order)
     return {method: np.array(times) for method, times in seconds.items()}
 
 
