@@ -46,7 +46,7 @@ class Trial(NamedTuple):
     edge: Array  # shape=(), dtype=float32: log factor at which the climb ended
     tail: Array  # shape=(), dtype=float32: mean of the last third of this run's windows
     losses: Array  # shape=(RUNS,), dtype=float32: tails of the runs; inf if none
-    is_upward: Array  # shape=(), dtype=bool: is the third run above the first?
+    is_upward: Array  # shape=(), dtype=bool: is this run above the first?
 
 
 def first_trial() -> Trial:
@@ -127,17 +127,20 @@ def _run(
     index = trial.number - 2
     losses = trial.losses.at[index].set(tail)
     error = memory.noise / jnp.sqrt(count)
-    # Downwards for as long as that is better; if the second run is worse beyond doubt,
-    # the third is above the first.
-    first, second = losses[:2]
-    is_upward = jnp.isfinite(second) & (second > first + CLEARLY * error)
-    is_upward = jnp.where(is_over & (index == 1), is_upward, trial.is_upward)
-    below = FIRST_RUN + jnp.arange(RUNS, dtype=jnp.float32)
-    below = below.at[2].set(jnp.where(is_upward, FIRST_RUN - 1.0, below[2]))
-    tops = trial.edge - FINE * below
-    best = jnp.min(losses)
-    is_worse = jnp.isfinite(best) & (is_upward | (tail > best))
-    is_last = is_over & (((index >= 2) & is_worse) | (index == RUNS - 1))
+    # Downwards for as long as that is better, and then, if the first is the best and
+    # this one worse beyond doubt, once above the first: there may be a better one.
+    first, best = losses[0], jnp.min(losses)
+    is_turned = trial.is_upward  # this run is the one above
+    is_clear = jnp.isfinite(tail) & (tail > first + CLEARLY * error)
+    turns = is_over & is_clear & (first <= best) & ~is_turned & (index < RUNS - 1)
+    is_upward = is_turned | turns
+    order = jnp.arange(RUNS)
+    is_above = is_upward & (order == index + turns.astype(jnp.int32))
+    below = jnp.where(is_above, -1, order).astype(jnp.float32)
+    tops = trial.edge - FINE * (FIRST_RUN + below)
+    is_worse = jnp.isfinite(best) & (is_turned | (tail > best))
+    goes_on = turns | (index < 2) | ~is_worse
+    is_last = is_over & ((index == RUNS - 1) | ~goes_on)
 
     answer = best_log_scale(losses, tops, memory.first_value, error)
     annealed = jnp.log(1.0 - windows / length)

@@ -20,6 +20,7 @@ class TrialsReference:
     def __init__(self, total_steps):
         self.length = int(min(max(total_steps / 200, 4), 6))
         self.edge, self.is_over = None, False
+        self.is_upward = False
         self.values = []  # of the present run
         self.tops, self.losses = [], []
 
@@ -55,14 +56,15 @@ class TrialsReference:
             return self.tops[index] + math.log(left), False
         loss = math.inf if is_lost else np.mean(self.values[-count:])
         self.losses, self.values = [*self.losses, loss], []
-        is_upward = False
-        if index >= 1:
-            first, second = self.losses[:2]
-            is_upward = math.isfinite(second) and second > first + 3 * error
-            self.tops[2] = self.edge - math.log(10) / 2 * (1 if is_upward else 4)
-        best = min(self.losses)
-        is_worse = math.isfinite(best) and (is_upward or loss > best)
-        if not (index == 4 or (index == 2 and is_worse) or (index == 3 and is_worse)):
+        first, best = self.losses[0], min(self.losses)
+        is_last = index == 4 or self.is_upward
+        is_clear = math.isfinite(loss) and loss > first + 3 * error
+        if is_clear and first == best and not is_last:
+            self.is_upward = True
+            self.tops[index + 1] = self.edge - math.log(10) / 2
+        elif index >= 2 and math.isfinite(best) and loss > best:
+            is_last = True
+        if not is_last:
             return self.tops[index + 1], True
         self.is_over = True
         if math.isinf(best):

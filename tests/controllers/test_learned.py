@@ -121,8 +121,8 @@ def test_the_climb_ends_at_the_edge_and_is_undone(above):
     assert float(params) == 0.0
 
 
-@pytest.mark.parametrize("best", [1e-3, 1e-2, 3e-2])  # of runs; the edge is at 0.1
-def test_the_short_runs_say_where_below_the_edge_to_begin(best):
+def tops_of_short_runs(loss_of_run):
+    """First rates of the runs, and the answer, where the edge is at 0.1."""
     rule = scale_by_controller(controllers.learned(weights=constant_policy(0.0)))
     tx = with_rollback(optax.chain(optax.sgd(1.0), rule))
 
@@ -131,8 +131,7 @@ def test_the_short_runs_say_where_below_the_edge_to_begin(best):
         scale = lr_scale(state)
         gain = jnp.where(scale < 1e-3, 0.2, 0.4)  # of the climb
         loss = jnp.where(scale < 0.1, 1.0 - gain, 3.0)
-        run = 0.1 + 0.2 * jnp.square(jnp.log10(top / best))
-        loss = jnp.where(top > 0, run, loss)
+        loss = jnp.where(top > 0, loss_of_run(top), loss)
         updates, state = tx.update(jnp.ones(()), state, params, value=loss + noise)
         return optax.apply_updates(params, updates), state
 
@@ -144,8 +143,29 @@ def test_the_short_runs_say_where_below_the_edge_to_begin(best):
             assert float(params) == 0.0
             top = float(lr_scale(state))
             tops.append(top)
+    return tops
+
+
+@pytest.mark.parametrize("best", [1e-3, 1e-2, 3e-2])
+def test_the_short_runs_say_where_below_the_edge_to_begin(best):
+    tops = tops_of_short_runs(lambda top: 0.1 + 0.2 * jnp.square(jnp.log10(top / best)))
     assert 4 <= len(tops) <= 6  # three to five runs, and then the answer
     assert 0.5 * best < tops[-1] / 0.2 < 2.0 * best
+
+
+@pytest.mark.parametrize("third, is_clear", [(0.5, True), (0.12, False)])
+def test_a_run_above_the_first_once_one_below_is_worse_beyond_doubt(third, is_clear):
+    below, above = 10**-2.5, 10**-1.5
+
+    def loss_of_run(top):
+        loss = jnp.where(top > below / 1.1, 0.12, third)  # noise may explain the second
+        loss = jnp.where(top > below * 1.1, 0.1, loss)
+        return jnp.where(top > above / 1.1, 0.0, loss)
+
+    tops = tops_of_short_runs(loss_of_run)
+    runs = [1e-2, below, 1e-3, above] if is_clear else [1e-2, below, 1e-3]
+    np.testing.assert_allclose(tops[:-1], runs, rtol=1e-3)
+    assert (tops[-1] > 0.19 * above) == is_clear
 
 
 def test_never_goes_back_to_a_rate_that_blew_up():
