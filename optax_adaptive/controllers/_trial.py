@@ -134,7 +134,7 @@ def _run(
     is_clear = jnp.isfinite(tail) & (tail > first + CLEARLY * error)
     turns = is_over & is_clear & (first <= best) & ~is_turned & (index < RUNS - 1)
     is_upward = is_turned | turns
-    order = jnp.arange(RUNS)
+    order = jnp.arange(RUNS, dtype=jnp.int32)
     is_above = is_upward & (order == index + turns.astype(jnp.int32))
     below = jnp.where(is_above, -1, order).astype(jnp.float32)
     tops = trial.edge - FINE * (FIRST_RUN + below)
