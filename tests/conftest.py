@@ -1,15 +1,17 @@
 """Strict JAX, eight CPU devices, and reproducible hypothesis for every test.
 
 Nearly all the time goes to compiling, here and in processes that tests start: so it is
-without optimizations, but where the fixture ``optimized`` asks for them, and with XLA's
-older code generator for fusions, which is ready in less than half the time.
+without optimizations, but where the fixture ``optimized`` asks for them, with XLA's
+older code generator for fusions, which is ready in less than half the time, and without
+splitting programs over threads, since the tests keep all cores busy anyway.
 """
 
 import os
 
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 )
 
 import hypothesis

@@ -44,5 +44,7 @@ def log_scales(make_rule, powers, seeds):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(1), seed), STEPS)
         return jax.lax.scan(step, (jnp.float32(5), tx.init(None)), (times, keys))[1]
 
-    grid = jax.vmap(jax.vmap(run, (None, 0)), (0, None))
-    return np.asarray(jax.jit(grid)(jnp.float32(powers), jnp.arange(seeds)))
+    # One vmap over all pairs: each vmap around a scan is traced anew.
+    pairs = np.repeat(np.float32(powers), seeds), np.tile(np.arange(seeds), len(powers))
+    logs = np.asarray(jax.jit(jax.vmap(run))(*pairs))
+    return logs.reshape(len(powers), seeds, STEPS)

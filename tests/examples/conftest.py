@@ -17,7 +17,7 @@ def as_users_run_it():
 
 
 @pytest.fixture(autouse=True, scope="session")
-def scripts_are_compiled_once(tmp_path_factory):
+def compiled(tmp_path_factory):
     """What one script has compiled, the next reads; JAX here has read its settings."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -26,15 +26,15 @@ def scripts_are_compiled_once(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(os.environ, "JAX_COMPILATION_CACHE_DIR", str(folder))
         patch.setitem(os.environ, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
-        yield
+        yield folder
 
 
 @pytest.fixture
-def compiled_once(tmp_path):
-    """What a test compiles again, it reads from a folder."""
+def compiled_once(compiled):
+    """What a test compiles again, or another has, it reads from that folder."""
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = [getattr(jax.config, name) for name in names]
-    for name, value in zip(names, (str(tmp_path / "compiled"), 0.5), strict=True):
+    for name, value in zip(names, (str(compiled), 0.3), strict=True):
         jax.config.update(name, value)
     compilation_cache.reset_cache()
     yield

@@ -4,10 +4,18 @@ import shutil
 
 import pytest
 
-from tests.examples.run import fail, losses, run, start
+import mlp_mnist
+from tests.examples.run import losses, run, start
 
 RUN = ("mlp_mnist.py", "--smoke", "--epochs", "6", "--method", "trend")
 RUN += ("--steps-per-dispatch", "4", "--checkpoint-steps", "8")
+
+
+def refusal(*args):
+    """What the script says as it exits: for that it needs no process of its own."""
+    with pytest.raises(SystemExit) as exit_info:
+        mlp_mnist.main([*RUN[1:], *map(str, args)])
+    return str(exit_info.value)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +50,7 @@ def test_finished_run_is_not_trained_again(whole):
 
 def test_another_configuration_is_refused(whole):
     before = {p: p.stat().st_mtime_ns for p in whole.rglob("*")}
-    output = fail(*RUN, "--workdir", whole, "--seed", "1")
+    output = refusal("--workdir", whole, "--seed", "1")
     assert "seed: 0 there, 1 here" in output and "--overwrite" in output
     assert {p: p.stat().st_mtime_ns for p in whole.rglob("*")} == before
 
@@ -59,7 +67,7 @@ def test_overwrite_starts_anew(whole, tmp_path):
 @pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
 def test_folder_of_something_else_is_refused(overwrite, tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    output = fail(*RUN, "--workdir", tmp_path, *overwrite)
+    output = refusal("--workdir", tmp_path, *overwrite)
     assert "choose another" in output
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -73,7 +81,7 @@ def test_damaged_checkpoint_is_an_error_and_untouched(whole, tmp_path):
             path.write_bytes(path.read_bytes()[:100])
     before = {p: p.read_bytes() for p in newest.rglob("*") if p.is_file()}
     log = (workdir / "metrics.jsonl").read_bytes()
-    output = fail(*RUN, "--workdir", workdir)
+    output = refusal("--workdir", workdir)
     assert "damaged or of another model" in output and str(newest) in output
     assert {p: p.read_bytes() for p in newest.rglob("*") if p.is_file()} == before
     assert (workdir / "metrics.jsonl").read_bytes() == log
@@ -85,6 +93,6 @@ def test_checkpoint_of_another_optimizer_is_an_error(whole, tmp_path):
     config = workdir / "config.json"
     config.write_text(config.read_text().replace('"trend"', '"cosine"'))
     before = {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
-    output = fail(*RUN, "--method", "cosine", "--workdir", workdir)
+    output = refusal("--method", "cosine", "--workdir", workdir)
     assert "damaged or of another model" in output
     assert {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()} == before
