@@ -85,7 +85,10 @@ class MLP(nnx.Module):
 
 @nnx.jit
 def train_step(model: MLP, optimizer: nnx.Optimizer, x: jax.Array, y: jax.Array):
-    """One update. The only change to an ordinary loop is ``value=loss``."""
+    """One update. The only change to an ordinary loop is ``value=loss``.
+
+    Returns the loss, and the factor of the base learning rate in force.
+    """
 
     def loss_fn(model):
         return optax.softmax_cross_entropy_with_integer_labels(model(x), y).mean()
