@@ -7,14 +7,15 @@ import pytest
 import mlp_mnist
 from tests.examples.run import losses, run, start
 
-RUN = ("mlp_mnist.py", "--smoke", "--epochs", "6", "--method", "trend")
-RUN += ("--steps-per-dispatch", "4", "--checkpoint-steps", "8")
+FLAGS = ("--smoke", "--epochs", "6", "--method", "trend")
+FLAGS += ("--steps-per-dispatch", "4", "--checkpoint-steps", "8")
+RUN = ("mlp_mnist.py", *FLAGS)
 
 
 def refusal(*args):
     """What the script says as it exits: for that it needs no process of its own."""
     with pytest.raises(SystemExit) as exit_info:
-        mlp_mnist.main([*RUN[1:], *map(str, args)])
+        mlp_mnist.main([*FLAGS, *map(str, args)])
     return str(exit_info.value)
 
 
