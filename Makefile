@@ -29,11 +29,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed-examples: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[examples]'
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[examples]'
 	touch $@
 
 $(VENV)/installed-test: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[examples,tfds,test]'
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[examples,tfds,test]'
 	touch $@
 
 clean:

@@ -6,6 +6,7 @@ older code generator for fusions, which is ready in less than half the time, and
 splitting programs over threads, since the tests keep all cores busy anyway.
 """
 
+import gc
 import os
 
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
@@ -17,6 +18,10 @@ os.environ["XLA_FLAGS"] = (
 import hypothesis
 import jax
 import pytest
+
+# A trace leaves many small objects behind, of which few are garbage: to look for it as
+# often as Python does takes a twentieth of the time.
+gc.set_threshold(100_000, 10, 10)
 
 collect_ignore = ["traces/record.py"]  # needs libraries that the project does not
 

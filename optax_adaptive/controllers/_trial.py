@@ -1,9 +1,9 @@
-"""The trials that open learned: a range test (Smith, 2015), then short annealed runs.
+"""The trials that open learned: a range test (Smith, 2015), then short runs.
 
 What they do to the parameters does not count: with_rollback goes back to the first ones
 after each. The climb finds the edge, and the short runs say where below it to begin.
-Annealing takes away the noise that a large rate adds, and with it most of the bias of
-short horizons towards small rates (Wu et al., 2018).
+They are short indeed, one window each: longer ones, annealed, told no more, and took
+what they cost from the run (docs/learned_experiments.md).
 """
 
 import math
@@ -28,24 +28,19 @@ PATIENCE = 2
 LONGEST = 30  # windows of a climb, for a loss that neither falls nor rises
 # Short runs at most, half a decade apart. The first is two steps below the edge.
 RUNS, FIRST_RUN = 5, 2.0
-SHORTEST_RUN, LONGEST_RUN = 4, 6  # windows
-RUNS_TOTAL = 200  # in that many steps of the whole run there is one such window
-# Best rate of a whole run over that of a short one, as in autotune; its own number,
-# since the policy was trained with it.
-LONG_OVER_SHORT = 0.2
+# Best rate of a whole run over that of such a short one.
+LONG_OVER_SHORT = 0.25
 # How far above the answer the policy takes the edge to be. It stays below half of that
-# edge, which is the best short run's rate.
-BELOW = math.log(2.0 / LONG_OVER_SHORT)
+# edge, which is five times the answer.
+BELOW = math.log(10.0)
 
 
 class Trial(NamedTuple):
     """Where the trials are, and what the short runs have ended with."""
 
     number: Array  # shape=(), dtype=int32: 1 is the climb, then the runs; 0 once over
-    windows: Array  # shape=(), dtype=int32: finite ones of this run so far
     edge: Array  # shape=(), dtype=float32: log factor at which the climb ended
-    tail: Array  # shape=(), dtype=float32: mean of the last third of this run's windows
-    losses: Array  # shape=(RUNS,), dtype=float32: tails of the runs; inf if none
+    losses: Array  # shape=(RUNS,), dtype=float32: of the runs; inf if none
     is_upward: Array  # shape=(), dtype=bool: is this run above the first?
 
 
@@ -53,9 +48,7 @@ def first_trial() -> Trial:
     """The climb, before the first window."""
     return Trial(
         number=jnp.ones((), jnp.int32),
-        windows=jnp.zeros((), jnp.int32),
         edge=jnp.zeros((), jnp.float32),
-        tail=jnp.zeros((), jnp.float32),
         losses=jnp.full((RUNS,), jnp.inf, jnp.float32),
         is_upward=jnp.zeros((), jnp.bool_),
     )
@@ -67,7 +60,6 @@ def advance(
     memory: FeatureMemory,
     value: Array,
     log_scale: Array,
-    horizon: float | Array,
 ) -> tuple[Trial, Array]:
     """Judges a window of a trial.
 
@@ -77,14 +69,13 @@ def advance(
       memory: And with it.
       value: float32 mean of the window, inf at a blow-up.
       log_scale: float32 log factor in force.
-      horizon: Steps of the whole run; inf if that is unknown.
 
     Returns:
       Where it is now, and the next log factor: once its number is 0, the answer. Where
       the number has changed, the parameters go back to the first ones.
     """
     climbed, climb_log_scale = _climb(trial, before, memory, value, log_scale)
-    run, run_log_scale = _run(trial, memory, value, horizon)
+    run, run_log_scale = _run(trial, memory, value)
     is_climb = trial.number == 1
     log_scale = jnp.where(is_climb, climb_log_scale, run_log_scale)
     return optax.tree.where(is_climb, climbed, run), log_scale
@@ -113,46 +104,29 @@ def _climb(
     )
 
 
-def _run(
-    trial: Trial, memory: FeatureMemory, value: Array, horizon: float | Array
-) -> tuple[Trial, Array]:
-    length = jnp.asarray(horizon, jnp.float32) / RUNS_TOTAL
-    length = jnp.floor(jnp.clip(length, SHORTEST_RUN, LONGEST_RUN))
-    count = jnp.floor(length / 3)
-    windows = trial.windows.astype(jnp.float32) + 1.0
-    is_lost = ~jnp.isfinite(value)
-    is_over = is_lost | (windows >= length)
-    part = jnp.where(windows > length - count, value / count, 0.0)
-    tail = jnp.where(is_lost, jnp.inf, trial.tail + part)
+def _run(trial: Trial, memory: FeatureMemory, value: Array) -> tuple[Trial, Array]:
     index = trial.number - 2
-    losses = trial.losses.at[index].set(tail)
-    error = memory.noise / jnp.sqrt(count)
+    losses = trial.losses.at[index].set(value)
     # Downwards for as long as that is better, and then, if the first is the best and
     # this one worse beyond doubt, once above the first: there may be a better one.
     first, best = losses[0], jnp.min(losses)
     is_turned = trial.is_upward  # this run is the one above
-    is_clear = jnp.isfinite(tail) & (tail > first + CLEARLY * error)
-    turns = is_over & is_clear & (first <= best) & ~is_turned & (index < RUNS - 1)
+    is_clear = jnp.isfinite(value) & (value > first + CLEARLY * memory.noise)
+    turns = is_clear & (first <= best) & ~is_turned & (index < RUNS - 1)
     is_upward = is_turned | turns
     order = jnp.arange(RUNS, dtype=jnp.int32)
     is_above = is_upward & (order == index + turns.astype(jnp.int32))
     below = jnp.where(is_above, -1, order).astype(jnp.float32)
     tops = trial.edge - FINE * (FIRST_RUN + below)
-    is_worse = jnp.isfinite(best) & (is_turned | (tail > best))
+    is_worse = jnp.isfinite(best) & (is_turned | (value > best))
     goes_on = turns | (index < 2) | ~is_worse
-    is_last = is_over & ((index == RUNS - 1) | ~goes_on)
+    is_last = (index == RUNS - 1) | ~goes_on
 
-    answer = best_log_scale(losses, tops, memory.first_value, error)
-    annealed = jnp.log(1.0 - windows / length)
-    number = jnp.where(is_last, 0, trial.number + is_over.astype(jnp.int32))
+    answer = best_log_scale(losses, tops, memory.first_value, memory.noise)
     following = tops[jnp.minimum(index + 1, RUNS - 1)]
-    log_scale = jnp.where(is_over, following, tops[index] + annealed)
-    log_scale = jnp.where(is_last, answer + math.log(LONG_OVER_SHORT), log_scale)
     return Trial(
-        number=number,
-        windows=jnp.where(is_over, 0, trial.windows + 1),
+        number=jnp.where(is_last, 0, trial.number + 1),
         edge=trial.edge,
-        tail=jnp.where(is_over, 0.0, tail),
-        losses=jnp.where(is_over, losses, trial.losses),
+        losses=losses,
         is_upward=is_upward,
-    ), log_scale
+    ), jnp.where(is_last, answer + math.log(LONG_OVER_SHORT), following)

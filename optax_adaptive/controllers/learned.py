@@ -69,8 +69,8 @@ def learned(
     It opens with trials, each of which :func:`with_rollback` undoes. The first is a
     climb from 1e-4 by a decade a window, half of one once the loss has fallen, to the
     edge where it falls no more, or is above its first value. Then come three to five
-    short runs at rates below that, each annealed. The policy goes on from a fifth of
-    the rate of the best, mostly 100 to 200 steps into the run. It sees the state of the
+    runs of a window at rates below that. The policy goes on from a quarter of the
+    rate of the best, mostly 80 to 120 steps into the run. It sees the state of the
     training in numbers without a unit (how steeply the loss falls, against its noise
     and against all progress so far; what noise costs, against what is still won; how
     far the rate is below that of the best short run; ...) and moves the factor from
@@ -89,17 +89,17 @@ def learned(
 
     Decisions come once a window at first, and then at intervals of 1/32 of the steps
     so far, or 1/64 of ``total_steps`` where that is less, over which windows are
-    averaged: so a long run looks like a slow short one. The rate stays below that of
-    the best short run, and below half of any that blew up later; after that it may move
-    by a decade at once. A window has five steps, unless you say otherwise; with fewer,
-    what a return to the parameters takes can end a short run. Bounds that the trials
-    run into, as those of ``clip``, make what they say worthless. Where another rate is
-    in force, as after :func:`range_test` in :func:`then`, that is taken for the answer,
-    and there are no trials.
+    averaged: so a long run looks like a slow short one. The rate stays below five times
+    the one it begins at, and below half of any that blew up later; after that it may
+    move by a decade at once. A window has five steps, unless you say otherwise; with
+    fewer, what a return to the parameters takes can be all of a short run. Bounds that
+    the trials run into, as those of ``clip``, make what they say worthless. Where
+    another rate is in force, as after :func:`range_test` in :func:`then`, that is taken
+    for the answer, and there are no trials.
 
     Args:
       total_steps: Length of the run in optimizer steps, at least 1: the policy sees how
-        much of it is left, and short runs are shorter below 1,200. None if unknown.
+        much of it is left. None if unknown.
       weights: Another policy, from :func:`load_weights`. Defaults to the one shipped.
 
     Returns:
@@ -154,7 +154,6 @@ def drawing(horizon: float | Array, policy: _policy.PolicyWeights) -> Controller
             seen.memory,
             seen.pooled.value,
             observation.log_scale,
-            horizon,
         )
         trial = optax.tree.where(is_trial, trial, state.trial)
         is_undone = trial.number != state.trial.number

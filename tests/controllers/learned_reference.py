@@ -15,13 +15,11 @@ def act_reference(weights, seen):
 
 
 class TrialsReference:
-    """The climb, then short annealed runs; ``is_over`` once they have an answer."""
+    """The climb, then short runs; ``is_over`` once they have an answer."""
 
-    def __init__(self, total_steps):
-        self.length = int(min(max(total_steps / 200, 4), 6))
+    def __init__(self):
         self.edge, self.is_over = None, False
         self.is_upward = False
-        self.values = []  # of the present run
         self.tops, self.losses = [], []
 
     def __call__(self, features, noise_before, windows_before, window, log_scale):
@@ -46,38 +44,32 @@ class TrialsReference:
         return self.tops[0], True
 
     def run(self, features, value):
-        self.values.append(value)
-        count = self.length // 3
-        error = features.noise / math.sqrt(count)
-        is_lost = math.isinf(value)
-        index = len(self.losses)
-        if len(self.values) < self.length and not is_lost:
-            left = 1 - len(self.values) / self.length
-            return self.tops[index] + math.log(left), False
-        loss = math.inf if is_lost else np.mean(self.values[-count:])
-        self.losses, self.values = [*self.losses, loss], []
+        error, index = features.noise, len(self.losses)
+        self.losses = [*self.losses, value]
         first, best = self.losses[0], min(self.losses)
         is_last = index == 4 or self.is_upward
-        is_clear = math.isfinite(loss) and loss > first + 3 * error
+        is_clear = math.isfinite(value) and value > first + 3 * error
         if is_clear and first == best and not is_last:
             self.is_upward = True
             self.tops[index + 1] = self.edge - math.log(10) / 2
-        elif index >= 2 and math.isfinite(best) and loss > best:
+        elif index >= 2 and math.isfinite(best) and value > best:
             is_last = True
         if not is_last:
             return self.tops[index + 1], True
         self.is_over = True
         if math.isinf(best):
-            return self.tops[-1] + math.log(0.2), True
+            return self.tops[-1] + math.log(0.25), True
         first_value = features.values[0] if features.values else 0.0
         blur = error + 0.01 * max(first_value - best, 0.0)
         excess = [(loss - best) / blur for loss in self.losses]
         weights = [math.exp(-0.5 * e * e) for e in excess]
-        return np.average(self.tops[: index + 1], weights=weights) + math.log(0.2), True
+        return np.average(self.tops[: index + 1], weights=weights) + math.log(
+            0.25
+        ), True
 
 
 def learned_reference(weights, total_steps=math.inf):
-    features, trials = FeaturesReference(total_steps), TrialsReference(total_steps)
+    features, trials = FeaturesReference(total_steps), TrialsReference()
     open_windows, means, errors = [], [], []
     next_decision = 0.0
 

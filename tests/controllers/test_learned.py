@@ -150,32 +150,32 @@ def tops_of_short_runs(loss_of_run):
 def test_the_short_runs_say_where_below_the_edge_to_begin(best):
     tops = tops_of_short_runs(lambda top: 0.1 + 0.2 * jnp.square(jnp.log10(top / best)))
     assert 4 <= len(tops) <= 6  # three to five runs, and then the answer
-    assert 0.5 * best < tops[-1] / 0.2 < 2.0 * best
+    assert 0.5 * best < tops[-1] / 0.25 < 2.0 * best
 
 
-@pytest.mark.parametrize("third, is_clear", [(0.5, True), (0.12, False)])
+@pytest.mark.parametrize("third, is_clear", [(0.5, True), (0.105, False)])
 def test_a_run_above_the_first_once_one_below_is_worse_beyond_doubt(third, is_clear):
     below, above = 10**-2.5, 10**-1.5
 
     def loss_of_run(top):
-        loss = jnp.where(top > below / 1.1, 0.12, third)  # noise may explain the second
+        loss = jnp.where(top > below / 1.1, 0.11, third)  # noise may explain the second
         loss = jnp.where(top > below * 1.1, 0.1, loss)
         return jnp.where(top > above / 1.1, 0.0, loss)
 
     tops = tops_of_short_runs(loss_of_run)
     runs = [1e-2, below, 1e-3, above] if is_clear else [1e-2, below, 1e-3]
     np.testing.assert_allclose(tops[:-1], runs, rtol=1e-3)
-    assert (tops[-1] > 0.19 * above) == is_clear
+    assert (tops[-1] > 0.24 * above) == is_clear
 
 
 def test_never_goes_back_to_a_rate_that_blew_up():
     values = np.ones(180, np.float32)
-    values[140:142] = np.inf  # the trials are over after 122
+    values[140:142] = np.inf  # the trials are over after 70
     tx = scale_by_controller(
         controllers.learned(weights=constant_policy(9.0)), accumulation_size=2
     )
     scales, _ = follow(tx)(values)
-    assert scales[140] > 2 * scales[122]
+    assert scales[140] > 2 * scales[70]
     assert np.all(scales[141:] <= scales[140] / 2 * 1.0001)
 
 
@@ -245,7 +245,7 @@ def test_a_rate_at_which_noise_costs_more_than_is_won_comes_down():
         return jax.lax.scan(step, tx.init(None), values)[1]
 
     told, untold = jax.jit(scales)(True), jax.jit(scales)(False)
-    np.testing.assert_array_equal(told[:100], untold[:100])  # the trials
+    np.testing.assert_array_equal(told[:58], untold[:58])  # the trials
     assert told[-1] < 0.1 * untold[-1]
     assert untold[-1] == untold[150]
 
