@@ -69,14 +69,14 @@ def learned(
     It opens with trials, each of which :func:`with_rollback` undoes. The first is a
     climb from 1e-4 by a decade a window, half of one once the loss has fallen, to the
     edge where it falls no more, or is above its first value. Then come three to five
-    runs of a window at rates below that. The policy goes on from a quarter of the
-    rate of the best, mostly 80 to 120 steps into the run. It sees the state of the
-    training in numbers without a unit (how steeply the loss falls, against its noise
-    and against all progress so far; what noise costs, against what is still won; how
-    far the rate is below that of the best short run; ...) and moves the factor from
-    where it is, by up to 2 at a time. Where the updates shrink, as by a schedule that
-    it is put around, the factor makes that good, up to 20 times. It was trained by PPO
-    on nothing but the final validation loss of averaged weights, with rollback. So use
+    runs of a window at rates below that. The policy goes on from a quarter of the rate
+    of the best, some 60 steps into the run. It sees the state of the training in
+    numbers without a unit (how steeply the loss falls, against its noise and against
+    all progress so far; what noise costs, against what is still won; how far the rate
+    is below that of the best short run; ...) and moves the factor from where it is, by
+    up to 2 at a time. Where the updates shrink, as by a schedule that it is put around,
+    the factor makes that good, up to 20 times. It was trained by PPO on nothing but the
+    final validation loss of averaged weights, with rollback. So use
     it with both, and first of all with averaging, by which it sees what noise costs::
 
         with_averaging(
