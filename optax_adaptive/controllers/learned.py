@@ -76,8 +76,8 @@ def learned(
     is below that of the best short run; ...) and moves the factor from where it is, by
     up to 2 at a time. Where the updates shrink, as by a schedule that it is put around,
     the factor makes that good, up to 20 times. It was trained by PPO on nothing but the
-    final validation loss of averaged weights, with rollback. So use
-    it with both, and first of all with averaging, by which it sees what noise costs::
+    final validation loss of averaged weights, with rollback. So use it with both, and
+    first of all with averaging, by which it sees what noise costs::
 
         with_averaging(
             with_rollback(chain(adam(1e-3), scale_by_controller(learned())))

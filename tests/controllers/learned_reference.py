@@ -63,9 +63,8 @@ class TrialsReference:
         blur = error + 0.01 * max(first_value - best, 0.0)
         excess = [(loss - best) / blur for loss in self.losses]
         weights = [math.exp(-0.5 * e * e) for e in excess]
-        return np.average(self.tops[: index + 1], weights=weights) + math.log(
-            0.25
-        ), True
+        best_top = np.average(self.tops[: index + 1], weights=weights)
+        return best_top + math.log(0.25), True
 
 
 def learned_reference(weights, total_steps=math.inf):
