@@ -1,17 +1,19 @@
-"""autotune on small tasks drawn from a key, against a cosine tuned on each kind.
+"""autotune and learned on small tasks drawn from a key, against tuned cosines.
 
     cd examples && python -m benchmark.drawn
 
 The kinds of ``gain.py``: other networks, data, optimizers, batches and lengths than the
 tasks of the comparison. A line of results/drawn.jsonl is a kind under a form of
-autotune (base rate 1e-3) or under cosines, nine rates, three a decade: final validation
-losses.
+autotune or learned (base rate 1e-3) or under cosines, nine rates, three a decade: final
+validation losses. The policy of learned was trained on all of these kinds but those of
+``kinds.HELD_OUT``, on other draws.
 """
 
 import argparse
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +24,15 @@ from benchmark.constants import replaced
 from benchmark.gain import KINDS
 from benchmark.run import fill
 from benchmark.tables import markdown
-from optax_adaptive import _correction, autotune, eval_params
+from optax_adaptive import (
+    _correction,
+    autotune,
+    controllers,
+    eval_params,
+    scale_by_controller,
+    with_averaging,
+    with_rollback,
+)
 from policy import kinds, rollout
 
 RESULTS = Path(__file__).with_name("results") / "drawn.jsonl"
@@ -36,31 +46,56 @@ WITHOUT_MOMENTUM: dict[str, Any] = {
     "lion": partial(optax.lion, b1=0.0),
     "nadam": partial(optax.adam, b1=0.0),
 }
-# By name: interpolate, whether the length is known, constants that differ.
-NEVER_CORRECTED = [(_correction, "SHORTEST", 10**9)]
-FORMS: dict[str, tuple[bool, bool, list]] = {
-    "plain": (False, False, []),
-    "plain, never corrected": (False, False, NEVER_CORRECTED),
-    "interpolated": (True, False, []),
-    "plain, length known": (False, True, []),
-    "interpolated, length known": (True, True, []),
+
+
+class Form(NamedTuple):
+    """What a kind is trained with."""
+
+    make: Callable[..., optax.GradientTransformationExtraArgs]  # as autotune
+    interpolates: bool = False
+    knows_length: bool = False
+    constants: list[Any] = []  # those that differ
+
+
+def learned(
+    optimizer: optax.GradientTransformation,
+    *,
+    total_steps: int | None,
+    interpolate: bool,
+) -> optax.GradientTransformationExtraArgs:
+    """As docs/learned.md has it."""
+    options = {"fraction": 0.1, "interpolation": 0.7} if interpolate else {}
+    rule = scale_by_controller(controllers.learned(total_steps))
+    return with_averaging(with_rollback(optax.chain(optimizer, rule)), **options)
+
+
+FORMS = {
+    "plain": Form(autotune),
+    "plain, never corrected": Form(
+        autotune, constants=[(_correction, "SHORTEST", 10**9)]
+    ),
+    "interpolated": Form(autotune, interpolates=True),
+    "plain, length known": Form(autotune, knows_length=True),
+    "interpolated, length known": Form(autotune, interpolates=True, knows_length=True),
+    "learned": Form(learned),
+    "learned, interpolated": Form(learned, interpolates=True),
 }
 
 
-def autotuned(kind: kinds.Kind, interpolate: bool, knows: bool, key: jax.Array):
+def tuned(kind: kinds.Kind, form: Form, key: jax.Array):
     """Final validation loss of the averaged weights, () float32."""
-    base = (WITHOUT_MOMENTUM if interpolate else kinds.OPTIMIZERS)[kind.optimizer]
-    tx = autotune(
-        base(1e-3),
-        total_steps=kind.steps if knows else None,
-        interpolate=interpolate,
+    bases = WITHOUT_MOMENTUM if form.interpolates else kinds.OPTIMIZERS
+    tx = form.make(
+        bases[kind.optimizer](1e-3),
+        total_steps=kind.steps if form.knows_length else None,
+        interpolate=form.interpolates,
     )
     params, problem, state = rollout.train(kind, tx, key)
     return rollout.final(problem, eval_params(state, params))
 
 
 def run(kind: kinds.Kind, form: str) -> dict[str, Any]:
-    """(draws,) losses of a form of autotune, or (draws, offsets) of the cosines."""
+    """(draws,) losses of a form, or (draws, offsets) of the cosines."""
     rounded = np.vectorize(lambda x: float(f"{x:.4g}"))
     return {"losses": rounded(losses(kind, form)).tolist()}
 
@@ -71,11 +106,8 @@ def losses(kind: kinds.Kind, form: str) -> np.ndarray:
     if form == "cosine":
         over_offsets = rollout.try_cosines(kind)
         return np.stack([over_offsets(jnp.float32(OFFSETS), key) for key in keys])
-    interpolate, knows, constants = FORMS[form]
-    with replaced(constants):
-        return np.asarray(
-            jax.jit(jax.vmap(partial(autotuned, kind, interpolate, knows)))(keys)
-        )
+    with replaced(FORMS[form].constants):
+        return np.asarray(jax.jit(jax.vmap(partial(tuned, kind, FORMS[form])))(keys))
 
 
 def table(lines: list[dict[str, Any]]) -> str:

@@ -4,8 +4,8 @@
 
 The policy was trained on none of these tasks; a few share their length (800 steps) or
 the source of their data (docstrings) with a kind that it was trained on. The cosines
-that it is compared with are those of the plan "robustness", on the same tasks and
-seeds. ``learned_report.py`` makes the tables.
+that it is compared with are those of the plans "robustness" and "optimizers", on the
+same tasks and seeds. ``learned_report.py`` makes the tables.
 """
 
 import argparse
@@ -15,13 +15,16 @@ from typing import Any
 import numpy as np
 
 from benchmark import run, training
-from benchmark.plans import BASE_RATES, COSINE_RATES, STANDARD_TASKS, Plan
+from benchmark.plans import BASE_RATES, COSINE_RATES, DECADES, STANDARD_TASKS, Plan
 from common import methods, prepared
 from common.learned_ablations import LEARNED_ABLATIONS
 
 RESULTS = Path(__file__).with_name("results") / "learned.jsonl"
 NEAR = tuple(COSINE_RATES["adam"][k] for k in (1, 4, 7))  # a decade apart
 ABLATION_RATES = BASE_RATES[::3]
+FAR = DECADES[::4]
+WITH_OTHERS = ("digits", "demand")  # with which the plan "optimizers" has cosines
+OTHERS = tuple(optimizer for optimizer in COSINE_RATES if optimizer != "adam")
 FEW = ("digits", "transformer", "demand")
 REPLAY = "learned_replay"  # of rates that runs of `learned` have to draw first
 ABLATIONS = tuple(name for name in LEARNED_ABLATIONS if name != REPLAY)
@@ -37,7 +40,7 @@ PLANS = tuple(
         (STANDARD_TASKS, AROUND, NEAR),
         (FEW, ABLATIONS, ABLATION_RATES),
     )
-)
+) + (Plan(WITH_OTHERS, OTHERS, tuple(methods.LEARNED), FAR, seeds=5),)
 
 Rows = dict[tuple[str, str, float, int], dict[str, Any]]  # task, method, rate, seed
 

@@ -3,7 +3,8 @@
     cd examples && python -m benchmark.learned_report
 
 It prints them; ``python -m benchmark.report`` writes them into the pages. Gains are
-over the cosine of the same seed, whose runs are in results/robustness.jsonl.
+over the cosine of the same seed, whose runs are in results/robustness.jsonl, and in
+results/optimizers.jsonl with other optimizers than Adam.
 """
 
 from collections.abc import Iterable
@@ -11,24 +12,36 @@ from collections.abc import Iterable
 import numpy as np
 
 from benchmark import measures, run
-from benchmark.learned import ABLATION_RATES, AROUND, FEW, NEAR, RESULTS
+from benchmark.learned import (
+    ABLATION_RATES,
+    AROUND,
+    FAR,
+    FEW,
+    NEAR,
+    OTHERS,
+    RESULTS,
+    WITH_OTHERS,
+)
 from benchmark.measures import Results, Runs
 from benchmark.plans import BASE_RATES, STANDARD_TASKS
 from benchmark.tables import markdown
 from common import methods
 from common.learned_ablations import LEARNED_ABLATIONS
 
-COSINES = RESULTS.with_name("robustness.jsonl")
+COSINES = ("robustness.jsonl", "optimizers.jsonl")
 
 
 def read() -> Results:
     """What is recorded, cosines included."""
-    return measures.gather([*run.read(COSINES), *run.read(RESULTS)])
+    files = (*(RESULTS.with_name(name) for name in COSINES), RESULTS)
+    return measures.gather([line for file in files for line in run.read(file)])
 
 
-def found(results: Results, tasks: Iterable[str], *names: str) -> list[tuple]:
+def found(
+    results: Results, tasks: Iterable[str], *names: str, optimizer: str = "adam"
+) -> list[tuple]:
     """Tasks of which all of these methods were run, and their runs."""
-    keys = {task: [(task, "adam", name) for name in names] for task in tasks}
+    keys = {task: [(task, optimizer, name) for name in names] for task in tasks}
     return [
         (task, *(results[key] for key in of_task))
         for task, of_task in keys.items()
@@ -104,6 +117,26 @@ def table_by_task(results: Results) -> str:
     return markdown(header, rows)
 
 
+def table_with_others(results: Results) -> str:
+    """The same around other optimizers, from three base rates, and from the worst."""
+    names = (*methods.LEARNED, *methods.AUTOTUNE)
+    far = np.array([float(f"{rate:.3g}") for rate in FAR])
+    header, rows = ["", *(f"`{name}`" for name in names)], []
+    for task in WITH_OTHERS:
+        for optimizer in OTHERS:
+            cells = {}
+            for name in names:
+                pair = name, "cosine"
+                for _, runs, cosine in found(
+                    results, [task], *pair, optimizer=optimizer
+                ):
+                    of_rates = gains(measures.at_rates(runs, far), cosine).mean(1)
+                    cells[name] = f"{of_rates.mean():+.2f} ({of_rates.min():+.2f})"
+            row = [f"{task}, {optimizer}", *(cells.get(name, "–") for name in names)]
+            rows.append(row)
+    return markdown(header, rows)
+
+
 def table_paired(results: Results) -> str:
     """Gain of the policy over its ablations, in the mean of their base rates."""
     header, rows = ["over", *FEW], []
@@ -170,6 +203,7 @@ def blocks(results: Results) -> dict[str, str]:
         "alone": table_alone(results, STANDARD_TASKS, methods.LEARNED, BASE_RATES),
         "aims": table_of_aims(results),
         "by_task": table_by_task(results),
+        "with_others": table_with_others(results),
         "around": "\n".join([table_around(results), *around]),
         "ablations": table_alone(results, FEW, variants, ABLATION_RATES),
         "paired": table_paired(results),
