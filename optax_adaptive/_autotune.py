@@ -305,7 +305,8 @@ def autotune(
         def update(inner_state):
             grads = _snapshot.leave_out(updates, is_left_out)
             inner_state = _return.rest_rules(inner_state, is_before_hold)
-            extras = _noise_cost.told(extra_args | {"value": value}, cost)
+            extras = extra_args | {"value": value}
+            extras = _noise_cost.told(extras, cost, interpolation)
             return optimizer.update(grads, inner_state, params, **extras)
 
         def get_copy():

@@ -168,9 +168,8 @@ def with_averaging(
             is_measured=(steps >= 0) & _noise_cost.is_due(steps),
             interpolation=interpolation,
         )
-        updates, inner_state = optimizer.update(
-            updates, inner_state, params, **_noise_cost.told(extra_args, cost)
-        )
+        extras = _noise_cost.told(extra_args, cost, interpolation)
+        updates, inner_state = optimizer.update(updates, inner_state, params, **extras)
         # What led to a blow-up is no part of the average.
         is_restarted = jnp.zeros((), jnp.bool_)
         for snapshot in _snapshot.find_all(inner_state):

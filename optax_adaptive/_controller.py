@@ -24,7 +24,8 @@ class Observation(NamedTuple):
 
     ``noise_cost`` is what the noise in the newest parameters costs: to first order, the
     loss above that of their average. It is measured where :func:`with_averaging` or
-    :func:`autotune` is around, and the metric is the loss itself.
+    :func:`autotune` is around, and the metric is the loss itself. With interpolation it
+    is the geometric mean of that of the point which the optimizer moves, and of params.
     """
 
     step: Array  # shape=(), dtype=int32: optimizer steps so far

@@ -66,13 +66,21 @@ def measure(
     return NoiseCost(cost / ahead, is_measured)
 
 
-def told(extra_args: dict[str, Any], cost: NoiseCost) -> dict[str, Any]:
+def told(
+    extra_args: dict[str, Any], cost: NoiseCost, interpolation: float | Array
+) -> dict[str, Any]:
     """What ``update`` of the transformations inside is given.
+
+    Rules do not know of an interpolation, by which a training bears more noise. So they
+    are told the geometric mean of what noise costs at the point that the optimizer
+    moves and at the params, where gradients are taken (docs/learned_experiments.md).
 
     A line search hands what it does not know to ``value_fn``, which would complain.
     """
     if "value_fn" in extra_args:
         return extra_args
+    ahead = jnp.asarray(1.0 - interpolation, jnp.float32)
+    cost = cost._replace(value=cost.value * jnp.sqrt(ahead))
     return extra_args | {"noise_cost": cost}
 
 

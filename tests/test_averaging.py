@@ -189,7 +189,8 @@ def test_rules_inside_are_told_what_noise_costs(interpolation):
         grads = jnp.float32(rng.normal(size=3))
         if step and step % 4 == 0:
             ahead = params - optax_adaptive.eval_params(state, params)
-            want.append(float(ahead @ grads) / (1.0 - interpolation))
+            # In between: 1 / (1 - b) times as much at what the optimizer moves.
+            want.append(float(ahead @ grads) / (1.0 - interpolation) ** 0.5)
         updates, state = update(grads, state, params, value=jnp.ones(()))
         params = optax.apply_updates(params, updates)
     jax.effects_barrier()
