@@ -90,7 +90,8 @@ def tuned(kind: kinds.Kind, form: Form, key: jax.Array):
         total_steps=kind.steps if form.knows_length else None,
         interpolate=form.interpolates,
     )
-    params, problem, state = rollout.train(kind, tx, key)
+    draw = partial(kinds.draw, kind)
+    params, problem, state = rollout.train(draw, kind.steps, tx, key)
     return rollout.final(problem, eval_params(state, params))
 
 

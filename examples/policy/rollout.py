@@ -47,11 +47,14 @@ def setting(
 
 
 def train(
-    kind: kinds.Kind, tx: optax.GradientTransformationExtraArgs, key: Array
+    draw: Callable[[Array], kinds.Problem],
+    steps: int,
+    tx: optax.GradientTransformationExtraArgs,
+    key: Array,
 ) -> tuple[Any, kinds.Problem, Any]:
     """One training; batches depend on the key alone, so vmap draws them once."""
     problem_key, init_key, batch_key = jax.random.split(key, 3)
-    problem = kinds.draw(kind, problem_key)
+    problem = draw(problem_key)
     params = problem.init(init_key)
 
     def step(carry, key):
@@ -60,7 +63,7 @@ def train(
         updates, state = tx.update(grads, state, params, value=loss)
         return (optax.apply_updates(params, updates), state), None
 
-    keys = jax.random.split(batch_key, kind.steps)
+    keys = jax.random.split(batch_key, steps)
     (params, state), _ = jax.lax.scan(step, (params, tx.init(params)), keys)
     return params, problem, state
 
@@ -187,7 +190,7 @@ def cosine_loss(kind: kinds.Kind, offset: Array, key: Array) -> Array:
     base = kinds.OPTIMIZERS[kind.optimizer](kind.learning_rate * 10.0**offset)
     tx = optax.chain(base, optax.scale_by_schedule(schedule))
     tx = optax.with_extra_args_support(tx)
-    params, problem, _ = train(kind, tx, key)
+    params, problem, _ = train(partial(kinds.draw, kind), kind.steps, tx, key)
     return final(problem, params)
 
 

@@ -111,7 +111,8 @@ def test_a_learner_sees_what_it_would_see_in_a_users_training():
             ),
         )
     )
-    params, problem, _ = rollout.train(kind, tx, key)
+    draw = functools.partial(kinds.draw, kind)
+    params, problem, _ = rollout.train(draw, kind.steps, tx, key)
     jax.effects_barrier()
     assert len(seen) == len(collected) == 40
     assert any(o.noise_cost != 0 for o in seen)
