@@ -60,7 +60,7 @@ def scale_by_controller(
     accumulation_size: int | Array | None = None,
     window: int = 32,
     min_scale: float | Array = 1e-8,
-    max_scale: float | Array = 1e8,
+    max_scale: float | Array = 1e12,
     mode: Literal["min", "max"] = "min",
     feedback: Literal["value", "observe"] = "value",
     axis_name: Any = None,
@@ -84,7 +84,8 @@ def scale_by_controller(
       window: How many window means the rule can look back on, at least 3. It sets a
         shape, so under ``optax.inject_hyperparams`` name it in ``static_args``.
       min_scale: Lower bound of the factor, at least 0.
-      max_scale: Upper bound of the factor, at least ``min_scale``.
+      max_scale: Upper bound of the factor, at least ``min_scale``. The default leaves
+        room for a climb from 1e-7 to where an SGD diverges, at 100 and more.
       mode: ``"min"`` for a loss, ``"max"`` for a metric such as accuracy. It holds for
         ``value`` and for what :func:`observe` is given.
       feedback: ``"value"`` decides from the ``value`` of every update; ``"observe"``

@@ -194,10 +194,13 @@ def test_decisions_get_rarer_as_the_run_gets_longer():
     assert np.all(np.diff(np.flatnonzero(np.diff(scales[51:]))) <= 320 // 64 + 1)
 
 
-@pytest.mark.parametrize("optimizer", [optax.adam, optax.sgd])
-def test_the_base_rate_hardly_matters(optimizer):
+# Of the small inputs SGD diverges at 1,000: ten decades above the lowest base rate.
+@pytest.mark.parametrize(
+    ("optimizer", "size"), [(optax.adam, 1.0), (optax.sgd, 1.0), (optax.sgd, 0.03)]
+)
+def test_the_base_rate_hardly_matters(optimizer, size):
     rng = np.random.default_rng(0)
-    x = jnp.float32(rng.normal(size=(256, 8)))
+    x = size * jnp.float32(rng.normal(size=(256, 8)))
     y = x @ jnp.float32(rng.normal(size=8))
     steps = 600
 
@@ -223,7 +226,7 @@ def test_the_base_rate_hardly_matters(optimizer):
 
     # Adam mixes integers and floats.
     with jax.numpy_dtype_promotion("standard"):
-        losses, scales = jax.jit(jax.vmap(run))(jnp.array([1e-4, 1e-1, 1e2]))
+        losses, scales = jax.jit(jax.vmap(run))(jnp.array([1e-7, 1e-4, 1e-1, 1e2]))
     assert jnp.all(losses < 0.05 * jnp.mean(jnp.square(y)))
     assert jnp.all(jnp.isfinite(scales))
 

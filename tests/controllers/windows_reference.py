@@ -54,7 +54,7 @@ def assert_follows(tx, make_rule, accumulation_size=1, initial_scale=1.0, rtol=1
         for step in range(len(values)):
             if step in closed:
                 scale = math.exp(rule(closed[step], math.log(scale)))
-                scale = min(max(scale, 1e-8), 1e8)
+                scale = min(max(scale, 1e-8), 1e12)
             expected.append(scale)
         np.testing.assert_allclose(run(values)[0], expected, rtol=rtol, err_msg=name)
         assert len(set(expected)) > 1, f"nothing happens on {name}"
