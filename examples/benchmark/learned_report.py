@@ -37,11 +37,9 @@ def read() -> Results:
     return measures.gather([line for file in files for line in run.read(file)])
 
 
-def found(
-    results: Results, tasks: Iterable[str], *names: str, optimizer: str = "adam"
-) -> list[tuple]:
+def found(results: Results, tasks: Iterable[str], *names: str) -> list[tuple]:
     """Tasks of which all of these methods were run, and their runs."""
-    keys = {task: [(task, optimizer, name) for name in names] for task in tasks}
+    keys = {task: [(task, "adam", name) for name in names] for task in tasks}
     return [
         (task, *(results[key] for key in of_task))
         for task, of_task in keys.items()
@@ -124,12 +122,10 @@ def table_with_others(results: Results) -> str:
     header, rows = ["", *(f"`{name}`" for name in names)], []
     for task in WITH_OTHERS:
         for optimizer in OTHERS:
-            cells = {}
+            cosine, cells = results.get((task, optimizer, "cosine")), {}
             for name in names:
-                pair = name, "cosine"
-                for _, runs, cosine in found(
-                    results, [task], *pair, optimizer=optimizer
-                ):
+                runs = results.get((task, optimizer, name))
+                if runs and cosine:
                     of_rates = gains(measures.at_rates(runs, far), cosine).mean(1)
                     cells[name] = f"{of_rates.mean():+.2f} ({of_rates.min():+.2f})"
             row = [f"{task}, {optimizer}", *(cells.get(name, "–") for name in names)]

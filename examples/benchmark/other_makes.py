@@ -65,13 +65,15 @@ def run(training: Training, form: str) -> dict[str, Any]:
 
 
 def table(lines: list[dict[str, Any]]) -> str:
-    """Markdown: the tuned cosine, and what each form's loss is times that."""
+    """Markdown: the tuned cosine, and what each form's loss is over that."""
     logs: dict[str, dict[str, np.ndarray]] = {}
     for line in lines:
         found = logs.setdefault(line["training"], {})
         found[line["form"]] = np.log(np.maximum(line["losses"], LEAST))
     rows, above = [], []
     for training, found in logs.items():
+        if not found.keys() >= {"cosine", *FORMS}:
+            continue  # not run to the end yet
         cosines = found["cosine"].mean(0)
         best = cosines.argmin()
         above.append([found[form].mean() - cosines[best] for form in FORMS])

@@ -20,6 +20,7 @@ from benchmark import (
     gain,
     learned_report,
     measures,
+    other_makes,
     other_tables,
     page,
     plans,
@@ -124,8 +125,10 @@ def blocks(lines: list[dict], others: list[list[dict]]) -> dict[tuple[Path, str]
     variants = run.read(RESULTS / "ablation.jsonl")
     ablation = to_markdown(other_tables.ablation(variants), 0) if variants else EMPTY
     at_rates, of_kinds = run.read(gain.RESULTS), run.read(drawn.RESULTS)
+    of_makes = run.read(other_makes.RESULTS)
     learners = rl_report.blocks(rl_report.read(RESULTS / "rl.jsonl"))
     policy = learned_report.blocks(learned_report.read())
+    policy["makes"] = other_makes.table(of_makes) if of_makes else EMPTY
     # The ablations of both have a page of their own.
     of_learners = {"ablations": learners.pop("ablations")}
     of_policy = {name: policy.pop(name) for name in ("ablations", "paired")}

@@ -1,17 +1,17 @@
 """What is said of the policy, on numbers worked out by hand."""
 
 from benchmark import learned_report, measures
-from benchmark.learned import AROUND, NEAR
+from benchmark.learned import AROUND, FAR, NEAR
 
 FACTS = {"steps": 100, "steps_per_epoch": 10, "is_accuracy": True, "unit": "%"}
 PEAKS = [float(f"{rate:.3g}") for rate in NEAR]
 
 
-def results(finals):
+def results(finals, optimizer="adam"):
     lines = [{"header": {"config": FACTS | {"task": "digits"}}}]
     for (method, rate), tests in finals.items():
         for seed, test in enumerate(tests):
-            named = {"task": "digits", "optimizer": "adam", "method": method}
+            named = {"task": "digits", "optimizer": optimizer, "method": method}
             metrics = {"test": test, "validation": [0.0, test], "initial": 10.0}
             run = {"base_rate": rate, "seed": seed, "failed": None}
             lines.append(named | run | metrics)
@@ -62,3 +62,17 @@ def test_alone_and_over_its_ablations():
     # At the rate that both have, 10 and 12.
     rows = learned_report.table_paired(found).splitlines()
     assert "| `learned_blind` | +11.00 ± 12.71 points | – | – |" in rows
+
+
+def test_around_other_optimizers():
+    far = [float(f"{rate:.3g}") for rate in FAR]
+    # autotune has a rate more, which does not count.
+    finals = {("learned", rate): [91.0, 92.0] for rate in far}
+    finals |= {("autotune", rate): [90.0, 91.0] for rate in (*far, 1.0)}
+    finals["learned", far[0]], finals["autotune", 1.0] = [88.0, 89.0], [0.0, 0.0]
+    found = results(COSINES | finals, "lion")
+    rows = learned_report.table_with_others(found).splitlines()
+    row = next(row for row in rows if row.startswith("| digits, lion |"))
+    # Over 90.5, the tuned cosine: -2, 1 and 1.
+    assert row.split(" | ")[1] == "+0.00 (-2.00)"
+    assert row.split(" | ")[5] == "+0.00 (+0.00)"
