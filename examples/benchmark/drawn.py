@@ -24,6 +24,7 @@ from benchmark.constants import replaced
 from benchmark.gain import KINDS
 from benchmark.run import fill
 from benchmark.tables import markdown
+from common.methods import LEARNED_INTERPOLATED
 from optax_adaptive import (
     _correction,
     autotune,
@@ -64,7 +65,7 @@ def learned(
     interpolate: bool,
 ) -> optax.GradientTransformationExtraArgs:
     """As docs/learned.md has it."""
-    options = {"fraction": 0.1, "interpolation": 0.7} if interpolate else {}
+    options = LEARNED_INTERPOLATED if interpolate else {}
     rule = scale_by_controller(controllers.learned(total_steps))
     return with_averaging(with_rollback(optax.chain(optimizer, rule)), **options)
 
@@ -97,18 +98,27 @@ def tuned(kind: kinds.Kind, form: Form, key: jax.Array):
 
 def run(kind: kinds.Kind, form: str) -> dict[str, Any]:
     """(draws,) losses of a form, or (draws, offsets) of the cosines."""
-    rounded = np.vectorize(lambda x: float(f"{x:.4g}"))
-    return {"losses": rounded(losses(kind, form)).tolist()}
+    return {"losses": rounded(losses(kind, form))}
+
+
+def rounded(losses: Any) -> list[Any]:
+    """Lists to write down, of as many axes."""
+    return np.vectorize(lambda x: float(f"{x:.4g}"))(np.asarray(losses)).tolist()
+
+
+def keys(key: int, count: int) -> jax.Array:
+    """(count,) random keys, one a draw."""
+    return jax.vmap(partial(jax.random.fold_in, jax.random.key(key)))(jnp.arange(count))
 
 
 def losses(kind: kinds.Kind, form: str) -> np.ndarray:
     """The same, as they are."""
-    keys = jnp.stack([jax.random.fold_in(jax.random.key(KEY), i) for i in range(DRAWS)])
+    draws = keys(KEY, DRAWS)
     if form == "cosine":
         over_offsets = rollout.try_cosines(kind)
-        return np.stack([over_offsets(jnp.float32(OFFSETS), key) for key in keys])
+        return np.stack([over_offsets(jnp.float32(OFFSETS), key) for key in draws])
     with replaced(FORMS[form].constants):
-        return np.asarray(jax.jit(jax.vmap(partial(tuned, kind, FORMS[form])))(keys))
+        return np.asarray(jax.jit(jax.vmap(partial(tuned, kind, FORMS[form])))(draws))
 
 
 def table(lines: list[dict[str, Any]]) -> str:

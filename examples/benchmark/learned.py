@@ -15,7 +15,14 @@ from typing import Any
 import numpy as np
 
 from benchmark import run, training
-from benchmark.plans import BASE_RATES, COSINE_RATES, DECADES, STANDARD_TASKS, Plan
+from benchmark.plans import (
+    BASE_RATES,
+    COSINE_RATES,
+    DECADES,
+    STANDARD_TASKS,
+    Plan,
+    as_written,
+)
 from common import methods, prepared
 from common.learned_ablations import LEARNED_ABLATIONS
 
@@ -61,7 +68,7 @@ def replay(rows: Rows, task: str, data_dir: Path) -> list[dict[str, Any]]:
 
     The first quarter of the checkpoints is left out, in which the trials lie.
     """
-    rates = {float(f"{rate:.3g}") for rate in ABLATION_RATES}
+    rates = set(map(as_written, ABLATION_RATES))
     drawn = {
         (rate, seed): row["learning_rate"][training.CHECKPOINTS // 4 :]
         for (t, method, rate, seed), row in rows.items()
@@ -76,7 +83,7 @@ def replay(rows: Rows, task: str, data_dir: Path) -> list[dict[str, Any]]:
         run.Group(task, "adam", REPLAY, tuple(runs), data_dir)
     )
     for line, (rate, _) in zip(lines, drawn, strict=True):
-        line |= {"base_rate": rate, "replayed_rate": float(f"{line['base_rate']:.3g}")}
+        line |= {"base_rate": rate, "replayed_rate": as_written(line["base_rate"])}
     return [header, *lines]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmark import learned
+from benchmark.plans import as_written
 from optax_adaptive.controllers._features import NAMES, SIZE
 from optax_adaptive.controllers._policy import act, shipped_weights
 from optax_adaptive.controllers.learned import LARGEST_STEP
@@ -78,7 +79,7 @@ def draw(rows: learned.Rows, path: Path) -> None:
     for axis, task in zip(axes[1:], tasks, strict=True):
         for method, style in (("learned", "-"), ("learned_anytime", ":")):
             for color, rate in enumerate(RATES):
-                row = rows[task, method, float(f"{rate:.3g}"), 0]
+                row = rows[task, method, as_written(rate), 0]
                 drawn = np.array(row["learning_rate"], np.float64)
                 steps = (np.arange(len(drawn)) + 1) / len(drawn)  # ends of parts
                 label = f"base {rate:.0e}" if method == "learned" else None

@@ -23,7 +23,7 @@ from benchmark.learned import (
     WITH_OTHERS,
 )
 from benchmark.measures import Results, Runs
-from benchmark.plans import BASE_RATES, STANDARD_TASKS
+from benchmark.plans import BASE_RATES, STANDARD_TASKS, as_written
 from benchmark.tables import markdown
 from common import methods
 from common.learned_ablations import LEARNED_ABLATIONS
@@ -65,7 +65,7 @@ def table_alone(
     base_rates: Iterable[float],
 ) -> str:
     """Gain over the tuned cosine, by task, method and base rate."""
-    rates = [float(f"{rate:.3g}") for rate in base_rates]
+    rates = [as_written(rate) for rate in base_rates]
     header = ["task", "tuned cosine", "method", *(f"{rate:.0e}" for rate in rates)]
     rows = []
     for task in tasks:
@@ -118,7 +118,7 @@ def table_by_task(results: Results) -> str:
 def table_with_others(results: Results) -> str:
     """The same around other optimizers, from three base rates, and from the worst."""
     names = (*methods.LEARNED, *methods.AUTOTUNE)
-    far = np.array([float(f"{rate:.3g}") for rate in FAR])
+    far = np.array([as_written(rate) for rate in FAR])
     header, rows = ["", *(f"`{name}`" for name in names)], []
     for task in WITH_OTHERS:
         for optimizer in OTHERS:

@@ -54,14 +54,13 @@ def feedback(training: Training, form: drawn.Form, key: jax.Array) -> jax.Array:
 
 def run(training: Training, form: str) -> dict[str, Any]:
     """(draws,) losses of a form, or (draws, rates) of the cosines."""
-    keys = jnp.stack([jax.random.fold_in(jax.random.key(KEY), i) for i in range(DRAWS)])
+    draws = drawn.keys(KEY, DRAWS)
     if form == "cosine":
         over_rates = jax.vmap(partial(cosine, training), (0, None))
-        losses = jax.jit(jax.vmap(over_rates, (None, 0)))(jnp.float32(RATES), keys)
+        losses = jax.jit(jax.vmap(over_rates, (None, 0)))(jnp.float32(RATES), draws)
     else:
-        losses = jax.jit(jax.vmap(partial(feedback, training, FORMS[form])))(keys)
-    rounded = np.vectorize(lambda x: float(f"{x:.4g}"))
-    return {"losses": rounded(np.asarray(losses)).tolist()}
+        losses = jax.jit(jax.vmap(partial(feedback, training, FORMS[form])))(draws)
+    return {"losses": drawn.rounded(losses)}
 
 
 def table(lines: list[dict[str, Any]]) -> str:

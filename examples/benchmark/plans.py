@@ -25,6 +25,11 @@ COSINE_RATES = {
 }
 
 
+def as_written(rate: float) -> float:
+    """A base rate as it is written to the results."""
+    return float(f"{rate:.3g}")
+
+
 class Plan(NamedTuple):
     """All combinations are run, method by method: so the time left is a fair guess."""
 
@@ -40,7 +45,7 @@ class Plan(NamedTuple):
         rates = self.base_rates
         if method == "cosine":
             rates = self.cosine_rates.get(optimizer, rates)
-        return tuple(float(f"{rate:.3g}") for rate in rates)
+        return tuple(map(as_written, rates))
 
 
 STANDARD_TASKS = tuple(task for task in TASKS if task != "short")  # digits once

@@ -140,7 +140,7 @@ def _learned(
     options = {}
     if interpolates:
         plan = plan._replace(base=plan.bare)
-        options = {"fraction": 0.1, "interpolation": 0.7}
+        options = LEARNED_INTERPOLATED
     method = _controller(plan, rule, anchor)
     rolling_back = optax_adaptive.with_rollback(method.optimizer)
     return _averaged(method._replace(optimizer=rolling_back), **options)
@@ -260,6 +260,8 @@ LEARNED: dict[str, tuple[bool, bool]] = {
     "learned_interpolated": (True, True),
     "learned_interpolated_anytime": (True, False),
 }
+# Of averaging around the interpolated forms, as docs/learned.md has it.
+LEARNED_INTERPOLATED = {"fraction": 0.1, "interpolation": 0.7}
 _RULES = tuple(dict.fromkeys((*RULES, *LEARNED)))  # as they may follow a schedule
 NAMES = (*AUTOTUNE, *SCHEDULES, *_RULES, *PEERS)
 
