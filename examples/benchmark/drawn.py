@@ -115,8 +115,8 @@ def losses(kind: kinds.Kind, form: str) -> np.ndarray:
     """The same, as they are."""
     draws = keys(KEY, DRAWS)
     if form == "cosine":
-        over_offsets = rollout.try_cosines(kind)
-        return np.stack([over_offsets(jnp.float32(OFFSETS), key) for key in draws])
+        offsets = jnp.float32(OFFSETS)
+        return np.stack([rollout.cosine_losses(kind, offsets, key) for key in draws])
     with replaced(FORMS[form].constants):
         return np.asarray(jax.jit(jax.vmap(partial(tuned, kind, FORMS[form])))(draws))
 

@@ -18,12 +18,11 @@ CLIP = 1.0  # of a log loss: a failed run counts as e times the cosine's loss
 
 
 class HeldOut:
-    """Compiles each kind once."""
+    """Tunes the cosines of each kind once."""
 
     def __init__(self, table: dict[str, kinds.Kind]):
         """Prepares the kinds of ``table``."""
         self.table = table
-        self.losses = {name: rollout.compare_policies(k) for name, k in table.items()}
         self.tuned: dict[str, np.ndarray] = {}
 
     def __call__(self, policy: PolicyWeights) -> dict[str, Any]:
@@ -50,7 +49,7 @@ class HeldOut:
                     OFFSETS, keys, self.tuned[name][j], strict=True
                 ):
                     setting = rollout.setting(offset, length * kind.steps, is_known)
-                    (loss,) = self.losses[name](policies, setting, key)
+                    (loss,) = rollout.policy_losses(kind, policies, setting, key)
                     regrets.append(float(f"{np.log(loss) - best:.3g}"))
                 row[name].append(regrets)
         everything = np.concatenate([np.ravel(rows) for rows in row.values()])
@@ -62,7 +61,7 @@ def tuned_cosines(kind: kinds.Kind, keys: list[jax.Array]) -> np.ndarray:
     """Log losses of cosines tuned on each task, shape=(lengths, tasks)."""
     logs = []
     for length in LENGTHS:
-        try_cosines = rollout.try_cosines(kind._replace(steps=length * kind.steps))
-        losses = [try_cosines(jnp.float32(COSINES), key) for key in keys]
+        longer, cosines = kind._replace(steps=length * kind.steps), jnp.float32(COSINES)
+        losses = [rollout.cosine_losses(longer, cosines, key) for key in keys]
         logs.append(np.log(np.min(losses, axis=1)))
     return np.array(logs)

@@ -103,7 +103,8 @@ def exploring(horizon: Any, weights: PolicyWeights, key: Array) -> Controller:
     return _shrinkage.offset(explores)
 
 
-def runs_of(
+@partial(jax.jit, static_argnums=(0, 1))
+def explore(
     kind: kinds.Kind,
     count: int,
     weights: PolicyWeights,
@@ -146,11 +147,6 @@ def runs_of(
         return rollout.final_loss(task, ended), ended.notes
 
     return jax.vmap(hold)(jnp.arange(count))
-
-
-def explore(kind: kinds.Kind, count: int) -> Callable[..., Any]:
-    """(weights, setting, key) -> losses and traces of ``count`` runs."""
-    return jax.jit(partial(runs_of, kind, count))
 
 
 def advantages(trace: Trace, rewards: np.ndarray) -> np.ndarray:

@@ -157,6 +157,7 @@ def final_loss(task: Task, training: Training) -> Array:
     return final(task.problem, eval_params(training.state, training.params))
 
 
+@partial(jax.jit, static_argnums=0)
 def policy_losses(
     kind: kinds.Kind,
     policies: PolicyWeights,
@@ -194,11 +195,7 @@ def cosine_loss(kind: kinds.Kind, offset: Array, key: Array) -> Array:
     return final(problem, params)
 
 
-def compare_policies(kind: kinds.Kind) -> Callable[..., Array]:
-    """(policies, setting, key) -> losses, one a policy."""
-    return jax.jit(partial(policy_losses, kind))
-
-
-def try_cosines(kind: kinds.Kind) -> Callable[..., Array]:
-    """(offsets, key) -> losses of cosines on the same task."""
-    return jax.jit(jax.vmap(partial(cosine_loss, kind), in_axes=(0, None)))
+@partial(jax.jit, static_argnums=0)
+def cosine_losses(kind: kinds.Kind, offsets: Array, key: Array) -> Array:
+    """The same on one task, one an offset."""
+    return jax.vmap(partial(cosine_loss, kind), in_axes=(0, None))(offsets, key)

@@ -56,7 +56,7 @@ def draw_tasks(
 
 
 class Trainer:
-    """Holds what is compiled once."""
+    """What both ways to train share."""
 
     def __init__(self, args: argparse.Namespace):
         """Prepares the kinds to select on, and the start."""
@@ -103,21 +103,16 @@ class Trainer:
 class ByEvolution(Trainer):
     """Policies around the present one, each of them for whole runs."""
 
-    def __init__(self, args: argparse.Namespace):
-        """Prepares all kinds."""
-        super().__init__(args)
-        table = self.training
-        self.compare = {name: rollout.compare_policies(table[name]) for name in table}
-
     def improve(self, state, noise_key, tasks):
         """See :class:`Trainer`."""
         args = self.args
         directions = evolution.noise(noise_key, args.pairs, state.center.size)
         policies = jax.vmap(self.unravel)(state.center + args.sigma * directions)
-        losses = [
-            np.asarray(self.compare[name](policies, setting, key), np.float64)
+        found = [
+            rollout.policy_losses(self.training[name], policies, setting, key)
             for name, setting, key in tasks
         ]
+        losses = [np.asarray(losses, np.float64) for losses in found]
         fitness = sum(evolution.scores(found) / len(tasks) for found in losses)
         state = evolution.advance(
             state,
@@ -134,17 +129,16 @@ class ByPPO(Trainer):
     """The present policy with noise on its actions, as many runs on each task."""
 
     def __init__(self, args: argparse.Namespace):
-        """Prepares all kinds."""
+        """See :class:`Trainer`."""
         super().__init__(args)
-        table, runs = self.training, 2 * args.pairs
-        self.explore = {name: ppo.explore(table[name], runs) for name in table}
         self.optimizer = evolution.optimizer(args.learning_rate)
 
     def improve(self, state, noise_key, tasks):
         """See :class:`Trainer`."""
-        weights = self.unravel(state.center)
+        weights, runs = self.unravel(state.center), 2 * self.args.pairs
         tried = [
-            self.explore[name](weights, setting, key) for name, setting, key in tasks
+            ppo.explore(self.training[name], runs, weights, setting, key)
+            for name, setting, key in tasks
         ]
         losses = [np.asarray(found, np.float64) for found, _ in tried]
         trace = jax.tree.map(lambda *x: jnp.concatenate(x), *(t for _, t in tried))
