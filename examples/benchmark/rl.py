@@ -157,7 +157,7 @@ def _by_raw_loss(close: Callable) -> Callable:
 
     def close_by_raw_loss(block):
         _, opened = close(block)
-        return block.before.value - block.newest.value, opened
+        return block.loss.before.value - block.loss.newest.value, opened
 
     return close_by_raw_loss
 

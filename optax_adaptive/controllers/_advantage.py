@@ -27,35 +27,43 @@ class Reading(NamedTuple):
     error: Array  # shape=(), dtype=float32
 
 
-class Block(NamedTuple):
-    """The open block, and what those before it have been like."""
+class Track(NamedTuple):
+    """A metric, in the open block and before it."""
 
-    windows: Array  # shape=(), dtype=int32: in this block
     first: Reading  # of this block
     newest: Reading  # of all
     before: Reading  # the newest when this block began
     is_read: Array  # shape=(), dtype=bool: is there a reading in this block?
-    is_blown_up: Array  # shape=(), dtype=bool: or a window of value inf?
-    validations: Array  # shape=(), dtype=int32: so far; then they alone are read
+
+
+class Block(NamedTuple):
+    """The open block, and what those before it have been like."""
+
+    windows: Array  # shape=(), dtype=int32: in this block
+    loss: Track  # of a window
+    validation: Track  # of what is given to observe()
+    validations: Array  # shape=(), dtype=int32: so far; then they alone are rewarded
+    is_blown_up: Array  # shape=(), dtype=bool: is there a window of value inf?
     blocks: Array  # shape=(), dtype=int32: this one included
     expected: Array  # shape=(), dtype=float32: mean fall in a block, times its index
     has_expected: Array  # shape=(), dtype=bool
 
 
-def first_block() -> Block:
-    """The block before the first window."""
-
+def _first_track() -> Track:
     def reading():
         return Reading(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32))
 
+    return Track(reading(), reading(), reading(), jnp.zeros((), jnp.bool_))
+
+
+def first_block() -> Block:
+    """The block before the first window."""
     return Block(
         windows=jnp.zeros((), jnp.int32),
-        first=reading(),
-        newest=reading(),
-        before=reading(),
-        is_read=jnp.zeros((), jnp.bool_),
-        is_blown_up=jnp.zeros((), jnp.bool_),
+        loss=_first_track(),
+        validation=_first_track(),
         validations=jnp.zeros((), jnp.int32),
+        is_blown_up=jnp.zeros((), jnp.bool_),
         blocks=jnp.ones((), jnp.int32),
         expected=jnp.zeros((), jnp.float32),
         has_expected=jnp.zeros((), jnp.bool_),
@@ -66,43 +74,67 @@ def read(block: Block, observation: Observation) -> Block:
     """Takes a window into the open block."""
     is_finite = jnp.isfinite(observation.value)
     validations = block.validations + observation.is_validated.astype(jnp.int32)
-    validates = validations > 0
-    is_read = jnp.where(validates, observation.is_validated, is_finite)
     # A validation has no error of its own: that of the changes between them, if any.
-    change = jnp.abs(observation.validation - block.newest.value)
+    last = block.validation.newest
     weight = jnp.where(validations > 2, _NOISE, 1.0)
-    noise = block.newest.error + weight * (change - block.newest.error)
+    change = jnp.abs(observation.validation - last.value)
+    noise = last.error + weight * (change - last.error)
     noise = jnp.where(validations > 1, noise, 0.0)
-    reading = Reading(
-        value=jnp.where(validates, observation.validation, observation.value),
-        error=jnp.where(validates, noise, observation.standard_error[-1]),
-    )
-    newest = optax.tree.where(is_read, reading, block.newest)
+    loss = Reading(observation.value, observation.standard_error[-1])
+    validation = Reading(observation.validation, noise)
+    # The first of all is compared with itself.
+    is_first = observation.is_validated & (validations == 1)
+    before = optax.tree.where(is_first, validation, block.validation.before)
     return block._replace(
         windows=block.windows + 1,
-        first=optax.tree.where(is_read & ~block.is_read, reading, block.first),
-        newest=newest,
-        # The first validation of all is compared with itself, not with a loss.
-        before=optax.tree.where(
-            observation.is_validated & (validations == 1), reading, block.before
+        loss=_follow(block.loss, loss, is_finite),
+        validation=_follow(
+            block.validation._replace(before=before),
+            validation,
+            observation.is_validated,
         ),
-        is_read=block.is_read | is_read,
-        is_blown_up=block.is_blown_up | ~is_finite,
         validations=validations,
+        is_blown_up=block.is_blown_up | ~is_finite,
     )
+
+
+def _follow(track: Track, reading: Reading, is_new: Array) -> Track:
+    return track._replace(
+        first=optax.tree.where(is_new & ~track.is_read, reading, track.first),
+        newest=optax.tree.where(is_new, reading, track.newest),
+        is_read=track.is_read | is_new,
+    )
+
+
+def _rewarded(block: Block) -> tuple[Track, Reading]:
+    """The metric that counts, and the reading that its fall is measured from."""
+    validates = block.validations > 0
+    track = optax.tree.where(validates, block.validation, block.loss)
+    return track, optax.tree.where(validates, track.before, track.first)
 
 
 def is_rising(block: Block) -> Array:
-    """Whether the loss is higher than at the end of the block before, beyond noise."""
-    error = jnp.hypot(block.before.error, block.newest.error)
-    rise = block.newest.value - block.before.value
-    is_known = block.is_read & (block.blocks > 1) & (error > 0)
-    return block.is_blown_up | (is_known & (rise > RISE * error))
+    """Whether the loss or the validation metric rose beyond its noise.
+
+    Above the end of the block before; or a window blew up. Where the metric is handed
+    in the loss still has its say: it is there at every window, and knows its noise.
+    """
+
+    def rises(track):
+        error = jnp.hypot(track.before.error, track.newest.error)
+        rise = track.newest.value - track.before.value
+        return track.is_read & (error > 0) & (rise > RISE * error)
+
+    is_known = block.blocks > 1
+    return block.is_blown_up | (
+        is_known & (rises(block.loss) | rises(block.validation))
+    )
 
 
 def is_over(block: Block, size: int | Array) -> Array:
     """Whether the block has its ``size`` windows, or cannot go on."""
-    return ((block.windows >= size) & block.is_read) | is_rising(block)
+    track, _ = _rewarded(block)
+    return ((block.windows >= size) & track.is_read) | is_rising(block)
 
 
 def close(block: Block) -> tuple[Array, Block]:
@@ -117,25 +149,30 @@ def close(block: Block) -> tuple[Array, Block]:
       block: A block that is over.
 
     Returns:
-      ``clip((fall - expected) / error, ±3)``, less 1 for a rise beyond the noise and
-      10 for a blow-up; 0 as long as there was none before. And the next block.
+      ``clip((fall - expected) / error, ±3)``, or 0 where there was no block before, or
+      nothing to read in this one; less 1 for a rise beyond the noise and 10 for a
+      blow-up. And the next block.
     """
-    start = optax.tree.where(block.validations > 0, block.before, block.first)
-    fall = start.value - block.newest.value
-    error = jnp.hypot(start.error, block.newest.error)
+    track, start = _rewarded(block)
+    fall = start.value - track.newest.value
+    error = jnp.hypot(start.error, track.newest.error)
     # A loss that goes as -log t falls by 1 / t in a block, and so does the expected.
     index = block.blocks.astype(jnp.float32)
     surplus = fall - block.expected / index
     advantage = jnp.clip(_in_errors(surplus, error), -CLIP, CLIP)
-    advantage = jnp.where(block.has_expected, advantage, 0.0)
+    advantage = jnp.where(block.has_expected & track.is_read, advantage, 0.0)
     advantage -= INSTABILITY * is_rising(block).astype(jnp.float32)
     advantage -= BLOW_UP * block.is_blown_up.astype(jnp.float32)
-    is_calm = block.is_read & ~block.is_blown_up
+    is_calm = track.is_read & ~block.is_blown_up
     weight = jnp.where(block.has_expected, _MEMORY, 1.0)
     expected = block.expected + weight * (fall * index - block.expected)
+
+    def opened(track):
+        return _first_track()._replace(newest=track.newest, before=track.newest)
+
     return advantage, first_block()._replace(
-        newest=block.newest,
-        before=block.newest,
+        loss=opened(block.loss),
+        validation=opened(block.validation),
         validations=block.validations,
         blocks=block.blocks + 1,
         expected=jnp.where(is_calm, jnp.clip(expected, -1e37, 1e37), block.expected),

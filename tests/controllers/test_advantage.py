@@ -105,11 +105,11 @@ def test_a_blow_up_ends_a_block_and_costs_more():
     assert float(close(state)[0]) == pytest.approx(-11)
 
 
-def test_validation_alone_counts_once_there_is_any():
+def test_validation_alone_is_rewarded_once_there_is_any():
     state = _advantage.first_block()
-    _, state = play(state, [observation(2.0, validation=5.0)] * 2)
+    _, state = play(state, [observation(9.0, validation=5.0)] * 2)
     # From one validation to the next: 5, 4 (expected from then on), then 2.
-    _, state = play(state, [observation(9.0), observation(9.0, validation=4.0)])
+    _, state = play(state, [observation(2.0), observation(2.0, validation=4.0)])
     state = read(read(state, observation(0.0)), observation(1.0))
     assert not _advantage.is_over(state, 2)  # the block waits for a validation
     state = read(state, observation(0.0, validation=2.0))
@@ -121,3 +121,27 @@ def test_validation_alone_counts_once_there_is_any():
     noise = [changes[1], changes[1] + 0.2 * (2 - changes[1])]
     expected = min((2 - 0.2) / np.hypot(*noise), 3.0)
     assert float(advantage) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_rise_of_the_loss_ends_a_block_between_validations():
+    state = _advantage.first_block()
+    _, state = play(state, [observation(2.0, validation=v) for v in (5.0, 4.9)])
+    _, state = play(state, [observation(2.0, validation=v) for v in (4.7, 4.6)])
+    state = read(state, observation(2.0 + 2.4 * np.sqrt(0.02)))
+    assert not _advantage.is_over(state, 4)
+    state = read(state, observation(2.0 + 2.6 * np.sqrt(0.02)))
+    assert _advantage.is_over(state, 4)
+    advantage, state = close(state)
+    assert float(advantage) == -1  # nothing was handed in that could earn more
+    # What is handed in next is compared with the last one before.
+    state = read(read(state, observation(2.0)), observation(2.0, validation=9.0))
+    assert _advantage.is_over(state, 4)
+    assert float(close(state)[0]) == -4
+
+
+def test_a_block_that_begins_with_a_blow_up_has_nothing_to_earn():
+    state = _advantage.first_block()
+    _, state = play(state, [observation(2.0)] * 2)
+    state = read(state, observation(np.inf))
+    assert _advantage.is_over(state, 4)
+    assert float(close(state)[0]) == -11
