@@ -70,10 +70,10 @@ def bandit(
     fifth of the bound, and three times what is beyond. And no action is above the
     *reach*: it starts at the lowest one, so that a run begins at ``exp(-alpha)`` times
     the anchor's rate, and grows upwards, half the bound a block up to the anchor's rate
-    and a quarter above it, unless the loss rises beyond its noise. Where another rate
-    is in force, as after the search of :func:`optax_adaptive.autotune` or of a rule
-    before it in :func:`then`, that is the anchor: it starts there, is never above it,
-    and only a blow-up takes it back.
+    and a quarter above it, unless the loss (or what :func:`optax_adaptive.observe` is
+    given) rises beyond its noise. Where another rate is in force, as after the search
+    of :func:`optax_adaptive.autotune` or of a rule before it in :func:`then`, that is
+    the anchor: it starts there, is never above it, and only a blow-up takes it back.
 
     Args:
       algorithm: ``"thompson"`` draws from the posterior of the weights, fitted with
