@@ -76,6 +76,7 @@ def test_runs_of_ppo_differ_by_their_noise_alone(monkeypatch):
     losses, trace = ppo.explore(kind, 3, weights, setting, key)
     assert len(set(losses.tolist())) == 3
     assert trace.mask.any(axis=1).all() and not trace.mask.all(axis=1).any()
+    # Of another number of runs: what is compiled has the deviation for a constant.
     monkeypatch.setattr(ppo, "LOG_DEVIATION", -40.0)
     losses, trace = ppo.explore(kind, 2, weights, setting, key)
     stacked = jax.tree.map(lambda leaf: leaf[None], weights)
