@@ -166,5 +166,7 @@ def test_missing_data_fails_at_once(tmp_path):
 def test_real_data(prepared_data):
     data, texts = text.load("imdb_reviews", str(prepared_data))
     sizes = [pipeline.size(s) for s in (data.train, data.validation, data.test)]
-    assert sizes == [3600, 400, 1000]
-    assert text.bag_of_words_accuracy(texts) > 0.8
+    assert sizes == [22_500, 2_500, 25_000]
+    # A part: on all of them the regression takes a minute.
+    few = {name: (split[0][:4000], split[1][:4000]) for name, split in texts.items()}
+    assert text.bag_of_words_accuracy(few) > 0.8
