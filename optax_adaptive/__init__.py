@@ -4,7 +4,7 @@ from optax_adaptive import controllers, integrations, rl
 from optax_adaptive._autotune import AutotuneState, autotune
 from optax_adaptive._averaging import eval_params, with_averaging
 from optax_adaptive._batch_stats import recompute_batch_stats
-from optax_adaptive._controller import Controller, Observation
+from optax_adaptive._controller import Controller, Found, Observation, Request
 from optax_adaptive._inspect import lr_scale, observe, summary
 from optax_adaptive._rollback import with_rollback
 from optax_adaptive._scale import ScaleByControllerState, scale_by_controller
@@ -15,7 +15,9 @@ __version__ = "0.1.0"
 __all__ = [
     "AutotuneState",
     "Controller",
+    "Found",
     "Observation",
+    "Request",
     "ScaleByControllerState",
     "autotune",
     "controllers",

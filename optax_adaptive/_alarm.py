@@ -38,7 +38,7 @@ class Verdict(NamedTuple):
     is_raised: Array  # shape=(), dtype=bool: the run is lost, go back
     is_calm: Array  # shape=(), dtype=bool: as good as ever, worth a snapshot
     is_finite: Array  # shape=(), dtype=bool
-    clipped: Array  # shape=(), dtype=float32: the value, without its spikes
+    unspiked: Array  # shape=(), dtype=float32: the value, cut where it is a spike
 
 
 def first_alarm() -> Alarm:
@@ -92,7 +92,7 @@ def watch(alarm: Alarm, value: Array) -> tuple[Alarm, Verdict]:
         is_raised=(is_rise & ~is_early) | (nonfinite >= 2),
         is_calm=is_calm & is_finite,
         is_finite=is_finite,
-        clipped=clipped,
+        unspiked=jnp.where(is_finite, clipped, value),
     )
     new = Alarm(alarm.seen + 1, fast, slow, deviation, level, ceiling, nonfinite)
     return new, verdict

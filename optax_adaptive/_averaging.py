@@ -7,21 +7,40 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from optax_adaptive import _noise_cost, _snapshot
+from optax_adaptive import _averaging_gap, _snapshot, _tag
 from optax_adaptive._controller import Array
 from optax_adaptive._leaves import as_arrays, over_leading_axes, wide
+from optax_adaptive._measured import Measured, handed_down
+from optax_adaptive._place import beside
+from optax_adaptive._scale import multiply
+from optax_adaptive._update_size import largest_entry
 from optax_adaptive._validate import check_optimizer, check_range, is_concrete
+
+# Parameters that the average takes in over one half-life: it follows every step of the
+# first, and later ever fewer. So it costs little, and a share of float32 that would be
+# lost in rounding, at 1e7 steps, never occurs.
+SAMPLES = 32
+GAP_EVERY = 4  # updates, where the average moves at each
 
 
 class AveragingState(NamedTuple):
     """The average, kept in float32 where params are coarser."""
 
     averaged_params: optax.Params  # dtype: at least float32
-    averaged_steps: Array  # shape=(), dtype=int32: since the last restart; -1: empty
-    is_behind: Array  # shape=(), dtype=bool: known to be worse than params, by autotune
+    # shape=(), dtype=int32: since the last restart, the newest included, which the next
+    # update adds; under a name that says whether params are interpolated.
+    averaged_steps: dict[str, Array]
+    average_lags: Array  # shape=(), dtype=bool: known to be worse than params
 
 
-def empty(params: optax.Params) -> AveragingState:
+class WithAveragingState(NamedTuple):
+    """State of :func:`with_averaging`, and of :func:`autotune`."""
+
+    inner_state: Any
+    averaging: AveragingState
+
+
+def empty(params: optax.Params, tag: _tag.Tag) -> AveragingState:
     """Buffers of the right shapes; the contents of ``params`` are not read."""
 
     def zeros(leaf):  # sharded alike
@@ -29,60 +48,142 @@ def empty(params: optax.Params) -> AveragingState:
 
     return AveragingState(
         averaged_params=jax.tree.map(zeros, params),
-        averaged_steps=jnp.array(-1, jnp.int32),
-        is_behind=jnp.zeros((), jnp.bool_),
+        averaged_steps=tag.on(jnp.zeros((), jnp.int32)),
+        average_lags=jnp.zeros((), jnp.bool_),
     )
 
 
-def average(
-    state: AveragingState,
-    params: optax.Params,
-    updates: optax.Updates,
-    *,
-    fraction: float | Array,
-    interpolation: float | Array,
-    is_restarted: Array,
-) -> tuple[optax.Updates, AveragingState]:
-    """Adds what ``updates`` lead to, to the average; params go in between.
+class Pace(NamedTuple):
+    """How average and params move at an update, so many after the last restart.
 
-    The half-life is ``fraction`` of the steps since the restart, and never below one
-    step: so old parameters are forgotten at the pace at which training slows down.
-
-    With ``interpolation`` b, params are y = (1 - b) z + b x for the average x and the
-    point z that the optimizer moves. It need not be stored: z - x = (y - x) / (1 - b).
-    So z moves by ``updates``, and where x moves by a share w of the way to z, y moves
-    by (1 - c) updates + w b / (1 - b) (y - x), with c = (1 - w) b, and x by
-    w / (1 - c) of the way to the new y. At a restart all three are one.
-
-    Returns:
-      The updates of params, which differ where they are interpolated; the new average.
+    Params are y = (1 - b) z + b x for an interpolation b, the average x and the point z
+    that the optimizer moves. It need not be stored: z - x = (y - x) / (1 - b). So where
+    z moves by an update and x by a share w of the way to z, y moves by (1 - c) updates
+    + w b / (1 - b) (y - x), with c = (1 - w) b, and x by w / (1 - c) of the way to the
+    new y, which is where the next update finds it. At a restart all three are one.
     """
-    interpolates = not is_concrete(interpolation) or interpolation > 0
-    restarts = is_restarted | (state.averaged_steps < 0)
-    steps = jnp.where(restarts, 0, state.averaged_steps)
+
+    every: (
+        Array  # shape=(), dtype=int32: updates from one move of the average to the next
+    )
+    share: Array  # shape=(), dtype=float32: of the way to params, for the average
+    moved: Array  # shape=(), dtype=float32: of the update, for params
+    followed: Array  # shape=(), dtype=float32: of params - average, for params
+
+
+def pace(steps: Array, fraction: Array, interpolation: float | Array) -> Pace:
+    """The pace after ``steps``, int32, with a half-life of ``fraction`` of them."""
     half_life = fraction * steps.astype(jnp.float32) + 1.0
-    share = jnp.where(restarts, 1.0, 1.0 - jnp.exp2(-1.0 / half_life))
+    every = jnp.ones((), jnp.int32)  # interpolated params depend on it at each step
+    if not _interpolates(interpolation):
+        every = _averaging_gap.power_of_two((half_life / SAMPLES).astype(jnp.int32))
+    share = 1.0 - jnp.exp2(-every.astype(jnp.float32) / half_life)
     moved = 1.0 - (1.0 - share) * interpolation
-    followed = share * interpolation / (1.0 - interpolation)
+    return Pace(
+        every=every,
+        share=share / moved,
+        moved=moved,
+        followed=share * interpolation / (1.0 - interpolation),
+    )
 
-    def between(mean, param, update):
-        ahead = jnp.where(restarts, 0, param.astype(mean.dtype) - mean)
-        ahead = jnp.where(jnp.isnan(ahead), 0, ahead)  # of masks of -inf
-        change = moved.astype(mean.dtype) * update.astype(mean.dtype)
-        change += followed.astype(mean.dtype) * ahead
-        return change.astype(update.dtype)
 
-    # By way of the new params, which the caller computes in any case: so XLA need not
-    # keep the old ones.
-    def mix(mean, param, update):
-        newest = param.astype(mean.dtype) + update.astype(mean.dtype)
-        mixed = mean + (share / moved).astype(mean.dtype) * (newest - mean)
-        return jnp.where(restarts, newest, mixed)  # the old mean may be NaN
+def follow(average: optax.Params, params: optax.Params, share: Array) -> optax.Params:
+    """The average, by ``share`` of the way to ``params``."""
+
+    def mix(mean, param):
+        mixed = mean + share.astype(mean.dtype) * (param.astype(mean.dtype) - mean)
+        return jnp.where(share == 1.0, param.astype(mean.dtype), mixed)  # may be NaN
+
+    return jax.tree.map(mix, average, params)
+
+
+class Seen(NamedTuple):
+    """The average that has followed, and what was measured meanwhile."""
+
+    average: optax.Params
+    one: Array  # shape=(), dtype=float32: 1, for updates of params
+    gap: Array  # shape=(), dtype=float32: averaging gap; 0 if not measured
+    has_gap: Array  # shape=(), dtype=bool
+    displacement: Array  # shape=(), dtype=float32: of params; 0 if not calibrating
+
+
+def take_in(
+    average: optax.Params,
+    params: optax.Params,
+    grads: optax.Updates,
+    *,
+    share: Array,
+    is_due: Array,
+    is_calibrating: Array,
+    interpolates: bool,
+    count: Array,
+) -> Seen:
+    """Moves the average by ``share`` of the way to params, if due, and measures.
+
+    Where params are interpolated the average moves at each update, fused with them, and
+    the gap is measured at every fourth. Otherwise all is done in one loop.
+    """
+    zero = jnp.zeros((), jnp.float32)
+
+    def displacement(average, params):
+        return _averaging_gap.measure(
+            _averaging_gap.displacement, is_calibrating, *(average, params)
+        )
 
     if interpolates:
-        updates = jax.tree.map(between, state.averaged_params, params, updates)
-    mean = jax.tree.map(mix, state.averaged_params, params, updates)
-    return updates, state._replace(averaged_params=mean, averaged_steps=steps + 1)
+        has_gap = is_due & (count > 1) & _averaging_gap.is_multiple(count, GAP_EVERY)
+        gap = _averaging_gap.measure(
+            _averaging_gap.product, has_gap, *(average, params, grads)
+        )
+        moved = displacement(average, params)
+        one = _one_after(gap + moved)
+        share = jnp.where(is_due, share, 0.0) * one
+        average = follow(average, params, share)
+    else:
+        has_gap = is_due & (count > 1)
+
+        def move(carry):
+            average, *_ = carry
+            gap = _averaging_gap.product(average, params, grads)
+            moved = displacement(average, params)
+            average = follow(average, params, share)
+            return average, gap, moved, largest_entry(average)
+
+        average, gap, moved, entry = _snapshot.in_place(
+            is_due, move, (average, zero, zero, zero)
+        )
+        one = _one_after(entry)
+    # It was of the average before it moved.
+    gap = jnp.where(has_gap, gap * (1.0 - share), 0.0)
+    return Seen(average, one, gap, has_gap, moved)
+
+
+def _one_after(number: Array) -> Array:
+    """1, but only once ``number`` is known.
+
+    What is multiplied by it, XLA computes after what leads to ``number``: so it may do
+    so in the place of what that reads. Otherwise it copies that first.
+    """
+    return jnp.where(jnp.isnan(number), 1.0 - 2.0**-23, 1.0)
+
+
+def interpolate(
+    updates: optax.Updates, average: optax.Params, params: optax.Params, pace: Pace
+) -> optax.Updates:
+    """The updates of params that go in between, of those of the optimizer."""
+
+    def between(mean, param, update):
+        ahead = param.astype(mean.dtype) - mean
+        ahead = jnp.where(jnp.isnan(ahead), 0, ahead)  # of masks of -inf
+        change = pace.moved.astype(mean.dtype) * update.astype(mean.dtype)
+        change += pace.followed.astype(mean.dtype) * ahead
+        return change.astype(update.dtype)
+
+    return jax.tree.map(between, average, params, updates)
+
+
+def _interpolates(interpolation: float | Array) -> bool:
+    return not is_concrete(interpolation) or bool(interpolation > 0)
 
 
 def with_averaging(
@@ -96,11 +197,14 @@ def with_averaging(
     Training is not changed, unless ``interpolation`` asks for it. The average is
     exponential, with a half-life that grows in proportion to the elapsed time: at any
     moment it is about as good as parameters whose learning rate was annealed until
-    then. Where a :func:`with_rollback` inside goes back, it starts again from the
-    restored parameters. Rules inside are told what noise costs, by the keyword
-    ``noise_cost`` of ``update``: ``Observation.noise_cost``. That takes a pass over
-    params, average and gradients at every fourth step (at every one under ``vmap``),
-    and gradients that are not accumulated inside: ``optax.MultiSteps`` belongs around.
+    then. It takes in 32 parameters over a half-life, or each, if there are fewer. Where
+    a :func:`with_rollback` inside goes back, it starts again from the restored
+    parameters; while a rule inside probes, it is that of no parameters, and
+    :func:`eval_params` gives the newest. Rules inside are handed the averaging gap,
+    ``Observation.averaging_gap``, and may ask for another half-life (see
+    :class:`Request`). The gap is measured where the average follows, which takes two
+    passes over params, average and gradients then (at every step under ``vmap``), and
+    gradients that are not accumulated inside: ``optax.MultiSteps`` belongs around.
 
     Memory: one copy of params, in float32 where they are coarser.
 
@@ -133,7 +237,7 @@ def with_averaging(
       ...     params = optax.apply_updates(params, updates)
       >>> evaluated = optax_adaptive.eval_params(state, params)
       >>> round(float(params), 2), round(float(evaluated), 2)
-      (0.8, 0.85)
+      (0.8, 0.9)
 
     Reference:
       Defazio et al., `The Road Less Scheduled <https://arxiv.org/abs/2405.15682>`_,
@@ -144,6 +248,10 @@ def with_averaging(
     check_range("fraction", fraction, 0.0, open_low=True)
     check_range("interpolation", interpolation, 0.0, 1.0, open_high=True)
 
+    kind = "interpolated" if _interpolates(interpolation) else "plain"
+    tag = _tag.Tag("the kind of average in the state", kind)
+    ahead = jnp.asarray(1.0 - interpolation, jnp.float32)
+
     def init_fn(params):
         params = as_arrays(params)
         inner_state = optimizer.init(params)
@@ -152,7 +260,7 @@ def with_averaging(
                 "the optimizer inside with_averaging keeps an average already: once is "
                 "enough, and autotune does so by itself"
             )
-        return (inner_state, empty(params))
+        return beside(params, WithAveragingState(inner_state, empty(params, tag)))
 
     def update_fn(updates, state, params=None, **extra_args):
         if params is None:
@@ -161,28 +269,55 @@ def with_averaging(
         inner_state, averaging = state
         # Or XLA moves what computes gradients into the conditional that uses them.
         updates = lax.optimization_barrier(updates)
-        steps = averaging.averaged_steps
-        cost = _noise_cost.measure(
-            averaging.averaged_params,
-            *(params, updates),
-            is_measured=(steps >= 0) & _noise_cost.is_due(steps),
-            interpolation=interpolation,
+        asked = _snapshot.requests(inner_state)
+        # How many params there are to average: those handed in are the newest.
+        count = tag.off(averaging.averaged_steps)
+        last = pace(count - 1, fraction * asked.half_life, interpolation)
+        # While a rule calibrates, the average is what params were before.
+        is_calibrating = asked.probe == 1
+        is_due = (count > 0) & _averaging_gap.is_multiple(count - 1, last.every)
+        seen = take_in(
+            *(averaging.averaged_params, params, updates),
+            share=jnp.where(count < 2, 1.0, last.share),
+            is_due=is_due | is_calibrating,
+            is_calibrating=is_calibrating,
+            interpolates=_interpolates(interpolation),
+            count=count,
         )
-        extras = _noise_cost.told(extra_args, cost, interpolation)
+        average = seen.average
+        # Rules do not know of an interpolation, by which a training bears more noise:
+        # they get the geometric mean of the gap of the point that the optimizer moves,
+        # 1 / ahead as large, and of that of params (docs/learned_experiments.md).
+        measured = Measured(
+            averaging_gap=seen.gap / jnp.sqrt(ahead),
+            has_gap=seen.has_gap,
+            average=average,
+            has_average=count > 0,
+            displacement=seen.displacement,
+        )
+        extras = handed_down(extra_args, measured)
         updates, inner_state = optimizer.update(updates, inner_state, params, **extras)
+        asked = _snapshot.requests(inner_state)
+        is_probe = asked.probe > 0
         # What led to a blow-up is no part of the average.
-        is_restarted = jnp.zeros((), jnp.bool_)
+        is_restarted = is_probe
         for snapshot in _snapshot.find_all(inner_state):
             is_restarted |= snapshot.is_restored
-        updates, averaging = average(
-            averaging,
-            params,
-            updates,
-            fraction=fraction,
-            interpolation=interpolation,
-            is_restarted=is_restarted,
+        if _interpolates(interpolation):
+            now = pace(count, fraction * asked.half_life, interpolation)
+            is_one = is_restarted | (count == 0)
+            now = now._replace(
+                moved=jnp.where(is_one, 1.0, now.moved),
+                followed=jnp.where(is_one, 0.0, now.followed),
+            )
+            updates = interpolate(updates, average, params, now)
+        updates = multiply(updates, seen.one)
+        count = jnp.where(is_restarted, 0, optax.safe_increment(count))
+        count += (is_restarted & ~is_probe).astype(jnp.int32)  # the copy is the first
+        return updates, WithAveragingState(
+            inner_state,
+            AveragingState(average, tag.on(count), asked.average_lags),
         )
-        return updates, (inner_state, averaging)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
@@ -197,7 +332,7 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
       opt_state: The state of an optimizer that contains :func:`autotune` or
         :func:`with_averaging`, once.
       params: The current parameters, returned while there is no average yet, and where
-        :func:`autotune` finds it behind. Of state and parameters with leading axes, as
+        :func:`autotune` finds that it lags behind. Of state and parameters with leading axes, as
         from ``jax.vmap``, each is read by itself.
 
     Returns:
@@ -221,7 +356,7 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
             f"{len(found)}"
         )
     (state,) = found
-    steps, is_behind = jax.tree.leaves((state.averaged_steps, state.is_behind))
+    steps, lags = jax.tree.leaves((state.averaged_steps, state.average_lags))
     leaves, structure = jax.tree.flatten(as_arrays(params))
     means = _means(state.averaged_params, params)
     if len(means) != len(leaves):
@@ -247,7 +382,7 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
 
     # By leaves: what wraps params, as in nnx, does not wrap the average.
     read = over_leading_axes(read, steps.ndim)
-    is_read = (steps >= 0) & ~is_behind
+    is_read = (steps > 1) & ~lags
     return jax.tree.unflatten(structure, read(is_read, leaves, means))
 
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Array = jax.Array
 ControllerState = Any  # A pytree of arrays with fixed shapes and dtypes.
@@ -15,17 +16,23 @@ class Observation(NamedTuple):
     """What a rule sees when it decides, once a window of metric values.
 
     Smaller is always better here: with ``mode="max"`` the metric arrives negated.
-    A window without a single finite value (a blow-up) arrives as ``value = inf``; it
-    never enters ``history``, whose entries are finite throughout.
+    A window without a single finite value, or one that :func:`with_rollback` has ended
+    by going back to its copy, arrives as ``value = inf``; it never enters ``history``,
+    whose entries are finite throughout.
 
-    ``update_size`` is the size of the largest entry of the update that this decision is
-    for (of one leaf), without the factor: what the optimizer, and a schedule in it,
-    make of the rate.
+    ``update_size`` is the largest entry of the update that this decision is for (of one
+    leaf), without the factor: it shows what the optimizer, and a schedule in it, make
+    of the rate. ``gradient_size`` is that of a sample of the gradients.
 
-    ``noise_cost`` is what the noise in the newest parameters costs: to first order, the
-    loss above that of their average. It is measured where :func:`with_averaging` or
-    :func:`autotune` is around, and the metric is the loss itself. With interpolation it
-    is the geometric mean of that of the point which the optimizer moves, and of params.
+    ``averaging_gap`` is (params - average) · gradient: to first order, the loss of the
+    newest parameters above that of their average, the excess that noise induces. It is
+    measured within :func:`with_averaging`, and the metric is the loss itself. With
+    interpolation it is the geometric mean of that of the point which the optimizer
+    moves, and of params. ``return_slope`` is (copy - average) · gradient, the slope of
+    the loss along the way from the average to the copy that :func:`with_rollback`
+    keeps: below 0 the copy is the better direction. While a rule calibrates (``probe``
+    is 1) ``displacement`` is by how much the last update has moved the parameters,
+    |update| over 1 + |params|.
     """
 
     step: Array  # shape=(), dtype=int32: optimizer steps so far
@@ -37,19 +44,62 @@ class Observation(NamedTuple):
     is_validated: Array  # shape=(), dtype=bool: is it new since the last decision?
     log_scale: Array  # shape=(), dtype=float32: log of the factor in force
     update_size: Array  # shape=(), dtype=float32: largest |entry|; 0 if unknown
-    noise_cost: Array  # shape=(), dtype=float32: loss above that of the average; or 0
-    has_noise_cost: Array  # shape=(), dtype=bool: was it measured in this window?
+    gradient_size: Array  # shape=(), dtype=float32: the same of gradients; or 0
+    displacement: Array  # shape=(), dtype=float32: |update| / (1 + |params|); or 0
+    averaging_gap: Array  # shape=(), dtype=float32: mean over the window; or 0
+    has_averaging_gap: Array  # shape=(), dtype=bool: was it measured in this window?
+    return_slope: Array  # shape=(), dtype=float32: while ``keep_snapshot``; or 0
+    is_rolled_back: Array  # shape=(), dtype=bool: has with_rollback gone back?
 
 
-def no_trial(state: ControllerState) -> Array:
-    """The trial of a rule that tries nothing."""
+class Request(NamedTuple):
+    """What a rule asks of the wrappers around it; the default asks for nothing.
+
+    ``restore`` and ``snapshot`` are events: they hold for the decision that raises
+    them. The others hold until the next decision.
+    """
+
+    probe: Array  # shape=(), dtype=int32: > 0 while parameters are temporary
+    restore: Array  # shape=(), dtype=bool: go back to the copy; it is no spike
+    snapshot: Array  # shape=(), dtype=bool: take a copy before the next update
+    keep_snapshot: Array  # shape=(), dtype=bool: no other copies meanwhile
+    half_life: Array  # shape=(), dtype=float32: factor on that of the average
+    average_lags: Array  # shape=(), dtype=bool: eval_params gives the parameters
+    accumulation_size: Array  # shape=(), dtype=int32: of the next window; 0: as it is
+
+
+class Found(NamedTuple):
+    """What a search hands over to the rule that follows it."""
+
+    log_scale: Array  # shape=(), dtype=float32: of the rate found
+    first_value: Array  # shape=(), dtype=float32: of the first parameters; NaN: unknown
+    deviation: Array  # shape=(), dtype=float32: standard deviation of a value there
+    has_noise: Array  # shape=(), dtype=bool: does each batch have a loss of its own?
+
+
+def nothing() -> Request:
+    """Asks for nothing."""
+    no = jnp.zeros((), jnp.bool_)
+    return Request(
+        probe=jnp.zeros((), jnp.int32),
+        restore=no,
+        snapshot=no,
+        keep_snapshot=no,
+        half_life=jnp.ones((), jnp.float32),
+        average_lags=no,
+        accumulation_size=jnp.zeros((), jnp.int32),
+    )
+
+
+def no_request(state: ControllerState) -> Request:
+    """The request of a rule that leaves the wrappers alone."""
     del state
-    return jnp.zeros((), jnp.int32)
+    return nothing()
 
 
-def keep_state(state: ControllerState, log_scale: Array) -> ControllerState:
+def keep_state(state: ControllerState, found: Found) -> ControllerState:
     """How a rule goes on to which ``observation.log_scale`` says all of the factor."""
-    del log_scale
+    del found
     return state
 
 
@@ -66,20 +116,47 @@ class Controller(NamedTuple):
         of shape ``()``, and the new state.
       initial_log_scale: Log of the factor in force before the first decision. A rule
         that searches upwards starts far below 0.
-      trial: Maps the state to the number of the trial that the rule is in, int32 of
-        shape ``()``, 0 for none. :func:`with_rollback` around it keeps the parameters
-        from before its trials, and goes back to them at the end of each: the rule keeps
-        what it has learned, and the parameters are spared it.
-      accumulation_size: Values a window that it asks for, where the user names none.
-      begin: Maps the first state, and the log of a factor that is not the rule's own,
-        to the state that goes on from there. It is called where another factor is in
-        force when the rule is first asked: after the search of :func:`autotune`, or
-        after the first rule of :func:`then`. To most ``observation.log_scale`` says it.
+      request: Maps the state to the :class:`Request` to the wrappers around. It is
+        read after each decision.
+      accumulation_size: Values a window that it asks for, where the user names none and
+        its request does not either.
+      begin: Maps the first state, and what a search has :class:`Found`, to the state
+        that goes on from there. :func:`then` calls it before it first asks the second
+        rule. To most ``observation.log_scale`` says it.
+      name: What it is called, in errors and in the state that it leaves: one of another
+        name is refused.
+      needs: The wrappers without which it does not work, of ``"with_averaging"`` and
+        ``"with_rollback"``.
     """
 
     init: Callable[[], ControllerState]
     update: Callable[[Observation, ControllerState], tuple[Array, ControllerState]]
     initial_log_scale: float | Array = 0.0
-    trial: Callable[[ControllerState], Array] = no_trial
+    request: Callable[[ControllerState], Request] = no_request
     accumulation_size: int = 20
-    begin: Callable[[ControllerState, Array], ControllerState] = keep_state
+    begin: Callable[[ControllerState, Found], ControllerState] = keep_state
+    name: str = "rule"
+    needs: tuple[str, ...] = ()
+
+
+def checked_request(controller: Controller, state: ControllerState) -> Request:
+    """What the rule asks for, as arrays; a TypeError names the rule and the field."""
+    request, default = controller.request(state), nothing()
+    if not isinstance(request, Request):
+        raise TypeError(
+            f"the request of the rule {controller.name!r} must be a Request, but it is "
+            f"{request!r}"
+        )
+    fields = {}
+    for name, value in request._asdict().items():
+        wanted = getattr(default, name).dtype
+        dtype = value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
+        # Python's numbers have no dtype of their own.
+        is_alike = dtype.kind == wanted.kind if np.isscalar(value) else dtype == wanted
+        if np.shape(value) or not is_alike:
+            raise TypeError(
+                f"the request of the rule {controller.name!r} must have {wanted} of "
+                f"shape () for {name}, but it is {dtype} of shape {np.shape(value)}"
+            )
+        fields[name] = jnp.asarray(value, wanted)
+    return Request(**fields)

@@ -36,6 +36,24 @@ def mean(history: Array, count: Array) -> Array:
     return jnp.sum(jnp.where(filled(size, count), history / kept, 0.0))
 
 
+def median(values: Array) -> Array:
+    """Median of float32 of shape (n,), by ranks: a sort takes longer to compile."""
+    order = jnp.arange(values.size, dtype=jnp.int32)
+    one, other = values[:, None], values[None, :]
+    is_before = (other < one) | ((other == one) & (order[None, :] < order[:, None]))
+    rank = jnp.sum(is_before, axis=1, dtype=jnp.int32)
+    low, high = (values.size - 1) // 2, values.size // 2
+    middle = jnp.where((rank == low) | (rank == high), values, 0.0)
+    return jnp.sum(middle) / (1 + (low != high))
+
+
+def mean_without_largest(values: Array) -> Array:
+    """Mean of all but the largest of float32 of shape (n,): it may be a spike."""
+    order = jnp.arange(values.size, dtype=jnp.int32)
+    kept = jnp.where(order == jnp.argmax(values), 0.0, values)
+    return jnp.sum(kept) / (values.size - 1)
+
+
 def difference_error(history: Array, count: Array) -> Array:
     """Noise of one of the ``count`` newest entries; 0 where they are fewer than two.
 

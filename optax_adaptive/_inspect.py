@@ -9,10 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from optax_adaptive import _meter
-from optax_adaptive._autotune import AutotuneState
+from optax_adaptive import _meter, _tag
 from optax_adaptive._controller import Array
-from optax_adaptive._leaves import bare, over_leading_axes
+from optax_adaptive._leaves import over_leading_axes
 from optax_adaptive._pack import overwrite, unpack
 from optax_adaptive._return import is_rule
 from optax_adaptive._scale import ScaleByControllerState
@@ -23,7 +22,7 @@ from optax_adaptive._validate import check_real
 def _find(opt_state: Any) -> dict[str, ScaleByControllerState]:
     """Every controller's state by its path, which says where it lies."""
     found = {
-        path: bare(node) for path, node in _nodes(opt_state, ScaleByControllerState)
+        path: _bare(node) for path, node in _nodes(opt_state, ScaleByControllerState)
     }
     if not found:
         raise ValueError(
@@ -34,19 +33,25 @@ def _find(opt_state: Any) -> dict[str, ScaleByControllerState]:
     return found
 
 
+def _bare(state: ScaleByControllerState) -> ScaleByControllerState:
+    """Without what wraps its arrays, as ``nnx.Optimizer`` does."""
+    lr_scale, words = jax.tree.leaves(state)
+    (name,) = state.controller_memory
+    return ScaleByControllerState(lr_scale, {name: words})
+
+
 def _read_meter(state: ScaleByControllerState) -> _meter.Meter:
     unpack_meter = partial(unpack, _meter.LAYOUT)
     read = over_leading_axes(unpack_meter, state.lr_scale.ndim)
-    return read(state.controller_memory)
+    return read(_tag.bare(state.controller_memory))
 
 
 def observe(opt_state: Any, value: Any) -> Any:
     """Hands a validation metric to every controller in ``opt_state``.
 
     Rules see it at their next decision; with ``feedback="observe"`` it *is* the next
-    decision's metric, taken at the next update. :func:`autotune` itself decides by the
-    training loss alone: there it is for the rules inside, and without any a warning
-    says so. Works inside ``jax.jit`` and outside, through chain, partition, masked,
+    decision's metric, taken at the next update. :func:`autotune` decides by the
+    training loss alone, and a warning says so. Works inside ``jax.jit`` and outside, through chain, partition, masked,
     MultiSteps and other wrappers. A second value before the first is used replaces it.
 
     Args:
@@ -79,17 +84,18 @@ def observe(opt_state: Any, value: Any) -> Any:
       -0.5
     """
     check_real("value", value)
-    if len(_find(opt_state)) == len(_nodes(opt_state, AutotuneState)):
+    names = [next(iter(rule.controller_memory)) for rule in _find(opt_state).values()]
+    if all(name.startswith("tuned") for name in names):
         warnings.warn(
-            "autotune decides by the training loss alone, and there is no rule inside "
-            "it that would see what observe() is given",
+            "autotune decides by the training loss alone: what observe() is given "
+            "changes nothing",
             stacklevel=2,
         )
 
     def deposit(node):
         if not is_rule(node):
             return node
-        state = bare(node)
+        state = _bare(node)
         shape = state.lr_scale.shape
         if jnp.shape(value) not in ((), shape):
             raise ValueError(
@@ -101,9 +107,8 @@ def observe(opt_state: Any, value: Any) -> Any:
             is_validated=jnp.ones(shape, jnp.bool_),
         )
         lay = over_leading_axes(overwrite, state.lr_scale.ndim)
-        words = lay(state.controller_memory, meter)
-        observed = state._replace(controller_memory=words)
-        return jax.tree.unflatten(jax.tree.structure(node), observed)
+        words = lay(_tag.bare(state.controller_memory), meter)
+        return jax.tree.unflatten(jax.tree.structure(node), (state.lr_scale, words))
 
     return jax.tree.map(deposit, opt_state, is_leaf=_is_leaf(ScaleByControllerState))
 
@@ -112,8 +117,8 @@ def lr_scale(opt_state: Any) -> Array:
     """Reads the factor in force.
 
     Args:
-      opt_state: The state of an optimizer with one ``scale_by_controller`` in it, or of
-        :func:`autotune` without rules inside.
+      opt_state: The state of an optimizer with one ``scale_by_controller`` in it, as
+        :func:`autotune` has.
 
     Returns:
       float32 of shape ``()``: what that multiplied the last update by. After blow-ups
@@ -148,12 +153,13 @@ def summary(opt_state: Any) -> dict[str, Array]:
     Returns:
       Arrays of shape ``()`` by name. Of each controller ``lr_scale`` (float32),
       ``last_value`` and ``best_value`` (float32: window means as they were handed in;
-      0 and ±inf before the first), ``windows`` (int32: window means so far) and
-      ``nonfinite_values`` (int32: values left out); of :func:`autotune` the same, and
-      ``phase`` (int32: 0 listens, 1 climbs, 2 compares, 3 holds) and ``found_scale``
-      (float32, 0 before it is found); of it and :func:`with_rollback` ``rollbacks``
-      (int32: blow-ups so far). A name that several states have is preceded by where
-      each lies, as in ``"1/lr_scale"``.
+      0 and ±inf before the first), ``windows`` (int32: window means so far),
+      ``nonfinite_values`` (int32: values skipped), ``phase`` (int32: of a search that
+      it opens with, 0 calibrates, 1 tests a range of rates, 2 compares candidates; 3
+      without or after a search) and ``found_scale`` (float32: the factor that the
+      search has found; 0 before, and without one); of :func:`with_rollback`
+      ``rollbacks`` (int32: blow-ups so far). A name that several states have is
+      preceded by where each lies, as in ``"1/lr_scale"``.
 
     Raises:
       ValueError: If there is none of these in the state.
@@ -161,8 +167,8 @@ def summary(opt_state: Any) -> dict[str, Array]:
     Example:
       >>> import optax_adaptive
       >>> tx = optax_adaptive.scale_by_controller(optax_adaptive.controllers.hold())
-      >>> sorted(optax_adaptive.summary(tx.init(None)))
-      ['best_value', 'last_value', 'lr_scale', 'nonfinite_values', 'windows']
+      >>> sorted(optax_adaptive.summary(tx.init(None)))[:5]
+      ['best_value', 'found_scale', 'last_value', 'lr_scale', 'nonfinite_values']
     """
     found = [
         (path, name, number)
@@ -195,20 +201,18 @@ def _nodes(opt_state: Any, kind: type) -> list[tuple[str, Any]]:
 
 
 def _of_controller(state: ScaleByControllerState) -> dict[str, Array]:
-    state = bare(state)
+    state = _bare(state)
     meter = _read_meter(state)
+    probe = meter.request.probe
     return {
         "lr_scale": state.lr_scale,
         "last_value": meter.last,
         "best_value": meter.best,
         "windows": meter.windows,
         "nonfinite_values": meter.nonfinite,
+        "phase": jnp.where(probe > 0, jnp.minimum(probe - 1, 2), 3),
+        "found_scale": meter.found_scale,
     }
-
-
-def _of_autotune(state: AutotuneState) -> dict[str, Array]:
-    phase, found_scale = jax.tree.leaves((state.phase, state.found_scale))
-    return {"phase": phase, "found_scale": found_scale}
 
 
 def _of_snapshot(state: SnapshotState) -> dict[str, Array]:
@@ -218,6 +222,5 @@ def _of_snapshot(state: SnapshotState) -> dict[str, Array]:
 
 _NUMBERS: dict[type, Callable[[Any], dict[str, Array]]] = {
     ScaleByControllerState: _of_controller,
-    AutotuneState: _of_autotune,
     SnapshotState: _of_snapshot,
 }

@@ -6,12 +6,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
+
+from optax_adaptive._controller import Array
 
 
 def wide(dtype: Any) -> Any:
     """The dtype to compute in: at least float32, and float32 for what is no number."""
     is_inexact = jnp.issubdtype(dtype, jnp.inexact)
     return np.promote_types(dtype, np.float32) if is_inexact else np.dtype(np.float32)
+
+
+def select(condition: Array, on_true: Any, on_false: Any) -> Any:
+    """Whole trees by one bool, as ``optax.tree.where``, which takes longer to trace."""
+    return jax.tree.map(
+        lambda one, other: other if one is other else lax.select(condition, one, other),
+        *(on_true, on_false),
+    )
 
 
 def in_dtypes_of(like: Any, tree: Any) -> Any:
@@ -37,13 +48,22 @@ def as_arrays(tree: Any) -> Any:
     )
 
 
-def bare(state: Any) -> Any:
-    """A flat state without what wraps its arrays, as ``nnx.Optimizer`` does."""
-    return type(state)(*jax.tree.leaves(state))
-
-
 def over_leading_axes(function: Callable, count: int) -> Callable:
     """Maps ``function`` over leading axes, that pmap or vmap gave to a state."""
     for _ in range(count):
         function = jax.vmap(function)
     return function
+
+
+def settled(*scalars: Any) -> tuple[Any, ...]:
+    """The same float32 or bool scalars, for use over many leaves.
+
+    XLA for CPU repeats the chain of scalars that leads to one in every kernel that uses
+    it, but not a reduction, as this is, of which each entry is one of them.
+    """
+    # One more, since a reduction of one is none.
+    padded = (*scalars, jnp.zeros((), jnp.float32))
+    stacked = jnp.stack([jnp.asarray(x).astype(jnp.float32) for x in padded])
+    is_own = np.eye(len(padded), dtype=np.bool_)
+    reduced = jnp.max(jnp.where(is_own, stacked[None, :], -jnp.inf), axis=1)
+    return tuple(reduced[i].astype(jnp.asarray(x).dtype) for i, x in enumerate(scalars))

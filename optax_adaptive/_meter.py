@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from optax_adaptive._controller import Request, nothing
+
 Array = jax.Array
 
 # Sums of a few such values stay below float32's largest number, 3.4e38.
@@ -28,9 +30,11 @@ class Meter(NamedTuple):
     nonfinite: Array  # shape=(), dtype=int32: non-finite values so far
     validation: Array  # shape=(), dtype=float32: newest value given to observe()
     is_validated: Array  # shape=(), dtype=bool: was it given since its last use?
-    trial: Array  # shape=(), dtype=int32: which one the rule is in; 0 for none
-    costs: Array  # shape=(), dtype=float32: of noise, summed over the open window
-    costs_size: Array  # shape=(), dtype=int32: and their number
+    gaps: Array  # shape=(), dtype=float32: averaging gaps, summed over the open window
+    slopes: Array  # shape=(), dtype=float32: the same of the slopes towards the copy
+    gaps_size: Array  # shape=(), dtype=int32: number of both
+    found_scale: Array  # shape=(), dtype=float32: factor when the probes ended; or 0
+    request: Request  # of the rule, after its last decision
 
 
 def first(mode: str) -> Meter:
@@ -47,9 +51,11 @@ def first(mode: str) -> Meter:
         nonfinite=jnp.zeros((), jnp.int32),
         validation=jnp.zeros((), jnp.float32),
         is_validated=jnp.zeros((), jnp.bool_),
-        trial=jnp.zeros((), jnp.int32),
-        costs=jnp.zeros((), jnp.float32),
-        costs_size=jnp.zeros((), jnp.int32),
+        gaps=jnp.zeros((), jnp.float32),
+        slopes=jnp.zeros((), jnp.float32),
+        gaps_size=jnp.zeros((), jnp.int32),
+        found_scale=jnp.zeros((), jnp.float32),
+        request=nothing(),
     )
 
 
@@ -85,19 +91,21 @@ def accumulate(meter: Meter, metric: Array, is_new: Array) -> Meter:
     )
 
 
-def add_cost(meter: Meter, cost: Array, is_new: Array) -> Meter:
-    """Adds what noise costs to the open window, if it is new and finite."""
-    is_new &= jnp.abs(cost) <= LARGEST  # NaN compares false
+def add_gap(meter: Meter, gap: Array, slope: Array, is_new: Array) -> Meter:
+    """Adds an averaging gap and a slope to the open window, if new and finite."""
+    is_new &= (jnp.abs(gap) <= LARGEST) & (jnp.abs(slope) <= LARGEST)  # NaN: false
     return meter._replace(
-        costs=meter.costs + jnp.where(is_new, cost, 0.0),
-        costs_size=meter.costs_size + is_new.astype(jnp.int32),
+        gaps=meter.gaps + jnp.where(is_new, gap, 0.0),
+        slopes=meter.slopes + jnp.where(is_new, slope, 0.0),
+        gaps_size=meter.gaps_size + is_new.astype(jnp.int32),
     )
 
 
-def mean_cost(meter: Meter) -> Array:
-    """What noise cost in the open window, float32; 0 where that was not measured."""
-    costs = jnp.clip(meter.costs, -LARGEST, LARGEST)  # the sum may overflow
-    return costs / jnp.maximum(meter.costs_size, 1).astype(jnp.float32)
+def mean_gap(meter: Meter) -> tuple[Array, Array]:
+    """Mean gap and slope of the open window, float32; 0 where none was measured."""
+    sums = jnp.clip(jnp.stack([meter.gaps, meter.slopes]), -LARGEST, LARGEST)
+    means = sums / jnp.maximum(meter.gaps_size, 1).astype(jnp.float32)
+    return means[0], means[1]
 
 
 def blow_up(meter: Meter) -> Meter:
@@ -118,8 +126,9 @@ def open_window(meter: Meter) -> Meter:
         m2=jnp.zeros((), jnp.float32),
         run=jnp.zeros((), jnp.int32),
         is_validated=jnp.zeros((), jnp.bool_),
-        costs=jnp.zeros((), jnp.float32),
-        costs_size=jnp.zeros((), jnp.int32),
+        gaps=jnp.zeros((), jnp.float32),
+        slopes=jnp.zeros((), jnp.float32),
+        gaps_size=jnp.zeros((), jnp.int32),
     )
 
 

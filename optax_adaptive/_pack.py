@@ -7,6 +7,7 @@ whatever casts the floating-point leaves of a state.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -24,15 +25,10 @@ def pack(tree: Any) -> Array:
 
 
 def overwrite(words: Array, tree: Any) -> Array:
-    """Lays the leaves of ``tree`` over the first of ``words``."""
-    parts, scalars = [], []
-    for leaf in map(_as_words, jax.tree.leaves(tree)):
-        if leaf.ndim:
-            parts += [_stack(scalars), leaf.reshape(-1)]
-            scalars = []
-        else:
-            scalars.append(leaf)
-    parts.append(_stack(scalars))
+    """Lays the leaves of ``tree`` over the first of ``words``: scalars, then arrays."""
+    leaves = [_as_words(leaf) for leaf in jax.tree.leaves(tree)]
+    scalars = _stack([leaf for leaf in leaves if not leaf.ndim])
+    parts = [scalars, *(leaf.reshape(-1) for leaf in leaves if leaf.ndim)]
     size = sum(part.size for part in parts)
     return jnp.concatenate([part for part in (*parts, words[size:]) if part.size])
 
@@ -45,25 +41,43 @@ def _stack(scalars: list[Array]) -> Array:
     JAX runs a program of under a thousand in the calling thread, which saves the time
     of handing it to another.
     """
-    words = jnp.zeros((len(scalars),), jnp.uint32)
+    shape = (len(scalars),)
+    words = lax.full(shape, 0, jnp.uint32)
     for place, scalar in enumerate(scalars):
-        words = jnp.where(np.arange(len(scalars)) == place, scalar, words)
+        is_here = np.arange(len(scalars)) == place
+        words = lax.select(is_here, lax.broadcast(scalar, shape), words)
     return words
 
 
 def unpack(like: Any, words: Array) -> Any:
     """Reads the first of ``words`` as a tree with the layout of ``like``."""
     leaves, treedef = jax.tree.flatten(like)
-    start, unpacked = 0, []
-    for leaf in leaves:
+    start, unpacked = 0, [None] * len(leaves)
+    for place in sorted(range(len(leaves)), key=lambda place: leaves[place].ndim > 0):
+        leaf = leaves[place]
         size = math.prod(leaf.shape)
         part = lax.slice(words, (start,), (start + size,)).reshape(leaf.shape)
         is_bool = leaf.dtype == jnp.bool_
-        unpacked.append(
+        unpacked[place] = (
             part != 0 if is_bool else lax.bitcast_convert_type(part, leaf.dtype)
         )
         start += size
     return jax.tree.unflatten(treedef, unpacked)
+
+
+def switch(index: Array, branches: Sequence[Callable], like: Any, operands: Any) -> Any:
+    """As ``lax.switch``, of functions that map a tree to one with the layout of ``like``.
+
+    Packed on the way in and out: XLA compiles what enters or leaves a conditional
+    scalar by scalar, each with all that leads to it anew.
+    """
+    layout = jax.eval_shape(lambda: operands)
+
+    def on_words(branch):
+        return lambda words: pack(branch(unpack(layout, words)))
+
+    words = lax.switch(index, [on_words(branch) for branch in branches], pack(operands))
+    return unpack(like, words)
 
 
 def check_size(like: Any, words: Array, of: str) -> None:

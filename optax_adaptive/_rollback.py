@@ -2,14 +2,24 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 
-from optax_adaptive import _alarm, _return, _snapshot
+from optax_adaptive import _alarm, _return, _sample, _snapshot
+from optax_adaptive._averaging_gap import measure, product
 from optax_adaptive._controller import Array
-from optax_adaptive._leaves import as_arrays
+from optax_adaptive._leaves import as_arrays, select, settled
+from optax_adaptive._measured import Measured, handed_down
+from optax_adaptive._pack import pack, unpack
 from optax_adaptive._scale import as_metric, multiply
+from optax_adaptive._update_size import largest_entry
 from optax_adaptive._validate import check_flag, check_optimizer, check_range
+
+# Updates in which the rate comes back after a rollback. The inner state is new then, or
+# that of another time, and with none an Adam moves every parameter by the whole rate:
+# one such step has taken a loss of 0.003 to 0.5.
+RAMP = 10
 
 
 class RollbackState(NamedTuple):
@@ -17,10 +27,31 @@ class RollbackState(NamedTuple):
 
     inner_state: Any
     snapshot: _snapshot.SnapshotState
+    rollback_memory: Array  # shape=(n,), dtype=uint32: a packed Memory
+
+
+class Memory(NamedTuple):
+    """All scalars that it remembers, but for those of the snapshot."""
+
     alarm: _alarm.Alarm
     next_snapshot: Array  # shape=(), dtype=int32: in updates
     updates_seen: Array  # shape=(), dtype=int32
-    returns_left: Array  # shape=(), dtype=int32: until params equal the snapshot
+    returns_left: Array  # shape=(), dtype=int32: updates until params equal the copy
+    is_broken: Array  # shape=(), dtype=bool: was the last update of the optimizer NaN?
+
+
+def first_memory() -> Memory:
+    """Before the first update."""
+    return Memory(
+        alarm=_alarm.first_alarm(),
+        next_snapshot=jnp.array(_alarm.WARM_UP, jnp.int32),
+        updates_seen=jnp.zeros((), jnp.int32),
+        returns_left=jnp.zeros((), jnp.int32),
+        is_broken=jnp.zeros((), jnp.bool_),
+    )
+
+
+LAYOUT = jax.eval_shape(first_memory)
 
 
 def with_rollback(
@@ -33,17 +64,23 @@ def with_rollback(
 
     A blow-up is two non-finite losses in a row, or a rise that the noise of the loss
     does not explain. The updates then lead back to a snapshot of the parameters,
-    ``snapshot - params``, so that any loop that applies updates goes back; the inner
-    state follows in the next update, and from then on updates are multiplied by
-    ``backoff`` once for each blow-up so far. A controller in the inner state keeps its
-    memory and its factor, and is asked at the next update, with a window of value inf.
-    A controller may say that all it does is still a trial, one of several in a row.
-    Meanwhile no snapshot is taken and nothing counts as a blow-up, and at the end of
-    each trial the updates lead back to the parameters from before the first.
-    A single non-finite loss, or gradient, has its update left out: the optimizer sees a
+    ``snapshot - params``, twice, since the first from afar is rounded: so any loop that
+    applies updates goes back. The inner state follows, and from then on updates are
+    multiplied by ``backoff`` once for each blow-up so far, and over the first ten by a
+    ramp from 0. A controller in the inner state keeps its memory and its factor, and is
+    asked at the next update, with a window of value inf.
+
+    Snapshots are taken while the loss is as good as ever, at intervals of a tenth of
+    the steps so far. Within :func:`with_averaging` they are of the average, which of a
+    blow-up that has begun hardly knows. A controller may ask for one, for a return, or
+    say that all that it does is a probe: then no snapshot is taken and nothing counts
+    as a blow-up (see :class:`Request`).
+
+    A single non-finite loss, or gradient, has its update skipped: the optimizer sees a
     gradient of 0, and its update is not applied. Should that make its state NaN, it
-    begins anew. Snapshots are taken while the loss is as good as ever, at intervals of
-    a tenth of the steps so far.
+    begins anew. Of leaves of more than 4,096 entries one row is looked at; any
+    other entry that is not finite, or above 1e18, counts as 0. Controllers inside see
+    the loss without its spikes.
 
     Memory: one copy of params and, with ``restore_inner``, of the inner state.
 
@@ -94,65 +131,117 @@ def with_rollback(
         return RollbackState(
             inner_state=inner_state,
             snapshot=_snapshot.empty(params, inner_state, restore_inner),
-            alarm=_alarm.first_alarm(),
-            next_snapshot=jnp.array(_alarm.WARM_UP, jnp.int32),
-            updates_seen=jnp.zeros((), jnp.int32),
-            returns_left=jnp.zeros((), jnp.int32),
+            rollback_memory=pack(first_memory()),
         )
 
-    def update_fn(updates, state, params=None, *, value=None, **extra_args):
+    def update_fn(
+        updates, state, params=None, *, value=None, measured=None, **extra_args
+    ):
         if params is None:
             raise ValueError("update() needs the argument `params`")
         updates, params = as_arrays((updates, params))
-        value = _snapshot.finite_or_nan(as_metric(value), updates)
-        alarm, verdict = _alarm.watch(state.alarm, value)
-        is_away = _return.is_away(
-            state.returns_left, state.snapshot.snapshot_params, params
+        measured = Measured() if measured is None else measured
+        gradient_size = _sample.largest(updates)
+        value = jnp.where(jnp.isfinite(gradient_size), as_metric(value), jnp.nan)
+        memory = unpack(LAYOUT, state.rollback_memory)
+        is_away = memory.returns_left > 0  # a value of no params that count
+        # A probe is meant to go too far; the rule itself says when.
+        asked = _snapshot.requests(state.inner_state)
+        is_probe = asked.probe > 0
+        alarm, verdict = _alarm.watch(memory.alarm, value)
+        is_blown_up = verdict.is_raised & ~is_away & ~is_probe
+        seen = memory.updates_seen
+        is_due = (seen >= memory.next_snapshot) & verdict.is_calm
+        is_due &= ~is_probe & ~asked.keep_snapshot
+        is_taken = (is_due | (seen == 0) | asked.snapshot) & ~is_blown_up & ~is_away
+        sources = [(is_taken, params)]
+        if measured.average is not None:
+            has_average = measured.has_average
+            sources = [
+                (is_taken & ~has_average, params),
+                (is_taken & has_average, measured.average),
+            ]
+        inner_state, snapshot = _snapshot.before_update(
+            *(state.snapshot, sources, state.inner_state, optimizer.init),
+            is_broken=memory.is_broken,
         )
-        # A trial is meant to go too far; the rule itself says when.
-        trial = _return.trial(state.inner_state)
-        is_trial = trial > 0
-        is_blown_up = verdict.is_raised & ~is_away & ~is_trial
-        is_restored = is_blown_up | is_away
-        seen = state.updates_seen
-        is_due = (seen >= state.next_snapshot) & verdict.is_calm & ~is_trial
-        inner_state, snapshot, _ = _snapshot.before_update(
-            state.snapshot,
-            lambda: params,
-            state.inner_state,
-            optimizer.init,
-            is_taken=(is_due | (seen == 0)) & ~is_restored,
-            was_left_out=(state.alarm.nonfinite > 0) | (state.returns_left > 0),
+        (is_skipped,) = settled(~verdict.is_finite | is_away)
+        measured = measure_inside(
+            measured._replace(gradient_size=gradient_size),
+            snapshot.snapshot_params,
+            updates,
+            value=jnp.where(is_probe, value, verdict.unspiked),
+            is_new=~is_away,
+            is_typical=~is_away & (value <= verdict.unspiked),  # NaN compares false
+            is_kept=asked.keep_snapshot & ~is_probe,
         )
-        is_left_out = ~verdict.is_finite | is_away
         updates, inner_state = optimizer.update(
-            _snapshot.leave_out(updates, is_left_out),
+            _snapshot.guarded(updates, is_skipped),
             *(inner_state, params),
-            value=jnp.where(is_away, jnp.nan, value),  # of no params that count
-            **extra_args,
+            value=jnp.where(is_away, jnp.nan, value),
+            **handed_down(extra_args, measured),
         )
-        is_restored |= is_trial & (_return.trial(inner_state) != trial)
-        rollbacks = state.snapshot.rollbacks.astype(jnp.float32)
+        is_broken = ~jnp.isfinite(largest_entry(updates))
+        is_returned = is_blown_up | _snapshot.requests(inner_state).restore
+        rollbacks = snapshot.rollbacks.astype(jnp.float32)
         factor = jnp.power(jnp.float32(backoff), rollbacks)
+        ramp = jnp.clip(alarm.seen.astype(jnp.float32), 1.0, RAMP) / RAMP
+        factor *= jnp.where((rollbacks > 0.0) & ~is_probe, ramp, 1.0)
+        factor, is_restored = settled(
+            jnp.where(is_skipped, 0.0, factor), is_returned | is_away
+        )
         updates, inner_state, snapshot = _snapshot.after_update(
             snapshot,
             params,
-            multiply(updates, jnp.where(is_left_out, 0.0, factor)),
+            multiply(updates, factor),
             inner_state,
             is_restored=is_restored,
             is_blown_up=is_blown_up,
         )
-        # What was normal before a blow-up is not known to be normal from the copy on.
-        alarm = optax.tree.where(is_restored, _alarm.first_alarm(), alarm)
-        return updates, RollbackState(
-            inner_state=inner_state,
-            snapshot=snapshot,
-            alarm=alarm,
+        # What was normal before a return is not known to be normal from the copy on.
+        is_fresh = snapshot.is_restored | is_probe
+        memory = Memory(
+            alarm=select(is_fresh, _alarm.first_alarm(), alarm),
             next_snapshot=_alarm.next_copy(
-                seen, state.next_snapshot, is_due, is_restored
+                *(seen, memory.next_snapshot, is_due),
+                is_risky=is_fresh | asked.snapshot,
             ),
-            updates_seen=seen + 1,
-            returns_left=_return.left(state.returns_left, is_away, is_restored),
+            updates_seen=optax.safe_increment(seen),
+            returns_left=jnp.where(
+                is_returned,
+                _return.RETURNS - 1,
+                jnp.maximum(memory.returns_left - 1, 0),
+            ),
+            is_broken=is_broken,
         )
+        return updates, RollbackState(inner_state, snapshot, pack(memory))
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def measure_inside(
+    measured: Measured,
+    copied_params: optax.Params,
+    grads: optax.Updates,
+    *,
+    value: Array,
+    is_new: Array,
+    is_typical: Array,
+    is_kept: Array,
+) -> Measured:
+    """What rules are handed: of gaps those at typical losses, and the slope as well."""
+    slope = jnp.zeros((), jnp.float32)
+    has_gap = measured.has_gap
+    if measured.average is not None and has_gap is not None:
+        has_gap &= is_typical
+        slope = measure(
+            product, has_gap & is_kept, *(measured.average, copied_params, grads)
+        )
+    return measured._replace(
+        average=None,
+        has_average=None,
+        has_gap=has_gap,
+        value=value,
+        is_new=is_new,
+        return_slope=slope,
+    )

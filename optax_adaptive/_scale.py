@@ -7,15 +7,16 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from optax_adaptive import _history, _meter, _update_size
+from optax_adaptive import _history, _meter, _tag, _update_size
 from optax_adaptive._controller import (
-    ROUNDING,
     Array,
     Controller,
     ControllerState,
     Observation,
+    checked_request,
 )
 from optax_adaptive._leaves import as_arrays, wide
+from optax_adaptive._measured import Measured
 from optax_adaptive._pack import (
     check_same_layout,
     check_size,
@@ -24,10 +25,10 @@ from optax_adaptive._pack import (
     unpack,
 )
 from optax_adaptive._validate import (
+    check_answer,
     check_choice,
     check_controller,
     check_count,
-    check_log_scale,
     check_range,
     check_real,
     is_concrete,
@@ -37,11 +38,12 @@ from optax_adaptive._validate import (
 class ScaleByControllerState(NamedTuple):
     """State of :func:`scale_by_controller`: read it by ``lr_scale`` and ``summary``.
 
-    Two leaves, since each costs dispatch time in every step: see ``_pack``.
+    Two leaves, since each costs dispatch time in every step: see ``_pack``. The second
+    lies under the name of its rule and window, so that no other takes it for its own.
     """
 
     lr_scale: Array  # shape=(), dtype=float32: the factor in force
-    controller_memory: Array  # shape=(m,), dtype=uint32: a packed Memory
+    controller_memory: dict[str, Array]  # shape=(m,), dtype=uint32: a packed Memory
 
 
 class Memory(NamedTuple):
@@ -50,7 +52,6 @@ class Memory(NamedTuple):
     meter: _meter.Meter  # first: it is read by ``_meter.LAYOUT`` alone
     history: Array  # shape=(window,), dtype=float32: window means, oldest first
     errors: Array  # shape=(window,), dtype=float32: their standard errors
-    has_decided: Array  # shape=(), dtype=bool: was the rule asked before?
     controller_state: ControllerState
 
 
@@ -80,7 +81,8 @@ def scale_by_controller(
       controller: The rule, from ``optax_adaptive.controllers`` or your own.
       accumulation_size: Values a window, an integer of at least 1. Defaults to what the
         rule asks for, mostly 20, or to 1 with ``feedback="observe"``. A window of one
-        value takes its standard error from the differences between windows.
+        value takes its standard error from the differences between windows. Rules that
+        ask for windows of many sizes, as ``learned`` does, get those in any case.
       window: How many window means the rule can look back on, at least 3. It sets a
         shape, so under ``optax.inject_hyperparams`` name it in ``static_args``.
       min_scale: Lower bound of the factor, at least 0.
@@ -98,16 +100,18 @@ def scale_by_controller(
       A transformation whose ``update`` takes the keyword ``value``: the scalar loss at
       the parameters *before* the update, in any real dtype. The factor is float32
       whatever the dtype of the parameters, and the rest of the state one array of
-      uint32; updates keep their dtypes. The keyword ``noise_cost``,
-      which :func:`with_averaging` hands in, is in units of the training loss: what a
-      rule makes of it holds where ``value`` is that loss.
+      uint32; updates keep their dtypes. The keyword ``measured`` is what
+      :func:`with_averaging` and :func:`with_rollback` hand in: in units of the training
+      loss, so what a rule makes of it holds where ``value`` is that loss.
 
     Raises:
       ValueError: If an argument is out of its range, or, in ``update``, if ``value`` is
-        not a scalar, or the state that of another rule or ``window``.
+        not a scalar, if the state is that of another rule or ``window``, or if a
+        wrapper is missing that the rule needs.
       TypeError: If ``controller`` is not a :class:`Controller`, or its state not of
         32-bit or bool arrays whose shapes stay the same, or, in ``update``, if
-        ``value`` is missing or complex.
+        ``value`` is missing or complex, or the rule returns something else than a log
+        factor, its state and a :class:`Request`.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, optax_adaptive
@@ -150,22 +154,22 @@ def scale_by_controller(
 
     def first_memory() -> Memory:
         controller_state = controller.init()
-        number = jnp.asarray(controller.trial(controller_state), jnp.int32)
+        request = checked_request(controller, controller_state)
         return Memory(
-            meter=_meter.first(mode)._replace(trial=number),
+            meter=_meter.first(mode)._replace(request=request),
             history=jnp.zeros((window,), jnp.float32),
             errors=jnp.zeros((window,), jnp.float32),
-            has_decided=jnp.zeros((), jnp.bool_),
             controller_state=controller_state,
         )
 
     layout = jax.eval_shape(first_memory)
+    tag = _tag.Tag("the state of the rule and window", f"{controller.name}-{window}")
 
     def init_fn(params: optax.Params) -> ScaleByControllerState:
         del params  # Its contents may be placeholders.
         return ScaleByControllerState(
             lr_scale=bounded(jnp.array(controller.initial_log_scale, jnp.float32)),
-            controller_memory=pack(first_memory()),
+            controller_memory=tag.on(pack(first_memory())),
         )
 
     def record(memory: Memory, is_finite: Array) -> Memory:
@@ -173,14 +177,11 @@ def scale_by_controller(
         meter = memory.meter
         windows = meter.windows + is_finite.astype(jnp.int32)
         history = _history.push(memory.history, meter.mean, is_finite)
-        if is_concrete(accumulation_size) and accumulation_size > 1:
-            error = _meter.standard_error(meter)
-        else:
-            error = jnp.where(
-                meter.size > 1,
-                _meter.standard_error(meter),
-                _history.difference_error(history, jnp.minimum(windows, window)),
-            )
+        error = jnp.where(
+            meter.size > 1,
+            _meter.standard_error(meter),
+            _history.difference_error(history, jnp.minimum(windows, window)),
+        )
         is_better = is_finite & (sign * meter.mean < sign * meter.best)
         return memory._replace(
             meter=meter._replace(
@@ -192,92 +193,139 @@ def scale_by_controller(
             errors=_history.push(memory.errors, error, is_finite),
         )
 
-    def handed_over(memory: Memory, log_scale: Array) -> ControllerState:
-        """The rule's state, told of another factor than its own at the first time."""
-        state = memory.controller_state
-        begun = controller.begin(state, log_scale)
-        check_same_layout(state, begun, "begin")
-        own = jnp.log(bounded(jnp.asarray(controller.initial_log_scale, jnp.float32)))
-        is_other = ~memory.has_decided & (jnp.abs(log_scale - own) > ROUNDING)
-        return optax.tree.where(is_other, begun, state)
-
-    def decide(lr_scale: Array, words: Array, size: Array) -> tuple[Array, Array]:
-        memory = unpack(layout, words)
+    def observe(
+        memory: Memory, is_finite: Array, log_scale: Array, sizes: Array
+    ) -> Observation:
+        """What the rule sees, of a memory that has recorded the open window."""
         meter = memory.meter
-        is_full = meter.size >= accumulation_size  # else it is all non-finite
-        is_finite = is_full & ~_meter.is_blown_up(meter)
-        value = jnp.where(is_finite, sign * meter.mean, jnp.inf)
-        memory = record(memory, is_finite)
-        log_scale = jnp.log(lr_scale)
         # With feedback="observe" an observation is what made the decision due.
         is_validated = meter.is_validated | (feedback == "observe")
         is_validated &= jnp.abs(meter.validation) <= _meter.LARGEST
-        observation = Observation(
+        gap, slope = _meter.mean_gap(meter)
+        return Observation(
             step=meter.step - 1,
-            value=value,
+            value=jnp.where(is_finite, sign * meter.mean, jnp.inf),
             history=memory.history if mode == "min" else -memory.history,
-            mask=_history.filled(window, memory.meter.windows),
+            mask=_history.filled(window, meter.windows),
             standard_error=memory.errors,
             validation=jnp.where(is_validated, sign * meter.validation, 0.0),
             is_validated=is_validated,
             log_scale=log_scale,
-            update_size=size,
-            noise_cost=_meter.mean_cost(meter),
-            has_noise_cost=meter.costs_size > 0,
+            update_size=sizes[0],
+            gradient_size=sizes[1],
+            displacement=sizes[2],
+            averaging_gap=gap,
+            has_averaging_gap=meter.gaps_size > 0,
+            return_slope=slope,
+            is_rolled_back=_meter.is_blown_up(meter),
         )
-        new_log_scale, controller_state = controller.update(
-            observation, handed_over(memory, log_scale)
-        )
+
+    def size_in_force(meter: _meter.Meter) -> Array:
+        asked = meter.request.accumulation_size
+        return jnp.where(asked > 0, asked, accumulation_size)
+
+    def decide(lr_scale: Array, words: Array, sizes: Array) -> tuple[Array, Array]:
+        memory = unpack(layout, words)
+        meter = memory.meter
+        is_full = meter.size >= size_in_force(meter)  # else it is all non-finite
+        is_finite = is_full & ~_meter.is_blown_up(meter)
+        memory = record(memory, is_finite)
+        log_scale = jnp.log(lr_scale)
+        observation = observe(memory, is_finite, log_scale, sizes)
+        answer = controller.update(observation, memory.controller_state)
+        new_log_scale, controller_state = check_answer(controller.name, answer)
         check_same_layout(memory.controller_state, controller_state, "update")
-        check_log_scale(new_log_scale)
         # exp(log(x)) is not x: a rule that holds must not let the factor drift.
-        # Nor may a rule that fails, with a NaN, poison it.
-        is_held = (new_log_scale == log_scale) | jnp.isnan(new_log_scale)
+        # Nor may a rule that fails, with what is not finite, poison it.
+        is_held = (new_log_scale == log_scale) | ~jnp.isfinite(new_log_scale)
         lr_scale = jnp.where(is_held, lr_scale, bounded(new_log_scale))
-        number = jnp.asarray(controller.trial(controller_state), jnp.int32)
+        request = checked_request(controller, controller_state)
+        has_found = (meter.request.probe > 0) & (request.probe == 0)
+        meter = _meter.open_window(memory.meter)
         memory = memory._replace(
-            meter=_meter.open_window(memory.meter)._replace(trial=number),
-            has_decided=jnp.ones((), jnp.bool_),
+            meter=meter._replace(
+                request=request,
+                found_scale=jnp.where(has_found, lr_scale, meter.found_scale),
+            ),
             controller_state=controller_state,
         )
         return lr_scale, pack(memory)
 
-    def keep(lr_scale: Array, words: Array, size: Array) -> tuple[Array, Array]:
-        del size
+    def keep(lr_scale: Array, words: Array, sizes: Array) -> tuple[Array, Array]:
+        del sizes
         return lr_scale, words
 
-    def update_fn(
-        updates, state, params=None, *, value=None, noise_cost=None, **extra_args
-    ):
-        del params, extra_args
-        updates = as_arrays(updates)
-        check_size(layout, state.controller_memory, "this rule, with this window")
-        meter = unpack(_meter.LAYOUT, state.controller_memory)
+    def metered(words: Array, value: Any, measured: Measured) -> _meter.Meter:
+        """The meter with this step's value, and what the wrappers have measured."""
+        meter = unpack(_meter.LAYOUT, words)
+        request = meter.request
+        no = jnp.zeros((), jnp.bool_)  # events hold for the step that raised them
+        meter = meter._replace(request=request._replace(restore=no, snapshot=no))
         if feedback == "value":
             metric, is_new = as_metric(value), jnp.ones((), jnp.bool_)
+            if measured.value is not None and measured.is_new is not None:
+                metric, is_new = measured.value, measured.is_new
         else:
             metric, is_new = meter.validation, meter.is_validated
-            meter = meter._replace(is_validated=jnp.zeros((), jnp.bool_))
-        if axis_name is not None:
-            metric = lax.pmean(metric, axis_name)
+            meter = meter._replace(is_validated=no)
+        metric = mean_over_devices(metric)
         meter = _meter.accumulate(meter, metric, is_new)
-        if noise_cost is not None and feedback == "value" and mode == "min":
-            cost = noise_cost.value  # in units of the loss
-            if axis_name is not None:
-                cost = lax.pmean(cost, axis_name)
-            is_measured = noise_cost.is_new & (jnp.abs(metric) <= _meter.LARGEST)
-            meter = _meter.add_cost(meter, cost, is_measured)
-        is_due = (meter.size >= accumulation_size) | (meter.run >= accumulation_size)
-        words = overwrite(state.controller_memory, meter)
+        if measured.averaging_gap is None or feedback != "value" or mode != "min":
+            return meter  # gaps are in units of the loss
+        gap = mean_over_devices(measured.averaging_gap)
+        slope = jnp.zeros_like(gap)
+        if measured.return_slope is not None:
+            slope = mean_over_devices(measured.return_slope)
+        is_measured = measured.has_gap & is_new & (jnp.abs(metric) <= _meter.LARGEST)
+        return _meter.add_gap(meter, gap, slope, is_measured)
+
+    def mean_over_devices(number: Array) -> Array:
+        return number if axis_name is None else lax.pmean(number, axis_name)
+
+    def update_fn(
+        updates, state, params=None, *, value=None, measured=None, **extra_args
+    ):
+        del params
+        updates = as_arrays(updates)
+        measured = Measured() if measured is None else measured
+        check_needs(controller, measured, extra_args)
+        words = tag.off(state.controller_memory)
+        check_size(layout, words, "this rule, with this window")
+        meter = metered(words, value, measured)
+        size = size_in_force(meter)
+        is_due = (meter.size >= size) | (meter.run >= size)
+        words = overwrite(words, meter)
         # XLA leaves it out where the rule does not look: so it is not remembered.
-        size = _update_size.largest_entry(updates)
-        if axis_name is not None:  # or devices would decide each by its own part
-            size = lax.pmean(size, axis_name)
+        own = _update_size.largest_entry(updates)
+        own = jnp.where(jnp.isfinite(own), own, 0.0)
+        handed, none = (measured.gradient_size, measured.displacement), jnp.float32(0.0)
+        sizes = jnp.stack([own, *(none if size is None else size for size in handed)])
         # `decide` and `keep` keep their identity, or eager calls would trace anew.
-        lr_scale, words = lax.cond(is_due, decide, keep, state.lr_scale, words, size)
-        return multiply(updates, lr_scale), ScaleByControllerState(lr_scale, words)
+        lr_scale, words = lax.cond(
+            is_due, decide, keep, state.lr_scale, words, mean_over_devices(sizes)
+        )
+        return multiply(updates, lr_scale), ScaleByControllerState(
+            lr_scale, tag.on(words)
+        )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def check_needs(
+    controller: Controller, measured: Measured, extra_args: dict[str, Any]
+) -> None:
+    """Raises ValueError, with the right composition, if a wrapper is not there."""
+    missing = [name for name in controller.needs if name not in measured.wrappers()]
+    if not missing:
+        return
+    chain = f"optax.chain(optimizer, scale_by_controller({controller.name}))"
+    for name in ("with_rollback", "with_averaging"):
+        chain = f"{name}({chain})" if name in controller.needs else chain
+    why = " (a line search, with value_fn, hides them)" * ("value_fn" in extra_args)
+    raise ValueError(
+        f"the rule {controller.name!r} does not work without {' and '.join(missing)} "
+        f"around it{why}: compose it as {chain}"
+    )
 
 
 def as_metric(value: Any) -> Array:

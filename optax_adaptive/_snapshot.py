@@ -1,6 +1,6 @@
 """A copy to go back to, of params or their average, and what a loop needs to follow."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -8,10 +8,13 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from optax_adaptive import _return
-from optax_adaptive._controller import Array
-from optax_adaptive._leaves import in_dtypes_of, over_leading_axes, wide
+from optax_adaptive import _meter, _return, _tag
+from optax_adaptive._controller import Array, Request, nothing
+from optax_adaptive._leaves import in_dtypes_of, over_leading_axes, select
+from optax_adaptive._pack import unpack
 from optax_adaptive._validate import is_concrete
+
+LARGEST_GRADIENT = 1e18  # its square is a float32
 
 
 class SnapshotState(NamedTuple):
@@ -37,72 +40,64 @@ def empty(params: optax.Params, inner_state: Any, restore_inner: bool) -> Snapsh
 
 def before_update(
     snapshot: SnapshotState,
-    get_copy: Callable[[], optax.Params],
+    sources: Sequence[tuple[Array, optax.Params]],
     inner_state: Any,
-    reset_inner: Any,
-    *,
-    is_taken: Array,
-    was_left_out: Array,
-    is_forgotten: bool | Array = False,
-    measure: Callable[[Any], Array] = lambda inner_state: jnp.zeros((), jnp.float32),
-    is_measured: bool | Array = False,
-) -> tuple[Any, SnapshotState, Array]:
-    """Takes the copy, and brings the inner state back after a return of the params.
+    reset_inner: Callable[[optax.Params], Any],
+    is_broken: Array,
+) -> tuple[Any, SnapshotState]:
+    """Brings the inner state back after a return of the params, and takes the copy.
 
-    The inner state comes back one update after the params, so that all that is large
-    goes through one loop here, and what comes out is what the optimizer updates. So the
-    compiler knows that it may update in place, and mostly nothing is copied at all.
+    The inner state comes back one update after the params, so that what comes out of
+    the loops here is what the optimizer updates. So the compiler knows that it may
+    update in place, and mostly nothing is copied at all.
 
     Args:
       snapshot: The copy, and whether the last update went back to it.
-      get_copy: Gives what to copy: params, or their average.
+      sources: What may be copied, and whether to: params, or their average; and with
+        it the inner state, where one is kept.
       inner_state: That before this update.
       reset_inner: Maps params to a first inner state; used if none was copied.
-      is_taken: Copy those, and the inner state where one is kept.
-      was_left_out: Was the last update? To most optimizers that is one with a gradient
-        of 0, but what divides by a norm, or remembers the loss, never recovers from it.
-        So an inner state that is NaN begins anew. (To select the one from before would
-        keep it from being updated in place, at every step.)
-      is_forgotten: Rules in the inner state go back too. Otherwise they keep their
-        memory, so as to do better in the next attempt.
-      measure: Maps the inner state to float32 of shape ().
-      is_measured: Whether to do so.
+      is_broken: Bring the inner state back though the params were not.
 
     Returns:
-      The inner state to update, the snapshot, and what was measured.
+      The inner state to update, and the snapshot.
     """
-    keeps_inner = jax.tree.structure(inner_state) == jax.tree.structure(
-        snapshot.snapshot_inner_state
-    )
+    copied_params, copied_inner = snapshot[:2]
+    keeps_inner = jax.tree.structure(inner_state) == jax.tree.structure(copied_inner)
+    is_taken = jnp.zeros((), jnp.bool_)
+    for is_source, _ in sources:
+        is_taken |= is_source
 
-    def change(copied_params, copied_inner, inner_state, measured):
-        del measured
-        first = in_dtypes_of(inner_state, reset_inner(copied_params))
-        is_spoilt = was_left_out & _has_nan(inner_state)
-        anew = _return.keep_rules(first, inner_state)
-        inner_state = optax.tree.where(is_spoilt, anew, inner_state)
-        restored = in_dtypes_of(inner_state, copied_inner) if keeps_inner else first
-        kept = _return.keep_rules(restored, inner_state)
-        restored = optax.tree.where(is_forgotten, restored, kept)
-        inner_state = optax.tree.where(snapshot.is_restored, restored, inner_state)
-        old = (copied_params, copied_inner)
-        new = (
-            get_copy(),
-            in_dtypes_of(copied_inner, inner_state) if keeps_inner else (),
+    is_renewed = snapshot.is_restored | is_broken
+
+    def with_rules_of(current, restored):
+        return _return.keep_rules(in_dtypes_of(current, restored), current)
+
+    def exchange(carry):
+        copied, current = carry
+        current = select(is_renewed, with_rules_of(current, copied), current)
+        return select(is_taken, in_dtypes_of(copied, current), copied), current
+
+    def renew(current):
+        return with_rules_of(current, reset_inner(copied_params))
+
+    if keeps_inner:
+        copied_inner, inner_state = in_place(
+            is_renewed | is_taken, exchange, (copied_inner, inner_state)
         )
-        return *optax.tree.where(is_taken, new, old), inner_state, measure(inner_state)
-
-    copied_params, copied_inner, inner_state, measured = _in_place(
-        is_taken | snapshot.is_restored | is_measured | was_left_out,
-        change,
-        (*snapshot[:2], inner_state, jnp.zeros((), jnp.float32)),
-    )
-    snapshot = snapshot._replace(
+    else:
+        inner_state = in_place(is_renewed, renew, inner_state)
+    for is_source, source in sources:
+        copied_params = in_place(
+            is_source,
+            lambda copied, source=source: in_dtypes_of(copied, source),
+            copied_params,
+        )
+    return inner_state, snapshot._replace(
         snapshot_params=copied_params,
         snapshot_inner_state=copied_inner,
         is_taken=is_taken,
     )
-    return inner_state, snapshot, measured
 
 
 def after_update(
@@ -143,24 +138,40 @@ def after_update(
     return updates, _return.tell_rules(inner_state, is_blown_up), snapshot
 
 
-def finite_or_nan(value: Array, grads: optax.Updates) -> Array:
-    """The loss, or NaN where a gradient is not finite.
+def requests(inner_state: Any) -> Request:
+    """What the controllers in ``inner_state`` ask for, together."""
 
-    Nothing that is added leads back from NaN, so it must not reach params, nor the
-    optimizer's state. To the alarm it is as bad as a loss that is not finite.
+    def is_end(node):  # what lies in a copy asks for nothing
+        return _return.is_rule(node) or isinstance(node, SnapshotState)
+
+    asked = [
+        unpack(_meter.LAYOUT, _tag.bare(node.controller_memory)).request
+        for node in jax.tree.leaves(inner_state, is_leaf=is_end)
+        if _return.is_rule(node)
+    ]
+    if len(asked) < 2:
+        return asked[0] if asked else nothing()
+    # Of several, as in a partition, any may; the longest average is the safest.
+    return jax.tree.map(lambda *fields: jnp.stack(fields).max(0), *asked)
+
+
+def guarded(updates: optax.Updates, is_skipped: Array) -> optax.Updates:
+    """Gradients, or 0 if ``is_skipped``, and for what is not finite or too large.
+
+    What a sample of them has not shown must not reach the state of the optimizer, nor
+    what cannot be squared. (To keep that state as it was, where the update is skipped,
+    would keep it from being updated in place, at every step.)
     """
 
-    # A sum of what is finite is finite, unless it overflows.
-    def total(leaf):
-        return jnp.abs(jnp.sum(leaf, dtype=wide(leaf.dtype))).astype(jnp.float32)
+    def kept(update):
+        if not jnp.issubdtype(update.dtype, jnp.inexact):
+            return update
+        size = jnp.abs(update)
+        most = min(LARGEST_GRADIENT, float(jnp.finfo(size.dtype).max))
+        most = jnp.where(is_skipped, -1.0, most).astype(size.dtype)
+        return jnp.where(size <= most, update, jnp.zeros_like(update))  # NaN: false
 
-    sums = map(total, jax.tree.leaves(grads))
-    return jnp.where(jnp.isfinite(sum(sums, jnp.float32(0.0))), value, jnp.nan)
-
-
-def leave_out(updates: optax.Updates, is_left_out: Array) -> optax.Updates:
-    """Zeros instead of ``updates``, which may be NaN, if ``is_left_out``."""
-    return jax.tree.map(lambda u: jnp.where(is_left_out, jnp.zeros_like(u), u), updates)
+    return jax.tree.map(kept, updates)
 
 
 def select_on_rollback(opt_state: Any, healthy: Any, current: Any) -> tuple[Any, Any]:
@@ -230,27 +241,18 @@ def find(opt_state: Any) -> SnapshotState:
     return found[0]
 
 
-def _has_nan(tree: Any) -> Array:
-    """Whether a leaf holds NaN, bool of shape ()."""
-    has_nan = jnp.zeros((), jnp.bool_)
-    for leaf in jax.tree.leaves(tree):
-        if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
-            has_nan |= jnp.isnan(leaf).any()
-    return has_nan
-
-
-def _in_place(condition: Array, change: Any, tree: Any) -> Any:
-    """``change(*tree)`` if ``condition``, else ``tree``, which then costs nothing.
+def in_place(condition: Array, change: Callable[[Any], Any], tree: Any) -> Any:
+    """``change(tree)`` if ``condition``, else ``tree``, which then costs nothing.
 
     A loop of at most one turn: XLA carries the buffers of a loop in place, while the
     branches of a conditional may write out what they let pass. Eager calls, which would
     compile a new loop each, decide here.
     """
     if is_concrete(condition):
-        return change(*tree) if condition else tree
+        return change(tree) if condition else tree
 
     def body(carry):
-        return jnp.zeros((), jnp.bool_), change(*carry[1])
+        return jnp.zeros((), jnp.bool_), change(carry[1])
 
     return lax.while_loop(lambda carry: carry[0], body, (condition, tree))[1]
 

@@ -115,10 +115,22 @@ def check_controller(name: str, value: Any) -> None:
         )
 
 
-def check_log_scale(log_scale: Any) -> None:
-    """Raises TypeError unless a rule's answer is one number."""
+def check_answer(name: str, answer: Any) -> tuple[Any, Any]:
+    """What a rule's update returned; raises unless it is a log factor and a state."""
+    if type(answer) is not tuple or len(answer) != 2:
+        raise TypeError(
+            f"the update of the rule {name!r} must return two things, the new log "
+            f"factor and its state, but it returned {answer!r}"
+        )
+    log_scale, state = answer
     if log_scale is None or np.shape(log_scale):
         raise TypeError(
-            "a rule's update must return the new log factor, of shape (), and its "
-            f"state, but the first is {log_scale!r}"
+            f"the update of the rule {name!r} must return the new log factor, of shape "
+            f"(), and its state, but the first is {log_scale!r}"
         )
+    if is_concrete(log_scale) and not np.isfinite(log_scale):
+        raise ValueError(
+            f"the update of the rule {name!r} must return a finite log factor, but it "
+            f"is {log_scale}"
+        )
+    return log_scale, state

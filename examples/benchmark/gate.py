@@ -60,7 +60,7 @@ def difference(task: str, before: dict[str, Any], after: dict[str, Any]) -> floa
         return float(bool(before["failed"])) * 100 - float(bool(after["failed"])) * 100
     old, new = before[METRIC], after[METRIC]
     if task in ("digits", "noisy", "cnn"):
-        return 100 * (new - old)
+        return new - old  # in percent
     return 100 * math.log(old / new)
 
 

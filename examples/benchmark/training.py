@@ -11,7 +11,6 @@ import optax
 import optax_adaptive
 from benchmark.tasks.task import Array, Task
 from common import methods
-from optax_adaptive import _search
 
 CHECKPOINTS = 40  # evaluations a run, equally spaced
 LATE = CHECKPOINTS // 10  # checkpoints in the last tenth
@@ -55,7 +54,7 @@ def make_training(
             updates, state = how.optimizer.update(grads, state, params, value=loss)
             is_searching = jnp.array(False)
             if autotunes:
-                is_searching = optax_adaptive.summary(state)["phase"] < _search.FOUND
+                is_searching = optax_adaptive.summary(state)["phase"] < 3
             return (optax.apply_updates(params, updates), state), (loss, is_searching)
 
         def to_checkpoint(carry, index_and_keys):

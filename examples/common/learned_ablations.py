@@ -6,12 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from optax_adaptive import Controller, controllers
-from optax_adaptive._controller import keep_state
 from optax_adaptive.controllers._features import NAMES
 from optax_adaptive.controllers._policy import shipped_weights
-from optax_adaptive.controllers.learned import LARGEST_STEP
+from optax_adaptive.controllers.learned import LARGEST_STEP, drawing, searched
 from policy import evolution
-from policy.ppo import decides
 
 TIME = ("age", "elapsed", "remaining", "has_horizon", "previous_action")
 
@@ -34,34 +32,34 @@ def blind(total_steps: int) -> Controller:
 
 
 def random_walk(total_steps: int, seed: int = 0) -> Controller:
-    """The same trials, and then a random factor of up to 2 at each decision."""
+    """The same search, and then a random factor of up to 2 at each decision."""
     still = jax.tree.map(jnp.zeros_like, shipped_weights())
-    rule = controllers.learned(total_steps, still)
+    rule = drawing(total_steps, still)
 
     def update_fn(observation, state):
         before, key = state
         log_scale, after = rule.update(observation, before)
         key, action_key = jax.random.split(key)
         action = jax.random.uniform(action_key, (), jnp.float32, -1.0, 1.0)
-        is_decision = decides(before.rule_state, after.rule_state)
-        noise = jnp.where(is_decision, LARGEST_STEP * action, 0.0)
+        noise = jnp.where(jnp.isfinite(observation.value), LARGEST_STEP * action, 0.0)
         return log_scale + noise, (after, key)
 
-    return rule._replace(
+    walks = rule._replace(
         init=lambda: (rule.init(), jax.random.PRNGKey(seed)),
         update=update_fn,
-        trial=lambda state: rule.trial(state[0]),
-        begin=keep_state,  # it opens a run
+        request=lambda state: rule.request(state[0]),
+        begin=lambda state, found: (rule.begin(state[0], found), state[1]),
     )
+    return searched(total_steps, walks)
 
 
 def replay(total_steps: int) -> Controller:
-    """Trials of its own, then the base rate: the mean one of a run of the policy."""
+    """A search of its own, then the base rate: the mean one of a run of the policy."""
     rule = controllers.learned(total_steps)
 
     def update_fn(observation, state):
         log_scale, state = rule.update(observation, state)
-        return jnp.where(rule.trial(state) > 0, log_scale, 0.0), state
+        return jnp.where(state.first_state.is_done, 0.0, log_scale), state
 
     return rule._replace(update=update_fn)
 

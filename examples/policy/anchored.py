@@ -36,7 +36,7 @@ class Trace(NamedTuple):
 
 
 def scale_and_measure() -> optax.GradientTransformationExtraArgs:
-    """Multiplies updates by a factor, and meters losses and what noise costs."""
+    """Multiplies updates by a factor, and meters losses and averaging gaps."""
 
     def init_fn(params):
         del params
@@ -44,9 +44,10 @@ def scale_and_measure() -> optax.GradientTransformationExtraArgs:
 
     def update_fn(updates, state, params=None, **extra_args):
         del params
-        scale, cost = extra_args["scale"], extra_args["noise_cost"]
+        scale, measured = extra_args["scale"], extra_args["measured"]
         state = _meter.accumulate(state, extra_args["value"], jnp.ones((), bool))
-        state = _meter.add_cost(state, cost.value, cost.is_new)
+        none = jnp.zeros((), jnp.float32)  # no copy, and no slope towards it
+        state = _meter.add_gap(state, measured.averaging_gap, none, measured.has_gap)
         return jax.tree.map(lambda u: scale * u, updates), state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
@@ -101,7 +102,8 @@ def learner_run(
         training, sizes = jax.lax.scan(step, training, keys)
         params, _, log_scale = training
         tx_state: Any = training[1]
-        (*base_state, meter), averaging = tx_state
+        *base_state, meter = tx_state.inner_state
+        gap, slope = _meter.mean_gap(meter)
         is_finite = meter.size == size
         windows += is_finite.astype(jnp.int32)
         history = _history.push(history, meter.mean, is_finite)
@@ -116,12 +118,16 @@ def learner_run(
             is_validated=jnp.zeros((), bool),
             log_scale=log_scale,
             update_size=sizes[-1],
-            noise_cost=_meter.mean_cost(meter),
-            has_noise_cost=meter.costs_size > 0,
+            relative_size=jnp.zeros(()),
+            averaging_gap=gap,
+            has_averaging_gap=meter.gaps_size > 0,
+            return_slope=slope,
+            is_rolled_back=jnp.zeros((), bool),
         )
         log_scale, state = rule.update(observation, state)
         trace = Trace(state.features, state.action, state.block.windows == 0)
-        tx_state = ((*base_state, _meter.open_window(meter)), averaging)
+        inner_state = (*base_state, _meter.open_window(meter))
+        tx_state = tx_state._replace(inner_state=inner_state)
         training = (params, tx_state, log_scale)
         return (training, history, errors, windows, index + 1, state), trace
 

@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 
 from optax_adaptive.controllers._features import NAMES, SIZE
 from optax_adaptive.controllers._policy import PolicyWeights
-from optax_adaptive.controllers._trial import LONG_OVER_SHORT
+from optax_adaptive.controllers.learned import LONG_OVER_SHORT
 
 Array = jax.Array
 

@@ -15,18 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from optax_adaptive import Controller, _meter, _scale
-from optax_adaptive._controller import keep_state
+from optax_adaptive import Controller, _meter, _scale, _tag
 from optax_adaptive._pack import unpack
-from optax_adaptive.controllers import _features, _shrinkage
+from optax_adaptive.controllers import _features
 from optax_adaptive.controllers._policy import PolicyWeights, score
 from optax_adaptive.controllers.learned import (
     LARGEST_STEP,
-    LearnedState,
     below_blow_up,
     drawing,
+    searched,
     see,
-    take_in,
 )
 from optax_adaptive.rl import (
     clipped_surrogate,
@@ -59,11 +57,6 @@ class Trace(NamedTuple):
     mask: Array  # shape=(MOST,), dtype=bool
 
 
-def decides(before: LearnedState, after: LearnedState) -> Array:
-    """Whether ``learned`` has moved the rate by its policy from one to the other."""
-    return (after.periods.end != before.periods.end) & (before.trial.number == 0)
-
-
 def exploring(horizon: Any, weights: PolicyWeights, key: Array) -> Controller:
     """``learned`` with normal noise on each action, but on those after a blow-up."""
     rule = drawing(horizon, weights)
@@ -74,10 +67,9 @@ def exploring(horizon: Any, weights: PolicyWeights, key: Array) -> Controller:
         return Explored(rule.init(), none, zero, jnp.zeros((), jnp.int32))
 
     def update_fn(observation, state):
-        before = state.rule_state
-        log_scale, after = rule.update(observation, before)
-        is_decision = decides(before, after) & jnp.isfinite(observation.value)
-        seen = see(take_in(before, observation), observation, horizon)
+        log_scale, after = rule.update(observation, state.rule_state)
+        is_decision = jnp.isfinite(observation.value)
+        seen = see(state.rule_state, observation, horizon)
         noise = jax.random.normal(jax.random.fold_in(key, state.decisions))
         action = score(weights, seen.features) + math.exp(LOG_DEVIATION) * noise
         moved = observation.log_scale + LARGEST_STEP * jnp.tanh(action)
@@ -97,10 +89,12 @@ def exploring(horizon: Any, weights: PolicyWeights, key: Array) -> Controller:
     explores = rule._replace(
         init=init_fn,
         update=update_fn,
-        trial=lambda state: state.rule_state.trial.number,
-        begin=keep_state,  # it opens a run
+        request=lambda state: rule.request(state.rule_state),
+        begin=lambda state, found: state._replace(
+            rule_state=rule.begin(state.rule_state, found)
+        ),
     )
-    return _shrinkage.offset(explores)
+    return searched(None, explores)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -121,13 +115,12 @@ def explore(
 
     def layout():
         none = jnp.zeros((rollout.WINDOW,), jnp.float32)
-        meter, no = _meter.first("min"), jnp.zeros((), jnp.bool_)
-        return _scale.Memory(meter, none, none, no, rule(0).init())
+        return _scale.Memory(_meter.first("min"), none, none, rule(0).init())
 
     def note(trace, state):
-        (base_state, _) = state
-        words = base_state.inner_state[1].controller_memory
-        explored = unpack(jax.eval_shape(layout), words).controller_state.rule_state
+        words = _tag.bare(state.inner_state.inner_state[1].controller_memory)
+        memory = unpack(jax.eval_shape(layout), words)
+        explored = memory.controller_state.second_state.rule_state
         at = jnp.where(explored.decisions > 0, explored.decisions - 1, MOST)
         return Trace(
             trace.features.at[at].set(explored.features, mode="drop"),
@@ -140,7 +133,7 @@ def explore(
         jnp.zeros((MOST,), jnp.float32),
         jnp.zeros((MOST,), jnp.bool_),
     )
-    tried = rollout.after_trials(task, rule(0), empty)
+    tried = rollout.after_search(task, rule(0), empty)
 
     def hold(run):
         ended = rollout.go_on(task, rule(run), tried, note=note)
@@ -162,7 +155,7 @@ def advantages(trace: Trace, rewards: np.ndarray) -> np.ndarray:
       float32 of shape (runs, MOST).
     """
     mask = np.asarray(trace.mask)
-    if not mask.any():  # all runs ended with their trials
+    if not mask.any():  # all runs ended with their search
         return np.zeros(mask.shape, np.float32)
     seen = np.asarray(trace.features, np.float64)
     seen = np.concatenate([seen, np.ones_like(seen[..., :1])], -1)

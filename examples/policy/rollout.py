@@ -10,7 +10,7 @@ import optax
 
 from optax_adaptive import (
     Controller,
-    _return,
+    _snapshot,
     eval_params,
     scale_by_controller,
     with_averaging,
@@ -21,7 +21,7 @@ from optax_adaptive.controllers._policy import PolicyWeights
 from policy import kinds
 
 Array = jax.Array
-WINDOW = 3  # that scale_by_controller keeps: the policy remembers by itself
+WINDOW = 8  # that scale_by_controller keeps: of the longest slope in the features
 WORST = 1e3  # a loss that is not finite, or above it, counts as this
 
 
@@ -145,11 +145,15 @@ def go_on(
     )
 
 
-def after_trials(task: Task, rule: Controller, notes: Any = ()) -> Training:
-    """The trials that open a run: they do not depend on the policy."""
+def after_search(task: Task, rule: Controller, notes: Any = ()) -> Training:
+    """The search that opens a run: it does not depend on the policy."""
     state = transformation(task, rule).init(task.params)
     start = Training(task.params, state, jnp.zeros((), jnp.int32), notes)
-    return go_on(task, rule, start, lambda state: _return.trial(state) > 0)
+
+    def searches(state):
+        return _snapshot.requests(state.inner_state).probe > 0
+
+    return go_on(task, rule, start, searches)
 
 
 def final_loss(task: Task, training: Training) -> Array:
@@ -177,7 +181,7 @@ def policy_losses(
     """
     task = set_task(kind, setting, key)
     first = jax.tree.map(lambda leaf: leaf[0], policies)
-    tried = after_trials(task, learned(task.horizon, first))
+    tried = after_search(task, learned(task.horizon, first))
 
     def hold(weights):
         return final_loss(task, go_on(task, learned(task.horizon, weights), tried))

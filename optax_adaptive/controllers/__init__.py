@@ -12,10 +12,13 @@ from optax_adaptive.controllers.combinators import anchored, clip, then, warmup
 from optax_adaptive.controllers.greedy import greedy
 from optax_adaptive.controllers.hold import hold
 from optax_adaptive.controllers.learned import learned
+from optax_adaptive.controllers.maintain import maintain
 from optax_adaptive.controllers.plateau import plateau
 from optax_adaptive.controllers.q_learning import q_learning
 from optax_adaptive.controllers.range_test import range_test
+from optax_adaptive.controllers.search import search
 from optax_adaptive.controllers.trend import trend
+from optax_adaptive.controllers.tuned import tuned
 
 # Every rule by name, ready with its defaults: what the common tests and the
 # benchmarks run over.
@@ -29,6 +32,9 @@ REGISTRY: dict[str, Callable[[], Controller]] = {
     "bandit": bandit,
     "q_learning": q_learning,
     "actor_critic": actor_critic,
+    "search": search,
+    "maintain": maintain,
+    "tuned": tuned,
     "learned": learned,
 }
 
@@ -44,10 +50,13 @@ __all__ = [
     "learned",
     "load_prior",
     "load_weights",
+    "maintain",
     "plateau",
     "q_learning",
     "range_test",
+    "search",
     "then",
     "trend",
+    "tuned",
     "warmup",
 ]

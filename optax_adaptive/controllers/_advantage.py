@@ -8,9 +8,9 @@ by the fall of the loss from the first window *within* the block to the last.
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import optax
 
 from optax_adaptive._controller import Array, Observation
+from optax_adaptive._leaves import select
 
 CLIP = 3.0  # combined standard errors that a block can earn or cost
 RISE = 2.5  # standard errors above the block before, which end a block
@@ -84,7 +84,7 @@ def read(block: Block, observation: Observation) -> Block:
     validation = Reading(observation.validation, noise)
     # The first of all is compared with itself.
     is_first = observation.is_validated & (validations == 1)
-    before = optax.tree.where(is_first, validation, block.validation.before)
+    before = select(is_first, validation, block.validation.before)
     return block._replace(
         windows=block.windows + 1,
         loss=_follow(block.loss, loss, is_finite),
@@ -100,8 +100,8 @@ def read(block: Block, observation: Observation) -> Block:
 
 def _follow(track: Track, reading: Reading, is_new: Array) -> Track:
     return track._replace(
-        first=optax.tree.where(is_new & ~track.is_read, reading, track.first),
-        newest=optax.tree.where(is_new, reading, track.newest),
+        first=select(is_new & ~track.is_read, reading, track.first),
+        newest=select(is_new, reading, track.newest),
         is_read=track.is_read | is_new,
     )
 
@@ -109,8 +109,8 @@ def _follow(track: Track, reading: Reading, is_new: Array) -> Track:
 def _rewarded(block: Block) -> tuple[Track, Reading]:
     """The metric that counts, and the reading that its fall is measured from."""
     validates = block.validations > 0
-    track = optax.tree.where(validates, block.validation, block.loss)
-    return track, optax.tree.where(validates, track.before, track.first)
+    track = select(validates, block.validation, block.loss)
+    return track, select(validates, track.before, track.first)
 
 
 def is_rising(block: Block) -> Array:

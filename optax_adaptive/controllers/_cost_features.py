@@ -61,7 +61,7 @@ def remember(
       The new memory.
     """
     is_finite = jnp.isfinite(observation.value)
-    is_measured = is_finite & observation.has_noise_cost
+    is_measured = is_finite & observation.has_averaging_gap
     windows = memory.windows + is_finite.astype(jnp.int32)
     costs = memory.costs + is_measured.astype(jnp.int32)
     value = jnp.where(is_finite, observation.value, 0.0)
@@ -77,7 +77,7 @@ def remember(
         older=follow(memory.older, value, windows, _OLDER, is_finite),
         newer=follow(memory.newer, value, windows, _NEWER, is_finite),
         costs=costs,
-        cost=follow(memory.cost, observation.noise_cost, costs, _NEWER, is_measured),
+        cost=follow(memory.cost, observation.averaging_gap, costs, _NEWER, is_measured),
         part=share,
     )
 

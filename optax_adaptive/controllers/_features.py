@@ -9,10 +9,10 @@ import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import optax
 
 from optax_adaptive import _history
 from optax_adaptive._controller import Array, Observation
+from optax_adaptive._leaves import select
 from optax_adaptive.controllers import _cost_features
 
 NAMES = (
@@ -62,7 +62,7 @@ class FeatureMemory(NamedTuple):
     blow_up_log_scale: Array  # shape=(), dtype=float32: the lowest that blew up
     is_blown_up: Array  # shape=(), dtype=bool: the newest window did
     previous_action: Array  # shape=(), dtype=float32: set by the rule, in [-1, 1]
-    noise_cost: _cost_features.CostMemory
+    gap_memory: _cost_features.CostMemory
 
 
 def first_memory() -> FeatureMemory:
@@ -85,7 +85,7 @@ def first_memory() -> FeatureMemory:
         blow_up_log_scale=zero,
         is_blown_up=no,
         previous_action=zero,
-        noise_cost=_cost_features.first_memory(),
+        gap_memory=_cost_features.first_memory(),
     )
 
 
@@ -139,8 +139,8 @@ def remember(
     is_low |= fall > (DESCENT + 1.0) * math.sqrt(2.0) * noise
     has_descended = memory.has_descended | (is_low & ~is_early)
     is_lowest = ~memory.has_blown_up | (log_scale < memory.blow_up_log_scale)
-    noise_cost = optax.tree.where(
-        memory.is_blown_up, _cost_features.first_memory(), memory.noise_cost
+    gap_memory = select(
+        memory.is_blown_up, _cost_features.first_memory(), memory.gap_memory
     )
     clipped = observation._replace(value=jnp.where(is_finite, value, jnp.inf))
     return memory._replace(
@@ -163,7 +163,7 @@ def remember(
             ~is_finite & is_lowest, log_scale, memory.blow_up_log_scale
         ),
         is_blown_up=~is_finite,
-        noise_cost=_cost_features.remember(noise_cost, clipped, part),
+        gap_memory=_cost_features.remember(gap_memory, clipped, part),
     )
 
 
@@ -229,7 +229,7 @@ def features(
         jnp.where(memory.has_blown_up, jnp.exp(below / 2), 0.0),
         memory.is_blown_up.astype(jnp.float32),
     )
-    costs = _cost_features.features(memory.noise_cost, memory.noise)
+    costs = _cost_features.features(memory.gap_memory, memory.noise)
     return jnp.clip(jnp.append(jnp.stack(values), costs), -_LIMIT, _LIMIT)
 
 

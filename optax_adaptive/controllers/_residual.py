@@ -50,7 +50,11 @@ class ResidualState(NamedTuple):
 
 
 def residual(
-    learner: Learner, alpha: float | Array, repeat: int | Array, seed: int | Array
+    name: str,
+    learner: Learner,
+    alpha: float | Array,
+    repeat: int | Array,
+    seed: int | Array,
 ) -> Controller:
     """Makes the rule whose factor is ``exp(alpha * action)``, a block at a time.
 
@@ -123,10 +127,10 @@ def residual(
         del observation
         return state
 
-    def begin_fn(state, log_scale):
+    def begin_fn(state, found):
         return state._replace(
             action=jnp.zeros((), jnp.float32),
-            center=jnp.asarray(log_scale, jnp.float32),
+            center=jnp.asarray(found.log_scale, jnp.float32),
             reach=_reach.found_reach(),
         )
 
@@ -140,7 +144,9 @@ def residual(
         log_scale = state.center + alpha * state.action
         return jnp.asarray(log_scale, jnp.float32), state
 
-    return Controller(init_fn, update_fn, initial_log_scale=-alpha, begin=begin_fn)
+    return Controller(
+        init_fn, update_fn, initial_log_scale=-alpha, begin=begin_fn, name=name
+    )
 
 
 def nearest_arm(action: Array) -> Array:

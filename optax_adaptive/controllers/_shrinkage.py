@@ -13,14 +13,15 @@ import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import optax
 
 from optax_adaptive._controller import (
     Array,
     Controller,
     ControllerState,
+    Found,
     Observation,
 )
+from optax_adaptive._leaves import select
 
 FIRST = 20  # windows after which the average is what later ones are compared with
 NEWEST = 0.1  # weight of the newest window in it
@@ -30,7 +31,7 @@ MOST = math.log(20.0)
 
 
 class Shrinkage(NamedTuple):
-    """An average of the log size of the updates, since the trials."""
+    """An average of the log size of the updates, since the search."""
 
     windows: Array  # shape=(), dtype=int32: in which they had a size
     first: Array  # shape=(), dtype=float32: as it was after the first windows
@@ -59,7 +60,7 @@ def add(shrinkage: Shrinkage, update_size: Array) -> Shrinkage:
     newest = shrinkage.newest + weight * (log_size - shrinkage.newest)
     first = jnp.where(windows <= FIRST, newest, shrinkage.first)
     added = Shrinkage(windows=windows, first=first, newest=newest)
-    return optax.tree.where(is_measured, added, shrinkage)
+    return select(is_measured, added, shrinkage)
 
 
 def log_factor(shrinkage: Shrinkage) -> Array:
@@ -68,12 +69,12 @@ def log_factor(shrinkage: Shrinkage) -> Array:
 
 
 def offset(rule: Controller) -> Controller:
-    """The rule, as if nothing had shrunk the updates since its trials."""
+    """The rule, as if nothing had shrunk the updates since its search."""
 
     def update_fn(observation: Observation, state: OffsetState):
         # The rate as the rule has drawn it, and then what the factor must be for it.
         log_rate = observation.log_scale + log_factor(state.shrinkage)
-        counts = jnp.isfinite(observation.value) & (rule.trial(state.rule_state) == 0)
+        counts = jnp.isfinite(observation.value)
         size = jnp.where(counts, observation.update_size, 0.0)
         shrinkage = add(state.shrinkage, size)
         log_rate, rule_state = rule.update(
@@ -81,12 +82,12 @@ def offset(rule: Controller) -> Controller:
         )
         return log_rate - log_factor(shrinkage), OffsetState(rule_state, shrinkage)
 
-    def begin_fn(state: OffsetState, log_scale: Array) -> OffsetState:
-        return state._replace(rule_state=rule.begin(state.rule_state, log_scale))
+    def begin_fn(state: OffsetState, found: Found) -> OffsetState:
+        return state._replace(rule_state=rule.begin(state.rule_state, found))
 
     return rule._replace(
         init=lambda: OffsetState(rule.init(), first_shrinkage()),
         update=update_fn,
-        trial=lambda state: rule.trial(state.rule_state),
+        request=lambda state: rule.request(state.rule_state),
         begin=begin_fn,
     )

@@ -190,7 +190,7 @@ def actor_critic(
             size=jnp.zeros((), jnp.int32),
         )
 
-    return residual(Learner(init_fn, act, learn), alpha, repeat, seed)
+    return residual("actor_critic", Learner(init_fn, act, learn), alpha, repeat, seed)
 
 
 def scores(policy: PolicyWeights, features: Array) -> Array:

@@ -122,7 +122,7 @@ def bandit(
         learner = _exp3s(wanted_action, prior_mean)
     else:
         learner = _linear(wanted_action, prior_mean, algorithm)
-    return residual(learner, alpha, repeat, seed)
+    return residual("bandit", learner, alpha, repeat, seed)
 
 
 def _linear(

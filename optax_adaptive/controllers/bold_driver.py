@@ -52,4 +52,4 @@ def bold_driver(growth: float | Array = 1.1, decay: float | Array = 0.5) -> Cont
         step = jnp.where(rises, jnp.log(decay), step)
         return observation.log_scale + step, state
 
-    return Controller(init_fn, update_fn)
+    return Controller(init_fn, update_fn, name="bold_driver")

@@ -4,15 +4,17 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from optax_adaptive import _history
+from optax_adaptive import _history, _pack
 from optax_adaptive._controller import (
     ROUNDING,
     Array,
     Controller,
     ControllerState,
+    Found,
+    Request,
 )
+from optax_adaptive._leaves import select
 from optax_adaptive._validate import check_controller, check_count, check_range
 
 
@@ -46,7 +48,7 @@ def clip(rule: Controller, max_change: float | Array) -> Controller:
         change = jnp.clip(log_scale - observation.log_scale, -bound, bound)
         return observation.log_scale + change, state
 
-    return rule._replace(update=update_fn)
+    return rule._replace(update=update_fn, name=f"clip-{rule.name}")
 
 
 class WarmupState(NamedTuple):
@@ -109,21 +111,19 @@ def warmup(rule: Controller, steps: int | Array) -> Controller:
         state = jax.lax.cond(is_over, ask, wait, observation, state)
         return state.warmed_log_scale + ramp(observation.step), state
 
-    def trial_fn(state):
-        return rule.trial(state.warmed_state)
-
-    def begin_fn(state, log_scale):
+    def begin_fn(state, found):
         return state._replace(
-            warmed_log_scale=log_scale,
-            warmed_state=rule.begin(state.warmed_state, log_scale),
+            warmed_log_scale=found.log_scale,
+            warmed_state=rule.begin(state.warmed_state, found),
         )
 
     return rule._replace(
         init=init_fn,
         update=update_fn,
         initial_log_scale=rule.initial_log_scale + ramp(jnp.zeros((), jnp.int32)),
-        trial=trial_fn,
+        request=lambda state: rule.request(state.warmed_state),
         begin=begin_fn,
+        name=f"warmup-{rule.name}",
     )
 
 
@@ -197,28 +197,40 @@ def anchored(anchor: Controller, residual: Controller) -> Controller:
             anchor_move=jnp.asarray(log_scale - before, jnp.float32),
         )
 
-    def trial_fn(state):
-        tried = anchor.trial(state.anchor_state)
-        return tried + residual.trial(state.residual_state)
+    def request_fn(state):
+        asked = anchor.request(state.anchor_state)
+        return merged(asked, residual.request(state.residual_state))
 
-    def begin_fn(state, log_scale):
+    def begin_fn(state, found):
         # It is the anchor's, and the residual is none.
         none = jnp.zeros((), jnp.float32)
         return state._replace(
-            anchor_log_scale=log_scale,
-            anchor_state=anchor.begin(state.anchor_state, log_scale),
+            anchor_log_scale=found.log_scale,
+            anchor_state=anchor.begin(state.anchor_state, found),
             residual_log_scale=none,
-            residual_state=residual.begin(state.residual_state, none),
+            residual_state=residual.begin(
+                state.residual_state, found._replace(log_scale=none)
+            ),
         )
 
     return Controller(
         init=init_fn,
         update=update_fn,
         initial_log_scale=anchor.initial_log_scale + residual.initial_log_scale,
-        trial=trial_fn,
+        request=request_fn,
         accumulation_size=min(anchor.accumulation_size, residual.accumulation_size),
         begin=begin_fn,
+        name=f"anchored-{anchor.name}-{residual.name}",
+        needs=tuple(dict.fromkeys(anchor.needs + residual.needs)),
     )
+
+
+def merged(*requests: Request) -> Request:
+    """What several rules ask for together: what any of them does; the longest average.
+
+    As most ask for nothing, the largest of each field is what one of them asks for.
+    """
+    return jax.tree.map(lambda *fields: jnp.stack(fields).max(0), *requests)
 
 
 class ThenState(NamedTuple):
@@ -235,11 +247,12 @@ def then(first: Controller, second: Controller) -> Controller:
 
     ``second`` starts from the factor that ``first`` leaves, and sees no window from
     before the hand-over. Unless you say otherwise, windows are as short as the one that
-    asks for shorter ones wants them.
+    asks for shorter ones wants them; :func:`search` has its own.
 
     Args:
-      first: A rule that ends: its state has a boolean field ``is_done``, as that of
-        :func:`range_test` has.
+      first: A rule that ends: its state has a boolean field ``is_done``, as those of
+        :func:`search` and :func:`range_test` have; and maybe a field ``found``, a
+        :class:`Found` for :attr:`Controller.begin` of ``second``.
       second: The rule to hand over to.
 
     Returns:
@@ -273,9 +286,15 @@ def then(first: Controller, second: Controller) -> Controller:
         log_scale, first_state = first.update(observation, state.first_state)
         return log_scale, state._replace(first_state=first_state)
 
+    def found(observation, first_state):
+        nan = jnp.full((), jnp.nan, jnp.float32)
+        unknown = Found(nan, nan, nan, jnp.ones((), jnp.bool_))
+        known = getattr(first_state, "found", unknown)
+        return known._replace(log_scale=observation.log_scale)  # bounds and all
+
     def follow_second(observation, state):
-        begun = second.begin(state.second_state, observation.log_scale)
-        begun = optax.tree.where(state.has_begun, state.second_state, begun)
+        begun = second.begin(state.second_state, found(observation, state.first_state))
+        begun = select(state.has_begun, state.second_state, begun)
         is_finite = jnp.isfinite(observation.value)
         windows = state.windows_in_second + is_finite.astype(jnp.int32)
         since = _history.filled(observation.mask.shape[0], windows)
@@ -289,25 +308,33 @@ def then(first: Controller, second: Controller) -> Controller:
         )
 
     def update_fn(observation, state):
-        return jax.lax.cond(
-            state.first_state.is_done, follow_second, follow_first, observation, state
+        return _pack.switch(
+            state.first_state.is_done.astype(jnp.int32),
+            [lambda both: follow_first(*both), lambda both: follow_second(*both)],
+            like=(observation.log_scale, state),
+            operands=(observation, state),
         )
 
-    def trial_fn(state):
-        return jnp.where(
-            state.first_state.is_done,
-            second.trial(state.second_state),
-            first.trial(state.first_state),
+    def request_fn(state):
+        # The events of the decision by which the first one ended are its own.
+        one = first.request(state.first_state)
+        other = second.request(state.second_state)
+        asked = select(state.first_state.is_done, other, one)
+        return asked._replace(
+            restore=jnp.where(state.has_begun, other.restore, one.restore),
+            snapshot=jnp.where(state.has_begun, other.snapshot, one.snapshot),
         )
 
-    def begin_fn(state, log_scale):
-        return state._replace(first_state=first.begin(state.first_state, log_scale))
+    def begin_fn(state, found):
+        return state._replace(first_state=first.begin(state.first_state, found))
 
     return Controller(
         init=init_fn,
         update=update_fn,
         initial_log_scale=first.initial_log_scale,
-        trial=trial_fn,
+        request=request_fn,
         accumulation_size=min(first.accumulation_size, second.accumulation_size),
         begin=begin_fn,
+        name=f"then-{first.name}-{second.name}",
+        needs=tuple(dict.fromkeys(first.needs + second.needs)),
     )

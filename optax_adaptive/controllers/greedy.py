@@ -139,4 +139,4 @@ def greedy(
             windows_since_reset=jnp.where(resets, 0, seen),
         )
 
-    return Controller(init_fn, update_fn)
+    return Controller(init_fn, update_fn, name="greedy")

@@ -25,4 +25,4 @@ def hold() -> Controller:
     def update_fn(observation, state):
         return observation.log_scale, state
 
-    return Controller(init_fn, update_fn)
+    return Controller(init_fn, update_fn, name="hold")

@@ -3,54 +3,55 @@
 import math
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-import optax
 
-from optax_adaptive._controller import Array, Controller, Observation
-from optax_adaptive._validate import check_count
-from optax_adaptive.controllers import (
-    _features,
-    _period,
-    _policy,
-    _shrinkage,
-    _trial,
-)
+from optax_adaptive import _history
+from optax_adaptive._controller import Array, Controller, Found, Observation, nothing
+from optax_adaptive._leaves import select
+from optax_adaptive._validate import check_count, is_concrete
+from optax_adaptive.controllers import _features, _policy, _shrinkage
+from optax_adaptive.controllers.combinators import then
+from optax_adaptive.controllers.search import SearchSettings, search
 
 # Of the log factor, in one decision: a factor of 2, and a decade after a blow-up.
 LARGEST_STEP, LARGEST_RETREAT = math.log(2.0), math.log(10.0)
 BELOW_BLOW_UP = math.log(2.0)
+# How far above the rate found the policy takes one to be that blows up. It stays below
+# half of that, which is five times what it begins at.
+ABOVE_FOUND = math.log(10.0)
+# Best rate of a whole run over best rate of a candidate, for the policy to begin at.
+LONG_OVER_SHORT = 0.25
+SHORTEST = 5  # steps of a window
+ELAPSED_WINDOW = 1 / 32  # of the steps so far, at most
+TOTAL_WINDOW = 1 / 64  # and of all steps
+SEARCHED = 16  # windows that the policy takes the search to have had
+LEAST_STEPS = 200  # of a run whose length the search can go by
 
 
-class LearnedState(NamedTuple):
-    """State of :func:`learned`."""
+class DrawnState(NamedTuple):
+    """State of the policy as a rule."""
 
-    trial: _trial.Trial
     feature_memory: _features.FeatureMemory
-    periods: _period.Periods
+    fresh: Array  # shape=(), dtype=int32: windows since the params were others
+    size: Array  # shape=(), dtype=int32: steps of the next window
 
 
 class Seen(NamedTuple):
-    """What is known once a period is closed."""
+    """What is known once a window has ended."""
 
-    periods: _period.Periods
-    pooled: Observation  # the period as if it were a window
     memory: _features.FeatureMemory
     features: Array  # shape=(SIZE,), dtype=float32
+    fresh: Array  # shape=(), dtype=int32: windows since the params were others
 
 
-def take_in(state: LearnedState, observation: Observation) -> LearnedState:
-    """Adds a window to the open period."""
-    return state._replace(periods=_period.add(state.periods, observation))
-
-
-def see(state: LearnedState, observation: Observation, horizon: float | Array) -> Seen:
-    """Closes the open period, which holds this window already."""
-    periods, pooled = _period.close(state.periods, observation)
-    part = _period.ELAPSED_PERIOD
-    memory = _features.remember(state.feature_memory, pooled, part)
-    features = _features.features(memory, pooled, horizon)
-    return Seen(periods, pooled, memory, features)
+def see(state: DrawnState, observation: Observation, horizon: float | Array) -> Seen:
+    """Takes in a window."""
+    fresh = state.fresh + jnp.isfinite(observation.value).astype(jnp.int32)
+    size = observation.mask.shape[0]
+    since = observation.mask & _history.filled(size, fresh)
+    observation = observation._replace(mask=since)
+    memory = _features.remember(state.feature_memory, observation, ELAPSED_WINDOW)
+    return Seen(memory, _features.features(memory, observation, horizon), fresh)
 
 
 def below_blow_up(log_scale: Array, seen: Seen) -> Array:
@@ -66,18 +67,14 @@ def learned(
 ) -> Controller:
     """Draws the rate by a policy trained on thousands of small trainings.
 
-    It opens with trials, each of which :func:`with_rollback` undoes. The first is a
-    climb from 1e-4 by a decade a window, half of one once the loss has fallen, to the
-    edge where it falls no more, or is above its first value. Then come three to five
-    runs of a window at rates below that. The policy goes on from a quarter of the rate
-    of the best, some 60 steps into the run. It sees the state of the training in
-    numbers without a unit (how steeply the loss falls, against its noise and against
-    all progress so far; what noise costs, against what is still won; how far the rate
-    is below that of the best short run; ...) and moves the factor from where it is, by
-    up to 2 at a time. Where the updates shrink, as by a schedule that it is put around,
-    the factor makes that good, up to 20 times. It was trained by PPO on nothing but the
-    final validation loss of averaged weights, with rollback. So use it with both, and
-    first of all with averaging, by which it sees what noise costs::
+    It opens with the :func:`search`, as :func:`autotune` does. From the rate found on the
+    policy sees the state of the training in numbers without a unit (how steeply the
+    loss falls, against its noise and against the total improvement; the averaging gap,
+    against the decrease; how far the rate is below one that is taken to be too high;
+    ...) and moves the factor from where it is, by up to 2 at a time. Where the updates
+    shrink, as by a schedule that it is put around, the factor makes that good, up to 20
+    times. It was trained by PPO on nothing but the final validation loss of averaged
+    weights, with rollback. So it needs both::
 
         with_averaging(
             with_rollback(chain(adam(1e-3), scale_by_controller(learned())))
@@ -87,15 +84,12 @@ def learned(
     of :func:`with_averaging` in its place mostly wins (0.7, with a ``fraction`` of 0.1;
     docs/learned.md).
 
-    Decisions come once a window at first, and then at intervals of 1/32 of the steps
-    so far, or 1/64 of ``total_steps`` where that is less, over which windows are
-    averaged: so a long run looks like a slow short one. The rate stays below five times
-    the one it begins at, and below half of any that blew up later; after that it may
-    move by a decade at once. A window has five steps, unless you say otherwise; with
-    fewer, what a return to the parameters takes can be all of a short run. Bounds that
-    the trials run into, as those of ``clip``, make what they say worthless. Where
-    another rate is in force, as after :func:`range_test` in :func:`then`, that is taken
-    for the answer, and there are no trials.
+    Decisions come after windows of 1/32 of the steps so far, or 1/64 of ``total_steps``
+    where that is less, and of five steps at least: so a long run looks like a slow
+    short one. The rate stays below five times the one it begins at, and below half of
+    any that blew up later; after that it may move by a decade at once. Where another
+    rate is in force, as after :func:`range_test` in :func:`then`, that is taken for the
+    answer, and there is no search.
 
     Args:
       total_steps: Length of the run in optimizer steps, at least 1: the policy sees how
@@ -127,76 +121,58 @@ def learned(
     if total_steps is not None:
         check_count("total_steps", total_steps)
     policy = _policy.checked(_policy.shipped_weights() if weights is None else weights)
-    return _shrinkage.offset(drawing(horizon, policy))
+    return searched(total_steps, drawing(horizon, policy))
+
+
+def searched(total_steps: int | Array | None, rule: Controller) -> Controller:
+    """A policy as :func:`drawing` makes it, after the search."""
+    is_told = is_concrete(total_steps) and total_steps is not None
+    is_told = is_told and LEAST_STEPS <= total_steps < math.inf
+    length = int(total_steps) if is_told else None  # pyright: ignore
+    first = search(length, SearchSettings(long_over_short=LONG_OVER_SHORT))
+    return then(first, _shrinkage.offset(rule))._replace(
+        name="learned", needs=("with_averaging", "with_rollback")
+    )
 
 
 def drawing(horizon: float | Array, policy: _policy.PolicyWeights) -> Controller:
-    """The rule, but for what :func:`_shrinkage.offset` adds; ``horizon`` may be inf."""
+    """The policy as a rule; ``horizon`` may be inf."""
 
     def init_fn():
-        return LearnedState(
-            trial=_trial.first_trial(),
+        return DrawnState(
             feature_memory=_features.first_memory(),
-            periods=_period.first_periods(),
+            fresh=jnp.zeros((), jnp.int32),
+            size=jnp.full((), SHORTEST, jnp.int32),
         )
 
-    def decide(observation: Observation, state: LearnedState):
+    def update_fn(observation: Observation, state: DrawnState):
         is_finite = jnp.isfinite(observation.value)
         seen = see(state, observation, horizon)
         action = _policy.act(policy, seen.features)
         bound = jnp.where(is_finite, LARGEST_STEP, LARGEST_RETREAT)
         log_scale = below_blow_up(observation.log_scale + bound * action, seen)
-        before = state.feature_memory
-        is_trial = state.trial.number > 0
-        trial, tried = _trial.advance(
-            state.trial,
-            before,
-            seen.memory,
-            seen.pooled.value,
-            observation.log_scale,
-        )
-        trial = optax.tree.where(is_trial, trial, state.trial)
-        is_undone = trial.number != state.trial.number
-        log_scale = jnp.where(is_trial, tried, log_scale)
-        anew = _features.begin_again(before, log_scale + _trial.BELOW)
-        memory = seen.memory._replace(previous_action=action)
-        memory = optax.tree.where(is_undone, anew, memory)
-        return log_scale, LearnedState(
-            trial=trial,
-            feature_memory=memory,
-            periods=_period.following(
-                seen.periods,
-                *(observation.step, horizon),
-                # After a blow-up, or a trial, the parameters are others.
-                is_fresh=~is_finite | is_undone,
-                is_short=trial.number > 0,
-            ),
+        steps = observation.step.astype(jnp.float32) + 1.0
+        size = jnp.minimum(ELAPSED_WINDOW * steps, TOTAL_WINDOW * horizon)
+        return log_scale, DrawnState(
+            feature_memory=seen.memory._replace(previous_action=action),
+            fresh=jnp.where(is_finite, seen.fresh, 0),
+            size=jnp.maximum(jnp.floor(size).astype(jnp.int32), SHORTEST),
         )
 
-    def wait(observation: Observation, state: LearnedState):
-        return observation.log_scale, state
-
-    def update_fn(observation, state):
-        state = take_in(state, observation)
-        is_due = _period.is_over(state.periods, observation)
-        return jax.lax.cond(is_due, decide, wait, observation, state)
-
-    def trial(state):
-        return state.trial.number
-
-    def begin_fn(state, log_scale):
-        # A rate that was searched for is as good as the trials' answer.
-        edge = log_scale + _trial.BELOW
-        return state._replace(
-            trial=state.trial._replace(number=jnp.zeros((), jnp.int32)),
-            feature_memory=_features.begin_again(state.feature_memory, edge),
+    def begin_fn(state: DrawnState, found: Found):
+        too_high = found.log_scale + ABOVE_FOUND
+        known = state.feature_memory._replace(
+            windows=jnp.full((), SEARCHED, jnp.int32),
+            first_value=found.first_value,
+            noise=found.deviation / math.sqrt(SHORTEST),
         )
+        is_unknown = jnp.isnan(found.first_value)
+        memory = select(is_unknown, state.feature_memory, known)
+        return state._replace(feature_memory=_features.begin_again(memory, too_high))
+
+    def request_fn(state: DrawnState):
+        return nothing()._replace(accumulation_size=state.size)
 
     return Controller(
-        init_fn,
-        update_fn,
-        initial_log_scale=math.log(_trial.START),
-        trial=trial,
-        accumulation_size=5,
-        begin=begin_fn,
+        init_fn, update_fn, request=request_fn, begin=begin_fn, name="policy"
     )

@@ -100,4 +100,4 @@ def plateau(
             ).astype(jnp.int32),
         )
 
-    return Controller(init_fn, update_fn)
+    return Controller(init_fn, update_fn, name="plateau")

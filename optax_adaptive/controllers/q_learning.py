@@ -122,4 +122,4 @@ def q_learning(
         q_values = state.q_values + _STEP_SIZE * error * trace
         return state._replace(q_values=q_values, trace=trace)
 
-    return residual(Learner(init_fn, act, learn), alpha, repeat, seed)
+    return residual("q_learning", Learner(init_fn, act, learn), alpha, repeat, seed)

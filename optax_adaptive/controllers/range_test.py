@@ -126,4 +126,6 @@ def range_test(
 
     start_is_known = is_concrete(start)
     log_start = math.log(start) if start_is_known else jnp.log(start)
-    return Controller(init_fn, update_fn, initial_log_scale=log_start)
+    return Controller(
+        init_fn, update_fn, initial_log_scale=log_start, name="range_test"
+    )

@@ -86,4 +86,4 @@ def trend(
             flat_windows=jnp.where(restarts, 0, flat_windows),
         )
 
-    return Controller(init_fn, update_fn)
+    return Controller(init_fn, update_fn, name="trend")

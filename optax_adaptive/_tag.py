@@ -1,0 +1,40 @@
+"""Names that lie in a state, so that what another one left is refused, not misread.
+
+As keys of a dict: they are part of the structure, which is known when a step is traced,
+and of the paths under which checkpoints keep the leaves.
+"""
+
+from typing import Any, NamedTuple
+
+VERSION = 2  # of the layout of what is packed
+
+
+class Tag(NamedTuple):
+    """A name, and of what."""
+
+    kind: str
+    name: str
+
+    def on(self, leaf: Any) -> dict[str, Any]:
+        """The leaf under the name."""
+        return {self._key(): leaf}
+
+    def off(self, tagged: Any) -> Any:
+        """The leaf; raises ValueError if it lies under another name."""
+        if not isinstance(tagged, dict) or list(tagged) != [self._key()]:
+            found = ", ".join(tagged) if isinstance(tagged, dict) else "none"
+            raise ValueError(
+                f"{self.kind} must be {self._key()!r}, but it is {found!r}: go on as "
+                "the run began, or begin anew with init (integrations.graft carries "
+                "over what fits)"
+            )
+        return tagged[self._key()]
+
+    def _key(self) -> str:
+        return f"{self.name}-v{VERSION}"
+
+
+def bare(tagged: dict[str, Any]) -> Any:
+    """The leaf, whatever its name."""
+    (leaf,) = tagged.values()
+    return leaf

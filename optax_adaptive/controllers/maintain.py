@@ -1,0 +1,285 @@
+"""maintain: a rate that is known, guarded by rollback and corrected by the gap."""
+
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from optax_adaptive._controller import (
+    ROUNDING,
+    Array,
+    Controller,
+    Found,
+    Observation,
+    nothing,
+)
+from optax_adaptive._leaves import select
+from optax_adaptive._validate import check_count, check_flag
+from optax_adaptive.controllers.correction import (
+    BLOCKS,
+    Block,
+    Correction,
+    CorrectionSettings,
+    correct,
+)
+
+INTERPOLATION = 0.7  # of params with the average, for which the settings below are
+
+
+class MaintainSettings(NamedTuple):
+    """What maintaining goes by; steps are those since it began."""
+
+    shortest_block: int = 40  # steps
+    # Of a block, over the elapsed steps at its beginning: a quarter of those at its end.
+    block: float = 1 / 3
+    lowest: float = 10.0**-0.5  # factor at once, but where the run restarts
+    back_off: float = 0.5  # factor on a rate at which the loss has blown up
+    # What a rate far too high has done, a lower one hardly makes good. So one that has
+    # to come down by ``far`` at once, within this fraction of the run, restarts from
+    # the first parameters, and so does one from which the gradient points back to them.
+    # The first three blocks, by which that is known, take 120 steps.
+    probation: float = 0.25
+    far: float = 0.7  # factor: the gap is twice what it may be
+    back_to: float = 0.4  # highest factor where the gradient points back; below far
+    # Until so many steps the gap is small even at rates that prove far too high later.
+    # So none is raised, and the probation, in which a blow-up costs all, is no longer.
+    early: int = 250
+    gap_unit: float = 1.0  # what averaging gaps are multiplied by
+    points_back: bool = True  # look whether it does
+    correction: CorrectionSettings = CorrectionSettings()
+
+
+SETTINGS = MaintainSettings()
+# Gradients at an interpolation bear a part of the noise alone: the gap is that of the
+# point that the optimizer moves, and may be twice as large. They bear twice the rate as
+# well, from which the gradient often points back. The average takes the place of
+# momentum, and is never shorter than usual.
+INTERPOLATED = MaintainSettings(
+    gap_unit=(1.0 - INTERPOLATION) ** -0.5,
+    points_back=False,
+    correction=CorrectionSettings(high=2.0, shortest=1.0),
+)
+
+
+class MaintainState(NamedTuple):
+    """What maintaining remembers."""
+
+    found: Found  # NaN where no search has found it
+    began: Array  # shape=(), dtype=int32: step at which it did, or restarted
+    elapsed: Array  # shape=(), dtype=int32: steps since then
+    blocks: Array  # shape=(), dtype=int32: since then, or since a rollback
+    has_blown_up: Array  # shape=(), dtype=bool: since it began
+    value_left: Array  # shape=(), dtype=float32: where it last restarted; inf before
+    restarts: Array  # shape=(), dtype=bool: does this decision?
+    rises: Array  # shape=(), dtype=bool: does this decision raise the rate?
+    half_life: Array  # shape=(), dtype=float32: factor on that of the average
+    average_lags: Array  # shape=(), dtype=bool
+
+
+def maintain(
+    total_steps: int | None = None,
+    interpolate: bool = False,
+    settings: MaintainSettings | None = None,
+) -> Controller:
+    """Keeps a rate, and corrects it where the loss says that it is too high or too low.
+
+    For those who know their rate, as in fine-tuning; :func:`autotune` does the same
+    from the rate that its search finds. Once a block of steps, of at least 40 and a
+    quarter of those so far, the averaging gap (the loss of the newest parameters above
+    that of their average) is set against the decrease of the loss. Where the gap is
+    larger, the rate comes down, and where it is less than a quarter, the rate goes up;
+    where batches differ, not so in the first 250 steps, nor while the loss falls
+    tenfold. A rate that proves far too high within the first quarter of the run, and
+    250 steps, by that or because the gradient points back to the first parameters,
+    restarts from them. After a rollback the rate is half, and is not raised any more.
+
+    Args:
+      total_steps: Number of updates of the whole run, or None: it bounds the first
+        part, in which a rate too high restarts.
+      interpolate: Whether params are interpolated with the average, by 0.7.
+      settings: Its constants; by default those for ``interpolate``.
+
+    Returns:
+      A :class:`~optax_adaptive.Controller`, for use within :func:`with_averaging` and
+      :func:`with_rollback`.
+
+    Raises:
+      ValueError: If ``total_steps`` is no integer of at least 1, or ``interpolate`` no
+        bool.
+
+    Example:
+      >>> import optax
+      >>> from optax_adaptive import controllers, scale_by_controller
+      >>> from optax_adaptive import with_averaging, with_rollback
+      >>> rule = scale_by_controller(controllers.maintain())
+      >>> tx = optax.chain(optax.adamw(2e-5), rule)
+      >>> tx = with_averaging(with_rollback(tx, backoff=1.0), fraction=0.1)
+
+    Reference:
+      The gap: after Pesme, Dieuleveut and Flammarion, `On Convergence-Diagnostic based
+      Step Sizes <https://arxiv.org/abs/2007.00534>`_, 2020. Yaida,
+      `Fluctuation-Dissipation Relations for Stochastic Gradient Descent
+      <https://arxiv.org/abs/1810.00004>`_, 2018
+    """
+    if total_steps is not None:
+        check_count("total_steps", total_steps)
+    check_flag("interpolate", interpolate)
+    if settings is None:
+        settings = INTERPOLATED if interpolate else SETTINGS
+    probation = settings.early
+    if total_steps is not None:
+        probation = min(int(settings.probation * total_steps), settings.early)
+
+    def update_fn(observation: Observation, state: MaintainState):
+        is_block = jnp.isfinite(observation.value)  # and not of a rollback
+        blocks = state.blocks + is_block.astype(jnp.int32)
+        state = _with_start(state._replace(blocks=blocks), observation)
+        block = _block(observation, state, settings)
+        # Where the loss has not changed yet there is nothing to judge by.
+        has_moved = (
+            jnp.abs(state.found.first_value - block.mean) > state.found.deviation
+        )
+        is_judged = is_block & has_moved & (state.blocks >= BLOCKS)
+        is_judged &= observation.has_averaging_gap
+        correction = correct(block, settings.correction)
+        on_probation = state.elapsed <= probation
+        change, restarts = _allowed(
+            correction, state, observation, on_probation, settings
+        )
+        change = jnp.where(is_judged, change, 0.0)
+        restarts &= is_judged
+        went_on = state._replace(
+            restarts=jnp.zeros((), jnp.bool_),
+            rises=change > 0.0,
+            half_life=jnp.where(is_judged, correction.half_life, state.half_life),
+            average_lags=jnp.where(
+                is_block, is_judged & correction.average_lags, state.average_lags
+            ),
+        )
+        restarted = first_state()._replace(
+            found=state.found,
+            began=observation.step + 1,
+            value_left=block.mean,
+            restarts=restarts,
+        )
+        # What was normal before a rollback is not known to be normal from the copy on.
+        rolled_back = first_state()._replace(
+            found=state.found,
+            began=state.began,
+            elapsed=state.elapsed,
+            has_blown_up=jnp.ones((), jnp.bool_),
+            value_left=state.value_left,
+        )
+        new = select(restarts, restarted, went_on)
+        new = select(observation.is_rolled_back, rolled_back, new)
+        back_off = math.log(settings.back_off)
+        change = jnp.where(observation.is_rolled_back, back_off, change)
+        return observation.log_scale + change, new
+
+    def request_fn(state: MaintainState):
+        size = settings.block * state.elapsed.astype(jnp.float32)
+        size = jnp.maximum(jnp.ceil(size), settings.shortest_block)
+        return nothing()._replace(
+            restore=state.restarts,
+            snapshot=state.rises,
+            keep_snapshot=state.elapsed < probation,
+            half_life=state.half_life,
+            average_lags=state.average_lags,
+            accumulation_size=size.astype(jnp.int32),
+        )
+
+    return Controller(
+        init=first_state,
+        update=update_fn,
+        request=request_fn,
+        begin=lambda state, found: state._replace(found=found),
+        name="maintain-interpolated" if interpolate else "maintain",
+        needs=("with_averaging", "with_rollback"),
+    )
+
+
+def first_state() -> MaintainState:
+    """Before the first block."""
+    nan, none = jnp.full((), jnp.nan, jnp.float32), jnp.zeros((), jnp.int32)
+    no = jnp.zeros((), jnp.bool_)
+    return MaintainState(
+        found=Found(nan, nan, nan, no),
+        began=none - 1,
+        elapsed=none,
+        blocks=none,
+        has_blown_up=no,
+        value_left=jnp.full((), jnp.inf, jnp.float32),
+        restarts=no,
+        rises=no,
+        half_life=jnp.ones((), jnp.float32),
+        average_lags=no,
+    )
+
+
+def _with_start(state: MaintainState, observation: Observation) -> MaintainState:
+    """The state, with what no search has found: by the first block."""
+    found, size = state.found, jnp.float32(SETTINGS.shortest_block)
+    is_first = jnp.isnan(found.first_value) & jnp.isfinite(observation.value)
+    deviation = observation.standard_error[-1] * jnp.sqrt(size)
+    seen = Found(
+        log_scale=observation.log_scale,
+        first_value=observation.value,
+        deviation=deviation,
+        has_noise=deviation > 1e-3 * jnp.abs(observation.value),
+    )
+    is_known = ~jnp.isnan(found.log_scale)
+    log_scale = jnp.where(is_known, found.log_scale, observation.log_scale)
+    found = select(is_first, seen, found)._replace(log_scale=log_scale)
+    # The first decision comes after a block.
+    step = jnp.maximum(observation.step + 1 - SETTINGS.shortest_block, 0)
+    began = jnp.where(state.began < 0, step, state.began)
+    elapsed = observation.step + 1 - began
+    return state._replace(found=found, began=began, elapsed=elapsed)
+
+
+def _block(
+    observation: Observation, state: MaintainState, settings: MaintainSettings
+) -> Block:
+    """What is known once a block has ended."""
+    means = observation.history[-BLOCKS:]
+    errors = observation.standard_error[-BLOCKS:]
+    return Block(
+        mean=means[-1],
+        decrease=means[0] - means[-1],
+        error=jnp.hypot(errors[0], errors[-1]),
+        total=jnp.maximum(state.found.first_value - means[-1], 0.0),
+        gap=settings.gap_unit * observation.averaging_gap,
+        slope=observation.return_slope,
+    )
+
+
+def _allowed(
+    correction: Correction,
+    state: MaintainState,
+    observation: Observation,
+    on_probation: Array,
+    settings: MaintainSettings,
+) -> tuple[Array, Array]:
+    """The change of the rate that is made of what is proposed; whether it restarts."""
+    change = correction.log_factor
+    # Not again if the lower rate has not even led to a lower loss: it was no cure.
+    is_better = observation.value < state.value_left
+    is_astray = correction.points_back & on_probation & is_better
+    is_astray &= settings.points_back
+    back_to = math.log(settings.back_to)
+    change = jnp.where(is_astray, jnp.minimum(change, back_to), change)
+    # One that is below the rate found, or that blew up, is so for a reason.
+    is_lowered = observation.log_scale < state.found.log_scale - ROUNDING
+    # Without noise a rate too high shows at once, so one too low may rise at once; but
+    # near rest nothing speaks against a higher one until it blows up. The gap falls
+    # along with a loss that falls by orders of magnitude, and would speak against a
+    # higher rate only once all of that is undone.
+    is_late = state.elapsed > settings.early
+    is_time = jnp.where(
+        state.found.has_noise, is_late & ~correction.is_fast, ~correction.is_at_rest
+    )
+    may_rise = is_time & ~is_lowered & ~state.has_blown_up
+    change = jnp.where((change > 0.0) & ~may_rise, 0.0, change)
+    restarts = (change < math.log(settings.far)) & on_probation
+    bounded = jnp.maximum(change, math.log(settings.lowest))
+    return jnp.where(restarts, change, bounded), restarts

@@ -1,0 +1,6 @@
+"""The search for a learning rate."""
+
+from optax_adaptive.controllers.search.rule import search
+from optax_adaptive.controllers.search.settings import SearchSettings, SearchState
+
+__all__ = ["SearchSettings", "SearchState", "search"]

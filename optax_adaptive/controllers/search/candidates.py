@@ -1,0 +1,172 @@
+"""Candidates: short trial runs below the largest stable rate, annealed and compared.
+
+All begin at the same parameters. Annealing takes away the noise that a large rate adds,
+and with it most of the bias of short horizons towards small rates (Wu et al., 2018).
+"""
+
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from optax_adaptive import _history
+from optax_adaptive._controller import Array, Found
+from optax_adaptive._leaves import select
+from optax_adaptive.controllers.search.settings import (
+    CANDIDATES,
+    DONE,
+    MOST_CANDIDATES,
+    TINY,
+    Lengths,
+    SearchSettings,
+    SearchState,
+    is_lost,
+    least_deviation,
+    opened,
+)
+
+
+class Judged(NamedTuple):
+    """What there is to choose from once a candidate has ended."""
+
+    losses: Array  # shape=(8,), dtype=float32
+    error: Array  # shape=(), dtype=float32: of each
+    is_last: Array  # shape=(), dtype=bool: none follows
+    has_noise: Array  # shape=(), dtype=bool: by the best candidate so far
+
+
+def run_candidate(
+    state: SearchState, settings: SearchSettings, lengths: Lengths
+) -> tuple[SearchState, Array]:
+    """A step of a trial run; at its end it is judged, and the next or none follows."""
+    error = _error(state, lengths)
+    is_above = _is_third_above(state, error, settings)
+    log_scales = _log_scales(state, is_above, settings)
+    annealed = 1.0 - (state.clock.astype(jnp.float32) - 1.0) / lengths.candidate
+    log_scale = log_scales[state.candidate] + jnp.log(annealed)
+    # A high loss does not end a candidate: the first steps at a good rate may overshoot.
+    is_over = is_lost(state) | (state.clock == lengths.candidate)
+    judged = _judge(state, is_above, settings, lengths)
+    ended = opened(state, CANDIDATES)._replace(
+        candidate=state.candidate + 1,
+        candidate_losses=judged.losses,
+        found=state.found._replace(has_noise=judged.has_noise),
+        restores=jnp.ones((), jnp.bool_),
+    )
+    done = _answer(state, ended, judged, log_scales, settings)
+    ended = select(judged.is_last, done, ended)
+    return select(is_over, ended, state), log_scale
+
+
+def _error(state: SearchState, lengths: Lengths) -> Array:
+    # As in calibration, one spike is forgiven, which makes the mean a little noisier.
+    return 1.3 * state.deviation / math.sqrt(lengths.tail)
+
+
+def _is_third_above(
+    state: SearchState, error: Array, settings: SearchSettings
+) -> Array:
+    """Each lies below the one before, but the third above the first, if that is clear."""
+    first, second = state.candidate_losses[:2]
+    return jnp.isfinite(second) & (second > first + settings.clearly * error)
+
+
+def _log_scales(state: SearchState, is_above: Array, settings: SearchSettings) -> Array:
+    # Those to come have the rate of this one: if all diverge, the last is the answer.
+    order = jnp.arange(MOST_CANDIDATES, dtype=jnp.int32)
+    below = jnp.minimum(order, state.candidate).astype(jnp.float32)
+    below = below.at[2].set(jnp.where(is_above, -1.0, below[2]))
+    return state.log_scale - (settings.first_candidate + below) * math.log(
+        settings.ratio
+    )
+
+
+def _judge(
+    state: SearchState, is_above: Array, settings: SearchSettings, lengths: Lengths
+) -> Judged:
+    """Adds the loss of the candidate that has ended, and asks whether others follow."""
+    error = _error(state, lengths)
+    loss = _history.mean_without_largest(state.losses[-lengths.tail :])
+    loss = jnp.where(is_lost(state), jnp.inf, loss)
+    is_best = loss <= jnp.min(state.candidate_losses)
+    losses = state.candidate_losses.at[state.candidate].set(loss)
+    # Below a plateau there may be a better one: go on until one is worse. On it may be
+    # parameters that a large rate has ruined, from which a run would not recover.
+    was_run = jnp.arange(MOST_CANDIDATES, dtype=jnp.int32) <= state.candidate
+    worst = jnp.max(losses, where=was_run, initial=-jnp.inf)
+    best = jnp.min(losses)
+    least = error if lengths.candidate >= settings.telling else 0.0
+    is_plateau = worst - best < jnp.maximum(
+        settings.plateau * (state.first_value - best), least
+    )
+    is_enough = state.candidate >= settings.least_candidates - 1
+    is_descent = is_best & (state.candidate >= settings.least_candidates)
+    goes_on = ~is_above & (is_plateau | is_descent)
+    has_noise = differs(state, settings, lengths.tail)
+    return Judged(
+        losses=losses,
+        error=error,
+        is_last=(state.candidate == MOST_CANDIDATES - 1) | (is_enough & ~goes_on),
+        has_noise=jnp.where(is_best, has_noise, state.found.has_noise),
+    )
+
+
+def _answer(
+    state: SearchState,
+    ended: SearchState,
+    judged: Judged,
+    log_scales: Array,
+    settings: SearchSettings,
+) -> SearchState:
+    """The rate for the whole run, and whether the last candidate is kept to begin it."""
+    decrease = state.first_value - jnp.min(judged.losses)
+    # Where none is sure to have helped, as from a flat start, a lower rate is no cure.
+    counts = decrease > settings.clearly * judged.error
+    counts |= jnp.arange(MOST_CANDIDATES, dtype=jnp.int32) < settings.least_candidates
+    best = best_log_scale(
+        jnp.where(counts, judged.losses, jnp.inf),
+        *(log_scales, state.first_value, judged.error),
+    )
+    found = best + math.log(settings.long_over_short)
+    is_low = log_scales[state.candidate] < found + math.log(settings.kept)
+    return opened(ended, DONE)._replace(
+        restores=~is_low | is_lost(state),
+        is_done=jnp.ones((), jnp.bool_),
+        found=Found(found, state.first_value, state.deviation, judged.has_noise),
+    )
+
+
+def differs(state: SearchState, settings: SearchSettings, tail: int) -> Array:
+    """Whether batches differ, by losses of the first parameters and of this candidate.
+
+    By the first alone it would not show in a network whose outputs begin at 0.
+    """
+    least = least_deviation(state.first_value, settings)
+    last = state.losses[-tail:]
+    rough = _history.median(jnp.abs(jnp.diff(last, 2)))
+    is_smooth = rough < settings.rough * (state.first_value - last[-1])
+    return (state.deviation > 1.01 * least) | ~is_smooth
+
+
+def best_log_scale(
+    losses: Array, log_scales: Array, first_value: Array, error: Array
+) -> Array:
+    """Where the best of several short runs lies.
+
+    Args:
+      losses: float32 of shape (n,), what they ended with; inf if lost or not run.
+      log_scales: float32 of shape (n,), their log factors.
+      first_value: float32 of shape (), the loss before each of them.
+      error: float32 of shape (), of each loss.
+
+    Returns:
+      float32 of shape (): the last log factor if all are lost.
+    """
+    # Runs that cannot be told apart share the answer, so that noise does not decide
+    # alone; 1% of the progress made counts as no difference.
+    best = jnp.min(losses)
+    blur = error + 0.01 * jnp.maximum(first_value - best, 0.0) + TINY
+    excess = jnp.where(jnp.isfinite(losses), (losses - best) / blur, jnp.inf)
+    weights = jnp.exp(-0.5 * jnp.square(excess))
+    mean = jnp.sum(weights * log_scales) / jnp.maximum(jnp.sum(weights), TINY)
+    return jnp.where(jnp.isfinite(best), mean, log_scales[-1])

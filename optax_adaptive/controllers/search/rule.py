@@ -1,0 +1,193 @@
+"""search: finds a learning rate, from any base rate, before the run itself.
+
+The learning-rate range test (Smith, 2015) with a start that is measured in the
+parameters' own unit, as in DoG (Ivgi et al., 2023), so that the base learning rate
+drops out. Where it ends is a poor guide alone, since its distance from the best rate
+depends on the optimizer: so candidates below it decide.
+"""
+
+import math
+
+import jax.numpy as jnp
+
+from optax_adaptive import _history, _pack
+from optax_adaptive._controller import Array, Controller, Found, Observation, nothing
+from optax_adaptive._leaves import select
+from optax_adaptive._meter import LARGEST
+from optax_adaptive._validate import check_count
+from optax_adaptive.controllers.search.candidates import run_candidate
+from optax_adaptive.controllers.search.settings import (
+    CANDIDATES,
+    DONE,
+    RANGE_TEST,
+    Lengths,
+    SearchSettings,
+    SearchState,
+    first_state,
+    is_lost,
+    least_deviation,
+    lengths,
+    opened,
+)
+
+SETTINGS = SearchSettings()
+
+
+def search(
+    total_steps: int | None = None, settings: SearchSettings = SETTINGS
+) -> Controller:
+    """Finds a learning rate within the first steps of a run, then holds it.
+
+    1. *Calibrate*, 12 steps: updates too small to move anything show the loss, its
+       noise, and the size of an update.
+    2. *Range test*, about 20 to 80 steps: the rate rises exponentially from where
+       nothing moves until the loss is clearly worse than at the start.
+    3. *Candidates*: three short runs from the first parameters, at rates a factor of
+       √10 apart below the largest stable one, each annealed to 0. More follow below
+       where they all end alike. The best of them, times ``long_over_short``, is found.
+
+    Hand over to the rule that goes on from there by :func:`then`.
+
+    Args:
+      total_steps: Number of updates of the whole run, an integer of at least 200, or
+        None where it is not known. It sizes the search.
+      settings: Its constants.
+
+    Returns:
+      A :class:`~optax_adaptive.Controller`, for use within :func:`with_averaging` and
+      :func:`with_rollback`.
+
+    Raises:
+      ValueError: If ``total_steps`` is no integer of at least 200.
+
+    Example:
+      >>> import optax
+      >>> from optax_adaptive import controllers, scale_by_controller
+      >>> from optax_adaptive import with_averaging, with_rollback
+      >>> rule = controllers.then(controllers.search(), controllers.trend())
+      >>> tx = optax.chain(optax.adam(1e-3), scale_by_controller(rule))
+      >>> tx = with_averaging(with_rollback(tx))
+
+    Reference:
+      Smith, `Cyclical Learning Rates for Training Neural Networks
+      <https://arxiv.org/abs/1506.01186>`_, 2015. Ivgi et al., `DoG is SGD's Best
+      Friend <https://arxiv.org/abs/2302.12022>`_, 2023. Wu et al., `Understanding
+      Short-Horizon Bias <https://arxiv.org/abs/1803.02021>`_, 2018.
+    """
+    if total_steps is not None:
+        check_count("total_steps", total_steps, 200)
+        total_steps = int(total_steps)
+    sized = lengths(total_steps, settings)
+    stages = [  # in the order of their numbers
+        lambda seen: _calibrate(*seen, settings),
+        lambda seen: _test_range(seen[0], settings, sized),
+        lambda seen: run_candidate(seen[0], settings, sized),
+        lambda seen: (seen[0], seen[0].found.log_scale),
+    ]
+
+    def update_fn(observation: Observation, state: SearchState):
+        is_finite = jnp.abs(observation.value) <= LARGEST  # NaN compares false
+        state = state._replace(
+            losses=_history.push(state.losses, observation.value, is_finite),
+            nonfinite=jnp.where(is_finite, 0, state.nonfinite + 1),
+            clock=state.clock + 1,
+            restores=jnp.zeros((), jnp.bool_),
+        )
+        state, log_scale = _pack.switch(
+            *(state.stage, stages),
+            like=(state, observation.log_scale),
+            operands=(state, observation.displacement, observation.gradient_size),
+        )
+        log_scale = jnp.where(state.is_done, state.found.log_scale, log_scale)
+        # From then on what is in force is held, bounds and all.
+        is_held = state.is_done & (state.clock > 0)
+        return jnp.where(is_held, observation.log_scale, log_scale), state
+
+    def begin_fn(state: SearchState, found: Found):
+        # A rate that is known is as good as the answer.
+        return state._replace(
+            stage=jnp.array(DONE, jnp.int32),
+            is_done=jnp.ones((), jnp.bool_),
+            found=found,
+        )
+
+    def request_fn(state: SearchState):
+        is_candidate = state.stage == CANDIDATES
+        number = state.stage + 1 + jnp.where(is_candidate, state.candidate, 0)
+        return nothing()._replace(
+            probe=jnp.where(state.is_done, 0, number),
+            restore=state.restores,
+            accumulation_size=1 - state.is_done.astype(jnp.int32),
+        )
+
+    return Controller(
+        init=lambda: first_state(settings),
+        update=update_fn,
+        initial_log_scale=math.log(settings.least_scale),
+        request=request_fn,
+        begin=begin_fn,
+        name="search",
+        needs=("with_averaging", "with_rollback"),
+    )
+
+
+def _calibrate(
+    state: SearchState,
+    displacement: Array,
+    gradient_size: Array,
+    settings: SearchSettings,
+) -> tuple[SearchState, Array]:
+    """Measures loss and noise while nothing moves, and how far an update moves."""
+    losses = state.losses[-settings.calibration_steps :]
+    center = _history.median(losses)
+    mean_deviation = _history.mean_without_largest(jnp.abs(losses - center))
+    # Mean over standard deviation is 0.8 for a normal, less without its largest.
+    least = least_deviation(center, settings)
+    deviation = jnp.maximum(1.45 * mean_deviation, least)
+    # A loss that is not finite tells nothing, nor does a gradient of 0: go on.
+    is_finite = state.nonfinite == 0
+    clock = state.clock - (~is_finite).astype(jnp.int32)
+    # Known once params have moved at all. Until then the factor grows.
+    is_sized = state.had_gradient & (displacement > 0.0)
+    log_size = jnp.log(jnp.where(is_sized, displacement, 1.0)) - state.log_scale
+    log_growth = jnp.where(state.had_gradient, math.log(settings.growth), 0.0)
+    highest = state.log_scale + log_growth
+    wanted = jnp.minimum(math.log(settings.first_move) - log_size, highest)
+    log_scale = jnp.where(is_sized, wanted, highest)
+    counts = is_sized & (clock > settings.calibration_steps - settings.sized_steps)
+    counts &= displacement > 0.1 * settings.first_move
+    state = state._replace(
+        clock=clock,
+        log_scale=log_scale,
+        had_gradient=is_finite & (gradient_size > 0.0),
+        log_size_sum=state.log_size_sum + jnp.where(counts, log_size, 0.0),
+        sizes=state.sizes + counts.astype(jnp.int32),
+    )
+    sizes = jnp.maximum(state.sizes, 1).astype(jnp.float32)
+    start = math.log(settings.test_from) - state.log_size_sum / sizes
+    over = opened(state._replace(first_value=center, deviation=deviation), RANGE_TEST)
+    is_over = (clock >= settings.calibration_steps) & (
+        state.sizes >= settings.sized_steps
+    )
+    return select(is_over, over._replace(log_scale=start), state), log_scale
+
+
+def _test_range(
+    state: SearchState, settings: SearchSettings, lengths: Lengths
+) -> tuple[SearchState, Array]:
+    """Raises the rate each step until the loss is worse than where it began."""
+    climbed = state.clock.astype(jnp.float32) - 1.0
+    log_scale = state.log_scale + climbed * (math.log(10.0) / lengths.decade)
+    first_value, deviation = state.first_value, state.deviation
+    is_low = _history.median(state.losses[-5:]) < first_value - 2.0 * deviation
+    has_descended = state.has_descended | is_low
+    # Before anything has moved, noise must not end the test.
+    margin = jnp.where(has_descended, 3.0, 10.0) * deviation
+    is_risen = jnp.min(state.losses[-3:]) > first_value + margin
+    top = math.log10(settings.test_to / settings.test_from) * lengths.decade
+    is_over = is_risen | is_lost(state) | (climbed >= top)
+    state = state._replace(has_descended=has_descended)
+    over = opened(state, CANDIDATES)._replace(
+        log_scale=log_scale, restores=jnp.ones((), jnp.bool_)
+    )
+    return select(is_over, over, state), log_scale

@@ -1,0 +1,137 @@
+"""Constants and state of the search, and how long its parts are."""
+
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from optax_adaptive._controller import Array, Found
+
+CALIBRATE, RANGE_TEST, CANDIDATES, DONE = range(4)
+
+TINY = 1e-30  # guards divisions and logarithms
+MOST_CANDIDATES = 8  # eight end 4 1/4 decades below the largest stable rate
+MOST_LOSSES = 50  # that are remembered: the last quarter of the longest candidate
+
+
+class SearchSettings(NamedTuple):
+    """What a search goes by; steps are of the optimizer."""
+
+    calibration_steps: int = 12
+    least_noise: float = 1e-3  # that a loss is taken to have, as a part of its size
+    unknown_steps: int = 800  # search as for so many where total_steps is not given
+    sized_steps: int = 4  # the last of those, which say how far an update moves
+    least_scale: float = 1e-12  # factor of the first update
+    growth: float = 100.0  # of the factor, a step, until params have moved
+    first_move: float = 1e-5  # of params in units of 1 + |params|: next to none
+    test_from: float = 1e-4  # the same, where the range test begins
+    test_to: float = 10.0  # and where it ends at the latest
+    ratio: float = math.sqrt(10.0)  # between neighbouring candidates
+    first_candidate: float = 1.5  # in ratios below the largest stable rate
+    least_candidates: int = 3
+    # Of the decrease, by which the losses of candidates on one plateau differ at most:
+    # 0.02 to 0.04 where large rates teach a language model no more than how often
+    # letters occur; in 62 other settings 0.047 and more (docs/autotune_experiments.md).
+    plateau: float = 0.04
+    # Steps of a candidate in which any good rate would show a decrease. So if no more
+    # than noise lies between such candidates, that is a plateau too; between shorter
+    # ones it may be a start that is flat.
+    telling: int = 60
+    clearly: float = 3.0  # standard errors by which one is better beyond doubt
+    # Best rate of a whole run over best rate of a short annealed one. It hardly depends
+    # on the optimizer, while the best rate over the largest stable one ranged from
+    # 1/200 to 1/17. With gradients at an interpolation, which have less noise, a run
+    # can take twice as much.
+    long_over_short: float = 0.2
+    # Highest rate of the last candidate, over the rate found, at which its parameters
+    # are kept. What is learned at a far higher one generalises less.
+    kept: float = 2.0
+    # Second difference of the losses at the end of a candidate, as a part of its
+    # decrease: up to 0.01 of full batches, 0.04 and more of batches of 64 or less.
+    rough: float = 0.015
+
+
+class Lengths(NamedTuple):
+    """What the search may spend, in steps, fixed at construction."""
+
+    candidate: int
+    decade: int  # of the range test
+    tail: int  # losses, at the end of a candidate, by which it is judged
+
+
+class SearchState(NamedTuple):
+    """What the search has seen; all logs are natural."""
+
+    stage: Array  # shape=(), dtype=int32: CALIBRATE, RANGE_TEST, CANDIDATES or DONE
+    clock: Array  # shape=(), dtype=int32: steps in this stage, or of this candidate
+    losses: Array  # shape=(MOST_LOSSES,), dtype=float32: newest finite, oldest first
+    nonfinite: Array  # shape=(), dtype=int32: newest non-finite ones in a row
+    first_value: Array  # shape=(), dtype=float32: median loss while nothing moves
+    deviation: Array  # shape=(), dtype=float32: standard deviation of a value there
+    has_descended: Array  # shape=(), dtype=bool: has any rate lowered the loss?
+    # shape=(), dtype=float32: of the newest update while calibrating; then where the
+    # range test begins, and where it ended
+    log_scale: Array
+    had_gradient: Array  # shape=(), dtype=bool: the newest update while calibrating
+    log_size_sum: Array  # shape=(), dtype=float32: of how far updates of scale 1 move
+    sizes: Array  # shape=(), dtype=int32: their number
+    candidate: Array  # shape=(), dtype=int32: which one is running
+    candidate_losses: Array  # shape=(8,), dtype=float32: inf if it diverged or not run
+    restores: Array  # shape=(), dtype=bool: does this decision end a probe?
+    is_done: Array  # shape=(), dtype=bool: then() hands over
+    found: Found
+
+
+def lengths(total_steps: int | None, settings: SearchSettings) -> Lengths:
+    """In proportion to the run, within what a search needs and can use."""
+    steps = settings.unknown_steps if total_steps is None else total_steps
+    candidate = max(min(steps // 40, 30), min(3 * steps // 200, 200))
+    return Lengths(
+        candidate=candidate,
+        decade=min(max(steps // 250, 8), 16),
+        tail=max(3, candidate // 4),
+    )
+
+
+def first_state(settings: SearchSettings) -> SearchState:
+    """The search before the first step."""
+    zero, none = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32)
+    no = jnp.zeros((), jnp.bool_)
+    return SearchState(
+        stage=none,
+        clock=none,
+        losses=jnp.zeros((MOST_LOSSES,), jnp.float32),
+        nonfinite=none,
+        first_value=zero,
+        deviation=zero,
+        has_descended=no,
+        log_scale=jnp.full((), math.log(settings.least_scale), jnp.float32),
+        had_gradient=no,
+        log_size_sum=zero,
+        sizes=none,
+        candidate=none,
+        candidate_losses=jnp.full((MOST_CANDIDATES,), jnp.inf, jnp.float32),
+        restores=no,
+        is_done=no,
+        found=Found(zero, zero, zero, jnp.ones((), jnp.bool_)),
+    )
+
+
+def opened(state: SearchState, stage: int) -> SearchState:
+    """The next stage. Losses of the one before would be taken for this one's."""
+    return state._replace(
+        stage=jnp.array(stage, jnp.int32),
+        clock=jnp.zeros((), jnp.int32),
+        losses=jnp.full_like(state.losses, state.first_value),
+        nonfinite=jnp.zeros((), jnp.int32),
+    )
+
+
+def least_deviation(value: Array, settings: SearchSettings) -> Array:
+    """What a loss of this size is taken to have."""
+    return settings.least_noise * jnp.abs(value) + TINY
+
+
+def is_lost(state: SearchState) -> Array:
+    """One non-finite loss may be the batch's fault, two in a row are the rate's."""
+    return state.nonfinite >= 2

@@ -1,0 +1,40 @@
+"""tuned: finds a rate, then maintains it. What autotune runs."""
+
+from optax_adaptive._controller import Controller
+from optax_adaptive.controllers.combinators import then
+from optax_adaptive.controllers.maintain import maintain
+from optax_adaptive.controllers.search import SearchSettings, search
+
+# Of whole runs to candidates, where gradients are at an interpolation with the average:
+# they have less noise, and a run can take twice as much.
+LONG_OVER_SHORT_INTERPOLATED = 0.4
+
+
+def tuned(total_steps: int | None = None, interpolate: bool = False) -> Controller:
+    """The :func:`search`, and then :func:`maintain` from the rate that it finds.
+
+    Args:
+      total_steps: Number of updates of the whole run, an integer of at least 200, or
+        None where it is not known.
+      interpolate: Whether params are interpolated with the average, by 0.7.
+
+    Returns:
+      A :class:`~optax_adaptive.Controller`, for use within :func:`with_averaging` and
+      :func:`with_rollback`: :func:`autotune` is that.
+
+    Raises:
+      ValueError: If ``total_steps`` is no integer of at least 200, or ``interpolate``
+        no bool.
+
+    Example:
+      >>> from optax_adaptive import controllers
+      >>> rule = controllers.tuned(total_steps=2000)
+      >>> rule.needs
+      ('with_rollback', 'with_averaging')
+    """
+    second = maintain(total_steps, interpolate)
+    settings = SearchSettings()
+    if interpolate:
+        settings = settings._replace(long_over_short=LONG_OVER_SHORT_INTERPOLATED)
+    rule = then(search(total_steps, settings), second)
+    return rule._replace(name="tuned-interpolated" if interpolate else "tuned")
