@@ -111,7 +111,7 @@ def frozen_rule(prior: tuple[PolicyWeights, jax.Array], seed: Any) -> Any:
         return jnp.tanh(score(weights, features) + noise), state
 
     learner = _residual.Learner(lambda: (), act, lambda state, transition: state)
-    return _residual.residual(learner, ALPHA, 4, seed)
+    return _residual.residual("random", learner, ALPHA, 4, seed)
 
 
 def constant_losses(kind: kinds.Kind, key: jax.Array) -> np.ndarray:

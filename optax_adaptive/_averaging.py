@@ -332,8 +332,8 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
       opt_state: The state of an optimizer that contains :func:`autotune` or
         :func:`with_averaging`, once.
       params: The current parameters, returned while there is no average yet, and where
-        :func:`autotune` finds that it lags behind. Of state and parameters with leading axes, as
-        from ``jax.vmap``, each is read by itself.
+        :func:`autotune` finds that it lags behind. Of state and parameters with leading
+        axes, as from ``jax.vmap``, each is read by itself.
 
     Returns:
       Parameters to evaluate, save or serve; training continues from ``params``.

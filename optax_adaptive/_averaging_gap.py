@@ -26,7 +26,7 @@ def power_of_two(number: Array) -> Array:
     return lax.shift_left(jnp.ones((), jnp.int32), 31 - zeros)
 
 
-def is_multiple(number: Array, power: Array) -> Array:
+def is_multiple(number: Array, power: int | Array) -> Array:
     """Whether ``number`` is one of a power of two, both int32; bool."""
     return number & (power - 1) == 0
 

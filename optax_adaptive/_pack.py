@@ -52,7 +52,7 @@ def _stack(scalars: list[Array]) -> Array:
 def unpack(like: Any, words: Array) -> Any:
     """Reads the first of ``words`` as a tree with the layout of ``like``."""
     leaves, treedef = jax.tree.flatten(like)
-    start, unpacked = 0, [None] * len(leaves)
+    start, unpacked = 0, list(leaves)
     for place in sorted(range(len(leaves)), key=lambda place: leaves[place].ndim > 0):
         leaf = leaves[place]
         size = math.prod(leaf.shape)

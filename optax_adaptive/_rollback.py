@@ -155,8 +155,8 @@ def with_rollback(
         is_due &= ~is_probe & ~asked.keep_snapshot
         is_taken = (is_due | (seen == 0) | asked.snapshot) & ~is_blown_up & ~is_away
         sources = [(is_taken, params)]
-        if measured.average is not None:
-            has_average = measured.has_average
+        has_average = measured.has_average
+        if measured.average is not None and has_average is not None:
             sources = [
                 (is_taken & ~has_average, params),
                 (is_taken & has_average, measured.average),
@@ -206,7 +206,7 @@ def with_rollback(
                 *(seen, memory.next_snapshot, is_due),
                 is_risky=is_fresh | asked.snapshot,
             ),
-            updates_seen=optax.safe_increment(seen),
+            updates_seen=jnp.asarray(optax.safe_increment(seen)),
             returns_left=jnp.where(
                 is_returned,
                 _return.RETURNS - 1,

@@ -270,13 +270,16 @@ def scale_by_controller(
             meter = meter._replace(is_validated=no)
         metric = mean_over_devices(metric)
         meter = _meter.accumulate(meter, metric, is_new)
-        if measured.averaging_gap is None or feedback != "value" or mode != "min":
+        has_gap = measured.has_gap
+        if measured.averaging_gap is None or has_gap is None:
+            return meter
+        if feedback != "value" or mode != "min":
             return meter  # gaps are in units of the loss
         gap = mean_over_devices(measured.averaging_gap)
         slope = jnp.zeros_like(gap)
         if measured.return_slope is not None:
             slope = mean_over_devices(measured.return_slope)
-        is_measured = measured.has_gap & is_new & (jnp.abs(metric) <= _meter.LARGEST)
+        is_measured = has_gap & is_new & (jnp.abs(metric) <= _meter.LARGEST)
         return _meter.add_gap(meter, gap, slope, is_measured)
 
     def mean_over_devices(number: Array) -> Array:

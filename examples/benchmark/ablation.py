@@ -2,114 +2,156 @@
 
     cd examples && python -m benchmark.ablation
 
-A variant sets constants of the library's modules before the run is traced. Rows with
-the method's name ``autotune: VARIANT`` are appended to results/ablation.jsonl.
+A variant is autotune's composition with other settings. Rows with the method's name
+``autotune: VARIANT`` are appended to results/ablation.jsonl.
 """
 
 import argparse
 import itertools
 import json
 import sys
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import optax
 
 from benchmark import run
-from benchmark.constants import replaced
 from benchmark.tasks import TASKS
 from common import methods, prepared
-from optax_adaptive import _alarm, _autotune, _correction, _hold, _noise_cost, _search
+from optax_adaptive import (
+    controllers,
+    scale_by_controller,
+    with_averaging,
+    with_rollback,
+)
+from optax_adaptive._autotune import (
+    AVERAGING,
+    AVERAGING_INTERPOLATED,
+    MAX_SCALE,
+    MIN_SCALE,
+)
+from optax_adaptive.controllers.maintain import INTERPOLATED as MAINTAIN_INTERPOLATED
+from optax_adaptive.controllers.maintain import INTERPOLATION, MaintainSettings
+from optax_adaptive.controllers.search import SearchSettings
+from optax_adaptive.controllers.tuned import LONG_OVER_SHORT_INTERPOLATED
 
 METHODS = ("autotune", "autotune_interpolated")
 RESULTS = Path(__file__).with_name("results") / "ablation.jsonl"
+NEVER = 10**9
 
 
-def _budget(
-    total_steps: int | None,
-    interpolates: bool,
-    original: Callable[[int | None, bool], _search.Budget] = _search.budget,
-    *,
-    arms: float = 1.0,
-    climb: float = 1.0,
-) -> _search.Budget:
-    budget = original(total_steps, interpolates)
-    return budget._replace(
-        arm_steps=int(arms * budget.arm_steps),
-        steps_per_decade=int(climb * budget.steps_per_decade),
-    )
+class Variant(NamedTuple):
+    """Settings that differ, by name."""
+
+    search: dict[str, Any] = {}
+    maintain: dict[str, Any] = {}
+    correction: dict[str, Any] = {}
+    fraction: float | None = None  # half-life of the average
+    interpolation: float = INTERPOLATION
+    has_momentum: bool = False  # with an interpolation as well
 
 
-# By name: the constants that differ, as (module, constant, value).
 VARIANTS = {
-    "default": [],
-    "fraction 0.1": [(_search, "LONG_OVER_SHORT", 0.1)],
-    "fraction 0.4": [(_search, "LONG_OVER_SHORT", 0.4)],
-    "the third arm always below": [(_search, "CLEARLY", 1e9)],
-    "the first arm √10 below the edge": [(_search, "FIRST_ARM", 1.0)],
-    "the first arm 10 below the edge": [(_search, "FIRST_ARM", 2.0)],
-    "arms 2 apart": [(_search, "ARM_RATIO", 2.0), (_search, "FIRST_ARM", 2.5)],
-    "arms 10 apart": [(_search, "ARM_RATIO", 10.0), (_search, "FIRST_ARM", 0.75)],
-    "never corrected": [(_correction, "SHORTEST", 10**9)],
-    "never raised": [(_correction, "LOW", 0.0)],
-    "lowered by a rise alone": [(_correction, "HIGH", 1e9)],
-    "cost over fall 0.1 to 0.5": [
-        (_correction, "LOW", 0.1),
-        (_correction, "HIGH", 0.5),
-    ],
-    "cost over fall 0.5 to 2": [(_correction, "LOW", 0.5), (_correction, "HIGH", 2.0)],
-    "corrected in full": [(_correction, "POWER", 1.0)],
-    "no error allowed for": [(_correction, "Z", 0.0)],
-    "cost measured at every step": [(_noise_cost, "EVERY", 1)],
-    "never starts over": [(_hold, "PROBATION", 0.0)],
-    "the way back not asked": [(_hold, "BACK_TO", 1.0)],
-    "the way back down by 0.1": [(_correction, "BACK", 0.1)],
-    "the way back down by 0.4": [(_correction, "BACK", 0.4)],
-    "half the rate where it leads down": [(_hold, "BACK_TO", 0.5)],
-    "a quarter where it leads down": [(_hold, "BACK_TO", 0.25)],
-    "averaging 0.05": [(_autotune, "AVERAGING", 0.05)],
-    "averaging 0.2": [(_autotune, "AVERAGING", 0.2)],
-    "averaging 0.1 whatever noise costs": [(_correction, "WIDEST", 1.0)],
-    "no alarm": [(_alarm, "WARM_UP", 10**9)],
-    "alarm at half the rise": [(_alarm, "RISE", 1.25), (_alarm, "DRIFT", 2.0)],
-    "the climb from 1e-5": [(_search, "CLIMB_FROM", 1e-5)],
-    "the last short run never kept": [(_search, "KEPT", 1e-9)],
-    "kept whatever its rate": [(_search, "KEPT", 1e9)],
-    "climb twice as fast": [(_search, "budget", partial(_budget, climb=0.5))],
-    "arms half as long": [(_search, "budget", partial(_budget, arms=0.5))],
-    "arms twice as long": [(_search, "budget", partial(_budget, arms=2.0))],
+    "default": Variant(),
+    "fraction 0.1": Variant(search={"long_over_short": 0.1}),
+    "fraction 0.4": Variant(search={"long_over_short": 0.4}),
+    "the third arm always below": Variant(search={"clearly": 1e9}),
+    "the first arm √10 below the edge": Variant(search={"first_candidate": 1.0}),
+    "the first arm 10 below the edge": Variant(search={"first_candidate": 2.0}),
+    "arms 2 apart": Variant(search={"ratio": 2.0, "first_candidate": 2.5}),
+    "arms 10 apart": Variant(search={"ratio": 10.0, "first_candidate": 0.75}),
+    "never corrected": Variant(maintain={"shortest_block": NEVER}),
+    "never raised": Variant(correction={"low": 0.0}),
+    "lowered by a rise alone": Variant(correction={"high": 1e9}),
+    "cost over fall 0.1 to 0.5": Variant(correction={"low": 0.1, "high": 0.5}),
+    "cost over fall 0.5 to 2": Variant(correction={"low": 0.5, "high": 2.0}),
+    "corrected in full": Variant(correction={"power": 1.0}),
+    "no error allowed for": Variant(correction={"z": 0.0}),
+    "never starts over": Variant(maintain={"probation": 0.0}),
+    "the way back not asked": Variant(maintain={"points_back": False}),
+    "the way back down by 0.1": Variant(correction={"back": 0.1}),
+    "the way back down by 0.4": Variant(correction={"back": 0.4}),
+    "half the rate where it leads down": Variant(maintain={"back_to": 0.5}),
+    "a quarter where it leads down": Variant(maintain={"back_to": 0.25}),
+    "averaging 0.05": Variant(fraction=0.05),
+    "averaging 0.2": Variant(fraction=0.2),
+    "averaging 0.1 whatever noise costs": Variant(correction={"widest": 1.0}),
+    "the climb from 1e-5": Variant(search={"test_from": 1e-5}),
+    "the last short run never kept": Variant(search={"kept": 1e-9}),
+    "kept whatever its rate": Variant(search={"kept": 1e9}),
 }
 # The same for gradients at an interpolation.
 INTERPOLATED = {
-    "default": [],
-    "never corrected": [(_correction, "SHORTEST", 10**9)],
-    "cost over fall 0.25 to 1": [(_correction, "HIGH_INTERPOLATED", 1.0)],
-    "interpolation 0": [(_autotune, "INTERPOLATION", 0.0)],
-    "interpolation 0.5": [(_autotune, "INTERPOLATION", 0.5)],
-    "interpolation 0.8": [(_autotune, "INTERPOLATION", 0.8)],
-    "interpolation 0.9": [(_autotune, "INTERPOLATION", 0.9)],
-    "momentum as well": [(methods, "WITHOUT_MOMENTUM", methods.OPTIMIZERS)],
-    "averaging 0.05": [(_autotune, "AVERAGING_INTERPOLATED", 0.05)],
-    "averaging 0.4": [(_autotune, "AVERAGING_INTERPOLATED", 0.4)],
-    "fraction 0.2": [(_search, "LONG_OVER_SHORT_INTERPOLATED", 0.2)],
-    "fraction 0.8": [(_search, "LONG_OVER_SHORT_INTERPOLATED", 0.8)],
+    "default": Variant(),
+    "never corrected": Variant(maintain={"shortest_block": NEVER}),
+    "cost over fall 0.25 to 1": Variant(correction={"high": 1.0}),
+    "interpolation 0": Variant(interpolation=0.0),
+    "interpolation 0.5": Variant(interpolation=0.5),
+    "interpolation 0.8": Variant(interpolation=0.8),
+    "interpolation 0.9": Variant(interpolation=0.9),
+    "momentum as well": Variant(has_momentum=True),
+    "averaging 0.05": Variant(fraction=0.05),
+    "averaging 0.4": Variant(fraction=0.4),
+    "fraction 0.2": Variant(search={"long_over_short": 0.2}),
+    "fraction 0.8": Variant(search={"long_over_short": 0.8}),
 }
 
 
-def variants(method: str) -> dict[str, list[tuple[Any, str, Any]]]:
+def variants(method: str) -> dict[str, Variant]:
     """Those of a method of autotune."""
     interpolates, _ = methods.AUTOTUNE[method]
     return INTERPOLATED if interpolates else VARIANTS
 
 
-def run_variant(group: run.Group, variant: str) -> list[dict]:
-    """The lines of a group, with the variant's constants while it is traced."""
-    with replaced(variants(group.method)[variant]):
-        lines = run.run_group(group)
-    return [
-        line if "header" in line else line | {"method": f"{group.method}: {variant}"}
-        for line in lines
-    ]
+def composed(
+    optimizer: optax.GradientTransformation,
+    variant: Variant,
+    *,
+    total_steps: int | None,
+    interpolate: bool,
+) -> optax.GradientTransformationExtraArgs:
+    """Autotune as its docstring composes it, with other settings."""
+    search, maintain = SearchSettings(), MaintainSettings()
+    fraction, interpolation = AVERAGING, 0.0
+    if interpolate:
+        search = search._replace(long_over_short=LONG_OVER_SHORT_INTERPOLATED)
+        fraction, interpolation = AVERAGING_INTERPOLATED, variant.interpolation
+        gap_unit = (1.0 - interpolation) ** -0.5
+        maintain = MAINTAIN_INTERPOLATED._replace(gap_unit=gap_unit)
+    correction = maintain.correction._replace(**variant.correction)
+    maintain = maintain._replace(correction=correction)._replace(**variant.maintain)
+    rule = controllers.tuned(
+        *(total_steps, interpolate),
+        search_settings=search._replace(**variant.search),
+        maintain_settings=maintain,
+    )
+    scaling = scale_by_controller(rule, min_scale=MIN_SCALE, max_scale=MAX_SCALE)
+    tx = with_rollback(
+        optax.chain(optimizer, scaling), backoff=1.0, restore_inner=False
+    )
+    fraction = fraction if variant.fraction is None else variant.fraction
+    return with_averaging(tx, fraction=fraction, interpolation=interpolation)
+
+
+def add_method(method: str, name: str) -> str:
+    """Adds a variant to the methods that can be run; its name there."""
+    interpolates, knows_horizon = methods.AUTOTUNE[method]
+    variant = variants(method)[name]
+
+    def build(plan: methods.Plan) -> methods.Method:
+        is_bare = interpolates and not variant.has_momentum
+        base = plan.bare if is_bare else plan.base
+        tx = composed(
+            base(plan.learning_rate),
+            variant,
+            total_steps=plan.steps if knows_horizon else None,
+            interpolate=interpolates,
+        )
+        return methods.autotuned(plan, tx)
+
+    label = f"{method}: {name}"
+    methods.MORE[label] = build
+    return label
 
 
 def main() -> None:
@@ -132,7 +174,7 @@ def main() -> None:
     ]
     with run.open_to_append(args.output) as output:
         for task, optimizer, method, variant in everything:
-            label = f"{method}: {variant}"
+            label = add_method(method, variant)
             runs = tuple(
                 (1e-3, seed)
                 for seed in range(args.seeds)
@@ -140,8 +182,8 @@ def main() -> None:
             )
             if not runs:
                 continue
-            group = run.Group(task, optimizer, method, runs, args.data_dir)
-            for line in run_variant(group, variant):
+            group = run.Group(task, optimizer, label, runs, args.data_dir)
+            for line in run.run_group(group):
                 print(json.dumps(line), file=output, flush=True)
             print(task, optimizer, label, file=sys.stderr, flush=True)
 

@@ -20,13 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmark.constants import replaced
+from benchmark.ablation import VARIANTS, composed
 from benchmark.gain import KINDS
 from benchmark.run import fill
 from benchmark.tables import markdown
 from common.methods import LEARNED_INTERPOLATED
 from optax_adaptive import (
-    _correction,
     autotune,
     controllers,
     eval_params,
@@ -38,6 +37,7 @@ from policy import kinds, rollout
 
 RESULTS = Path(__file__).with_name("results") / "drawn.jsonl"
 DRAWS, KEY = 4, 777
+NEVER = "never corrected"
 OFFSETS = np.arange(-4, 5) / 3.0  # of the cosines, in decades
 WITHOUT_MOMENTUM: dict[str, Any] = {
     **kinds.OPTIMIZERS,
@@ -55,7 +55,6 @@ class Form(NamedTuple):
     make: Callable[..., optax.GradientTransformationExtraArgs]  # as autotune
     interpolates: bool = False
     knows_length: bool = False
-    constants: list[Any] = []  # those that differ
 
 
 def learned(
@@ -72,9 +71,7 @@ def learned(
 
 FORMS = {
     "plain": Form(autotune),
-    "plain, never corrected": Form(
-        autotune, constants=[(_correction, "SHORTEST", 10**9)]
-    ),
+    "plain, never corrected": Form(partial(composed, variant=VARIANTS[NEVER])),
     "interpolated": Form(autotune, interpolates=True),
     "plain, length known": Form(autotune, knows_length=True),
     "interpolated, length known": Form(autotune, interpolates=True, knows_length=True),
@@ -117,8 +114,7 @@ def losses(kind: kinds.Kind, form: str) -> np.ndarray:
     if form == "cosine":
         offsets = jnp.float32(OFFSETS)
         return np.stack([rollout.cosine_losses(kind, offsets, key) for key in draws])
-    with replaced(FORMS[form].constants):
-        return np.asarray(jax.jit(jax.vmap(partial(tuned, kind, FORMS[form])))(draws))
+    return np.asarray(jax.jit(jax.vmap(partial(tuned, kind, FORMS[form])))(draws))
 
 
 def table(lines: list[dict[str, Any]]) -> str:

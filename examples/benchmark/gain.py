@@ -2,7 +2,7 @@
 
     cd examples && python -m benchmark.gain
 
-What the bounds of autotune's correction (``optax_adaptive/_correction.py``) rest on.
+What the bounds of autotune's correction (``controllers/correction.py``) rest on.
 Constant rates, averaged with a half-life of a twentieth of the steps, on the small
 tasks of ``policy/kinds.py`` (those that compile fast, at twice their length, three
 draws each). A line of results/gain.jsonl is a kind: by rate the final validation loss,
@@ -13,6 +13,7 @@ what was won, and the share in which it leads down (not where a run diverged).
 
 import argparse
 import itertools
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,10 @@ import optax
 
 from benchmark.run import fill
 from benchmark.tables import markdown
-from optax_adaptive import (
-    _correction,
-    _hold,
-    _noise_cost,
-    _search,
-    eval_params,
-    with_averaging,
-)
+from optax_adaptive import _averaging_gap, eval_params, with_averaging
+from optax_adaptive.controllers.correction import BLOCKS, CorrectionSettings
+from optax_adaptive.controllers.maintain import MaintainSettings
+from optax_adaptive.controllers.search import SearchSettings
 from policy import kinds, rollout
 
 RESULTS = Path(__file__).with_name("results") / "gain.jsonl"
@@ -41,6 +38,7 @@ KINDS = {
     if not {"conv", "attention"} & set(name.split("-"))
 }
 DRAWS, KEY = 3, 777
+MAINTAIN, CORRECTION = MaintainSettings(), CorrectionSettings()
 EARLY = 300  # steps; late is the last half
 
 
@@ -51,13 +49,11 @@ def first_rate(optimizer: str) -> float:
 
 def block_ends(steps: int) -> np.ndarray:
     """Where the blocks of a correction of so many steps end."""
-    with jax.ensure_compile_time_eval():
-        lengths = np.asarray(_correction.block_steps(jnp.arange(steps + 1)))
     ends = [0]
-    for elapsed, length in enumerate(lengths):
-        if elapsed - ends[-1] >= length:
-            ends.append(elapsed)
-    return np.array(ends[1:])
+    while ends[-1] <= steps:
+        length = max(MAINTAIN.block * ends[-1], MAINTAIN.shortest_block)
+        ends.append(ends[-1] + math.ceil(length))
+    return np.array(ends[1:-1])
 
 
 def measure(kind: kinds.Kind, rate: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
@@ -72,8 +68,8 @@ def measure(kind: kinds.Kind, rate: jax.Array, key: jax.Array) -> dict[str, jax.
         params, state = carry
         loss, grads = jax.value_and_grad(problem.loss)(params, key)
         average = eval_params(state, params)
-        product = _noise_cost.product(average, params, grads)
-        back = _noise_cost.product(average, first, grads)
+        product = _averaging_gap.product(average, params, grads)
+        back = _averaging_gap.product(average, first, grads)
         updates, state = tx.update(grads, state, params)
         return (optax.apply_updates(params, updates), state), (loss, product, back)
 
@@ -88,11 +84,11 @@ def measure(kind: kinds.Kind, rate: jax.Array, key: jax.Array) -> dict[str, jax.
     errors = jnp.stack([losses[block].std() for block in blocks]) / jnp.sqrt(sizes)
     costs = jnp.stack([products[block].mean() for block in blocks])
     slopes = jnp.stack([backs[block].mean() for block in blocks])
-    heard = keys[: _search.LISTEN_STEPS]
+    heard = keys[: SearchSettings().calibration_steps]
     won = jnp.mean(jax.vmap(problem.loss, (None, 0))(first, heard)) - means
-    apart = _correction.BLOCKS - 1
+    apart = BLOCKS - 1
     falls = means[:-apart] - means[apart:]
-    falls += _correction.Z * jnp.hypot(errors[:-apart], errors[apart:])
+    falls += CORRECTION.z * jnp.hypot(errors[:-apart], errors[apart:])
     return {
         "loss": rollout.final(problem, eval_params(state, params)),
         "ratio": jnp.where(falls > 0.0, costs[apart:] / falls, jnp.inf),
@@ -112,9 +108,9 @@ def run(kind: kinds.Kind) -> dict[str, Any]:
     drawn = jax.device_get([over_rates(key) for key in draws])
     losses = np.exp(np.mean([np.log(one["loss"]) for one in drawn], 0))
     ratios = np.stack([one["ratio"] for one in drawn])  # (draw, rate, block)
-    ends = block_ends(kind.steps)[_correction.BLOCKS - 1 :]
+    ends = block_ends(kind.steps)[BLOCKS - 1 :]
     early, late = ends <= EARLY, ends > kind.steps / 2
-    backs = np.stack([one["back"] for one in drawn])[:, :, ends <= _hold.EARLY]
+    backs = np.stack([one["back"] for one in drawn])[:, :, ends <= MAINTAIN.early]
 
     def rounded(values):
         return [float(f"{x:.3g}") if np.isfinite(x) else None for x in values]
@@ -131,7 +127,7 @@ def run(kind: kinds.Kind) -> dict[str, Any]:
         "early": median(early),
         "late": median(late),
         "back": rounded(np.median(backs, (0, 2))),
-        "leads_back": rounded(np.mean(backs < -_correction.BACK, (0, 2))),
+        "leads_back": rounded(np.mean(backs < -CORRECTION.back, (0, 2))),
     }
 
 

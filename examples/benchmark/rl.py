@@ -82,7 +82,7 @@ def _random_actions(seed: Any) -> Controller:
         return jnp.array(_residual.ACTIONS, jnp.float32)[arm], state
 
     learner = _residual.Learner(lambda: (), act, lambda state, transition: state)
-    return _residual.residual(learner, 2.3, 4, seed)
+    return _residual.residual("random", learner, 2.3, 4, seed)
 
 
 def _without_prior(name: str) -> MakeRule:

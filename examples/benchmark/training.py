@@ -42,7 +42,7 @@ def make_training(
     """
     block = task.steps // CHECKPOINTS
     steps = block * CHECKPOINTS
-    autotunes = method in methods.AUTOTUNE
+    autotunes = method.partition(":")[0] in methods.AUTOTUNE  # or a variant of it
 
     def train(rate: Array, seed: Array) -> Trace:
         how = methods.build(method, optimizer, rate, steps, steps // EPOCHS)

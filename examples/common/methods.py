@@ -235,10 +235,18 @@ def _autotune(plan: Plan, interpolates: bool, knows_horizon: bool) -> Method:
     # It is told the length where that has the 200 steps that autotune asks for.
     total_steps = plan.steps if knows_horizon and plan.steps >= 200 else None
     base = plan.bare if interpolates else plan.base
-    return Method(
+    return autotuned(
+        plan,
         optax_adaptive.autotune(
             base(plan.learning_rate), total_steps=total_steps, interpolate=interpolates
         ),
+    )
+
+
+def autotuned(plan: Plan, tx: optax.GradientTransformationExtraArgs) -> Method:
+    """What autotune, or a composition like it, makes of the base rate."""
+    return Method(
+        tx,
         lambda state, step: plan.learning_rate * optax_adaptive.lr_scale(state),
         optax_adaptive.eval_params,
         averages=True,
@@ -262,6 +270,8 @@ LEARNED: dict[str, tuple[bool, bool]] = {
 }
 # Of averaging around the interpolated forms, as docs/learned.md has it.
 LEARNED_INTERPOLATED = {"fraction": 0.1, "interpolation": 0.7}
+# Others that a study adds, by name.
+MORE: dict[str, Callable[[Plan], Method]] = {}
 _RULES = tuple(dict.fromkeys((*RULES, *LEARNED)))  # as they may follow a schedule
 NAMES = (*AUTOTUNE, *SCHEDULES, *_RULES, *PEERS)
 
@@ -299,6 +309,8 @@ def build(
     base = OPTIMIZERS[optimizer]
     bare = WITHOUT_MOMENTUM[optimizer]
     plan = Plan(base, bare, learning_rate, steps, steps_per_epoch)
+    if name in MORE:
+        return MORE[name](plan)
     if name in SCHEDULES:
         return _schedule(name, plan)
     if name in LEARNED_ABLATIONS:

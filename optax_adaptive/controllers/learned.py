@@ -126,9 +126,10 @@ def learned(
 
 def searched(total_steps: int | Array | None, rule: Controller) -> Controller:
     """A policy as :func:`drawing` makes it, after the search."""
-    is_told = is_concrete(total_steps) and total_steps is not None
-    is_told = is_told and LEAST_STEPS <= total_steps < math.inf
-    length = int(total_steps) if is_told else None  # pyright: ignore
+    length = None
+    if total_steps is not None and is_concrete(total_steps):
+        steps = float(total_steps)
+        length = int(steps) if LEAST_STEPS <= steps < math.inf else None
     first = search(length, SearchSettings(long_over_short=LONG_OVER_SHORT))
     return then(first, _shrinkage.offset(rule))._replace(
         name="learned", needs=("with_averaging", "with_rollback")

@@ -2,7 +2,7 @@
 
 from optax_adaptive._controller import Controller
 from optax_adaptive.controllers.combinators import then
-from optax_adaptive.controllers.maintain import maintain
+from optax_adaptive.controllers.maintain import MaintainSettings, maintain
 from optax_adaptive.controllers.search import SearchSettings, search
 
 # Of whole runs to candidates, where gradients are at an interpolation with the average:
@@ -10,13 +10,20 @@ from optax_adaptive.controllers.search import SearchSettings, search
 LONG_OVER_SHORT_INTERPOLATED = 0.4
 
 
-def tuned(total_steps: int | None = None, interpolate: bool = False) -> Controller:
+def tuned(
+    total_steps: int | None = None,
+    interpolate: bool = False,
+    search_settings: SearchSettings | None = None,
+    maintain_settings: MaintainSettings | None = None,
+) -> Controller:
     """The :func:`search`, and then :func:`maintain` from the rate that it finds.
 
     Args:
       total_steps: Number of updates of the whole run, an integer of at least 200, or
         None where it is not known.
       interpolate: Whether params are interpolated with the average, by 0.7.
+      search_settings: Constants of the search; by default those for ``interpolate``.
+      maintain_settings: Those of what follows it.
 
     Returns:
       A :class:`~optax_adaptive.Controller`, for use within :func:`with_averaging` and
@@ -30,11 +37,13 @@ def tuned(total_steps: int | None = None, interpolate: bool = False) -> Controll
       >>> from optax_adaptive import controllers
       >>> rule = controllers.tuned(total_steps=2000)
       >>> rule.needs
-      ('with_rollback', 'with_averaging')
+      ('with_averaging', 'with_rollback')
     """
-    second = maintain(total_steps, interpolate)
-    settings = SearchSettings()
-    if interpolate:
-        settings = settings._replace(long_over_short=LONG_OVER_SHORT_INTERPOLATED)
-    rule = then(search(total_steps, settings), second)
+    if search_settings is None:
+        ratio = LONG_OVER_SHORT_INTERPOLATED
+        search_settings = SearchSettings()
+        if interpolate:
+            search_settings = search_settings._replace(long_over_short=ratio)
+    second = maintain(total_steps, interpolate, maintain_settings)
+    rule = then(search(total_steps, search_settings), second)
     return rule._replace(name="tuned-interpolated" if interpolate else "tuned")

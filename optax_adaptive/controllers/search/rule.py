@@ -79,7 +79,7 @@ def search(
         total_steps = int(total_steps)
     sized = lengths(total_steps, settings)
     stages = [  # in the order of their numbers
-        lambda seen: _calibrate(*seen, settings),
+        lambda seen: _calibrate(*seen, settings=settings),
         lambda seen: _test_range(seen[0], settings, sized),
         lambda seen: run_candidate(seen[0], settings, sized),
         lambda seen: (seen[0], seen[0].found.log_scale),
