@@ -273,14 +273,13 @@ def with_averaging(
         # How many params there are to average: those handed in are the newest.
         count = tag.off(averaging.averaged_steps)
         last = pace(count - 1, fraction * asked.half_life, interpolation)
-        # While a rule calibrates, the average is what params were before.
-        is_calibrating = asked.probe == 1
-        is_due = (count > 0) & _averaging_gap.is_multiple(count - 1, last.every)
+        # While there are none the average is what params were before.
+        is_due = (count == 0) | _averaging_gap.is_multiple(count - 1, last.every)
         seen = take_in(
             *(averaging.averaged_params, params, updates),
             share=jnp.where(count < 2, 1.0, last.share),
-            is_due=is_due | is_calibrating,
-            is_calibrating=is_calibrating,
+            is_due=is_due,
+            is_calibrating=asked.probe == 1,
             interpolates=_interpolates(interpolation),
             count=count,
         )
@@ -292,7 +291,6 @@ def with_averaging(
             averaging_gap=seen.gap / jnp.sqrt(ahead),
             has_gap=seen.has_gap,
             average=average,
-            has_average=count > 0,
             displacement=seen.displacement,
         )
         extras = handed_down(extra_args, measured)

@@ -21,7 +21,7 @@ from optax_adaptive._controller import Array
 
 
 def power_of_two(number: Array) -> Array:
-    """The largest one that is not above ``number``, int32, which counts as 1 at least."""
+    """The largest one that is not above ``number``, int32; 1 at least."""
     zeros = lax.clz(jnp.maximum(number, 1))
     return lax.shift_left(jnp.ones((), jnp.int32), 31 - zeros)
 
@@ -52,7 +52,7 @@ def displacement(before: optax.Params, params: optax.Params) -> Array:
 
 
 def _summed(totals: Iterable[Array]) -> Array:
-    """The sum of scalars, float32; those of masks of -inf, which are NaN, count as 0."""
+    """The sum of scalars, float32; those of masks of -inf, NaN, count as 0."""
     totals = [total.real.astype(jnp.float32) for total in totals]
     if not totals:
         return jnp.zeros((), jnp.float32)

@@ -51,8 +51,9 @@ def observe(opt_state: Any, value: Any) -> Any:
 
     Rules see it at their next decision; with ``feedback="observe"`` it *is* the next
     decision's metric, taken at the next update. :func:`autotune` decides by the
-    training loss alone, and a warning says so. Works inside ``jax.jit`` and outside, through chain, partition, masked,
-    MultiSteps and other wrappers. A second value before the first is used replaces it.
+    training loss alone, and a warning says so. Works inside ``jax.jit`` and outside,
+    through chain, partition, masked, MultiSteps and other wrappers. A second value
+    before the first is used replaces it.
 
     Args:
       opt_state: The state of an optimizer that contains ``scale_by_controller``.

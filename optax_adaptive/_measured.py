@@ -14,7 +14,6 @@ class Measured(NamedTuple):
     averaging_gap: Array | None = None  # shape=(), dtype=float32
     has_gap: Array | None = None  # shape=(), dtype=bool: was it measured at this step?
     average: optax.Params | None = None  # for with_rollback, which hands it to no one
-    has_average: Array | None = None  # shape=(), dtype=bool
     displacement: Array | None = None  # shape=(), dtype=float32: if calibrating; or 0
     # Of with_rollback:
     value: Array | None = None  # shape=(), dtype=float32: without its spikes

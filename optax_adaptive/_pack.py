@@ -66,7 +66,7 @@ def unpack(like: Any, words: Array) -> Any:
 
 
 def switch(index: Array, branches: Sequence[Callable], like: Any, operands: Any) -> Any:
-    """As ``lax.switch``, of functions that map a tree to one with the layout of ``like``.
+    """As ``lax.switch``, of functions from a tree to one with the layout of ``like``.
 
     Packed on the way in and out: XLA compiles what enters or leaves a conditional
     scalar by scalar, each with all that leads to it anew.

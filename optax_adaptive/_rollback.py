@@ -154,15 +154,10 @@ def with_rollback(
         is_due = (seen >= memory.next_snapshot) & verdict.is_calm
         is_due &= ~is_probe & ~asked.keep_snapshot
         is_taken = (is_due | (seen == 0) | asked.snapshot) & ~is_blown_up & ~is_away
-        sources = [(is_taken, params)]
-        has_average = measured.has_average
-        if measured.average is not None and has_average is not None:
-            sources = [
-                (is_taken & ~has_average, params),
-                (is_taken & has_average, measured.average),
-            ]
         inner_state, snapshot = _snapshot.before_update(
-            *(state.snapshot, sources, state.inner_state, optimizer.init),
+            *(state.snapshot, state.inner_state, optimizer.init),
+            source=params if measured.average is None else measured.average,
+            is_taken=is_taken,
             is_broken=memory.is_broken,
         )
         (is_skipped,) = settled(~verdict.is_finite | is_away)
@@ -239,7 +234,6 @@ def measure_inside(
         )
     return measured._replace(
         average=None,
-        has_average=None,
         has_gap=has_gap,
         value=value,
         is_new=is_new,

@@ -1,6 +1,6 @@
 """A copy to go back to, of params or their average, and what a loop needs to follow."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -40,9 +40,11 @@ def empty(params: optax.Params, inner_state: Any, restore_inner: bool) -> Snapsh
 
 def before_update(
     snapshot: SnapshotState,
-    sources: Sequence[tuple[Array, optax.Params]],
     inner_state: Any,
     reset_inner: Callable[[optax.Params], Any],
+    *,
+    source: optax.Params,
+    is_taken: Array,
     is_broken: Array,
 ) -> tuple[Any, SnapshotState]:
     """Brings the inner state back after a return of the params, and takes the copy.
@@ -53,10 +55,10 @@ def before_update(
 
     Args:
       snapshot: The copy, and whether the last update went back to it.
-      sources: What may be copied, and whether to: params, or their average; and with
-        it the inner state, where one is kept.
       inner_state: That before this update.
       reset_inner: Maps params to a first inner state; used if none was copied.
+      source: What to copy: params, or their average.
+      is_taken: Copy it, and the inner state where one is kept.
       is_broken: Bring the inner state back though the params were not.
 
     Returns:
@@ -64,10 +66,6 @@ def before_update(
     """
     copied_params, copied_inner = snapshot[:2]
     keeps_inner = jax.tree.structure(inner_state) == jax.tree.structure(copied_inner)
-    is_taken = jnp.zeros((), jnp.bool_)
-    for is_source, _ in sources:
-        is_taken |= is_source
-
     is_renewed = snapshot.is_restored | is_broken
 
     def with_rules_of(current, restored):
@@ -87,12 +85,9 @@ def before_update(
         )
     else:
         inner_state = in_place(is_renewed, renew, inner_state)
-    for is_source, source in sources:
-        copied_params = in_place(
-            is_source,
-            lambda copied, source=source: in_dtypes_of(copied, source),
-            copied_params,
-        )
+    copied_params = in_place(
+        is_taken, lambda copied: in_dtypes_of(copied, source), copied_params
+    )
     return inner_state, snapshot._replace(
         snapshot_params=copied_params,
         snapshot_inner_state=copied_inner,

@@ -67,8 +67,8 @@ def learned(
 ) -> Controller:
     """Draws the rate by a policy trained on thousands of small trainings.
 
-    It opens with the :func:`search`, as :func:`autotune` does. From the rate found on the
-    policy sees the state of the training in numbers without a unit (how steeply the
+    It opens with the :func:`search`, as :func:`autotune` does. From the rate found on,
+    the policy sees the state of the training in numbers without a unit (how steeply the
     loss falls, against its noise and against the total improvement; the averaging gap,
     against the decrease; how far the rate is below one that is taken to be too high;
     ...) and moves the factor from where it is, by up to 2 at a time. Where the updates

@@ -30,7 +30,7 @@ class MaintainSettings(NamedTuple):
     """What maintaining goes by; steps are those since it began."""
 
     shortest_block: int = 40  # steps
-    # Of a block, over the elapsed steps at its beginning: a quarter of those at its end.
+    # Of a block, over the elapsed steps when it begins: a quarter of those at its end.
     block: float = 1 / 3
     lowest: float = 10.0**-0.5  # factor at once, but where the run restarts
     back_off: float = 0.5  # factor on a rate at which the loss has blown up

@@ -44,7 +44,7 @@ def run_candidate(
     log_scales = _log_scales(state, is_above, settings)
     annealed = 1.0 - (state.clock.astype(jnp.float32) - 1.0) / lengths.candidate
     log_scale = log_scales[state.candidate] + jnp.log(annealed)
-    # A high loss does not end a candidate: the first steps at a good rate may overshoot.
+    # A high loss does not end one: the first steps at a good rate may overshoot.
     is_over = is_lost(state) | (state.clock == lengths.candidate)
     judged = _judge(state, is_above, settings, lengths)
     ended = opened(state, CANDIDATES)._replace(
@@ -66,7 +66,7 @@ def _error(state: SearchState, lengths: Lengths) -> Array:
 def _is_third_above(
     state: SearchState, error: Array, settings: SearchSettings
 ) -> Array:
-    """Each lies below the one before, but the third above the first, if that is clear."""
+    """Each lies below the last one, but the third above the first, if that is best."""
     first, second = state.candidate_losses[:2]
     return jnp.isfinite(second) & (second > first + settings.clearly * error)
 
@@ -118,7 +118,7 @@ def _answer(
     log_scales: Array,
     settings: SearchSettings,
 ) -> SearchState:
-    """The rate for the whole run, and whether the last candidate is kept to begin it."""
+    """The rate for the whole run, and whether the last candidate begins it."""
     decrease = state.first_value - jnp.min(judged.losses)
     # Where none is sure to have helped, as from a flat start, a lower rate is no cure.
     counts = decrease > settings.clearly * judged.error
