@@ -9,6 +9,7 @@ from jax import lax
 
 from optax_adaptive import _averaging_gap, _snapshot, _tag
 from optax_adaptive._controller import Array
+from optax_adaptive._eager import compiled
 from optax_adaptive._leaves import as_arrays, over_leading_axes, wide
 from optax_adaptive._measured import Measured, handed_down
 from optax_adaptive._place import beside
@@ -317,7 +318,7 @@ def with_averaging(
             AveragingState(average, tag.on(count), asked.average_lags),
         )
 
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+    return optax.GradientTransformationExtraArgs(init_fn, compiled(update_fn))
 
 
 def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:

@@ -65,7 +65,6 @@ def measure(
     function: Callable[..., Array], is_measured: Array, *operands: Any
 ) -> Array:
     """A function of what is large, if ``is_measured``, else 0; float32 of shape ()."""
-    # Of functions that keep their identity, or eager calls would compile them anew.
     return lax.cond(is_measured, function, _zero, *operands)
 
 

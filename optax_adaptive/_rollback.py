@@ -9,6 +9,7 @@ import optax
 from optax_adaptive import _alarm, _return, _sample, _snapshot
 from optax_adaptive._averaging_gap import measure, product
 from optax_adaptive._controller import Array
+from optax_adaptive._eager import compiled
 from optax_adaptive._leaves import as_arrays, select, settled
 from optax_adaptive._measured import Measured, handed_down
 from optax_adaptive._pack import pack, unpack
@@ -211,7 +212,7 @@ def with_rollback(
         )
         return updates, RollbackState(inner_state, snapshot, pack(memory))
 
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+    return optax.GradientTransformationExtraArgs(init_fn, compiled(update_fn))
 
 
 def measure_inside(

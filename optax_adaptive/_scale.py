@@ -15,6 +15,7 @@ from optax_adaptive._controller import (
     Observation,
     checked_request,
 )
+from optax_adaptive._eager import compiled
 from optax_adaptive._leaves import as_arrays, wide
 from optax_adaptive._measured import Measured
 from optax_adaptive._pack import (
@@ -303,7 +304,6 @@ def scale_by_controller(
         own = jnp.where(jnp.isfinite(own), own, 0.0)
         handed, none = (measured.gradient_size, measured.displacement), jnp.float32(0.0)
         sizes = jnp.stack([own, *(none if size is None else size for size in handed)])
-        # `decide` and `keep` keep their identity, or eager calls would trace anew.
         lr_scale, words = lax.cond(
             is_due, decide, keep, state.lr_scale, words, mean_over_devices(sizes)
         )
@@ -311,7 +311,7 @@ def scale_by_controller(
             lr_scale, tag.on(words)
         )
 
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+    return optax.GradientTransformationExtraArgs(init_fn, compiled(update_fn))
 
 
 def check_needs(

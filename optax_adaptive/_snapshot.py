@@ -12,7 +12,6 @@ from optax_adaptive import _meter, _return, _tag
 from optax_adaptive._controller import Array, Request, nothing
 from optax_adaptive._leaves import in_dtypes_of, over_leading_axes, select
 from optax_adaptive._pack import unpack
-from optax_adaptive._validate import is_concrete
 
 LARGEST_GRADIENT = 1e18  # its square is a float32
 
@@ -240,11 +239,8 @@ def in_place(condition: Array, change: Callable[[Any], Any], tree: Any) -> Any:
     """``change(tree)`` if ``condition``, else ``tree``, which then costs nothing.
 
     A loop of at most one turn: XLA carries the buffers of a loop in place, while the
-    branches of a conditional may write out what they let pass. Eager calls, which would
-    compile a new loop each, decide here.
+    branches of a conditional may write out what they let pass.
     """
-    if is_concrete(condition):
-        return change(tree) if condition else tree
 
     def body(carry):
         return jnp.zeros((), jnp.bool_), change(carry[1])

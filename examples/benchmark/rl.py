@@ -4,10 +4,9 @@
 
 One line a seed; one that is there already is not repeated. The anchor is Adam under a
 cosine schedule whose peak is the best of the robustness plan's grid (three rates a
-decade), or that times 0.1 or 10, with the rule within averaging, which shows it what
-noise costs; or autotune, inside which the rule is chained (there `learned` too). Final
-metrics are those of the parameters, not of their average, but for autotune's. Seeds are
-paired: the same first parameters and batches for every method.
+decade), or that times 0.1 or 10, with the rule within averaging, which shows it the
+averaging gap. Final metrics are those of the parameters, not of their average. Seeds
+are paired: the same first parameters and batches for every method.
 
 The ablations change one thing in a learner: `blind` to its state, or to what noise
 costs (`cost unseen`), `frozen` in its prior, with `no prior`, rewarded by the `raw
@@ -55,6 +54,7 @@ PEAKS = {
     "demand": -5 / 3,
     "transformer": -2.0,
 }
+ANCHOR = "cosine"  # as rows name it
 OFFSETS = (1.0, 0.1, 10.0)  # of the tuned peak
 TRACE = 40  # entries of the recorded log factor
 
@@ -67,11 +67,7 @@ RULES: dict[str, MakeRule] = {
     "bandit exp3s": lambda seed: controllers.bandit("exp3s", seed=seed),
     "q_learning": lambda seed: controllers.q_learning(seed=seed),
     "actor_critic": lambda seed: controllers.actor_critic(seed=seed),
-    "learned": lambda seed: controllers.learned(),
 }
-# Around a cosine it needs a rollback, and is measured by benchmark.learned.
-INSIDE_AUTOTUNE = ("learned",)
-
 LEARNERS = ("bandit", "q_learning", "actor_critic")
 
 
@@ -109,9 +105,9 @@ _modules = {
 def _learner_with(**changes: Callable) -> Callable:
     """A stand-in for ``residual`` that changes the learner which it is given."""
 
-    def residual(learner, *args):
-        changed = {name: make(learner) for name, make in changes.items()}
-        return _residual.residual(learner._replace(**changed), *args)
+    def residual(name, learner, *args):
+        changed = {field: make(learner) for field, make in changes.items()}
+        return _residual.residual(name, learner._replace(**changed), *args)
 
     return residual
 
@@ -209,7 +205,7 @@ ABLATIONS: dict[str, tuple[MakeRule, list[tuple[Any, str, Any]]]] = {
 METHODS = (*RULES, *ABLATIONS, *(name + REPLAY for name in LEARNERS))
 
 
-def make_run(task: Task, make_rule: MakeRule | None, anchor: str) -> Callable:
+def make_run(task: Task, make_rule: MakeRule | None) -> Callable:
     """A jitted run: peak, log factor, seeds -> metrics, log factors, last state.
 
     ``make_rule`` None is no rule but the constant factor.
@@ -224,15 +220,13 @@ def make_run(task: Task, make_rule: MakeRule | None, anchor: str) -> Callable:
                 make_rule(seed), accumulation_size=size
             )
             base = optax.chain(base, rule)
-        if anchor == "autotune":
-            return optax_adaptive.autotune(base, total_steps=task.steps)
         decay = optax.cosine_decay_schedule(1.0, task.steps)
         tx = optax.chain(base, optax.scale_by_schedule(decay))
         return optax_adaptive.with_averaging(tx)
 
     def scaling(state: Any) -> Any:
         """The state of the rule's transformation; of the base if there is no rule."""
-        return (state.inner_state if anchor == "autotune" else state[0][0])[1]
+        return state.inner_state[0][1]
 
     def log_factor(state):
         return jnp.zeros(()) if make_rule is None else jnp.log(scaling(state).lr_scale)
@@ -256,8 +250,6 @@ def make_run(task: Task, make_rule: MakeRule | None, anchor: str) -> Callable:
         (params, state), factors = jax.lax.scan(
             to_checkpoint, (params, tx.init(params)), keys.reshape(TRACE, block)
         )
-        if anchor == "autotune":
-            params = optax_adaptive.eval_params(state, params)
         return task.evaluate(params, "test"), factors, scaling(state)
 
     return jax.jit(jax.vmap(run, in_axes=(None, 0, 0)))
@@ -268,7 +260,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name, values in (
         ("tasks", tuple(PEAKS)),
-        ("anchors", ("cosine", "autotune")),
         ("methods", METHODS),
     ):
         parser.add_argument(
@@ -279,11 +270,6 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, default=prepared.default_dir())
     parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()
-    if "autotune" not in args.anchors and set(args.methods) <= set(INSIDE_AUTOTUNE):
-        parser.error(
-            f"{', '.join(args.methods)}: around a cosine that is benchmark.learned's; "
-            "add `--anchors autotune`"
-        )
     rows = [row for row in runner.read(args.output) if "header" not in row]
 
     def find(*names):
@@ -297,39 +283,35 @@ def main() -> None:
     with runner.open_to_append(args.output) as output:
         for name in args.tasks:
             task = TASKS[name](args.data_dir)
-            for anchor in args.anchors:
-                offsets = args.offsets if anchor == "cosine" else (1.0,)
-                for method in args.methods:
-                    if method in INSIDE_AUTOTUNE and anchor != "autotune":
-                        continue
-                    missing = {
-                        o: seeds_without(name, anchor, o, method) for o in offsets
-                    }
-                    if not any(missing.values()):
-                        continue
-                    start = time.time()
-                    runs = run_method(task, name, anchor, method, missing, find)
-                    rows += runs
-                    seconds = round(time.time() - start, 1)
-                    config = {"task": name, "anchor": anchor, "method": method}
-                    header = runner.header(config | {"peaks": PEAKS}, seconds)
-                    output.writelines(json.dumps(r) + "\n" for r in (header, *runs))
-                    output.flush()
-                    print(name, anchor, method, f"{seconds} s", file=sys.stderr)
+            for method in args.methods:
+                missing = {
+                    o: seeds_without(name, ANCHOR, o, method) for o in args.offsets
+                }
+                if not any(missing.values()):
+                    continue
+                start = time.time()
+                runs = run_method(task, name, method, missing, find)
+                rows += runs
+                seconds = round(time.time() - start, 1)
+                config = {"task": name, "anchor": ANCHOR, "method": method}
+                header = runner.header(config | {"peaks": PEAKS}, seconds)
+                output.writelines(json.dumps(r) + "\n" for r in (header, *runs))
+                output.flush()
+                print(name, method, f"{seconds} s", file=sys.stderr)
 
 
-def run_method(task, name, anchor, method, missing, find) -> list[dict]:
-    """Seeds of a method around an anchor, by offset."""
+def run_method(task, name, method, missing, find) -> list[dict]:
+    """Seeds of a method, by offset."""
     make_rule, constants = ABLATIONS.get(method, (RULES.get(method), []))
     rows = []
     with replaced(constants):
-        run = make_run(task, make_rule, anchor)
+        run = make_run(task, make_rule)
         for offset, seeds in missing.items():
             log_factors = np.zeros(len(seeds))
             if method.endswith(REPLAY):
                 replayed = {
                     r["seed"]: np.mean(r["log_factors"])
-                    for r in find(name, anchor, offset, method.removesuffix(REPLAY))
+                    for r in find(name, ANCHOR, offset, method.removesuffix(REPLAY))
                 }
                 seeds = [seed for seed in seeds if seed in replayed]
                 log_factors = np.array([replayed[seed] for seed in seeds])
@@ -341,7 +323,7 @@ def run_method(task, name, anchor, method, missing, find) -> list[dict]:
                 rows.append(
                     {
                         "task": name,
-                        "anchor": anchor,
+                        "anchor": ANCHOR,
                         "offset": offset,
                         "method": method,
                         "seed": seed,
