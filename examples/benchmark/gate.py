@@ -40,7 +40,8 @@ def measure(output: Path, names: list[str], seeds: list[int]) -> None:
                 runs = tuple((BASE_RATE, seed) for seed in missing)
                 group = run.Group(task, "adam", name, runs, prepared.default_dir())
                 for line in run.run_group(group):
-                    file.write(json.dumps(line) + "\n")
+                    kept = {k: v for k, v in line.items() if not isinstance(v, list)}
+                    file.write(json.dumps(kept) + "\n")
                 file.flush()
 
 

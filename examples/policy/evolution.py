@@ -15,7 +15,6 @@ from jax.flatten_util import ravel_pytree
 
 from optax_adaptive.controllers._features import NAMES, SIZE
 from optax_adaptive.controllers._policy import PolicyWeights
-from optax_adaptive.controllers.learned import LONG_OVER_SHORT
 
 Array = jax.Array
 
@@ -28,7 +27,7 @@ FIRST = {
     "cost_above": -0.5,
     "cost_below": -0.5,
 }
-FIRST_BIAS = math.sqrt(2.0 * LONG_OVER_SHORT / 2.0) - 0.5 * math.log10(2.0)
+FIRST_BIAS = math.sqrt(0.25) - 0.5 * math.log10(2.0)
 SMOOTHING = 0.97  # of the average of the policies, which is what is evaluated
 
 
