@@ -56,7 +56,7 @@ class Group(NamedTuple):
 def run_group(group: Group) -> list[dict[str, Any]]:
     """The header and rows of a group."""
     start = time.perf_counter()
-    # On a CPU one after another is as fast or faster: results/vmap_gain.jsonl.
+    # On a CPU one after another is as fast or faster (README.md).
     is_vmapped = jax.default_backend() != "cpu"
     task = make_task(group.task, group.data_dir)
     try:
