@@ -21,7 +21,7 @@ BELOW_BLOW_UP = math.log(2.0)
 ABOVE_FOUND = math.log(10.0)
 # Best rate of a candidate, for the policy to begin at: less than autotune's, since no
 # restart makes good what a rate too high has done. Of 0.05 to 0.25, on four tasks.
-LONG_OVER_SHORT = 0.08
+LONG_OVER_SHORT = 0.1
 SHORTEST = 5  # steps of a window
 ELAPSED_WINDOW = 1 / 32  # of the steps so far, at most
 TOTAL_WINDOW = 1 / 64  # and of all steps
