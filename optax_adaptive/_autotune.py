@@ -29,9 +29,9 @@ def autotune(
 ) -> optax.GradientTransformationExtraArgs:
     """Finds the learning rate of ``optimizer`` by itself, and maintains it.
 
-    The optimizer's own rate does not matter: from 1e-7 to 10 results differ by rounding
-    alone, which a run may amplify (of float16, where updates of 1e-7 have few digits
-    left, it is coarse). It is a composition of public parts::
+    The optimizer's own rate does not matter: from 1e-7 to 10 the rate found differs by
+    a thousandth, as the rounding of params allows (where they are coarser than float32,
+    by more), which a run may amplify. It is a composition of public parts::
 
         rule = scale_by_controller(controllers.tuned(total_steps, interpolate))
         tx = with_rollback(chain(optimizer, rule), backoff=1.0, restore_inner=False)
