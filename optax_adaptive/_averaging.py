@@ -1,5 +1,6 @@
 """Averaged parameters for evaluation: annealing that needs no horizon."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +22,7 @@ from optax_adaptive._validate import check_optimizer, check_range, is_concrete
 # first, and later ever fewer. So it costs little, and a share of float32 that would be
 # lost in rounding, at 1e7 steps, never occurs.
 SAMPLES = 32
+MOST = 2**30  # steps that are counted
 GAP_EVERY = 4  # updates, where the average moves at each
 
 
@@ -78,7 +80,7 @@ def pace(steps: Array, fraction: Array, interpolation: float | Array) -> Pace:
     every = jnp.ones((), jnp.int32)  # interpolated params depend on it at each step
     if not _interpolates(interpolation):
         every = _averaging_gap.power_of_two((half_life / SAMPLES).astype(jnp.int32))
-    share = 1.0 - jnp.exp2(-every.astype(jnp.float32) / half_life)
+    share = -jnp.expm1(-math.log(2.0) * every.astype(jnp.float32) / half_life)
     moved = 1.0 - (1.0 - share) * interpolation
     return Pace(
         every=every,
@@ -311,7 +313,9 @@ def with_averaging(
             )
             updates = interpolate(updates, average, params, now)
         updates = multiply(updates, seen.one)
-        count = jnp.where(is_restarted, 0, optax.safe_increment(count))
+        # After so many steps the half-life is halved, before the count overflows.
+        count = jnp.where(count < MOST, count + 1, MOST // 2)
+        count = jnp.where(is_restarted, 0, count)
         count += (is_restarted & ~is_probe).astype(jnp.int32)  # the copy is the first
         return updates, WithAveragingState(
             inner_state,

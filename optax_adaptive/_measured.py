@@ -1,5 +1,7 @@
 """What the wrappers hand down to rules, as the keyword ``measured`` of ``update``."""
 
+import inspect
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import optax
@@ -31,10 +33,25 @@ class Measured(NamedTuple):
 
 
 def handed_down(extra_args: dict[str, Any], measured: Measured) -> dict[str, Any]:
-    """What ``update`` of the transformations inside is given.
-
-    A line search hands what it does not know to ``value_fn``, which would complain.
-    """
+    """What ``update`` of the transformations inside is given."""
+    extra_args = extra_args | {"measured": measured}
     if "value_fn" in extra_args:
-        return extra_args
-    return extra_args | {"measured": measured}
+        extra_args["value_fn"] = _tolerant(extra_args["value_fn"])
+    return extra_args
+
+
+def _tolerant(value_fn: Callable[..., Any]) -> Callable[..., Any]:
+    """``value_fn``, which a line search hands all keywords that it does not know."""
+    signature = inspect.signature(value_fn)
+    if "measured" in signature.parameters:
+        return value_fn
+
+    def without_measured(*args, measured=None, **kwargs):
+        del measured
+        return value_fn(*args, **kwargs)
+
+    keyword = inspect.Parameter("measured", inspect.Parameter.KEYWORD_ONLY)
+    parameters = [*signature.parameters.values(), keyword]
+    parameters.sort(key=lambda parameter: parameter.kind)  # **kwargs come last
+    without_measured.__signature__ = signature.replace(parameters=parameters)  # pyright: ignore
+    return without_measured

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax
 
 from optax_adaptive._controller import Request, nothing
+from optax_adaptive._validate import check_real
 
 Array = jax.Array
 
@@ -70,6 +72,23 @@ def as_float32(metric: Any) -> Array:
     # Straight to float32: by way of int32, 3e9 as an integer would turn negative.
     with np.errstate(over="ignore"):
         return jnp.asarray(metric, jnp.float32)
+
+
+def as_metric(value: Any) -> Array:
+    """The metric as float32 of shape (), or a clear error."""
+    if value is None:
+        raise TypeError(
+            "update() needs the keyword `value`: pass the loss, as in "
+            "tx.update(grads, opt_state, params, value=loss)"
+        )
+    check_real("value", value)
+    value = as_float32(value)
+    if value.ndim:
+        raise ValueError(
+            f"`value` must be a scalar, but its shape is {value.shape}; average it "
+            "first, as in value=loss.mean()"
+        )
+    return lax.stop_gradient(value)
 
 
 def accumulate(meter: Meter, metric: Array, is_new: Array) -> Meter:

@@ -12,8 +12,9 @@ from optax_adaptive._controller import Array
 from optax_adaptive._eager import compiled
 from optax_adaptive._leaves import as_arrays, select, settled
 from optax_adaptive._measured import Measured, handed_down
+from optax_adaptive._meter import as_metric
 from optax_adaptive._pack import pack, unpack
-from optax_adaptive._scale import as_metric, multiply
+from optax_adaptive._scale import multiply
 from optax_adaptive._update_size import largest_entry
 from optax_adaptive._validate import check_flag, check_optimizer, check_range
 

@@ -31,7 +31,6 @@ from optax_adaptive._validate import (
     check_controller,
     check_count,
     check_range,
-    check_real,
     is_concrete,
 )
 
@@ -263,7 +262,7 @@ def scale_by_controller(
         no = jnp.zeros((), jnp.bool_)  # events hold for the step that raised them
         meter = meter._replace(request=request._replace(restore=no, snapshot=no))
         if feedback == "value":
-            metric, is_new = as_metric(value), jnp.ones((), jnp.bool_)
+            metric, is_new = _meter.as_metric(value), jnp.ones((), jnp.bool_)
             if measured.value is not None and measured.is_new is not None:
                 metric, is_new = measured.value, measured.is_new
         else:
@@ -289,10 +288,10 @@ def scale_by_controller(
     def update_fn(
         updates, state, params=None, *, value=None, measured=None, **extra_args
     ):
-        del params
+        del params, extra_args
         updates = as_arrays(updates)
         measured = Measured() if measured is None else measured
-        check_needs(controller, measured, extra_args)
+        check_needs(controller, measured)
         words = tag.off(state.controller_memory)
         check_size(layout, words, "this rule, with this window")
         meter = metered(words, value, measured)
@@ -314,9 +313,7 @@ def scale_by_controller(
     return optax.GradientTransformationExtraArgs(init_fn, compiled(update_fn))
 
 
-def check_needs(
-    controller: Controller, measured: Measured, extra_args: dict[str, Any]
-) -> None:
+def check_needs(controller: Controller, measured: Measured) -> None:
     """Raises ValueError, with the right composition, if a wrapper is not there."""
     missing = [name for name in controller.needs if name not in measured.wrappers()]
     if not missing:
@@ -324,28 +321,10 @@ def check_needs(
     chain = f"optax.chain(optimizer, scale_by_controller({controller.name}))"
     for name in ("with_rollback", "with_averaging"):
         chain = f"{name}({chain})" if name in controller.needs else chain
-    why = " (a line search, with value_fn, hides them)" * ("value_fn" in extra_args)
     raise ValueError(
         f"the rule {controller.name!r} does not work without {' and '.join(missing)} "
-        f"around it{why}: compose it as {chain}"
+        f"around it: compose it as {chain}"
     )
-
-
-def as_metric(value: Any) -> Array:
-    """The metric as float32 of shape (), or a clear error."""
-    if value is None:
-        raise TypeError(
-            "update() needs the keyword `value`: pass the loss, as in "
-            "tx.update(grads, opt_state, params, value=loss)"
-        )
-    check_real("value", value)
-    value = _meter.as_float32(value)
-    if value.ndim:
-        raise ValueError(
-            f"`value` must be a scalar, but its shape is {value.shape}; average it "
-            "first, as in value=loss.mean()"
-        )
-    return lax.stop_gradient(value)
 
 
 def multiply(updates: optax.Updates, lr_scale: Array) -> optax.Updates:

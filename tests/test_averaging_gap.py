@@ -1,11 +1,11 @@
-"""What averaging gains, measured."""
+"""The averaging gap: the excess loss of params over their average, to first order."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optax_adaptive import _noise_cost
+from optax_adaptive import _averaging_gap
 
 
 def test_product_is_the_loss_above_that_of_the_average():
@@ -17,24 +17,52 @@ def test_product_is_the_loss_above_that_of_the_average():
         squares = [jnp.sum(jnp.square(p)) for p in jax.tree.leaves(params)]
         return sum(square.astype(jnp.float32) for square in squares) / 2.0
 
-    product = _noise_cost.product(average, params, jax.grad(loss)(params))
+    product = _averaging_gap.product(average, params, jax.grad(loss)(params))
     assert product.shape == () and product.dtype == jnp.float32
     np.testing.assert_allclose(product, 0.5 * 1.0 - 0.01 * 3.0, rtol=1e-3)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-@pytest.mark.parametrize("interpolation", [0.0, np.float64(0.75)])
-def test_measured_at_the_point_that_the_optimizer_moves(interpolation, dtype):
+def test_it_is_0_where_it_is_not_measured(dtype):
     average, params, grads = jnp.ones(2), jnp.full(2, 1.5, dtype), jnp.ones(2, dtype)
 
     def measure(is_measured):
-        return _noise_cost.measure(
-            *(average, params, grads),
-            is_measured=jnp.array(is_measured),
-            interpolation=interpolation,
-        )
+        product, is_measured = _averaging_gap.product, jnp.array(is_measured)
+        return _averaging_gap.measure(product, is_measured, average, params, grads)
 
-    cost = measure(True)
-    assert cost.value.dtype == jnp.float32 and bool(cost.is_new)
-    np.testing.assert_allclose(cost.value, 1.0 / (1.0 - interpolation), rtol=1e-6)
-    assert float(measure(False).value) == 0.0 and not bool(measure(False).is_new)
+    assert measure(True).dtype == jnp.float32
+    assert float(measure(True)) == 1.0 and float(measure(False)) == 0.0
+
+
+def test_masks_of_minus_infinity_and_what_is_complex():
+    mask, ones = jnp.array([0.0, -jnp.inf]), jnp.ones(2)
+    average, grads = {"m": mask, "w": ones}, {"m": jnp.zeros(2), "w": ones}
+    params = {"m": mask, "w": 2.0 * ones}
+    assert float(_averaging_gap.product(average, params, grads)) == 2.0
+    turned = jax.lax.complex(0.0 * ones, ones)
+    product = _averaging_gap.product(0.0 * turned, turned, turned)
+    assert product.dtype == jnp.float32 and float(product) == 2.0
+    assert float(_averaging_gap.product({}, {}, {})) == 0.0
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.complex64])
+def test_displacement_is_the_update_over_the_size_of_params(dtype):
+    kept = np.promote_types(dtype, np.float32)
+    before = {"a": jnp.zeros(2, kept), "b": jnp.ones((), kept)}
+    params = {"a": jnp.array([3.0, 0.0], dtype), "b": jnp.array(5.0, dtype)}
+    moved = _averaging_gap.displacement(before, params)
+    assert moved.dtype == jnp.float32
+    np.testing.assert_allclose(moved, 5.0 / (1.0 + 34.0**0.5), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("number", "power"),
+    [(-3, 1), (0, 1), (1, 1), (2, 2), (3, 2), (1024, 1024), (2**31 - 1, 2**30)],
+)
+def test_powers_of_two(number, power):
+    assert int(_averaging_gap.power_of_two(jnp.int32(number))) == power
+    for multiple in (0, 1, 3, 7):
+        multiple = min(multiple, (2**31 - 1) // power) * power
+        is_multiple = _averaging_gap.is_multiple
+        assert is_multiple(jnp.int32(multiple), jnp.int32(power))
+        assert power == 1 or not is_multiple(jnp.int32(multiple + 1), jnp.int32(power))

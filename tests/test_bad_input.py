@@ -10,6 +10,7 @@ import pytest
 
 from optax_adaptive import (
     Controller,
+    Request,
     autotune,
     controllers,
     integrations,
@@ -24,6 +25,7 @@ from tests.common.rules import every_rule, tunable
 
 HOLD = controllers.hold()
 ADAM = optax.adam(1e-3)
+NO_REQUEST = Request(0, False, False, False, 1.0, False, 0)
 
 OUT_OF_RANGE = [
     (controllers.plateau, dict(factor=0.0), r"factor must be in \(0.0, 1.0\)"),
@@ -228,11 +230,127 @@ def test_a_factory_is_no_optimizer(wrap):
         wrap(optax.adam)
 
 
-@pytest.mark.parametrize("other", [controllers.trend(), controllers.range_test()])
-def test_the_state_of_another_rule(other):
-    state = scale_by_controller(controllers.plateau()).init({})
-    with pytest.raises(ValueError, match="must be of this rule, with this window"):
-        scale_by_controller(other).update({}, state, value=1.0)
+@pytest.mark.parametrize("read", [jax.jit, lambda function: function])
+@pytest.mark.parametrize(
+    ("kept", "asked", "names"),
+    [
+        (controllers.plateau(), controllers.trend(), ("plateau-32", "trend-32")),
+        (controllers.greedy(), controllers.range_test(), ("greedy-32", "range_test-3")),
+        (controllers.hold(), controllers.bold_driver(), ("hold-32", "bold_driver-32")),
+        (
+            controllers.clip(controllers.trend(), 2.0),
+            controllers.trend(),
+            ("clip-trend-32", "'trend-32"),
+        ),
+    ],
+)
+def test_the_state_of_another_rule(kept, asked, names, read):
+    state = scale_by_controller(kept).init({})
+    tx = scale_by_controller(asked)
+    with pytest.raises(ValueError, match=rf"be '?{names[1]}.*is '?{names[0]}"):
+        read(lambda state: tx.update({}, state, value=1.0))(state)
+
+
+def test_the_name_tells_rules_apart_that_remember_as_many_words():
+    one, other = (
+        scale_by_controller(rule) for rule in (HOLD, HOLD._replace(name="mine"))
+    )
+    state = one.init({})
+    sizes = [
+        [leaf.size for leaf in jax.tree.leaves(tx.init({}))] for tx in (one, other)
+    ]
+    assert sizes[0] == sizes[1]
+    with pytest.raises(ValueError, match="be 'mine-32-v.*is 'hold-32-v"):
+        other.update({}, state, value=1.0)
+
+
+def test_the_state_of_another_window():
+    state = scale_by_controller(HOLD, window=8).init({})
+    with pytest.raises(ValueError, match="be 'hold-32-v.*is 'hold-8-v"):
+        scale_by_controller(HOLD).update({}, state, value=1.0)
+
+
+@pytest.mark.parametrize("interpolation", [0.0, 0.7])
+def test_the_state_of_another_interpolation(interpolation):
+    params = jnp.zeros(2)
+    state = with_averaging(ADAM, interpolation=interpolation).init(params)
+    tx = with_averaging(ADAM, interpolation=0.7 - interpolation)
+    with pytest.raises(ValueError, match="the kind of average .*'plain.*'") as raised:
+        tx.update(params, state, params)
+    assert "'interpolated-v" in str(raised.value)
+
+
+NEEDY = {
+    "search": controllers.search,
+    "maintain": controllers.maintain,
+    "tuned": controllers.tuned,
+    "learned": controllers.learned,
+}
+
+
+@pytest.mark.parametrize("name", NEEDY)
+@pytest.mark.parametrize(
+    ("wrap", "missing"),
+    [
+        (lambda tx: tx, "with_averaging and with_rollback"),
+        (with_averaging, "with_rollback"),
+        (with_rollback, "with_averaging"),
+        (lambda tx: with_rollback(with_averaging(tx)), "with_rollback"),
+    ],
+)
+def test_a_rule_without_the_wrappers_that_it_needs(name, wrap, missing):
+    tx = wrap(optax.chain(optax.sgd(1.0), scale_by_controller(NEEDY[name]())))
+    params = jnp.zeros(2)
+    state = tx.init(params)
+    right = (
+        r"with_averaging\(with_rollback\(optax.chain\(optimizer, "
+        rf"scale_by_controller\({name}"
+    )
+    with pytest.raises(
+        ValueError, match=rf"{name}' does not work without {missing} around.*{right}"
+    ):
+        jax.eval_shape(lambda state: tx.update(params, state, params, value=1.0), state)
+
+
+@pytest.mark.parametrize("combine", ["then", "anchored", "warmup", "clip"])
+def test_what_is_made_of_rules_needs_what_they_need(combine):
+    made = {
+        "then": controllers.then(controllers.search(), HOLD),
+        "anchored": controllers.anchored(HOLD, controllers.maintain()),
+        "warmup": controllers.warmup(controllers.maintain(), 10),
+        "clip": controllers.clip(controllers.maintain(), 2.0),
+    }
+    assert set(made[combine].needs) == {"with_averaging", "with_rollback"}
+
+
+def requesting(**fields):
+    """A rule that holds, and asks for such fields."""
+    asked = NO_REQUEST._replace(**fields)
+    return HOLD._replace(request=lambda state: asked, name="mine")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (dict(probe=1.0), r"int32 of shape \(\) for probe, but it is float64"),
+        (dict(probe=jnp.zeros((2,), jnp.int32)), r"for probe, but .* of shape \(2,\)"),
+        (dict(restore=1), r"bool of shape \(\) for restore, but it is int64"),
+        (dict(snapshot=jnp.zeros(())), "for snapshot, but it is float32"),
+        (dict(half_life=jnp.ones((), jnp.float16)), "for half_life, but it is float16"),
+        (dict(half_life=2), "float32 .* for half_life, but it is int64"),
+        (dict(average_lags=None), "for average_lags, but it is object"),
+        (dict(accumulation_size=jnp.uint32(3)), "accumulation_size, but it is uint32"),
+    ],
+)
+def test_a_request_of_another_kind(fields, message):
+    with pytest.raises(TypeError, match=rf"request of the rule 'mine' .*{message}"):
+        scale_by_controller(requesting(**fields))
+
+
+def test_a_request_that_is_none():
+    rule = HOLD._replace(request=lambda state: (0, False), name="mine")
+    with pytest.raises(TypeError, match="the rule 'mine' must be a Request, but it is"):
+        scale_by_controller(rule)
 
 
 @pytest.mark.parametrize("wrap", [jax.jit, lambda function: function])
@@ -278,17 +396,44 @@ def test_a_wrapper_around_one_that_does_the_same(outer, inner, message):
         WRAPPERS[outer](chained).init(jnp.zeros(2))
 
 
+@pytest.mark.parametrize("rule", [HOLD, controllers.maintain()])
+def test_a_rule_inside_autotune(rule):
+    tx = autotune(optax.chain(ADAM, scale_by_controller(rule)))
+    with pytest.raises(ValueError, match="holds no scale_by_controller"):
+        tx.init(jnp.zeros(2))
+
+
 def test_a_metric_that_nothing_would_look_at():
     state = autotune(ADAM).init(jnp.zeros(2))
-    with pytest.warns(UserWarning, match="no rule inside it"):
+    with pytest.warns(UserWarning, match="by the training loss alone"):
         observe(state, 1.0)
-    rule = scale_by_controller(HOLD, feedback="observe")
-    observe(autotune(optax.chain(ADAM, rule)).init(jnp.zeros(2)), 1.0)
+    observe(scale_by_controller(HOLD, feedback="observe").init({}), 1.0)
 
 
 @pytest.mark.parametrize("answer", [None, jnp.zeros(1)])
 def test_a_rule_that_answers_with_no_number(answer):
-    rule = Controller(lambda: (), lambda observation, state: (answer, state))
+    with pytest.raises(
+        TypeError, match="'mine' must return the new log factor, of shape"
+    ):
+        decide(lambda observation, state: (answer, state))
+
+
+@pytest.mark.parametrize(
+    "answer", [1.0, (1.0,), [1.0, ()], (1.0, (), ()), jnp.zeros(2), None]
+)
+def test_a_rule_that_answers_with_one_thing_in_place_of_two(answer):
+    with pytest.raises(TypeError, match="'mine' must return two things"):
+        decide(lambda observation, state: answer)
+
+
+@pytest.mark.parametrize("answer", [np.inf, -np.inf, np.float32(np.nan)])
+def test_a_rule_that_answers_with_what_is_not_finite(answer):
+    with pytest.raises(ValueError, match="'mine' must return a finite log factor"):
+        decide(lambda observation, state: (answer, state))
+
+
+def decide(update):
+    """Asks a rule with such an update once."""
+    rule = Controller(lambda: (), update, name="mine")
     tx = scale_by_controller(rule, accumulation_size=1)
-    with pytest.raises(TypeError, match="must return the new log factor, of shape"):
-        tx.update({}, tx.init({}), value=1.0)
+    tx.update({}, tx.init({}), value=1.0)

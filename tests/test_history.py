@@ -41,6 +41,18 @@ def test_mean_and_difference_error(count):
     )
 
 
+@pytest.mark.parametrize("count", [1, 2, 5, SIZE])
+@pytest.mark.parametrize("decimals", [0, 9])
+def test_median_and_mean_without_largest(count, decimals):
+    """Of rounded values too, among which there are equal ones."""
+    values = np.float32(np.round(noise(count), decimals))
+    np.testing.assert_array_equal(_history.median(jnp.array(values)), np.median(values))
+    if count > 1:
+        expected = np.sort(values)[:-1].mean()
+        found = _history.mean_without_largest(jnp.array(values))
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_an_empty_history_has_no_statistics():
     empty = padded([])
     assert _history.mean(*empty) == 0

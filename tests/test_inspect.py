@@ -28,6 +28,8 @@ def test_summary_counts_what_was_seen():
         "best_value": 6,
         "windows": 3,
         "nonfinite_values": 1,
+        "phase": 3,
+        "found_scale": 0,
     }
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optax_adaptive._pack import overwrite, pack, unpack
+from optax_adaptive._pack import check_size, overwrite, pack, switch, unpack
 
 
 def tree():
@@ -46,3 +46,22 @@ def test_overwrite_changes_the_first_words_alone():
 def test_other_widths_are_refused(dtype):
     with pytest.raises(TypeError, match=dtype):
         pack(jnp.zeros(2, dtype))
+
+
+def test_switch_is_that_of_lax_bit_for_bit():
+    operands = (tree(), jnp.int32(3))
+    branches = [
+        lambda both: both[0],
+        lambda both: both[0] | {"flag": ~both[0]["flag"], "scalar": jnp.float32(2.0)},
+    ]
+    chosen = jax.jit(lambda index: switch(index, branches, tree(), operands))
+    for index, branch in enumerate(branches):
+        assert bits(chosen(jnp.int32(index))) == bits(branch(operands))
+
+
+def test_words_of_another_size_are_refused():
+    layout = jax.eval_shape(tree)
+    check_size(layout, pack(tree()), "a tree")
+    size = pack(tree()).size
+    with pytest.raises(ValueError, match=f"of a tree: its memory has 3 .* has {size}"):
+        check_size(layout, jnp.zeros((3,), jnp.uint32), "a tree")

@@ -7,11 +7,12 @@ import pytest
 
 from optax_adaptive import (
     Controller,
-    _noise_cost,
+    Request,
     controllers,
     observe,
     scale_by_controller,
 )
+from optax_adaptive._measured import Measured
 from tests.controllers.streams import STREAMS
 from tests.controllers.windows_reference import windows_reference
 from tests.follow import follow
@@ -49,55 +50,94 @@ def test_a_rule_sees_the_windows_of_the_stream(name, accumulation_size):
     np.testing.assert_allclose(errors, last.errors, rtol=1e-3)
 
 
-@pytest.mark.parametrize("factor", [0.5, 0.25])
-def test_a_rule_is_told_once_of_a_factor_that_is_not_its_own(factor):
-    def begin(state, log_scale):
-        return state + jnp.exp(log_scale)
-
-    def update_fn(observation, state):
-        return observation.log_scale + np.float32(np.log(2)), state
-
-    def init_fn():
-        return jnp.zeros((), jnp.float32)
-
-    rule = Controller(init_fn, update_fn, np.log(0.5), begin=begin)
-    tx = scale_by_controller(rule, accumulation_size=1, window=3)
-    state = tx.init(None)._replace(lr_scale=jnp.float32(factor))
-    for value in (np.inf, 1.0, 1.0):
-        _, state = tx.update(jnp.float32(1.0), state, value=value)
-    last = jax.lax.bitcast_convert_type(state.controller_memory[-1], jnp.float32)
-    assert float(last) == pytest.approx(0.0 if factor == 0.5 else factor)
-    assert float(state.lr_scale) == pytest.approx(8 * factor)
+def gap_of(value, has_gap=True, slope=0.0, is_new=True, metric=1.0):
+    """What the wrappers hand in."""
+    return Measured(
+        averaging_gap=jnp.float32(value),
+        has_gap=jnp.array(has_gap),
+        return_slope=jnp.float32(slope),
+        value=jnp.float32(metric),
+        is_new=jnp.array(is_new),
+    )
 
 
-def cost_of(value, is_new):
-    return _noise_cost.NoiseCost(jnp.float32(value), jnp.array(is_new))
-
-
-def shown(kwargs, costs):
-    """What a rule in windows of 2 sees of ``costs``, the loss being 1 or NaN."""
+def shown(kwargs, handed):
+    """What a rule in windows of 2 sees of gaps, the loss being as ``handed`` says."""
     rule, seen = spy()
     tx = scale_by_controller(rule, accumulation_size=2, **kwargs)
     state = tx.init(None)
     update = jax.jit(tx.update)
-    for value, cost in costs:
-        extras = {} if cost is None else {"noise_cost": cost}
-        _, state = update(jnp.ones(()), state, value=jnp.float32(value), **extras)
+    for measured in handed:
+        extras = {} if measured is None else {"measured": measured}
+        _, state = update(jnp.ones(()), state, value=jnp.float32(1.0), **extras)
     jax.effects_barrier()
-    return [(float(o.noise_cost), bool(o.has_noise_cost)) for o in seen]
+    return [(float(o.averaging_gap), bool(o.has_averaging_gap)) for o in seen]
 
 
-def test_a_rule_sees_what_noise_costs_in_its_window():
-    new, old = cost_of(3.0, True), cost_of(9.0, False)
-    bad = cost_of(jnp.nan, True)
-    stream = [(1, new), (1, cost_of(1.0, True)), (1, old), (1, new), (1, old), (1, bad)]
+def test_a_rule_sees_the_averaging_gap_of_its_window():
+    new, old, bad = gap_of(3.0), gap_of(9.0, False), gap_of(jnp.nan)
+    stream = [new, gap_of(1.0), old, new, old, bad]
     assert shown({}, stream) == [(2.0, True), (3.0, True), (0.0, False)]
-    assert shown({}, [(1, None)] * 2) == [(0.0, False)]
+    assert shown({}, [None] * 2) == [(0.0, False)]
     # That of a step whose loss does not count, does not count.
-    stream = [(jnp.nan, new), (1, old), (1, old)]
+    stream = [gap_of(3.0, metric=jnp.nan), gap_of(3.0, is_new=False), old, old]
     assert shown({}, stream) == [(0.0, False)]
     # It is in units of the loss: beside another metric it means nothing.
-    assert shown({"mode": "max"}, [(1, new)] * 2) == [(0.0, False)]
+    assert shown({"mode": "max"}, [new] * 2) == [(0.0, False)]
+
+
+def test_a_rule_sees_the_slope_beside_the_gap():
+    rule, seen = spy()
+    tx = scale_by_controller(rule, accumulation_size=2)
+    state, update = tx.init(None), jax.jit(tx.update)
+    for slope in (-1.0, -3.0, 0.0, jnp.inf):
+        measured = gap_of(1.0, slope=slope)
+        _, state = update(jnp.ones(()), state, value=1.0, measured=measured)
+    jax.effects_barrier()
+    assert [float(o.return_slope) for o in seen] == [-2.0, 0.0]
+
+
+def test_a_loss_that_the_wrappers_have_cut_is_the_one_that_counts():
+    rule, seen = spy()
+    tx = scale_by_controller(rule, accumulation_size=2)
+    state = tx.init(None)
+    for is_new in (True, False, True):
+        measured = gap_of(0.0, metric=5.0, is_new=is_new)
+        _, state = tx.update(jnp.ones(()), state, value=99.0, measured=measured)
+    jax.effects_barrier()
+    assert [float(o.value) for o in seen] == [5.0] and int(seen[0].step) == 2
+
+
+def asking(request):
+    """A rule that holds, with such a request after so many windows, and its record."""
+    rule, seen = spy()
+
+    def update_fn(observation, windows):
+        log_scale, _ = rule.update(observation, ())
+        return log_scale, windows + 1
+
+    return (
+        Controller(lambda: jnp.zeros((), jnp.int32), update_fn, request=request),
+        seen,
+    )
+
+
+NO_REQUEST = Request(0, False, False, False, 1.0, False, 0)
+
+
+def test_a_rule_asks_for_the_size_of_its_next_window():
+    rule, seen = asking(lambda windows: NO_REQUEST._replace(accumulation_size=windows))
+    follow(scale_by_controller(rule, accumulation_size=4))(np.ones(16, np.float32))
+    jax.effects_barrier()
+    # Before the first it asks for 0: so it is as the user says.
+    assert [int(o.step) + 1 for o in seen] == [4, 5, 7, 10, 14]
+
+
+def test_so_does_a_rule_of_a_size_of_its_own():
+    rule, seen = asking(lambda windows: NO_REQUEST._replace(accumulation_size=3))
+    follow(scale_by_controller(rule))(np.float32([1, 2, 3] + 3 * [np.nan]))
+    jax.effects_barrier()
+    assert [float(o.value) for o in seen] == [2.0, np.inf]
 
 
 @pytest.mark.parametrize(
@@ -144,8 +184,12 @@ def test_what_a_rule_sees_is_finite_and_typed():
         "is_validated": "bool",
         "log_scale": "float32",
         "update_size": "float32",
-        "noise_cost": "float32",
-        "has_noise_cost": "bool",
+        "gradient_size": "float32",
+        "displacement": "float32",
+        "averaging_gap": "float32",
+        "has_averaging_gap": "bool",
+        "return_slope": "float32",
+        "is_rolled_back": "bool",
     }
 
 
@@ -212,7 +256,7 @@ def test_with_feedback_observe_nan_observations_are_a_blow_up():
     assert [float(o.value) for o in seen] == [np.inf]
 
 
-@pytest.mark.parametrize("log_scale", [-50.0, 50.0, np.inf, -np.inf])
+@pytest.mark.parametrize("log_scale", [-50.0, 50.0])
 def test_the_factor_stays_in_its_bounds(log_scale):
     tx = scale_by_controller(
         always(log_scale), accumulation_size=1, min_scale=0.25, max_scale=4.0
@@ -221,8 +265,9 @@ def test_the_factor_stays_in_its_bounds(log_scale):
     assert scale == (4.0 if log_scale > 0 else 0.25)
 
 
-def test_a_rule_that_returns_nan_moves_nothing():
-    tx = scale_by_controller(always(np.nan), accumulation_size=1)
+@pytest.mark.parametrize("log_scale", [np.nan, np.inf, -np.inf])
+def test_a_rule_that_returns_what_is_not_finite_moves_nothing(log_scale):
+    tx = scale_by_controller(always(log_scale), accumulation_size=1)
     scale, _ = tx.update(jnp.ones(()), tx.init(None), value=1.0)
     assert scale == 1
 

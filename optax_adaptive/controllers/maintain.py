@@ -133,7 +133,7 @@ def maintain(
     def update_fn(observation: Observation, state: MaintainState):
         is_block = jnp.isfinite(observation.value)  # and not of a rollback
         blocks = state.blocks + is_block.astype(jnp.int32)
-        state = _with_start(state._replace(blocks=blocks), observation)
+        state = _with_start(state._replace(blocks=blocks), observation, settings)
         block = _block(observation, state, settings)
         # Where the loss has not changed yet there is nothing to judge by.
         has_moved = (
@@ -216,22 +216,24 @@ def first_state() -> MaintainState:
     )
 
 
-def _with_start(state: MaintainState, observation: Observation) -> MaintainState:
+def _with_start(
+    state: MaintainState, observation: Observation, settings: MaintainSettings
+) -> MaintainState:
     """The state, with what no search has found: by the first block."""
-    found, size = state.found, jnp.float32(SETTINGS.shortest_block)
+    found, size = state.found, jnp.float32(settings.shortest_block)
     is_first = jnp.isnan(found.first_value) & jnp.isfinite(observation.value)
     deviation = observation.standard_error[-1] * jnp.sqrt(size)
     seen = Found(
         log_scale=observation.log_scale,
         first_value=observation.value,
-        deviation=deviation,
+        deviation=jnp.zeros((), jnp.float32),  # it may hover there from the first step
         has_noise=deviation > 1e-3 * jnp.abs(observation.value),
     )
     is_known = ~jnp.isnan(found.log_scale)
     log_scale = jnp.where(is_known, found.log_scale, observation.log_scale)
     found = select(is_first, seen, found)._replace(log_scale=log_scale)
     # The first decision comes after a block.
-    step = jnp.maximum(observation.step + 1 - SETTINGS.shortest_block, 0)
+    step = jnp.maximum(observation.step + 1 - settings.shortest_block, 0)
     began = jnp.where(state.began < 0, step, state.began)
     elapsed = observation.step + 1 - began
     return state._replace(found=found, began=began, elapsed=elapsed)
