@@ -91,6 +91,16 @@ def nothing() -> Request:
     )
 
 
+def merged(*requests: Request) -> Request:
+    """What several rules ask for together: what any of them does; the longest average.
+
+    As most ask for nothing, the largest of each field is what one of them asks for.
+    """
+    if len(requests) == 1:
+        return requests[0]
+    return jax.tree.map(lambda *fields: jnp.stack(fields).max(0), *requests)
+
+
 def no_request(state: ControllerState) -> Request:
     """The request of a rule that leaves the wrappers alone."""
     del state

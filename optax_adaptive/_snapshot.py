@@ -9,7 +9,7 @@ import optax
 from jax import lax
 
 from optax_adaptive import _meter, _return, _tag
-from optax_adaptive._controller import Array, Request, nothing
+from optax_adaptive._controller import Array, Request, merged, nothing
 from optax_adaptive._leaves import in_dtypes_of, over_leading_axes, select
 from optax_adaptive._pack import unpack
 
@@ -143,10 +143,7 @@ def requests(inner_state: Any) -> Request:
         for node in jax.tree.leaves(inner_state, is_leaf=is_end)
         if _return.is_rule(node)
     ]
-    if len(asked) < 2:
-        return asked[0] if asked else nothing()
-    # Of several, as in a partition, any may; the longest average is the safest.
-    return jax.tree.map(lambda *fields: jnp.stack(fields).max(0), *asked)
+    return merged(*asked) if asked else nothing()
 
 
 def guarded(updates: optax.Updates, is_skipped: Array) -> optax.Updates:

@@ -12,7 +12,7 @@ from optax_adaptive._controller import (
     Controller,
     ControllerState,
     Found,
-    Request,
+    merged,
 )
 from optax_adaptive._leaves import select
 from optax_adaptive._validate import check_controller, check_count, check_range
@@ -223,14 +223,6 @@ def anchored(anchor: Controller, residual: Controller) -> Controller:
         name=f"anchored-{anchor.name}-{residual.name}",
         needs=tuple(dict.fromkeys(anchor.needs + residual.needs)),
     )
-
-
-def merged(*requests: Request) -> Request:
-    """What several rules ask for together: what any of them does; the longest average.
-
-    As most ask for nothing, the largest of each field is what one of them asks for.
-    """
-    return jax.tree.map(lambda *fields: jnp.stack(fields).max(0), *requests)
 
 
 class ThenState(NamedTuple):

@@ -1,6 +1,6 @@
 """Reinforcement learning as pure functions of arrays.
 
-What the learners are made of, and the rest of each family, to make others of.
+What the learners are made of.
 
 ``_tm1`` and ``_t`` in a name are the time of an array: action ``a_tm1`` in state
 ``s_tm1`` earns reward ``r_t`` and leads to state ``s_t``.
@@ -24,11 +24,8 @@ from optax_adaptive.rl.policy_gradients import (
     generalized_advantages,
 )
 from optax_adaptive.rl.value_learning import (
-    lambda_returns,
-    q_lambda_error,
     q_learning_error,
     replacing_trace,
-    td_lambda_error,
 )
 
 __all__ = [
@@ -41,12 +38,9 @@ __all__ = [
     "gaussian_entropy",
     "gaussian_log_prob",
     "generalized_advantages",
-    "lambda_returns",
     "posterior",
-    "q_lambda_error",
     "q_learning_error",
     "replacing_trace",
-    "td_lambda_error",
     "thompson_scores",
     "ucb_scores",
     "update_statistics",
