@@ -20,6 +20,7 @@ from tests.common.rules import (
     SETTINGS,
     every_rule,
     followed,
+    scaled,
     scaling,
     sgd_with,
     stream,
@@ -70,6 +71,7 @@ WRAPPERS = {
 
 @every_rule
 @pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.filterwarnings("ignore:autotune decides by the training loss alone")
 def test_decides_the_same_in_a_wrapper(rule, wrapper):
     tx = WRAPPERS[wrapper](rule)
     state, scales = scales_of(tx, stream(), extra={"unexpected": 1.0})
@@ -96,9 +98,7 @@ def test_its_own_hyperparameters_may_be_injected(rule):
         pytest.skip(f"{rule} has no hyperparameters")
 
     def make(**hyperparams):
-        return scale_by_controller(
-            controllers.REGISTRY[rule](**hyperparams), **SETTINGS
-        )
+        return scaled(controllers.REGISTRY[rule](**hyperparams))
 
     make.__signature__ = inspect.Signature(
         [

@@ -22,7 +22,7 @@ class FeaturesReference:
         self.total_steps = total_steps
         self.action = 0.0
         self.values = []  # as remembered, wild ones cut
-        self.undone = 0  # windows of a trial, which it no longer remembers
+        self.searched = 0  # windows that a search counts as
         self.noise = self.fast = self.slow = 0.0
         self.was_blown_up = False
         self.has_descended = False
@@ -32,7 +32,7 @@ class FeaturesReference:
     def take(self, window, log_scale):
         value, error = window.means[-1], window.errors[-1]
         first = self.values[0] if self.values else value
-        is_early = self.undone + len(self.values) < 2
+        is_early = self.searched + len(self.values) < 2
         if not is_early:
             unit = first - min(self.values) + self.noise
             value = min(value, first + 4 * unit)
@@ -56,13 +56,13 @@ class FeaturesReference:
         self.progress_rate += share * (log_scale - self.progress_rate)
         self.values.append(value)
 
-    def begin_again(self, noise, windows, log_scale):
-        kept = self.values[:1] if windows else []
-        undone = windows - len(kept)
-        self.__init__(self.total_steps)
-        self.values, self.undone = kept, undone
-        self.fast = self.slow = kept[0] if kept else 0.0
-        self.noise, self.blow_up = noise, log_scale
+    def begin(self, first_value, noise, windows, too_high):
+        """After a search; ``first_value`` is None if it has not said."""
+        self.blow_up = too_high
+        if first_value is not None:
+            self.values, self.searched = [first_value], windows - 1
+            self.fast = self.slow = first_value
+            self.noise = noise
 
     def __call__(self, window, log_scale):
         is_blown_up = math.isinf(window.value)
@@ -99,7 +99,7 @@ class FeaturesReference:
             squash(ratio(first - best, self.noise)) / 4,
             float(self.has_descended),
             math.log1p(since) / 2,
-            math.log1p(self.undone + len(values)) / 3,
+            math.log1p(self.searched + len(values)) / 3,
             elapsed,
             math.log(max(1 - elapsed, 0.02)) / 4,
             float(math.isfinite(self.total_steps)),

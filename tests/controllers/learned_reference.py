@@ -1,10 +1,12 @@
-"""Slow reference of learned: the trials, pooled periods, features, the network."""
+"""Slow reference of learned from the rate found on: windows, features, factor."""
 
 import math
 
 import numpy as np
 
 from tests.controllers.features_reference import FeaturesReference
+from tests.controllers.gap_reference import gap_reference
+from tests.controllers.shrinkage_reference import shrinkage_reference
 from tests.controllers.windows_reference import Window
 
 
@@ -14,96 +16,57 @@ def act_reference(weights, seen):
     return math.tanh(total + float(weights.output_bias))
 
 
-class TrialsReference:
-    """The climb, then short runs; ``is_over`` once they have an answer."""
+class LearnedReference:
+    """Is told each step, and says the log factor from then on."""
 
-    def __init__(self):
-        self.edge, self.is_over = None, False
-        self.is_upward = False
-        self.tops, self.losses = [], []
+    def __init__(self, weights, log_scale, first_value=None, deviation=0.0, total=None):
+        self.weights, self.total = weights, math.inf if total is None else total
+        self.features = FeaturesReference(self.total)
+        self.features.begin(
+            *(first_value, deviation / math.sqrt(5), 16, log_scale + math.log(10)),
+        )
+        self.log_scale, self.size, self.step = log_scale, 5, 0
+        self.open, self.open_gaps, self.bad_in_a_row = [], [], 0
+        self.means, self.errors = [], []  # of windows since the params were others
+        self.values, self.gaps = [], []  # the same, spikes cut, for the averaging gap
+        self.update_sizes = []
 
-    def __call__(self, features, noise_before, windows_before, window, log_scale):
-        """The next log scale, and whether all is undone."""
-        if self.edge is None:
-            return self.climb(features, noise_before, windows_before, window, log_scale)
-        return self.run(features, window.value)
-
-    def climb(self, features, noise_before, windows_before, window, log_scale):
-        values, is_finite = features.values, math.isfinite(window.value)
-        windows = windows_before + is_finite
-        first = values[0] if values else 0.0
-        is_risen = windows > 2 and window.value > first + 8 * noise_before
-        since = len(values) - 1 - int(np.argmin(values)) if values else 0
-        fall = first - min(values, default=0.0)
-        has_fallen = windows > 2 and fall > 6 * features.noise
-        is_flat = has_fallen and since >= 2
-        if not (is_risen or is_flat or windows > 30 or not is_finite):
-            return log_scale + math.log(10) / (2 if has_fallen else 1), False
-        self.edge = log_scale
-        self.tops = [log_scale - math.log(10) / 2 * k for k in range(2, 7)]
-        return self.tops[0], True
-
-    def run(self, features, value):
-        error, index = features.noise, len(self.losses)
-        self.losses = [*self.losses, value]
-        first, best = self.losses[0], min(self.losses)
-        is_last = index == 4 or self.is_upward
-        is_clear = math.isfinite(value) and value > first + 3 * error
-        if is_clear and first == best and not is_last:
-            self.is_upward = True
-            self.tops[index + 1] = self.edge - math.log(10) / 2
-        elif index >= 2 and math.isfinite(best) and value > best:
-            is_last = True
-        if not is_last:
-            return self.tops[index + 1], True
-        self.is_over = True
-        if math.isinf(best):
-            return self.tops[-1] + math.log(0.25), True
-        first_value = features.values[0] if features.values else 0.0
-        blur = error + 0.01 * max(first_value - best, 0.0)
-        excess = [(loss - best) / blur for loss in self.losses]
-        weights = [math.exp(-0.5 * e * e) for e in excess]
-        best_top = np.average(self.tops[: index + 1], weights=weights)
-        return best_top + math.log(0.25), True
-
-
-def learned_reference(weights, total_steps=math.inf):
-    features, trials = FeaturesReference(total_steps), TrialsReference()
-    open_windows, means, errors = [], [], []
-    next_decision = 0.0
-
-    def decide(window, log_scale):
-        nonlocal open_windows, means, errors, next_decision
-        is_finite = math.isfinite(window.value)
-        step = window.step + 1
-        if is_finite:
-            open_windows = [*open_windows, (window.means[-1], window.errors[-1])]
-            if step < next_decision:
-                return log_scale
-            mean, error = np.mean(open_windows, axis=0)
-            means = [*means, mean]
-            errors = [*errors, error / math.sqrt(len(open_windows))]
-        value = means[-1] if is_finite else math.inf
-        window = Window(value, means, errors, window.step)
-        noise, windows = features.noise, features.undone + len(features.values)
-        # Nothing is around that measures what noise costs.
-        seen = np.append(features(window, log_scale), [0.0, 0.0])
-        features.action = act_reference(weights, seen)
-        if not trials.is_over:
-            before = noise, windows
-            log_scale, is_undone = trials(features, *before, window, log_scale)
-            if is_undone:
-                features.begin_again(noise, windows, log_scale + math.log(10))
-                means, errors = [], []
+    def __call__(self, value, gap, update_size):
+        self.step += 1
+        if math.isfinite(value):
+            self.open, self.bad_in_a_row = [*self.open, value], 0
+            self.open_gaps += [] if gap is None else [gap]
         else:
-            log_scale += math.log(2 if is_finite else 10) * features.action
-            if features.blow_up is not None:
-                log_scale = min(log_scale, features.blow_up - math.log(2))
-        if not is_finite:
-            means, errors = [], []
-        open_windows = []
-        period = math.floor(min(step / 32, total_steps / 64)) if trials.is_over else 0
-        next_decision = step + period
-        return log_scale
+            self.bad_in_a_row += 1
+        if max(len(self.open), self.bad_in_a_row) == self.size:
+            self.decide(len(self.open) == self.size, update_size)
+            self.size = max(math.floor(min(self.step / 32, self.total / 64)), 5)
+            self.open, self.open_gaps, self.bad_in_a_row = [], [], 0
+        return self.log_scale
 
-    return decide
+    def decide(self, is_finite, update_size):
+        shrunk_before = self.shrunk()
+        self.update_sizes += [update_size] if is_finite else []
+        if is_finite:
+            self.means += [np.mean(self.open)]
+            self.errors += [np.std(self.open, ddof=1) / math.sqrt(self.size)]
+        value = self.means[-1] if is_finite else math.inf
+        window = Window(value, self.means, self.errors, self.step - 1)
+        log_rate = self.log_scale + shrunk_before
+        seen = np.append(self.features(window, log_rate), self.gap_features(is_finite))
+        action = self.features.action = act_reference(self.weights, seen)
+        log_rate += math.log(2 if is_finite else 10) * action
+        log_rate = min(log_rate, self.features.blow_up - math.log(2))
+        self.log_scale = log_rate - self.shrunk()
+        if not is_finite:
+            self.means, self.errors, self.values, self.gaps = [], [], [], []
+
+    def gap_features(self, is_finite):
+        if is_finite:
+            self.values += [self.features.values[-1]]
+            self.gaps += [np.mean(self.open_gaps) if self.open_gaps else None]
+        log_ratio = gap_reference(self.values, self.gaps, self.features.noise, 1 / 32)
+        return max(log_ratio or 0.0, 0.0), min(log_ratio or 0.0, 0.0)
+
+    def shrunk(self):
+        return [0.0, *shrinkage_reference(self.update_sizes)][-1]

@@ -21,8 +21,12 @@ def observation(value, error=0.1, validation=None):
         is_validated=jnp.array(is_validated),
         log_scale=jnp.zeros((), jnp.float32),
         update_size=jnp.zeros((), jnp.float32),
-        noise_cost=jnp.zeros((), jnp.float32),
-        has_noise_cost=jnp.zeros((), bool),
+        gradient_size=jnp.zeros((), jnp.float32),
+        displacement=jnp.zeros((), jnp.float32),
+        averaging_gap=jnp.zeros((), jnp.float32),
+        has_averaging_gap=jnp.zeros((), bool),
+        return_slope=jnp.zeros((), jnp.float32),
+        is_rolled_back=jnp.zeros((), bool),
     )
 
 

@@ -37,8 +37,12 @@ def observe(window, log_scale):
         is_validated=np.bool_(False),
         log_scale=np.float32(log_scale),
         update_size=np.float32(0),
-        noise_cost=np.float32(0),
-        has_noise_cost=np.bool_(False),
+        gradient_size=np.float32(0),
+        displacement=np.float32(0),
+        averaging_gap=np.float32(0),
+        has_averaging_gap=np.bool_(False),
+        return_slope=np.float32(0),
+        is_rolled_back=np.bool_(False),
     )
 
 
@@ -75,19 +79,19 @@ def test_matches_the_reference(stream, accumulation_size):
     for k, (window, row) in enumerate(zip(windows, rows, strict=True)):
         expected = reference(window, 3 * math.sin(k / 5))
         reference.action = math.sin(k)
-        (*others, above, below) = row  # what noise costs is not measured here
+        (*others, above, below) = row  # the averaging gap is not measured here
         assert above == below == 0
         np.testing.assert_allclose(
             others, expected, rtol=2e-3, atol=2e-3, err_msg=str(k)
         )
 
 
-def test_what_noise_costs_is_seen_anew_after_a_blow_up():
+def test_the_averaging_gap_is_seen_anew_after_a_blow_up():
     memory, rows = _features.first_memory(), []
     for value in [*np.linspace(4.0, 2.0, 20), math.inf, *np.linspace(3.0, 2.0, 12)]:
         window = observe(Window(value, [value], [0.01], step=0), log_scale=0.0)
         window = window._replace(
-            noise_cost=np.float32(0.3), has_noise_cost=np.bool_(True)
+            averaging_gap=np.float32(0.3), has_averaging_gap=np.bool_(True)
         )
         memory, row = advance_anytime(memory, window)
         rows.append(row[-_cost_features.SIZE :])

@@ -15,19 +15,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optax_adaptive import (
-    _noise_cost,
     controllers,
     eval_params,
     lr_scale,
     scale_by_controller,
+    summary,
     with_averaging,
     with_rollback,
 )
+from optax_adaptive._controller import Found
+from optax_adaptive._measured import Measured
 from optax_adaptive.controllers._features import NAMES, SIZE
 from optax_adaptive.controllers._policy import PolicyWeights, act, shipped_weights
-from tests.controllers.learned_reference import act_reference, learned_reference
-from tests.controllers.windows_reference import assert_follows
-from tests.follow import follow
+from tests.controllers.learned_reference import LearnedReference, act_reference
+from tests.controllers.streams import STREAMS
 
 FILE = resources.files("optax_adaptive.controllers") / "learned.json"
 
@@ -53,20 +54,75 @@ def constant_policy(bias):
     return zero._replace(output_bias=np.float32(bias))
 
 
-@pytest.mark.parametrize("accumulation_size", [1, 3])
-@pytest.mark.parametrize("total_steps", [None, 150])
-def test_matches_the_reference(total_steps, accumulation_size):
-    weights = random_weights()
-    tx = scale_by_controller(
-        controllers.learned(total_steps, weights), accumulation_size=accumulation_size
+def found(scale, first_value=np.nan, deviation=np.nan):
+    """What a search hands over; NaN is what range_test does not say."""
+    numbers = jnp.log(scale), jnp.float32(first_value), jnp.float32(deviation)
+    return Found(*numbers, jnp.array(True))
+
+
+def begun(rule, known):
+    """The rule, at whose first step a search has found a rate."""
+    return rule._replace(
+        init=lambda: rule.begin(rule.init(), known),
+        initial_log_scale=known.log_scale,
     )
-    assert_follows(
-        tx,
-        lambda: learned_reference(weights, total_steps or math.inf),
-        accumulation_size,
-        initial_scale=1e-4,
-        rtol=0.05,  # differences compound
+
+
+def measured(gap=0.0, has_gap=False):
+    """What the wrappers hand down."""
+    none = jnp.zeros((), jnp.float32)
+    return Measured(
+        averaging_gap=jnp.float32(gap),
+        has_gap=jnp.asarray(has_gap),
+        displacement=none,
+        return_slope=none,
+        gradient_size=none,
     )
+
+
+def follow_alone(rule, values, gaps=None, sizes=None):
+    """Factors of a rule that is told what the wrappers would measure, by step."""
+    tx = scale_by_controller(rule, min_scale=1e-10)
+    values = np.float32(values)
+    gaps = np.full(len(values), np.nan) if gaps is None else gaps
+    sizes = np.ones(len(values)) if sizes is None else sizes
+
+    def step(state, entries):
+        value, gap, size = entries
+        told = measured(jnp.nan_to_num(gap), ~jnp.isnan(gap))
+        _, state = tx.update(size, state, value=value, measured=told)
+        return state, lr_scale(state)
+
+    entries = values, np.float32(gaps), np.float32(sizes)
+    run = jax.jit(lambda entries: jax.lax.scan(step, tx.init(None), entries)[1])
+    return np.asarray(run(entries))
+
+
+@pytest.mark.parametrize("first_value", [None, 4.2])
+@pytest.mark.parametrize("total_steps", [None, 450])
+def test_matches_the_reference(total_steps, first_value):
+    """From where a search has ended to a stream's end, a step at a time."""
+    weights, deviation = random_weights(), 0.3
+    values = np.concatenate([STREAMS[name] for name in ("holes", "decay", "valley")])
+    steps = np.arange(len(values))
+    rng = np.random.default_rng(0)
+    gaps = 0.05 * values + rng.normal(0, 0.02, len(values))
+    gaps[(steps % 3 == 0) | ~np.isfinite(values)] = np.nan
+    sizes = np.exp(-0.4 * (steps // 90) + rng.normal(0, 0.1, len(values)))
+    reference = LearnedReference(
+        *(weights, math.log(0.03), first_value, deviation, total_steps)
+    )
+    expected = []
+    for value, gap, size in zip(values, gaps, sizes, strict=True):
+        expected.append(reference(value, None if np.isnan(gap) else gap, size))
+    known = found(0.03, first_value or np.nan, deviation if first_value else np.nan)
+    rule = begun(controllers.learned(total_steps, weights), known)
+    scales = follow_alone(rule, values, gaps, sizes)
+    # What is compared has moved, by windows of more than one size.
+    moves = np.diff(np.flatnonzero(np.diff(expected)))
+    assert {5, 6} <= set(moves) and np.ptp(expected) > 0.5
+    assert np.any(reference.gap_features(False))
+    np.testing.assert_allclose(np.log(scales), expected, atol=0.05)
 
 
 @given(seed=st.integers(0, 1000))
@@ -87,111 +143,78 @@ def test_what_is_shipped_says_what_made_it():
     assert hashlib.sha256(log.read_bytes()).hexdigest() == document["log_sha256"]
 
 
-def test_climbs_while_nothing_falls():
-    values = 1 + np.random.default_rng(0).normal(0, 0.1, 10 * 20)
-    tx = scale_by_controller(controllers.learned(), accumulation_size=20)
-    scales, _ = follow(tx)(np.float32(values))
-    assert scales[0] == pytest.approx(1e-4)
-    assert scales[-1] > 1e-1
+def test_opens_with_the_search_of_autotune():
+    """And sizes it by the steps that there are, if so many are known."""
+
+    def opening(rule):
+        return jax.tree.map(np.asarray, rule.init().first_state)
+
+    for total_steps in (None, 100, 2000):
+        rule = controllers.learned(total_steps)
+        other = controllers.search(total_steps if total_steps == 2000 else None)
+        jax.tree.map(np.testing.assert_array_equal, opening(rule), other.init())
+        assert rule.initial_log_scale == other.initial_log_scale
+        asked = rule.request(rule.init())
+        assert (int(asked.probe), int(asked.accumulation_size)) == (1, 1)
+        assert rule.needs == ("with_averaging", "with_rollback")
+        assert rule.name == "learned"
 
 
-@pytest.mark.parametrize("above", [2.0, 0.7])  # the first loss, or below it
-def test_the_climb_ends_at_the_edge_and_is_undone(above):
-    rule = scale_by_controller(controllers.learned(), accumulation_size=20)
-    tx = with_rollback(optax.chain(optax.sgd(1.0), rule))
+def test_begins_lower_than_autotune_below_the_best_candidate():
+    """By searches that are alike but for the factor at the end."""
+    scales = {}
+    x = jnp.float32(np.random.default_rng(0).normal(size=(32, 4)))
 
-    @jax.jit
-    def step(params, state, noise):
-        scale = lr_scale(state)
-        loss = jnp.where(scale < 1e-2, 1.0, jnp.where(scale < 0.02, 0.6, 0.5))
-        loss = jnp.where(scale < 0.05, loss, above)
-        updates, state = tx.update(jnp.ones(()), state, params, value=loss + noise)
-        return optax.apply_updates(params, updates), state
+    def loss_fn(params, noise):
+        return jnp.mean(jnp.square(x @ (params - 1.0))) + noise
 
-    params, scales = jnp.zeros(()), []
-    state = tx.init(params)
-    for noise in 0.1 * np.random.default_rng(0).normal(size=160):
-        params, state = step(params, state, jnp.float32(noise))
-        scales.append(float(lr_scale(state)))
-        if scales[-1] < max(scales):
-            break
-    # The first rate at which the loss is higher, or the second if it is not so high.
-    edge = 10**-1.0 if above > 1 else 10**-0.5
-    np.testing.assert_allclose([max(scales), scales[-1]], [edge, edge / 10], rtol=1e-3)
-    assert float(params) == 0.0
+    for name in ("tuned", "learned"):
+        make = {
+            "tuned": controllers.tuned,
+            "learned": lambda: controllers.learned(weights=constant_policy(0.0)),
+        }
+        rule = scale_by_controller(make[name]())
+        tx = with_averaging(with_rollback(optax.chain(optax.sgd(0.1), rule)))
 
+        def step(carry, noise, tx=tx):
+            params, state = carry
+            loss, grads = jax.value_and_grad(loss_fn)(params, noise)
+            updates, state = tx.update(grads, state, params, value=loss)
+            return (optax.apply_updates(params, updates), state), None
 
-def tops_of_short_runs(loss_of_run):
-    """First rates of the runs, and the answer, where the edge is at 0.1."""
-    rule = scale_by_controller(controllers.learned(weights=constant_policy(0.0)))
-    tx = with_rollback(optax.chain(optax.sgd(1.0), rule))
-
-    @jax.jit
-    def step(params, state, top, noise):
-        scale = lr_scale(state)
-        gain = jnp.where(scale < 1e-3, 0.2, 0.4)  # of the climb
-        loss = jnp.where(scale < 0.1, 1.0 - gain, 3.0)
-        loss = jnp.where(top > 0, loss_of_run(top), loss)
-        updates, state = tx.update(jnp.ones(()), state, params, value=loss + noise)
-        return optax.apply_updates(params, updates), state
-
-    params, top, tops = jnp.zeros(()), 0.0, []
-    state = tx.init(params)
-    for noise in 0.02 * np.random.default_rng(0).normal(size=300):
-        params, state = step(params, state, jnp.float32(top), jnp.float32(noise))
-        if bool(state.snapshot.is_restored):
-            assert float(params) == 0.0
-            top = float(lr_scale(state))
-            tops.append(top)
-    return tops
-
-
-@pytest.mark.parametrize("best", [1e-3, 1e-2, 3e-2])
-def test_the_short_runs_say_where_below_the_edge_to_begin(best):
-    tops = tops_of_short_runs(lambda top: 0.1 + 0.2 * jnp.square(jnp.log10(top / best)))
-    assert 4 <= len(tops) <= 6  # three to five runs, and then the answer
-    assert 0.5 * best < tops[-1] / 0.25 < 2.0 * best
-
-
-@pytest.mark.parametrize("third, is_clear", [(0.5, True), (0.105, False)])
-def test_a_run_above_the_first_once_one_below_is_worse_beyond_doubt(third, is_clear):
-    below, above = 10**-2.5, 10**-1.5
-
-    def loss_of_run(top):
-        loss = jnp.where(top > below / 1.1, 0.11, third)  # noise may explain the second
-        loss = jnp.where(top > below * 1.1, 0.1, loss)
-        return jnp.where(top > above / 1.1, 0.0, loss)
-
-    tops = tops_of_short_runs(loss_of_run)
-    runs = [1e-2, below, 1e-3, above] if is_clear else [1e-2, below, 1e-3]
-    np.testing.assert_allclose(tops[:-1], runs, rtol=1e-3)
-    assert (tops[-1] > 0.24 * above) == is_clear
+        noises = np.float32(np.random.default_rng(1).normal(0, 0.01, 140))
+        start = jnp.zeros(4), tx.init(jnp.zeros(4))
+        (_, state), _ = jax.jit(lambda c, n, s=step: jax.lax.scan(s, c, n))(
+            start, noises
+        )
+        numbers = summary(state)
+        assert numbers["phase"] == 3
+        scales[name] = float(numbers["found_scale"])
+    assert scales["learned"] / scales["tuned"] == pytest.approx(0.08 / 0.2, rel=1e-3)
 
 
 def test_never_goes_back_to_a_rate_that_blew_up():
     values = np.ones(180, np.float32)
-    values[140:142] = np.inf  # the trials are over after 70
-    tx = scale_by_controller(
-        controllers.learned(weights=constant_policy(9.0)), accumulation_size=2
-    )
-    scales, _ = follow(tx)(values)
-    assert scales[140] > 2 * scales[70]
-    assert np.all(scales[141:] <= scales[140] / 2 * 1.0001)
+    values[140:145] = np.inf
+    rule = begun(controllers.learned(weights=constant_policy(9.0)), found(0.1))
+    scales = follow_alone(rule, values)
+    # Until then up to half of what is taken to be too high, ten times the rate found.
+    np.testing.assert_allclose(scales[100:144], 0.5, rtol=1e-4)
+    np.testing.assert_allclose(scales[144:], 0.25, rtol=1e-4)
 
 
 def test_decisions_get_rarer_as_the_run_gets_longer():
-    # With windows of 1 step: each for 32 steps, and then one in a thirty-second more.
-    # The trials are over after 61.
-    steps = 3200
-    rule = controllers.learned(weights=constant_policy(0.01))
-    tx = scale_by_controller(rule, accumulation_size=1)
-    scales, _ = follow(tx)(np.ones(steps, np.float32))
-    moves = np.count_nonzero(np.diff(scales[61:]))
-    assert 0.6 < moves / (32 * math.log(3200 / 61)) < 1.6
-    known = controllers.learned(total_steps=320, weights=constant_policy(0.01))
-    tx = scale_by_controller(known, accumulation_size=1)
-    scales, _ = follow(tx)(np.ones(320, np.float32))
-    assert np.all(np.diff(np.flatnonzero(np.diff(scales[51:]))) <= 320 // 64 + 1)
+    # Each after five steps, and then one in a thirty-second more.
+    steps, weights = 3200, constant_policy(0.01)
+    rule = begun(controllers.learned(weights=weights), found(0.1))
+    moves = np.flatnonzero(np.diff(follow_alone(rule, np.ones(steps)))) + 1
+    gaps = np.diff(moves)
+    assert np.all(gaps[moves[:-1] < 192] == 5)
+    late = moves[:-1] > 192
+    np.testing.assert_array_equal(gaps[late], (moves[:-1][late] + 1) // 32)
+    known = begun(controllers.learned(640, weights), found(0.1))
+    moves = np.flatnonzero(np.diff(follow_alone(known, np.ones(640))))
+    assert np.max(np.diff(moves)) == 640 // 64
 
 
 # Of the small inputs SGD diverges at 1,000: ten decades above the lowest base rate.
@@ -208,7 +231,7 @@ def test_the_base_rate_hardly_matters(optimizer, size):
         return jnp.mean(jnp.square(x[index] @ params - y[index]))
 
     def run(base_rate):
-        rule = scale_by_controller(controllers.learned(steps), accumulation_size=10)
+        rule = scale_by_controller(controllers.learned(steps))
         tx = with_averaging(with_rollback(optax.chain(optimizer(base_rate), rule)))
         params = jnp.zeros(8)
 
@@ -231,40 +254,30 @@ def test_the_base_rate_hardly_matters(optimizer, size):
     assert jnp.all(jnp.isfinite(scales))
 
 
-def test_a_rate_at_which_noise_costs_more_than_is_won_comes_down():
+def test_a_rate_whose_gap_is_above_the_decrease_comes_down():
     """As a policy that sees nothing else has it, and only where it is told."""
     linear = np.zeros(SIZE, np.float32)
     linear[NAMES.index("cost_above")] = -1.0
     weights = constant_policy(0.0)._replace(linear=linear)
-    tx = scale_by_controller(controllers.learned(weights=weights), accumulation_size=2)
-
-    def scales(is_told):
-        def step(state, value):
-            cost = _noise_cost.NoiseCost(jnp.float32(0.1), jnp.asarray(is_told))
-            _, state = tx.update(jnp.ones(()), state, value=value, noise_cost=cost)
-            return state, lr_scale(state)
-
-        values = 1 + 0.1 * jax.random.normal(jax.random.key(0), (600,))
-        return jax.lax.scan(step, tx.init(None), values)[1]
-
-    told, untold = jax.jit(scales)(True), jax.jit(scales)(False)
-    np.testing.assert_array_equal(told[:58], untold[:58])  # the trials
+    rule = begun(controllers.learned(weights=weights), found(0.1))
+    values = 1 + 0.1 * np.random.default_rng(0).normal(size=400)
+    told = follow_alone(rule, values, np.full(400, 0.1))
+    untold = follow_alone(rule, values)
     assert told[-1] < 0.1 * untold[-1]
-    assert untold[-1] == untold[150]
+    np.testing.assert_allclose(untold, 0.1, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("action", "highest"), [(0.0, 1.0), (1.0, 5.0)])
-def test_a_rate_that_was_found_takes_the_place_of_the_trials(action, highest):
-    """The policy goes on from it, up to where the best short run would have been."""
+def test_a_rate_that_was_found_takes_the_place_of_the_search(action, highest):
+    """The policy goes on from it, up to five times as high."""
     rule = controllers.then(
         controllers.range_test(start=0.1, stop=1.0),
         controllers.learned(weights=constant_policy(np.arctanh(0.9) * action)),
     )
-    tx = scale_by_controller(rule, accumulation_size=1)
-    scales = follow(tx)(np.float32(2.0 - 0.005 * np.arange(200)))[0]
-    (searched, *_) = np.flatnonzero(np.diff(scales) <= 0)
-    found = scales[searched + 1]
-    np.testing.assert_allclose(scales[-1], highest * found, rtol=1e-3)
+    scales = follow_alone(rule, 2.0 - 0.001 * np.arange(500))
+    (searched, *_) = np.flatnonzero(np.diff(scales) < 0)
+    begins_at = scales[searched + 1]
+    np.testing.assert_allclose(scales[-1], highest * begins_at, rtol=1e-3)
     assert np.all(np.diff(scales[searched + 1 :]) >= 0)
 
 

@@ -30,7 +30,7 @@ def learner_of(monkeypatch):
 
     def make(name, **kwargs):
         module = sys.modules[f"optax_adaptive.controllers.{name}"]
-        monkeypatch.setattr(module, "residual", lambda learner, *args: learner)
+        monkeypatch.setattr(module, "residual", lambda name, learner, *args: learner)
         return getattr(controllers, name)(**kwargs)
 
     return make

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from optax_adaptive import controllers, scale_by_controller
+from optax_adaptive._controller import Found
 from optax_adaptive.controllers._residual import Learner, residual
 from tests.controllers.environment import log_scales
 from tests.follow import follow
@@ -41,7 +42,7 @@ def always(action):
 
 
 def scales_of(learner, values, alpha=1.0):
-    rule = residual(learner, alpha, 2, 0)
+    rule = residual("known", learner, alpha, 2, 0)
     tx = scale_by_controller(rule, accumulation_size=1, window=6)
     return np.log(np.asarray(follow(tx)(np.float32(values))[0]))
 
@@ -58,11 +59,16 @@ def test_begins_at_the_lowest_action_and_goes_up_a_step_a_block():
 
 
 @pytest.mark.parametrize("log_scale", [-7.0, 0.0, 9.0])
-def test_what_is_in_force_is_the_anchor_and_is_not_raised(log_scale):
-    """As after the search of autotune, where a rule rests at factor 1."""
-    rule = residual(always(1.0), 1.0, 2, 0)
+def test_what_a_search_has_found_is_the_anchor_and_is_not_raised(log_scale):
+    rule = residual("known", always(1.0), 1.0, 2, 0)
+    nan = jnp.float32(jnp.nan)
+    found = Found(jnp.float32(log_scale), nan, nan, jnp.array(True))
+    rule = rule._replace(
+        init=lambda begin=rule.begin, init=rule.init: begin(init(), found),
+        initial_log_scale=log_scale,
+    )
     tx = scale_by_controller(rule, accumulation_size=1, window=6, max_scale=1e5)
-    state = tx.init(None)._replace(lr_scale=jnp.exp(jnp.float32(log_scale)))
+    state = tx.init(None)
     update = jax.jit(lambda state, value: tx.update(value, state, value=value)[1])
     logs = []
     for value in (*falling(12), np.inf, np.inf, 1.0, 0.9):
@@ -73,7 +79,7 @@ def test_what_is_in_force_is_the_anchor_and_is_not_raised(log_scale):
 
 
 def test_a_first_factor_that_a_bound_has_cut_is_no_other_anchor():
-    rule = residual(always(1.0), 1.0, 2, 0)
+    rule = residual("known", always(1.0), 1.0, 2, 0)
     tx = scale_by_controller(rule, accumulation_size=1, window=6, min_scale=0.5)
     logs = np.log(np.asarray(follow(tx)(np.float32(falling(16)))[0]))
     assert logs[0] == pytest.approx(np.log(0.5))
@@ -143,7 +149,7 @@ def test_the_learners_are_anchored_to_another_rule():
 
 
 def always_rule():
-    return residual(always(1.0), 0.5, 2, 0)
+    return residual("known", always(1.0), 0.5, 2, 0)
 
 
 def test_the_state_is_small():

@@ -15,21 +15,10 @@ from optax_adaptive import (
     scale_by_controller,
 )
 from optax_adaptive.controllers import _shrinkage
+from tests.controllers.known_rules import done_after
+from tests.controllers.shrinkage_reference import shrinkage_reference
 
 EMPTY = Observation(*[jnp.zeros(())] * len(Observation._fields))
-
-
-def shrinkage_reference(sizes):
-    """Log of the average size after each window, over that after twenty."""
-    averages = []
-    for size in sizes:
-        if size > 0 and averages:
-            weight = max(1 / (len(averages) + 1), 0.1)
-            averages.append((1 - weight) * averages[-1] + weight * math.log(size))
-        elif size > 0:
-            averages.append(math.log(size))
-        first = averages[:20][-1] if averages else 0.0
-        yield min(max(averages[-1] - first, -math.log(20)), 0.0) if averages else 0.0
 
 
 def test_matches_the_reference():
@@ -68,7 +57,7 @@ def test_the_end_of_a_schedule_is_left_to_it():
     assert float(lr_scale(state)) == pytest.approx(20.0)
 
 
-def test_neither_trials_nor_blow_ups_count():
+def test_blow_ups_do_not_count():
     """And the rule sees the rate that it has drawn, not the factor."""
     drawn = []
 
@@ -76,17 +65,10 @@ def test_neither_trials_nor_blow_ups_count():
         drawn.append(float(observation.log_scale))
         return observation.log_scale, windows + 1
 
-    rule = _shrinkage.offset(
-        Controller(
-            init=lambda: 0,
-            update=update_fn,
-            trial=lambda windows: jnp.int32(windows < 5),
-        )
-    )
+    rule = _shrinkage.offset(Controller(init=lambda: 0, update=update_fn))
     state, log_scale, factors = rule.init(), jnp.zeros(()), []
     for window in range(80):
-        is_out = window < 5 or window == 30
-        size = 100.0 if is_out else 1.0 if window < 50 else 0.5
+        size = 100.0 if window == 30 else 1.0 if window < 50 else 0.5
         value = jnp.inf if window == 30 else 1.0
         observation = EMPTY._replace(
             value=jnp.float32(value),
@@ -98,3 +80,24 @@ def test_neither_trials_nor_blow_ups_count():
     np.testing.assert_allclose(factors[:50], 0.0, atol=1e-6)
     assert factors[-1] == pytest.approx(math.log(2.0), abs=0.05)
     np.testing.assert_allclose(drawn, 0.0, atol=1e-5)
+
+
+def test_a_search_does_not_count():
+    """In learned: it is over before the sizes of updates are looked at."""
+    rule = controllers.then(done_after(10), _shrinkage.offset(controllers.hold()))
+    tx = scale_by_controller(rule, accumulation_size=1)
+    state, update = tx.init(None), jax.jit(tx.update)
+    for k in range(60):
+        arriving = jnp.float32(100.0 if k < 10 else 1.0)
+        _, state = update(arriving, state, value=jnp.ones(()))
+    assert float(lr_scale(state)) == pytest.approx(2.0**10, rel=1e-4)
+
+
+def test_the_name_the_needs_and_the_requests_are_those_of_the_rule():
+    rule = controllers.maintain()
+    outer = _shrinkage.offset(rule)
+    assert (outer.name, outer.needs) == (rule.name, rule.needs)
+    for asked, own in zip(
+        outer.request(outer.init()), rule.request(rule.init()), strict=True
+    ):
+        assert asked == own

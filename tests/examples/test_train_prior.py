@@ -45,7 +45,7 @@ def test_fits_choose_what_has_the_least_regret():
     assert reached["q_learning"] < 0.3 * reached["anchor"]
 
 
-def test_a_fifth_of_what_is_fitted_to_has_no_noise_cost():
+def test_a_fifth_of_what_is_fitted_to_has_no_averaging_gap():
     rng = np.random.default_rng(0)
     seen = train_prior.States(
         rng.normal(size=(3, _features.SIZE)), np.eye(3), np.array([0.5, 0.25, 0.25])
@@ -115,7 +115,7 @@ def test_a_learner_sees_what_it_would_see_in_a_users_training():
     params, problem, _ = rollout.train(draw, kind.steps, tx, key)
     jax.effects_barrier()
     assert len(seen) == len(collected) == 40
-    assert any(o.noise_cost != 0 for o in seen)
+    assert any(o.averaging_gap != 0 for o in seen)
     for user, ours in zip(seen, collected, strict=True):
         for name, value in user._asdict().items():
             np.testing.assert_allclose(

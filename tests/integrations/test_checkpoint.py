@@ -7,6 +7,7 @@ import optax
 from flax.serialization import msgpack_restore, to_bytes
 
 from optax_adaptive import controllers, lr_scale, scale_by_controller
+from optax_adaptive._tag import VERSION
 from optax_adaptive.integrations import graft
 
 PARAMS = {"w": jnp.ones(3)}
@@ -35,7 +36,8 @@ def test_a_controller_is_added_to_a_run_without_one():
     old, target = trained(bare), with_controller(controllers.hold()).init(PARAMS)
     result = graft(target, restored(old))
     np.testing.assert_array_equal(result.tree[0].trace["w"], old[0].trace["w"])
-    assert set(result.fresh) == {"1/lr_scale", "1/controller_memory"}
+    memory = f"1/controller_memory/hold-8-v{VERSION}"
+    assert set(result.fresh) == {"1/lr_scale", memory}
     assert result.unused == ()
 
 
@@ -53,7 +55,8 @@ def test_another_rule_keeps_the_factor_and_forgets_the_rest():
     target = with_controller(controllers.hold(), window=5).init(PARAMS)
     result = graft(target, restored(state))
     assert lr_scale(result.tree) == lr_scale(state) == 0.25
-    assert result.fresh == result.unused == ("1/controller_memory",)
+    assert result.fresh == (f"1/controller_memory/hold-5-v{VERSION}",)
+    assert result.unused == (f"1/controller_memory/plateau-8-v{VERSION}",)
 
 
 def test_a_key_with_a_slash_is_no_path():

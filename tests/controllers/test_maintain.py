@@ -1,0 +1,205 @@
+"""maintain against a slow reference on recorded blocks, and what it asks for."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from optax_adaptive import Observation, controllers
+from optax_adaptive._controller import Found
+from tests.controllers.maintain_reference import Block, MaintainReference
+
+FOUND = (-1.0, 4.0, 0.3, True)  # log factor, first loss, its deviation, is it noisy?
+SMOOTH = (-1.0, 4.0, 0.004, False)
+
+
+def as_found(found):
+    *numbers, has_noise = found
+    return Found(*map(jnp.float32, numbers), jnp.array(has_noise))
+
+
+def make_observe():
+    """Observations of blocks, as rules are shown them."""
+    means, errors = np.zeros(5, np.float32), np.zeros(5, np.float32)
+    count = 0
+
+    def observe(block, log_scale):
+        nonlocal means, errors, count
+        if math.isfinite(block.value):
+            means = np.append(means[1:], np.float32(block.value))
+            errors = np.append(errors[1:], np.float32(block.error))
+            count += 1
+        none = np.float32(0.0)
+        return Observation(
+            step=np.int32(block.step),
+            value=np.float32(block.value),
+            history=means,
+            mask=np.arange(5) >= 5 - count,
+            standard_error=errors,
+            validation=none,
+            is_validated=np.bool_(False),
+            log_scale=np.float32(log_scale),
+            update_size=none,
+            gradient_size=none,
+            displacement=none,
+            averaging_gap=np.float32(block.gap or 0.0),
+            has_averaging_gap=np.bool_(block.gap is not None),
+            return_slope=np.float32(block.slope),
+            is_rolled_back=np.bool_(block.is_rolled_back),
+        )
+
+    return observe
+
+
+def record(seed, is_smooth=False):
+    """Blocks of a training, but for their steps: rates too low, right and too high."""
+    rng = np.random.default_rng(seed)
+    error = 0.001 if is_smooth else 0.05
+    value, ratio = 4.0, 10.0 ** rng.uniform(-1.5, 1.0)
+    for index in range(16):
+        decrease = rng.uniform(-0.1, 1.0) * value / (index + 2)
+        if rng.random() < 0.1:
+            decrease = 0.95 * value  # by orders of magnitude
+        value -= decrease
+        gap = ratio * abs(decrease) * rng.uniform(0.5, 2.0) * rng.choice([1, 1, 1, -1])
+        slope = rng.uniform(-0.25, 0.2) * (4.0 - value)
+        is_blown_up = rng.random() < 0.03
+        yield Block(
+            step=0,
+            value=math.inf if is_blown_up or rng.random() < 0.04 else value,
+            error=error * rng.uniform(0.5, 1.5),
+            gap=None if rng.random() < 0.05 else gap,
+            slope=slope,
+            is_rolled_back=is_blown_up,
+        )
+
+
+SETTINGS = [dict(), dict(total_steps=600), dict(interpolate=True)]
+
+
+@pytest.mark.parametrize("kwargs", SETTINGS, ids=str)
+@pytest.mark.parametrize("found", [None, FOUND, SMOOTH])
+def test_matches_the_reference(kwargs, found):
+    rule = controllers.maintain(**kwargs)
+    update = jax.jit(rule.update)
+    ask = jax.jit(rule.request)
+    seen = []
+    for seed in range(24):
+        reference = MaintainReference(
+            kwargs.get("total_steps"), found, kwargs.get("interpolate", False)
+        )
+        state = rule.init()
+        if found:
+            state = rule.begin(state, as_found(found))
+        observe, log_scale, step = make_observe(), -1.0, 100 if found else 0
+        for block in record(seed, is_smooth=found == SMOOTH):
+            asked = ask(state)
+            step += int(asked.accumulation_size)
+            block = block._replace(step=step - 1)
+            expected = reference(block, log_scale)
+            new_log_scale, state = update(observe(block, log_scale), state)
+            asked = ask(state)
+            np.testing.assert_allclose(new_log_scale, expected.log_scale, atol=1e-3)
+            assert bool(asked.restore) == expected.restarts
+            assert bool(asked.snapshot) == expected.rises
+            np.testing.assert_allclose(asked.half_life, expected.half_life, rtol=1e-3)
+            assert bool(asked.average_lags) == expected.average_lags
+            assert int(asked.accumulation_size) == expected.next_size
+            seen.append((expected.log_scale - log_scale, expected))
+            log_scale = expected.log_scale
+    # The streams have led to all that there is.
+    changes = [change for change, _ in seen]
+    assert any(np.isclose(changes, -math.log(2), atol=1e-6))  # rolled back
+    assert any(decided.rises for _, decided in seen)
+    assert any(-1.0 < change < -0.1 for change in changes)
+    assert any(decided.restarts for _, decided in seen)
+    assert any(decided.average_lags for _, decided in seen)
+    assert any(decided.next_size > 40 for _, decided in seen)
+
+
+def run(blocks, found=FOUND, log_scale=-1.0, **kwargs):
+    """Log factors after each block of these numbers, and the last state."""
+    rule = controllers.maintain(**kwargs)
+    observe, logs = make_observe(), []
+    state = rule.begin(rule.init(), as_found(found))
+    update, step = jax.jit(rule.update), 0
+    for block in blocks:
+        step += int(rule.request(state).accumulation_size)
+        observation = observe(block._replace(step=step - 1), log_scale)
+        log_scale, state = update(observation, state)
+        log_scale = float(log_scale)
+        logs.append(log_scale)
+    return logs, rule.request(state)
+
+
+def block(value, gap, slope=0.0, is_rolled_back=False):
+    return Block(0, value, 0.01, gap, slope, is_rolled_back)
+
+
+def test_by_hand():
+    # The loss falls by 0.4 in two blocks, and twice the error of that is 0.028.
+    falls = [block(3.0, 0.3), block(2.8, 0.3)]
+    # A gap of 1.712 is four times what it may be: at once by half, and from the start.
+    logs, asked = run([*falls, block(2.6, 4 * 0.42828)])
+    np.testing.assert_allclose(logs, [-1.0, -1.0, -1.0 - math.log(2)], atol=1e-3)
+    assert bool(asked.restore) and int(asked.accumulation_size) == 40
+    # One between the bounds says that the rate is right.
+    logs, asked = run([*falls, block(2.6, 0.3)])
+    np.testing.assert_allclose(logs, -1.0, atol=1e-6)
+    assert not asked.restore and float(asked.half_life) == pytest.approx(0.75**0.5)
+
+
+def test_no_rate_is_raised_early_but_where_the_loss_has_no_noise():
+    blocks = [block(4.0 - 0.4 * k, 0.0001) for k in range(1, 10)]
+    noisy, _ = run(blocks)
+    smooth, _ = run([one._replace(error=1e-4) for one in blocks], SMOOTH)
+    steps = np.cumsum([40, 40, 40, 40, 54, 72, 96, 128, 170])
+    np.testing.assert_allclose(np.array(noisy)[steps <= 250], -1.0)
+    assert np.max(noisy) > -1.0 + math.log(2) - 1e-3
+    assert smooth[2] == pytest.approx(-1.0 + math.log(2), abs=1e-3)
+
+
+def test_a_copy_is_asked_for_ahead_of_a_raise_and_kept_on_probation():
+    falls = [block(4.0 - 0.4 * k, 0.0001) for k in range(1, 4)]
+    _, asked = run([one._replace(error=1e-4) for one in falls], SMOOTH)
+    assert bool(asked.snapshot) and bool(asked.keep_snapshot)
+    _, asked = run(falls)
+    assert not asked.snapshot and bool(asked.keep_snapshot)
+    _, asked = run(falls, total_steps=300)  # the probation is over after 75
+    assert not asked.keep_snapshot
+
+
+def test_it_restarts_where_the_gradient_points_back_unless_that_was_no_cure():
+    falls = [block(3.0, 0.3), block(2.8, 0.3), block(2.6, 0.3, slope=-0.4)]
+    logs, asked = run(falls)
+    assert logs[-1] == pytest.approx(-1.0 + math.log(0.4), abs=1e-3)
+    assert bool(asked.restore)
+    # The same again, from the lower rate: to a loss no lower, it was no cure.
+    logs, asked = run([*falls, *falls])
+    assert logs[-1] == logs[2] and not asked.restore
+    better = [one._replace(value=one.value - 0.1) for one in falls]
+    logs, asked = run([*falls, *better])
+    assert logs[-1] < logs[2] and bool(asked.restore)
+
+
+def test_a_rollback_halves_the_rate_which_is_not_raised_again():
+    falls = [block(4.0 - 0.3 * k, 0.0001) for k in range(1, 11)]
+    blown_up = block(math.inf, None, is_rolled_back=True)
+    logs, _ = run([*falls[:2], blown_up, *falls[2:]])
+    np.testing.assert_allclose(logs[2:], -1.0 - math.log(2), atol=1e-5)
+
+
+def test_a_window_that_is_not_finite_is_no_rollback():
+    falls = [block(3.0, 0.3), block(math.inf, None), block(2.8, 0.3)]
+    logs, asked = run(falls)
+    assert logs == [-1.0] * 3
+    assert not asked.restore
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="total_steps"):
+        controllers.maintain(total_steps=0)
+    with pytest.raises(ValueError, match="interpolate must be True or False"):
+        controllers.maintain(interpolate=1)
