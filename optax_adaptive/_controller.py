@@ -72,7 +72,7 @@ class Found(NamedTuple):
     """What a search hands over to the rule that follows it."""
 
     log_scale: Array  # shape=(), dtype=float32: of the rate found
-    first_value: Array  # shape=(), dtype=float32: of the first parameters; NaN: unknown
+    first_value: Array  # shape=(), dtype=float32: of the first parameters; inf: unknown
     deviation: Array  # shape=(), dtype=float32: standard deviation of a value there
     has_noise: Array  # shape=(), dtype=bool: does each batch have a loss of its own?
 
@@ -94,11 +94,16 @@ def nothing() -> Request:
 def merged(*requests: Request) -> Request:
     """What several rules ask for together: what any of them does; the longest average.
 
-    As most ask for nothing, the largest of each field is what one of them asks for.
+    As most ask for nothing, the largest of each field is what one of them asks for; of
+    the sizes of windows it is the least.
     """
     if len(requests) == 1:
         return requests[0]
-    return jax.tree.map(lambda *fields: jnp.stack(fields).max(0), *requests)
+    stacked = jax.tree.map(lambda *fields: jnp.stack(fields), *requests)
+    largest = jax.tree.map(lambda fields: fields.max(0), stacked)
+    sizes = stacked.accumulation_size
+    least = jnp.where(sizes > 0, sizes, largest.accumulation_size).min(0)
+    return largest._replace(accumulation_size=least)
 
 
 def no_request(state: ControllerState) -> Request:

@@ -50,7 +50,8 @@ def median(values: Array) -> Array:
 def mean_without_largest(values: Array) -> Array:
     """Mean of all but the largest of float32 of shape (n,): it may be a spike."""
     order = jnp.arange(values.size, dtype=jnp.int32)
-    kept = jnp.where(order == jnp.argmax(values), 0.0, values)
+    largest = jnp.argmax(values).astype(jnp.int32)
+    kept = jnp.where(order == largest, 0.0, values)
     return jnp.sum(kept) / (values.size - 1)
 
 

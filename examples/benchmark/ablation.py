@@ -37,7 +37,6 @@ from optax_adaptive.controllers.tuned import LONG_OVER_SHORT_INTERPOLATED
 
 METHODS = ("autotune", "autotune_interpolated")
 RESULTS = Path(__file__).with_name("results") / "ablation.jsonl"
-NEVER = 10**9
 
 
 class Variant(NamedTuple):
@@ -51,6 +50,10 @@ class Variant(NamedTuple):
     has_momentum: bool = False  # with an interpolation as well
 
 
+UNCORRECTED = Variant(
+    maintain={"points_back": False},
+    correction={"low": 0.0, "high": 1e9, "z": 1e9, "widest": 1.0},
+)
 VARIANTS = {
     "default": Variant(),
     "fraction 0.1": Variant(search={"long_over_short": 0.1}),
@@ -60,7 +63,7 @@ VARIANTS = {
     "the first arm 10 below the edge": Variant(search={"first_candidate": 2.0}),
     "arms 2 apart": Variant(search={"ratio": 2.0, "first_candidate": 2.5}),
     "arms 10 apart": Variant(search={"ratio": 10.0, "first_candidate": 0.75}),
-    "never corrected": Variant(maintain={"shortest_block": NEVER}),
+    "never corrected": UNCORRECTED,
     "never raised": Variant(correction={"low": 0.0}),
     "lowered by a rise alone": Variant(correction={"high": 1e9}),
     "cost over fall 0.1 to 0.5": Variant(correction={"low": 0.1, "high": 0.5}),
@@ -83,7 +86,7 @@ VARIANTS = {
 # The same for gradients at an interpolation.
 INTERPOLATED = {
     "default": Variant(),
-    "never corrected": Variant(maintain={"shortest_block": NEVER}),
+    "never corrected": UNCORRECTED,
     "cost over fall 0.25 to 1": Variant(correction={"high": 1.0}),
     "interpolation 0": Variant(interpolation=0.0),
     "interpolation 0.5": Variant(interpolation=0.5),

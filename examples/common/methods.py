@@ -122,7 +122,12 @@ def _named_rule(name: str, plan: Plan, anchor: str = "fixed") -> Method:
         interpolates, knows_horizon = LEARNED[name]
         rule = controllers.learned(plan.steps if knows_horizon else None)
         return _learned(plan, rule, anchor, interpolates)
-    return _controller(plan, RULES[name](), anchor)
+    rule = RULES[name]()
+    if rule.needs:  # as autotune composes them
+        method = _controller(plan, rule, anchor)
+        rolling_back = optax_adaptive.with_rollback(method.optimizer, backoff=1.0)
+        return _averaged(method._replace(optimizer=rolling_back), fraction=0.1)
+    return _controller(plan, rule, anchor)
 
 
 def learner_window(steps: int) -> int:

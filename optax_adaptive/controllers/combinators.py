@@ -274,18 +274,25 @@ def then(first: Controller, second: Controller) -> Controller:
             windows_in_second=jnp.zeros((), jnp.int32),
         )
 
+    def found(log_scale, first_state):
+        inf = jnp.full((), jnp.inf, jnp.float32)
+        unknown = Found(inf, inf, inf, jnp.ones((), jnp.bool_))
+        known = getattr(first_state, "found", unknown)
+        return known._replace(log_scale=jnp.asarray(log_scale, jnp.float32))
+
     def follow_first(observation, state):
         log_scale, first_state = first.update(observation, state.first_state)
-        return log_scale, state._replace(first_state=first_state)
-
-    def found(observation, first_state):
-        nan = jnp.full((), jnp.nan, jnp.float32)
-        unknown = Found(nan, nan, nan, jnp.ones((), jnp.bool_))
-        known = getattr(first_state, "found", unknown)
-        return known._replace(log_scale=observation.log_scale)  # bounds and all
+        # What it asks for is read before it is first asked.
+        begun = second.begin(state.second_state, found(log_scale, first_state))
+        return log_scale, state._replace(
+            first_state=first_state,
+            second_state=select(first_state.is_done, begun, state.second_state),
+        )
 
     def follow_second(observation, state):
-        begun = second.begin(state.second_state, found(observation, state.first_state))
+        # From the factor in force, which bounds may have cut.
+        handed = found(observation.log_scale, state.first_state)
+        begun = second.begin(state.second_state, handed)
         begun = select(state.has_begun, state.second_state, begun)
         is_finite = jnp.isfinite(observation.value)
         windows = state.windows_in_second + is_finite.astype(jnp.int32)

@@ -168,7 +168,7 @@ def drawing(horizon: float | Array, policy: _policy.PolicyWeights) -> Controller
             first_value=found.first_value,
             noise=found.deviation / math.sqrt(SHORTEST),
         )
-        is_unknown = jnp.isnan(found.first_value)
+        is_unknown = jnp.isinf(found.first_value)
         memory = select(is_unknown, state.feature_memory, known)
         return state._replace(feature_memory=_features.begin_again(memory, too_high))
 

@@ -64,7 +64,7 @@ INTERPOLATED = MaintainSettings(
 class MaintainState(NamedTuple):
     """What maintaining remembers."""
 
-    found: Found  # NaN where no search has found it
+    found: Found  # inf where no search has found it
     began: Array  # shape=(), dtype=int32: step at which it did, or restarted
     elapsed: Array  # shape=(), dtype=int32: steps since then
     blocks: Array  # shape=(), dtype=int32: since then, or since a rollback
@@ -200,10 +200,10 @@ def maintain(
 
 def first_state() -> MaintainState:
     """Before the first block."""
-    nan, none = jnp.full((), jnp.nan, jnp.float32), jnp.zeros((), jnp.int32)
+    unknown, none = jnp.full((), jnp.inf, jnp.float32), jnp.zeros((), jnp.int32)
     no = jnp.zeros((), jnp.bool_)
     return MaintainState(
-        found=Found(nan, nan, nan, no),
+        found=Found(unknown, unknown, unknown, no),
         began=none - 1,
         elapsed=none,
         blocks=none,
@@ -221,7 +221,7 @@ def _with_start(
 ) -> MaintainState:
     """The state, with what no search has found: by the first block."""
     found, size = state.found, jnp.float32(settings.shortest_block)
-    is_first = jnp.isnan(found.first_value) & jnp.isfinite(observation.value)
+    is_first = jnp.isinf(found.first_value) & jnp.isfinite(observation.value)
     deviation = observation.standard_error[-1] * jnp.sqrt(size)
     seen = Found(
         log_scale=observation.log_scale,
@@ -229,7 +229,7 @@ def _with_start(
         deviation=jnp.zeros((), jnp.float32),  # it may hover there from the first step
         has_noise=deviation > 1e-3 * jnp.abs(observation.value),
     )
-    is_known = ~jnp.isnan(found.log_scale)
+    is_known = ~jnp.isinf(found.log_scale)
     log_scale = jnp.where(is_known, found.log_scale, observation.log_scale)
     found = select(is_first, seen, found)._replace(log_scale=log_scale)
     # The first decision comes after a block.

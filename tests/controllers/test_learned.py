@@ -27,6 +27,8 @@ from optax_adaptive._controller import Found
 from optax_adaptive._measured import Measured
 from optax_adaptive.controllers._features import NAMES, SIZE
 from optax_adaptive.controllers._policy import PolicyWeights, act, shipped_weights
+from optax_adaptive.controllers.learned import LONG_OVER_SHORT
+from optax_adaptive.controllers.search import SearchSettings
 from tests.controllers.learned_reference import LearnedReference, act_reference
 from tests.controllers.streams import STREAMS
 
@@ -190,7 +192,9 @@ def test_begins_lower_than_autotune_below_the_best_candidate():
         numbers = summary(state)
         assert numbers["phase"] == 3
         scales[name] = float(numbers["found_scale"])
-    assert scales["learned"] / scales["tuned"] == pytest.approx(0.08 / 0.2, rel=1e-3)
+    ratio = LONG_OVER_SHORT / SearchSettings().long_over_short
+    assert scales["learned"] / scales["tuned"] == pytest.approx(ratio, rel=1e-3)
+    assert ratio < 1
 
 
 def test_never_goes_back_to_a_rate_that_blew_up():
