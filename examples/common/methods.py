@@ -126,7 +126,8 @@ def _named_rule(name: str, plan: Plan, anchor: str = "fixed") -> Method:
     if rule.needs:  # as autotune composes them
         method = _controller(plan, rule, anchor)
         rolling_back = optax_adaptive.with_rollback(method.optimizer, backoff=1.0)
-        return _averaged(method._replace(optimizer=rolling_back), fraction=0.1)
+        method = _averaged(method._replace(optimizer=rolling_back), fraction=0.1)
+        return method._replace(observe=lambda state, loss: state)  # they do not look
     return _controller(plan, rule, anchor)
 
 

@@ -56,7 +56,7 @@ def constant_policy(bias):
     return zero._replace(output_bias=np.float32(bias))
 
 
-def found(scale, first_value=np.nan, deviation=np.nan):
+def found(scale, first_value=np.inf, deviation=np.inf):
     """What a search hands over; NaN is what range_test does not say."""
     numbers = jnp.log(scale), jnp.float32(first_value), jnp.float32(deviation)
     return Found(*numbers, jnp.array(True))
@@ -117,7 +117,7 @@ def test_matches_the_reference(total_steps, first_value):
     expected = []
     for value, gap, size in zip(values, gaps, sizes, strict=True):
         expected.append(reference(value, None if np.isnan(gap) else gap, size))
-    known = found(0.03, first_value or np.nan, deviation if first_value else np.nan)
+    known = found(0.03, first_value or np.inf, deviation if first_value else np.inf)
     rule = begun(controllers.learned(total_steps, weights), known)
     scales = follow_alone(rule, values, gaps, sizes)
     # What is compared has moved, by windows of more than one size.
