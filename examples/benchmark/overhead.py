@@ -163,6 +163,11 @@ def time_compile(tx: Any, params: Any, repetitions: int) -> float:
     return min(seconds)
 
 
+def searches(method: str) -> bool:
+    """Whether it opens with a search."""
+    return method.startswith("autotune") or method in ("search", "tuned", "learned")
+
+
 def late(state: Any) -> Any:
     """A state whose average, if there is one, has seen ``LATE`` steps."""
 
@@ -193,7 +198,6 @@ def time_steps(
         for method in ("autotune", "autotune, interpolated", "with_rollback"):
             made.pop(method, None)  # their copies would not fit
     jitted = {method: make_step(tx, workload.gradient) for method, tx in made.items()}
-    gradients = [jnp.full(shape, 1e-3, jnp.float32) for shape in workload.shapes]
     # One set of parameters for all: several would not fit.
     params = [jnp.full(shape, 1e-3, jnp.float32) for shape in workload.shapes]
     seconds: dict[str, list[float]] = {method: [] for method in made}
@@ -204,9 +208,8 @@ def time_steps(
             is_new = method not in states
             state = tx.init(params) if is_new else states.pop(method)
             if is_new and method not in ("adam", "reduce_on_plateau"):
-                search = make_step(tx)  # of any loss
-                for _ in range(SEARCH_STEPS if "autotune" in method else 2):
-                    params, state = search(params, state, gradients)
+                for _ in range(SEARCH_STEPS if searches(method) else 2):
+                    params, state = jitted[method](params, state, workload.data)
                 state = late(state)
             params, state = jitted[method](params, state, workload.data)  # warm
             jax.block_until_ready(params)
