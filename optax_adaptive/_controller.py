@@ -77,6 +77,12 @@ class Found(NamedTuple):
     has_noise: Array  # shape=(), dtype=bool: does each batch have a loss of its own?
 
 
+def unknown() -> Found:
+    """What no search has found."""
+    inf = jnp.full((), jnp.inf, jnp.float32)
+    return Found(inf, inf, inf, jnp.ones((), jnp.bool_))
+
+
 def nothing() -> Request:
     """Asks for nothing."""
     no = jnp.zeros((), jnp.bool_)

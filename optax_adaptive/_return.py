@@ -1,6 +1,5 @@
 """The way back to a copy: it arrives, and rules remember why it was taken."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -47,28 +46,18 @@ def keep_rules(restored: Any, current: Any) -> Any:
 
 def tell_rules(inner_state: Any, is_blown_up: Array) -> Any:
     """Every controller in ``inner_state`` is asked next, with a window of value inf."""
-    return _map_rules(
-        lambda rule: _change_meter(rule, _meter.blow_up, is_blown_up), inner_state
-    )
 
+    def told(words):
+        meter = _meter.blow_up(unpack(_meter.LAYOUT, words))
+        return jnp.where(is_blown_up, overwrite(words, meter), words)
 
-def _map_rules(change: Callable, inner_state: Any) -> Any:
-    return jax.tree.map(
-        lambda node: change(node) if is_rule(node) else node,
-        inner_state,
-        is_leaf=is_rule,
-    )
+    def tell(node):
+        if not is_rule(node):
+            return node
+        memory = jax.tree.map(told, node.controller_memory)
+        return node._replace(controller_memory=memory)
 
-
-def _change_meter(
-    rule: ScaleByControllerState, change: Callable, condition: Array
-) -> ScaleByControllerState:
-    def changed(words):
-        meter = unpack(_meter.LAYOUT, words)
-        return jnp.where(condition, overwrite(words, change(meter)), words)
-
-    memory = jax.tree.map(changed, rule.controller_memory)
-    return rule._replace(controller_memory=memory)
+    return jax.tree.map(tell, inner_state, is_leaf=is_rule)
 
 
 def is_rule(node: Any) -> bool:

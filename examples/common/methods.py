@@ -123,12 +123,11 @@ def _named_rule(name: str, plan: Plan, anchor: str = "fixed") -> Method:
         rule = controllers.learned(plan.steps if knows_horizon else None)
         return _learned(plan, rule, anchor, interpolates)
     rule = RULES[name]()
+    method = _controller(plan, rule, anchor)
     if rule.needs:  # as autotune composes them
-        method = _controller(plan, rule, anchor)
-        rolling_back = optax_adaptive.with_rollback(method.optimizer, backoff=1.0)
-        method = _averaged(method._replace(optimizer=rolling_back), fraction=0.1)
+        method = _rolling_back(method, backoff=1.0, fraction=0.1)
         return method._replace(observe=lambda state, loss: state)  # they do not look
-    return _controller(plan, rule, anchor)
+    return method
 
 
 def learner_window(steps: int) -> int:
@@ -147,9 +146,13 @@ def _learned(
     if interpolates:
         plan = plan._replace(base=plan.bare)
         options = LEARNED_INTERPOLATED
-    method = _controller(plan, rule, anchor)
-    rolling_back = optax_adaptive.with_rollback(method.optimizer)
-    return _averaged(method._replace(optimizer=rolling_back), **options)
+    return _rolling_back(_controller(plan, rule, anchor), **options)
+
+
+def _rolling_back(method: Method, backoff: float = 0.5, **options: Any) -> Method:
+    """Within rollback, and that within averaging with these options."""
+    inside = optax_adaptive.with_rollback(method.optimizer, backoff=backoff)
+    return _averaged(method._replace(optimizer=inside), **options)
 
 
 def _greedylr(plan: Plan) -> Method:

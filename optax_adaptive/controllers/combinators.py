@@ -11,8 +11,8 @@ from optax_adaptive._controller import (
     Array,
     Controller,
     ControllerState,
-    Found,
     merged,
+    unknown,
 )
 from optax_adaptive._leaves import select
 from optax_adaptive._validate import check_controller, check_count, check_range
@@ -275,9 +275,7 @@ def then(first: Controller, second: Controller) -> Controller:
         )
 
     def found(log_scale, first_state):
-        inf = jnp.full((), jnp.inf, jnp.float32)
-        unknown = Found(inf, inf, inf, jnp.ones((), jnp.bool_))
-        known = getattr(first_state, "found", unknown)
+        known = getattr(first_state, "found", unknown())
         return known._replace(log_scale=jnp.asarray(log_scale, jnp.float32))
 
     def follow_first(observation, state):

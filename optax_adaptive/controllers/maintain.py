@@ -12,6 +12,7 @@ from optax_adaptive._controller import (
     Found,
     Observation,
     nothing,
+    unknown,
 )
 from optax_adaptive._leaves import select
 from optax_adaptive._validate import check_count, check_flag
@@ -200,10 +201,9 @@ def maintain(
 
 def first_state() -> MaintainState:
     """Before the first block."""
-    unknown, none = jnp.full((), jnp.inf, jnp.float32), jnp.zeros((), jnp.int32)
-    no = jnp.zeros((), jnp.bool_)
+    none, no = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.bool_)
     return MaintainState(
-        found=Found(unknown, unknown, unknown, no),
+        found=unknown(),
         began=none - 1,
         elapsed=none,
         blocks=none,
