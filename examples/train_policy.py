@@ -25,8 +25,8 @@ import numpy as np
 import optax
 from rich.progress import Progress
 
-from optax_adaptive.controllers._features import NAMES
-from optax_adaptive.controllers._policy import PolicyWeights
+from optax_adaptive.controllers.learned.feature_memory import NAMES
+from optax_adaptive.controllers.learned.policy_network import PolicyWeights
 from policy import evolution
 from policy.trainers import TRAINERS
 

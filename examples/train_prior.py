@@ -33,15 +33,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from optax_adaptive._validate import check_array
-from optax_adaptive.controllers import (
-    _cost_features,
-    _features,
-    _policy,
-    _prior,
-    _residual,
+from optax_adaptive.controllers.learned import (
+    feature_memory,
+    gap_features,
+    policy_network,
 )
-from optax_adaptive.controllers._policy import PolicyWeights, act, score
+from optax_adaptive.controllers.learned.policy_network import PolicyWeights, act, score
+from optax_adaptive.controllers.online import _residual, offline_prior
+from optax_adaptive.state.validation import check_array
 from policy import anchored, kinds
 from train_policy import check_same
 
@@ -178,7 +177,7 @@ def pooled(parts: list[States]) -> States:
 
 def unmeasured(seen: States) -> States:
     """The same states, as they look where what noise costs is not measured."""
-    is_hidden = [name in _cost_features.NAMES for name in _features.NAMES]
+    is_hidden = [name in gap_features.NAMES for name in feature_memory.NAMES]
     return seen._replace(features=np.where(is_hidden, 0.0, seen.features))
 
 
@@ -194,15 +193,15 @@ def mixed(seen: States) -> States:
 
 def load_actor(path: str) -> PolicyWeights:
     """The network of a prior, whose other arrays may be for other actions."""
-    actor = _policy.from_lists(path, _policy.read(path, "prior")["actor"])
-    for name, shape in _prior.SHAPES.actor._asdict().items():
+    actor = policy_network.from_lists(path, policy_network.read(path, "prior")["actor"])
+    for name, shape in offline_prior.SHAPES.actor._asdict().items():
         check_array(f"actor.{name} of {path}", getattr(actor, name), shape)
     return actor
 
 
 def empty_policy() -> PolicyWeights:
     """Always the anchor."""
-    leaves: Any = (np.zeros(shape, np.float32) for shape in _prior.SHAPES.actor)
+    leaves: Any = (np.zeros(shape, np.float32) for shape in offline_prior.SHAPES.actor)
     return PolicyWeights(*leaves)
 
 
@@ -219,7 +218,7 @@ def regret_of(labels: jax.Array, actions: jax.Array) -> jax.Array:
 def fit_actor(seen: States, steps: int = 700, decay: float = 3e-4) -> PolicyWeights:
     """The network of least mean regret."""
     rng = np.random.default_rng(0)
-    shapes = _prior.SHAPES.actor
+    shapes = offline_prior.SHAPES.actor
     first = empty_policy()._replace(
         hidden=jnp.float32(rng.normal(size=shapes.hidden) / 4),
         output=jnp.float32(0.1 * rng.normal(size=shapes.output)),
@@ -261,12 +260,12 @@ def fit_table(seen: States, wanted: np.ndarray, parabola: np.ndarray) -> np.ndar
     rare = seen.weights @ seen.regrets[:, NO_OP] - saved
     sums = np.stack(
         [
-            np.bincount(places, seen.weights * labels, _prior.ARMS)
+            np.bincount(places, seen.weights * labels, offline_prior.ARMS)
             for labels in seen.regrets.T
         ],
         axis=1,
     )
-    counts = np.bincount(places, seen.weights, _prior.ARMS)
+    counts = np.bincount(places, seen.weights, offline_prior.ARMS)
     return -(sums + RARE * rare) / (counts + RARE)[:, None]
 
 
@@ -286,14 +285,16 @@ def saved_by(parabola: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return slope[:, None] * ACTIONS + square * np.square(ACTIONS)
 
 
-def fit_all(seen: States, actor: PolicyWeights) -> _prior.Prior:
+def fit_all(seen: States, actor: PolicyWeights) -> offline_prior.Prior:
     """What all learners go on from."""
     wanted = act_of_all(actor, seen.features)
     parabola = fit_bandit(seen, wanted)
-    return _prior.Prior(actor, fit_table(seen, wanted, parabola), parabola)
+    return offline_prior.Prior(actor, fit_table(seen, wanted, parabola), parabola)
 
 
-def first_actions(prior: _prior.Prior, features: np.ndarray) -> dict[str, np.ndarray]:
+def first_actions(
+    prior: offline_prior.Prior, features: np.ndarray
+) -> dict[str, np.ndarray]:
     """What each learner wants in states before it has learned, each of shape (n,)."""
     wanted = act_of_all(prior.actor, features)
     return {
@@ -303,7 +304,7 @@ def first_actions(prior: _prior.Prior, features: np.ndarray) -> dict[str, np.nda
     }
 
 
-def mean_regrets(seen: States, prior: _prior.Prior) -> dict[str, float]:
+def mean_regrets(seen: States, prior: offline_prior.Prior) -> dict[str, float]:
     """Of each learner's first policy on the states, and of the anchor."""
     actions = first_actions(prior, seen.features)
     actions["anchor"] = np.zeros(len(seen.weights))
@@ -342,14 +343,14 @@ def left_out(
     }
 
 
-def export(path: Path, prior: _prior.Prior, log: Path) -> None:
+def export(path: Path, prior: offline_prior.Prior, log: Path) -> None:
     """Writes the prior with what made it, in a form that a person can read."""
     header = json.loads(log.read_text().splitlines()[0])["header"]
     numbers = prior._replace(actor=prior.actor._asdict())._asdict()
     document = {
         "made_by": header,
         "log_sha256": hashlib.sha256(log.read_bytes()).hexdigest(),
-        "features": list(_features.NAMES),
+        "features": list(feature_memory.NAMES),
         "prior": jax.tree.map(
             lambda leaf: np.asarray(leaf, np.float64).round(4).tolist(), numbers
         ),

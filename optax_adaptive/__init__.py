@@ -1,14 +1,15 @@
 """Learning rates that follow the loss, for Optax."""
 
 from optax_adaptive import controllers, integrations, rl
-from optax_adaptive._autotune import AutotuneState, autotune
-from optax_adaptive._averaging import eval_params, with_averaging
-from optax_adaptive._batch_stats import recompute_batch_stats
 from optax_adaptive._controller import Controller, Found, Observation, Request
-from optax_adaptive._inspect import lr_scale, observe, summary
-from optax_adaptive._rollback import with_rollback
-from optax_adaptive._scale import ScaleByControllerState, scale_by_controller
-from optax_adaptive._snapshot import select_on_rollback
+from optax_adaptive.state.batch_stats import recompute_batch_stats
+from optax_adaptive.state.controller_state import ScaleByControllerState
+from optax_adaptive.transforms.autotune import AutotuneState, autotune
+from optax_adaptive.transforms.averaging import eval_params, with_averaging
+from optax_adaptive.transforms.inspect import lr_scale, observe, summary
+from optax_adaptive.transforms.rollback import with_rollback
+from optax_adaptive.transforms.scale_by_controller import scale_by_controller
+from optax_adaptive.transforms.select_on_rollback import select_on_rollback
 
 __version__ = "0.1.0"
 

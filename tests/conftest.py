@@ -23,7 +23,8 @@ import pytest
 # often as Python does takes a twentieth of the time.
 gc.set_threshold(100_000, 10, 10)
 
-collect_ignore = ["traces/record.py"]  # needs libraries that the project does not
+# It needs libraries that the project does not.
+collect_ignore = ["references/traces/record.py"]
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")

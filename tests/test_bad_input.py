@@ -21,9 +21,9 @@ from optax_adaptive import (
     with_averaging,
     with_rollback,
 )
-from tests.common.rules import every_rule, tunable
+from tests.contract.rules import every_rule, tunable
 
-HOLD = controllers.hold()
+CONSTANT = controllers.constant()
 ADAM = optax.adam(1e-3)
 NO_REQUEST = Request(0, False, False, False, 1.0, False, 0)
 
@@ -54,13 +54,17 @@ OUT_OF_RANGE = [
     (controllers.range_test, dict(growth=1.0), "growth must be in"),
     (controllers.range_test, dict(idle_growth=1.0), "idle_growth must be in"),
     (controllers.range_test, dict(backoff=0.5), "backoff must be in"),
-    (controllers.clip, dict(rule=HOLD, max_change=1.0), "max_change must be in"),
-    (controllers.warmup, dict(rule=HOLD, steps=0), "steps must be in"),
-    (controllers.then, dict(first=HOLD, second=HOLD), "is_done"),
+    (controllers.clip, dict(rule=CONSTANT, max_change=1.0), "max_change must be in"),
+    (controllers.warmup, dict(rule=CONSTANT, steps=0), "steps must be in"),
+    (controllers.then, dict(first=CONSTANT, second=CONSTANT), "is_done"),
     (controllers.plateau, dict(factor="0.5"), "factor must be one real number"),
     (controllers.plateau, dict(factor=np.ones(2)), "factor must be one real number"),
     (controllers.plateau, dict(patience=None), "patience must be an integer"),
-    (integrations.as_schedule, dict(learning_rate=-1.0, controller=HOLD), "learning_r"),
+    (
+        integrations.as_schedule,
+        dict(learning_rate=-1.0, controller=CONSTANT),
+        "learning_r",
+    ),
     (autotune, dict(optimizer=ADAM, interpolate="no"), "interpolate must be True or F"),
     (with_rollback, dict(optimizer=ADAM, backoff=None), "backoff must be one real num"),
     (with_rollback, dict(optimizer=ADAM, restore_inner=2), "restore_inner must be Tru"),
@@ -106,12 +110,14 @@ def test_the_range_holds_for_jax_numbers_too(rule):
 @pytest.mark.parametrize(("settings", "message"), BAD_SETTINGS)
 def test_a_setting_out_of_range(settings, message):
     with pytest.raises(ValueError, match=message):
-        scale_by_controller(HOLD, **settings)
+        scale_by_controller(CONSTANT, **settings)
 
 
 def test_a_traced_window_says_how_to_keep_it_static():
     with pytest.raises(ValueError, match="static_args"):
-        jax.jit(lambda window: scale_by_controller(HOLD, window=window).init(None))(8)
+        jax.jit(lambda window: scale_by_controller(CONSTANT, window=window).init(None))(
+            8
+        )
 
 
 def test_a_factory_is_not_a_controller():
@@ -127,9 +133,9 @@ FACTORY = controllers.plateau
     [
         (controllers.clip, (FACTORY, 2.0), "rule"),
         (controllers.warmup, (FACTORY, 10), "rule"),
-        (controllers.anchored, (FACTORY, HOLD), "anchor"),
-        (controllers.anchored, (HOLD, FACTORY), "residual"),
-        (controllers.then, (FACTORY, HOLD), "first"),
+        (controllers.anchored, (FACTORY, CONSTANT), "anchor"),
+        (controllers.anchored, (CONSTANT, FACTORY), "residual"),
+        (controllers.then, (FACTORY, CONSTANT), "first"),
         (controllers.then, (controllers.range_test(), FACTORY), "second"),
     ],
 )
@@ -154,7 +160,7 @@ def test_a_path_is_not_what_lies_there(make, argument, message):
 
 @pytest.mark.parametrize("value", [1 + 2j, jnp.array(1 + 2j), "0.5", None])
 def test_an_observed_value_must_be_real(value):
-    tx = scale_by_controller(HOLD, feedback="observe")
+    tx = scale_by_controller(CONSTANT, feedback="observe")
     with pytest.raises(TypeError, match="`value` must be real"):
         observe(tx.init(None), value)
 
@@ -175,7 +181,7 @@ def test_every_setting_is_keyword_only():
     ],
 )
 def test_a_bad_value(value, error, message):
-    tx = optax.chain(optax.sgd(1.0), scale_by_controller(HOLD))
+    tx = optax.chain(optax.sgd(1.0), scale_by_controller(CONSTANT))
     state = tx.init(jnp.ones(2))
     with pytest.raises(error, match=message):
         tx.update(jnp.ones(2), state, value=value)
@@ -184,7 +190,7 @@ def test_a_bad_value(value, error, message):
 
 
 def test_a_forgotten_value():
-    tx = optax.chain(optax.sgd(1.0), scale_by_controller(HOLD))
+    tx = optax.chain(optax.sgd(1.0), scale_by_controller(CONSTANT))
     with pytest.raises(TypeError, match="value=loss"):
         tx.update(jnp.ones(2), tx.init(jnp.ones(2)))
 
@@ -197,13 +203,13 @@ def test_a_state_without_a_controller(read, optimizer):
 
 
 def test_an_observed_vector():
-    state = scale_by_controller(HOLD).init(None)
+    state = scale_by_controller(CONSTANT).init(None)
     with pytest.raises(ValueError, match=r"\(3,\).*average"):
         observe(state, jnp.ones(3))
 
 
 def test_two_controllers_have_no_single_factor():
-    tx = optax.chain(scale_by_controller(HOLD), scale_by_controller(HOLD))
+    tx = optax.chain(scale_by_controller(CONSTANT), scale_by_controller(CONSTANT))
     with pytest.raises(ValueError, match="2 controllers.*summary"):
         lr_scale(tx.init(None))
 
@@ -219,7 +225,7 @@ def test_a_rule_whose_state_changes_its_layout():
 
 
 def test_a_rule_whose_state_is_not_32_bit():
-    rule = Controller(lambda: jnp.zeros((), jnp.float16), HOLD.update)
+    rule = Controller(lambda: jnp.zeros((), jnp.float16), CONSTANT.update)
     with pytest.raises(TypeError, match="32-bit"):
         scale_by_controller(rule).init(None)
 
@@ -236,7 +242,11 @@ def test_a_factory_is_no_optimizer(wrap):
     [
         (controllers.plateau(), controllers.trend(), ("plateau-32", "trend-32")),
         (controllers.greedy(), controllers.range_test(), ("greedy-32", "range_test-3")),
-        (controllers.hold(), controllers.bold_driver(), ("hold-32", "bold_driver-32")),
+        (
+            controllers.constant(),
+            controllers.bold_driver(),
+            ("constant-32", "bold_driver-32"),
+        ),
         (
             controllers.clip(controllers.trend(), 2.0),
             controllers.trend(),
@@ -253,21 +263,21 @@ def test_the_state_of_another_rule(kept, asked, names, read):
 
 def test_the_name_tells_rules_apart_that_remember_as_many_words():
     one, other = (
-        scale_by_controller(rule) for rule in (HOLD, HOLD._replace(name="mine"))
+        scale_by_controller(rule) for rule in (CONSTANT, CONSTANT._replace(name="mine"))
     )
     state = one.init({})
     sizes = [
         [leaf.size for leaf in jax.tree.leaves(tx.init({}))] for tx in (one, other)
     ]
     assert sizes[0] == sizes[1]
-    with pytest.raises(ValueError, match="be 'mine-32-v.*is 'hold-32-v"):
+    with pytest.raises(ValueError, match="be 'mine-32-v.*is 'constant-32-v"):
         other.update({}, state, value=1.0)
 
 
 def test_the_state_of_another_window():
-    state = scale_by_controller(HOLD, window=8).init({})
-    with pytest.raises(ValueError, match="be 'hold-32-v.*is 'hold-8-v"):
-        scale_by_controller(HOLD).update({}, state, value=1.0)
+    state = scale_by_controller(CONSTANT, window=8).init({})
+    with pytest.raises(ValueError, match="be 'constant-32-v.*is 'constant-8-v"):
+        scale_by_controller(CONSTANT).update({}, state, value=1.0)
 
 
 @pytest.mark.parametrize("interpolation", [0.0, 0.7])
@@ -315,8 +325,8 @@ def test_a_rule_without_the_wrappers_that_it_needs(name, wrap, missing):
 @pytest.mark.parametrize("combine", ["then", "anchored", "warmup", "clip"])
 def test_what_is_made_of_rules_needs_what_they_need(combine):
     made = {
-        "then": controllers.then(controllers.search(), HOLD),
-        "anchored": controllers.anchored(HOLD, controllers.maintain()),
+        "then": controllers.then(controllers.search(), CONSTANT),
+        "anchored": controllers.anchored(CONSTANT, controllers.maintain()),
         "warmup": controllers.warmup(controllers.maintain(), 10),
         "clip": controllers.clip(controllers.maintain(), 2.0),
     }
@@ -326,7 +336,7 @@ def test_what_is_made_of_rules_needs_what_they_need(combine):
 def requesting(**fields):
     """A rule that holds, and asks for such fields."""
     asked = NO_REQUEST._replace(**fields)
-    return HOLD._replace(request=lambda state: asked, name="mine")
+    return CONSTANT._replace(request=lambda state: asked, name="mine")
 
 
 @pytest.mark.parametrize(
@@ -348,14 +358,14 @@ def test_a_request_of_another_kind(fields, message):
 
 
 def test_a_request_that_is_none():
-    rule = HOLD._replace(request=lambda state: (0, False), name="mine")
+    rule = CONSTANT._replace(request=lambda state: (0, False), name="mine")
     with pytest.raises(TypeError, match="the rule 'mine' must be a Request, but it is"):
         scale_by_controller(rule)
 
 
 @pytest.mark.parametrize("wrap", [jax.jit, lambda function: function])
 def test_a_loss_with_its_auxiliary_output(wrap):
-    tx = scale_by_controller(HOLD)
+    tx = scale_by_controller(CONSTANT)
     step = wrap(lambda state, value: tx.update({}, state, value=value))
     with pytest.raises(
         TypeError, match="`value` must be one number, but it is a tuple"
@@ -367,7 +377,7 @@ def test_a_loss_with_its_auxiliary_output(wrap):
     ("inside", "hint"),
     [
         (optax.MultiSteps(ADAM, 4), "put optax.MultiSteps around"),
-        (HOLD, "by scale_by_controller"),
+        (CONSTANT, "by scale_by_controller"),
     ],
 )
 def test_what_is_no_optimizer_says_where_it_belongs(inside, hint):
@@ -396,7 +406,7 @@ def test_a_wrapper_around_one_that_does_the_same(outer, inner, message):
         WRAPPERS[outer](chained).init(jnp.zeros(2))
 
 
-@pytest.mark.parametrize("rule", [HOLD, controllers.maintain()])
+@pytest.mark.parametrize("rule", [CONSTANT, controllers.maintain()])
 def test_a_rule_inside_autotune(rule):
     tx = autotune(optax.chain(ADAM, scale_by_controller(rule)))
     with pytest.raises(ValueError, match="holds no scale_by_controller"):
@@ -407,7 +417,7 @@ def test_a_metric_that_nothing_would_look_at():
     state = autotune(ADAM).init(jnp.zeros(2))
     with pytest.warns(UserWarning, match="by the training loss alone"):
         observe(state, 1.0)
-    observe(scale_by_controller(HOLD, feedback="observe").init({}), 1.0)
+    observe(scale_by_controller(CONSTANT, feedback="observe").init({}), 1.0)
 
 
 @pytest.mark.parametrize("answer", [None, jnp.zeros(1)])

@@ -24,16 +24,16 @@ from optax_adaptive import (
     with_averaging,
     with_rollback,
 )
-from optax_adaptive._autotune import (
+from optax_adaptive.controllers.maintain import INTERPOLATED as MAINTAIN_INTERPOLATED
+from optax_adaptive.controllers.maintain import INTERPOLATION, MaintainSettings
+from optax_adaptive.controllers.search import SearchSettings
+from optax_adaptive.controllers.tuned import LONG_OVER_SHORT_INTERPOLATED
+from optax_adaptive.transforms.autotune import (
     AVERAGING,
     AVERAGING_INTERPOLATED,
     MAX_SCALE,
     MIN_SCALE,
 )
-from optax_adaptive.controllers.maintain import INTERPOLATED as MAINTAIN_INTERPOLATED
-from optax_adaptive.controllers.maintain import INTERPOLATION, MaintainSettings
-from optax_adaptive.controllers.search import SearchSettings
-from optax_adaptive.controllers.tuned import LONG_OVER_SHORT_INTERPOLATED
 
 METHODS = ("autotune", "autotune_interpolated")
 RESULTS = Path(__file__).with_name("results") / "ablation.jsonl"

@@ -25,10 +25,11 @@ import optax
 
 from benchmark.run import fill
 from benchmark.tables import markdown
-from optax_adaptive import _averaging_gap, eval_params, with_averaging
+from optax_adaptive import eval_params, with_averaging
 from optax_adaptive.controllers.correction import BLOCKS, CorrectionSettings
 from optax_adaptive.controllers.maintain import MaintainSettings
 from optax_adaptive.controllers.search import SearchSettings
+from optax_adaptive.signals import averaging_gap
 from policy import kinds, rollout
 
 RESULTS = Path(__file__).with_name("results") / "gain.jsonl"
@@ -68,8 +69,8 @@ def measure(kind: kinds.Kind, rate: jax.Array, key: jax.Array) -> dict[str, jax.
         params, state = carry
         loss, grads = jax.value_and_grad(problem.loss)(params, key)
         average = eval_params(state, params)
-        product = _averaging_gap.product(average, params, grads)
-        back = _averaging_gap.product(average, first, grads)
+        product = averaging_gap.product(average, params, grads)
+        back = averaging_gap.product(average, first, grads)
         updates, state = tx.update(grads, state, params)
         return (optax.apply_updates(params, updates), state), (loss, product, back)
 

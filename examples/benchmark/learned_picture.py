@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 
 from benchmark import learned
 from benchmark.plans import as_written
-from optax_adaptive.controllers._features import NAMES, SIZE
-from optax_adaptive.controllers._policy import act, shipped_weights
-from optax_adaptive.controllers.learned import LARGEST_STEP
+from optax_adaptive.controllers.learned.feature_memory import NAMES, SIZE
+from optax_adaptive.controllers.learned.policy_network import act, shipped_weights
+from optax_adaptive.controllers.learned.rule import LARGEST_STEP
 
 RATES = (1e-7, 1e-3, 10.0)
 PICTURE = Path(__file__).parents[2] / "docs" / "learned.png"

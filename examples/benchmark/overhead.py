@@ -34,7 +34,7 @@ import optax_adaptive
 import resnet18_cifar
 from benchmark import run
 from optax_adaptive import controllers
-from optax_adaptive._averaging import AveragingState
+from optax_adaptive.transforms.averaging import AveragingState
 
 ACCUMULATION_SIZE = 20  # of reduce_on_plateau, as most rules have it
 SEARCH_STEPS = 200  # by then the search is over

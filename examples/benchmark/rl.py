@@ -35,14 +35,13 @@ from benchmark.tasks import TASKS
 from benchmark.tasks.task import Task
 from common import methods, prepared
 from optax_adaptive import Controller, controllers
-from optax_adaptive.controllers import (
-    _advantage,
-    _cost_features,
-    _features,
-    _prior,
-    _reach,
+from optax_adaptive.controllers.learned import feature_memory, gap_features
+from optax_adaptive.controllers.online import (
+    _action_ceiling,
+    _block_reward,
+    _dead_band,
     _residual,
-    _resolve,
+    offline_prior,
 )
 
 RESULTS = Path(__file__).with_name("results") / "rl.jsonl"
@@ -61,7 +60,7 @@ TRACE = 40  # entries of the recorded log factor
 MakeRule = Callable[[Any], Controller]  # seed -> rule
 
 RULES: dict[str, MakeRule] = {
-    "hold": lambda seed: controllers.hold(),
+    "hold": lambda seed: controllers.constant(),
     "bandit": lambda seed: controllers.bandit(seed=seed),
     "bandit ucb": lambda seed: controllers.bandit("ucb", seed=seed),
     "bandit exp3s": lambda seed: controllers.bandit("exp3s", seed=seed),
@@ -85,7 +84,7 @@ def _without_prior(name: str) -> MakeRule:
     """All weights and values 0, but for the hidden layer, which has to be something."""
 
     def make(seed):
-        zeros = jax.tree.map(np.zeros_like, _prior.shipped())
+        zeros = jax.tree.map(np.zeros_like, offline_prior.shipped())
         # Of NumPy, since this runs while the training is traced.
         hidden = np.random.default_rng(0).normal(0, 1 / 4, zeros.actor.hidden.shape)
         actor = zeros.actor._replace(hidden=np.float32(hidden))
@@ -96,9 +95,9 @@ def _without_prior(name: str) -> MakeRule:
 
 
 _modules = {
-    name: sys.modules[f"optax_adaptive.controllers.{name}"]
+    name: sys.modules[f"optax_adaptive.controllers.online.{name}"]
     for name in RULES
-    if f"optax_adaptive.controllers.{name}" in sys.modules
+    if f"optax_adaptive.controllers.online.{name}" in sys.modules
 }
 
 
@@ -119,7 +118,7 @@ def _never(learner: _residual.Learner) -> Callable:
 
 def _seeing(names: Container[str]) -> Callable:
     """All other features are replaced by 0."""
-    is_seen = np.array([name in names for name in _features.NAMES], np.float32)
+    is_seen = np.array([name in names for name in feature_memory.NAMES], np.float32)
 
     def act(learner):
         return lambda state, features, *rest: learner.act(
@@ -143,7 +142,7 @@ def _seeing(names: Container[str]) -> Callable:
 
 _blind = _seeing(())
 
-_cost_blind = _seeing(set(_features.NAMES) - set(_cost_features.NAMES))
+_cost_blind = _seeing(set(feature_memory.NAMES) - set(gap_features.NAMES))
 
 _frozen = _learner_with(learn=_never)
 
@@ -160,7 +159,7 @@ def _by_raw_loss(close: Callable) -> Callable:
 
 # By name: the constants that differ, as (module, name, value), in any learner.
 _CHANGES: dict[str, list[tuple[Any, str, Any]]] = {
-    "raw loss": [(_advantage, "close", _by_raw_loss(_advantage.close))],
+    "raw loss": [(_block_reward, "close", _by_raw_loss(_block_reward.close))],
     "no anchor": [
         (
             optax,
@@ -193,13 +192,13 @@ ABLATIONS: dict[str, tuple[MakeRule, list[tuple[Any, str, Any]]]] = {
     "as wanted": (
         RULES["bandit"],
         [
-            (_resolve, "weigh", lambda mean, wanted: wanted),
-            (_resolve, "resolved", lambda mean: mean),
+            (_dead_band, "weigh", lambda mean, wanted: wanted),
+            (_dead_band, "resolved", lambda mean: mean),
         ],
     ),
     "no reach": (
         RULES["bandit"],
-        [(_reach, "limited", lambda reach, action: action)],
+        [(_action_ceiling, "limited", lambda reach, action: action)],
     ),
 }
 METHODS = (*RULES, *ABLATIONS, *(name + REPLAY for name in LEARNERS))

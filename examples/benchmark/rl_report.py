@@ -15,7 +15,7 @@ from benchmark import measures, run
 from benchmark import rl as experiment
 from benchmark.learned_picture import states_along
 from benchmark.tables import markdown
-from optax_adaptive.controllers import _prior
+from optax_adaptive.controllers.online import offline_prior
 from train_prior import first_actions
 
 ACCURACY = ("digits", "noisy", "cnn")  # percent correct; the others are losses
@@ -180,7 +180,7 @@ def draw(table: dict, path: Path) -> None:
     progress = (np.arange(experiment.TRACE) + 0.5) / experiment.TRACE
     first, *rows = figure.subplots(1, 4, sharey=True)
     costs, states = states_along("cost", -1.5, 1.5)
-    actions = first_actions(_prior.shipped(), states)
+    actions = first_actions(offline_prior.shipped(), states)
     for method in experiment.LEARNERS:
         first.plot(10.0**costs, 10.0 ** actions[method], label=method)
     first.axhline(1, color="black", lw=0.8)

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from optax_adaptive import Controller, controllers
-from optax_adaptive.controllers._features import NAMES
-from optax_adaptive.controllers._policy import shipped_weights
-from optax_adaptive.controllers.learned import LARGEST_STEP, drawing, searched
+from optax_adaptive.controllers.learned.feature_memory import NAMES
+from optax_adaptive.controllers.learned.policy_network import shipped_weights
+from optax_adaptive.controllers.learned.rule import LARGEST_STEP, drawing, searched
 from policy import evolution
 
 TIME = ("age", "elapsed", "remaining", "has_horizon", "previous_action")

@@ -13,14 +13,9 @@ import jax.numpy as jnp
 import optax
 
 from common.methods import learner_window
-from optax_adaptive import (
-    Controller,
-    Observation,
-    _history,
-    _meter,
-    _update_size,
-    with_averaging,
-)
+from optax_adaptive import Controller, Observation, with_averaging
+from optax_adaptive.signals import update_size, window_statistics
+from optax_adaptive.signals.history import filled, push
 from policy import kinds, rollout
 
 Array = jax.Array
@@ -40,14 +35,18 @@ def scale_and_measure() -> optax.GradientTransformationExtraArgs:
 
     def init_fn(params):
         del params
-        return _meter.first("min")
+        return window_statistics.first("min")
 
     def update_fn(updates, state, params=None, **extra_args):
         del params
         scale, measured = extra_args["scale"], extra_args["measured"]
-        state = _meter.accumulate(state, extra_args["value"], jnp.ones((), bool))
+        state = window_statistics.accumulate(
+            state, extra_args["value"], jnp.ones((), bool)
+        )
         none = jnp.zeros((), jnp.float32)  # no copy, and no slope towards it
-        state = _meter.add_gap(state, measured.averaging_gap, none, measured.has_gap)
+        state = window_statistics.add_gap(
+            state, measured.averaging_gap, none, measured.has_gap
+        )
         return jax.tree.map(lambda u: scale * u, updates), state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
@@ -94,7 +93,7 @@ def learner_run(
         loss, grads = jax.value_and_grad(problem.loss)(params, key)
         scale = jnp.exp(log_scale)
         updates, state = tx.update(grads, state, params, value=loss, scale=scale)
-        size = _update_size.largest_entry(updates) / scale
+        size = update_size.largest_entry(updates) / scale
         return (optax.apply_updates(params, updates), state, log_scale), size
 
     def window(carry, keys):
@@ -103,16 +102,16 @@ def learner_run(
         params, _, log_scale = training
         tx_state: Any = training[1]
         *base_state, meter = tx_state.inner_state
-        gap, slope = _meter.mean_gap(meter)
+        gap, slope = window_statistics.mean_gap(meter)
         is_finite = meter.size == size
         windows += is_finite.astype(jnp.int32)
-        history = _history.push(history, meter.mean, is_finite)
-        errors = _history.push(errors, _meter.standard_error(meter), is_finite)
+        history = push(history, meter.mean, is_finite)
+        errors = push(errors, window_statistics.standard_error(meter), is_finite)
         observation = Observation(
             step=size * (index + 1) - 1,
             value=jnp.where(is_finite, meter.mean, jnp.inf),
             history=history,
-            mask=_history.filled(WINDOW, windows),
+            mask=filled(WINDOW, windows),
             standard_error=errors,
             validation=jnp.zeros(()),
             is_validated=jnp.zeros((), bool),
@@ -127,7 +126,7 @@ def learner_run(
         )
         log_scale, state = rule.update(observation, state)
         trace = Trace(state.features, state.action, state.block.windows == 0)
-        inner_state = (*base_state, _meter.open_window(meter))
+        inner_state = (*base_state, window_statistics.open_window(meter))
         tx_state = tx_state._replace(inner_state=inner_state)
         training = (params, tx_state, log_scale)
         return (training, history, errors, windows, index + 1, state), trace

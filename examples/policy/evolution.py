@@ -13,8 +13,8 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from optax_adaptive.controllers._features import NAMES, SIZE
-from optax_adaptive.controllers._policy import PolicyWeights
+from optax_adaptive.controllers.learned.feature_memory import NAMES, SIZE
+from optax_adaptive.controllers.learned.policy_network import PolicyWeights
 
 Array = jax.Array
 

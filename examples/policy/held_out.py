@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optax_adaptive.controllers._policy import PolicyWeights
+from optax_adaptive.controllers.learned.policy_network import PolicyWeights
 from policy import kinds, rollout
 
 OFFSETS = (-3.0, 0.0, 3.0)  # decades

@@ -15,11 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from optax_adaptive import Controller, _meter, _scale, _tag
-from optax_adaptive._pack import unpack
-from optax_adaptive.controllers import _features
-from optax_adaptive.controllers._policy import PolicyWeights, score
-from optax_adaptive.controllers.learned import (
+from optax_adaptive import Controller
+from optax_adaptive.controllers.learned import feature_memory
+from optax_adaptive.controllers.learned.policy_network import PolicyWeights, score
+from optax_adaptive.controllers.learned.rule import (
     LARGEST_STEP,
     below_blow_up,
     drawing,
@@ -31,6 +30,10 @@ from optax_adaptive.rl import (
     gaussian_log_prob,
     generalized_advantages,
 )
+from optax_adaptive.signals import window_statistics
+from optax_adaptive.state import tag
+from optax_adaptive.state.packing import unpack
+from optax_adaptive.transforms import scale_by_controller
 from policy import kinds, rollout
 
 Array = jax.Array
@@ -62,7 +65,7 @@ def exploring(horizon: Any, weights: PolicyWeights, key: Array) -> Controller:
     rule = drawing(horizon, weights)
 
     def init_fn():
-        none = jnp.zeros((_features.SIZE,), jnp.float32)
+        none = jnp.zeros((feature_memory.SIZE,), jnp.float32)
         zero = jnp.zeros((), jnp.float32)
         return Explored(rule.init(), none, zero, jnp.zeros((), jnp.int32))
 
@@ -115,10 +118,12 @@ def explore(
 
     def layout():
         none = jnp.zeros((rollout.WINDOW,), jnp.float32)
-        return _scale.Memory(_meter.first("min"), none, none, rule(0).init())
+        return scale_by_controller.Memory(
+            window_statistics.first("min"), none, none, rule(0).init()
+        )
 
     def note(trace, state):
-        words = _tag.bare(state.inner_state.inner_state[1].controller_memory)
+        words = tag.bare(state.inner_state.inner_state[1].controller_memory)
         memory = unpack(jax.eval_shape(layout), words)
         explored = memory.controller_state.second_state.rule_state
         at = jnp.where(explored.decisions > 0, explored.decisions - 1, MOST)
@@ -129,7 +134,7 @@ def explore(
         )
 
     empty = Trace(
-        jnp.zeros((MOST, _features.SIZE), jnp.float32),
+        jnp.zeros((MOST, feature_memory.SIZE), jnp.float32),
         jnp.zeros((MOST,), jnp.float32),
         jnp.zeros((MOST,), jnp.bool_),
     )

@@ -10,14 +10,14 @@ import optax
 
 from optax_adaptive import (
     Controller,
-    _snapshot,
     eval_params,
     scale_by_controller,
     with_averaging,
     with_rollback,
 )
 from optax_adaptive.controllers import learned
-from optax_adaptive.controllers._policy import PolicyWeights
+from optax_adaptive.controllers.learned.policy_network import PolicyWeights
+from optax_adaptive.transforms import _rules
 from policy import kinds
 
 Array = jax.Array
@@ -151,7 +151,7 @@ def after_search(task: Task, rule: Controller, notes: Any = ()) -> Training:
     start = Training(task.params, state, jnp.zeros((), jnp.int32), notes)
 
     def searches(state):
-        return _snapshot.requests(state.inner_state).probe > 0
+        return _rules.requests(state.inner_state).probe > 0
 
     return go_on(task, rule, start, searches)
 

@@ -3,27 +3,33 @@
 from collections.abc import Callable
 
 from optax_adaptive._controller import Controller
-from optax_adaptive.controllers._policy import load_weights
-from optax_adaptive.controllers._prior import load_prior
-from optax_adaptive.controllers.actor_critic import actor_critic
-from optax_adaptive.controllers.bandit import bandit
+from optax_adaptive.controllers.anchored import anchored
 from optax_adaptive.controllers.bold_driver import bold_driver
-from optax_adaptive.controllers.combinators import anchored, clip, then, warmup
+from optax_adaptive.controllers.clip import clip
+from optax_adaptive.controllers.constant import constant
 from optax_adaptive.controllers.greedy import greedy
-from optax_adaptive.controllers.hold import hold
-from optax_adaptive.controllers.learned import learned
+from optax_adaptive.controllers.learned import learned, load_weights
 from optax_adaptive.controllers.maintain import maintain
+from optax_adaptive.controllers.online import (
+    actor_critic,
+    bandit,
+    load_prior,
+    q_learning,
+)
 from optax_adaptive.controllers.plateau import plateau
-from optax_adaptive.controllers.q_learning import q_learning
 from optax_adaptive.controllers.range_test import range_test
 from optax_adaptive.controllers.search import search
+from optax_adaptive.controllers.then import then
 from optax_adaptive.controllers.trend import trend
 from optax_adaptive.controllers.tuned import tuned
+from optax_adaptive.controllers.warmup import warmup
+
+hold = constant  # its name before 0.2
 
 # Every rule by name, ready with its defaults: what the common tests and the
 # benchmarks run over.
 REGISTRY: dict[str, Callable[[], Controller]] = {
-    "hold": hold,
+    "constant": constant,
     "plateau": plateau,
     "greedy": greedy,
     "bold_driver": bold_driver,
@@ -45,6 +51,7 @@ __all__ = [
     "bandit",
     "bold_driver",
     "clip",
+    "constant",
     "greedy",
     "hold",
     "learned",

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from optax_adaptive._controller import Array, Controller
-from optax_adaptive._validate import check_range
+from optax_adaptive.state.validation import check_range
 
 
 def bold_driver(growth: float | Array = 1.1, decay: float | Array = 0.5) -> Controller:

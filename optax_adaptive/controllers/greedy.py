@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from optax_adaptive import _history
 from optax_adaptive._controller import Array, Controller
-from optax_adaptive._validate import check_count, check_range, is_concrete
 from optax_adaptive.controllers._improvement import beats
+from optax_adaptive.signals import history
+from optax_adaptive.state.validation import check_count, check_range, is_concrete
 
 
 class GreedyState(NamedTuple):
@@ -99,7 +99,7 @@ def greedy(
     def update_fn(observation, state):
         is_finite = jnp.isfinite(observation.value)
         seen = state.windows_since_reset + is_finite.astype(jnp.int32)
-        smooth = _history.mean(observation.history, jnp.minimum(seen, smoothing))
+        smooth = history.mean(observation.history, jnp.minimum(seen, smoothing))
         value = jnp.where(is_finite, smooth, jnp.inf)
 
         # Cooldown goes first: warmup waits until it is over.

@@ -14,8 +14,6 @@ from optax_adaptive._controller import (
     nothing,
     unknown,
 )
-from optax_adaptive._leaves import select
-from optax_adaptive._validate import check_count, check_flag
 from optax_adaptive.controllers.correction import (
     BLOCKS,
     Block,
@@ -23,6 +21,8 @@ from optax_adaptive.controllers.correction import (
     CorrectionSettings,
     correct,
 )
+from optax_adaptive.state.trees import select
+from optax_adaptive.state.validation import check_count, check_flag
 
 INTERPOLATION = 0.7  # of params with the average, for which the settings below are
 

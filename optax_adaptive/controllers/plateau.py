@@ -4,10 +4,10 @@ from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 
-from optax_adaptive import _history
 from optax_adaptive._controller import Array, Controller
-from optax_adaptive._validate import check_choice, check_count, check_range
 from optax_adaptive.controllers._improvement import beats
+from optax_adaptive.signals.slope_test import slope_test
+from optax_adaptive.state.validation import check_choice, check_count, check_range
 
 _Z_95 = 1.645  # one-sided, 5%
 
@@ -80,7 +80,7 @@ def plateau(
         # windows look bad.
         count = jnp.minimum(seen, jnp.maximum(patience - 1, 5))
         is_short = count < 5  # too few to tell: wait
-        slope = _history.slope_test(observation.history, count)
+        slope = slope_test(observation.history, count)
         return jnp.isfinite(observation.value) & (is_short | (slope.z < -_Z_95))
 
     def update_fn(observation, state):

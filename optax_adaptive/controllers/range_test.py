@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from optax_adaptive._controller import Array, Controller
-from optax_adaptive._validate import check_range, is_concrete
+from optax_adaptive.state.validation import check_range, is_concrete
 
 
 class RangeTestState(NamedTuple):

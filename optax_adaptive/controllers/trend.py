@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from optax_adaptive import _history
 from optax_adaptive._controller import Array, Controller
-from optax_adaptive._validate import check_count, check_range
+from optax_adaptive.signals.slope_test import slope_test
+from optax_adaptive.state.validation import check_count, check_range
 
 _Z_FALLING = 1.645  # one-sided, 5%
 _Z_STRONG = 3.291  # one-sided, 0.05%: tested anew every window, so far stricter
@@ -72,7 +72,7 @@ def trend(
         is_finite = jnp.isfinite(observation.value)
         windows = state.windows_at_rate + is_finite.astype(jnp.int32)
         count = jnp.minimum(windows, span)
-        z = _history.slope_test(observation.history, count).z
+        z = slope_test(observation.history, count).z
         is_tested = windows >= _SHORTEST
         is_flat = (windows >= span) & (z > -_Z_FALLING)
         flat_windows = jnp.where(is_flat, state.flat_windows + 1, 0)

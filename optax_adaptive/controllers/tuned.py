@@ -1,9 +1,9 @@
 """tuned: finds a rate, then maintains it. What autotune runs."""
 
 from optax_adaptive._controller import Controller
-from optax_adaptive.controllers.combinators import then
 from optax_adaptive.controllers.maintain import MaintainSettings, maintain
 from optax_adaptive.controllers.search import SearchSettings, search
+from optax_adaptive.controllers.then import then
 
 # Of whole runs to candidates, where gradients are at an interpolation with the average:
 # they have less noise, and a run can take twice as much.

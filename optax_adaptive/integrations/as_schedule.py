@@ -7,8 +7,11 @@ import jax.numpy as jnp
 import optax
 
 from optax_adaptive._controller import Controller
-from optax_adaptive._scale import ScaleByControllerState, scale_by_controller
-from optax_adaptive._validate import check_range
+from optax_adaptive.state.validation import check_range
+from optax_adaptive.transforms.scale_by_controller import (
+    ScaleByControllerState,
+    scale_by_controller,
+)
 
 Array = jax.Array
 

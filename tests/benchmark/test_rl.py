@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from benchmark import rl, rl_report
-from optax_adaptive.controllers import _cost_features, _features, _residual
+from optax_adaptive.controllers.learned import feature_memory, gap_features
+from optax_adaptive.controllers.online import _residual
 
 
 @pytest.mark.parametrize(
     ("stand_in", "seen"),
     [
         (rl._blind, set()),
-        (rl._cost_blind, set(_features.NAMES) - set(_cost_features.NAMES)),
+        (rl._cost_blind, set(feature_memory.NAMES) - set(gap_features.NAMES)),
     ],
 )
 def test_an_ablation_hides_its_features_alone(stand_in, seen, monkeypatch):
@@ -27,10 +28,10 @@ def test_an_ablation_hides_its_features_alone(stand_in, seen, monkeypatch):
     )
     monkeypatch.setattr(_residual, "residual", lambda name, learner, *args: learner)
     changed = stand_in("known", learner)
-    ones = jnp.ones((_features.SIZE,))
+    ones = jnp.ones((feature_memory.SIZE,))
     changed.act((), ones, None, None)
     changed.learn((), _residual.Transition(ones, 0.0, 0.0, ones, 1.0))
-    expected = [name in seen for name in _features.NAMES]
+    expected = [name in seen for name in feature_memory.NAMES]
     assert len(given) == 2
     for features in given:
         np.testing.assert_array_equal(features, expected)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from optax_adaptive import controllers, scale_by_controller
-from tests.controllers.bold_driver_reference import bold_driver_reference
-from tests.controllers.streams import STEPS
-from tests.controllers.windows_reference import assert_follows
-from tests.follow import follow
+from tests.helpers.follow import follow
+from tests.helpers.streams import STEPS
+from tests.references.bold_driver_reference import bold_driver_reference
+from tests.references.windows_reference import assert_follows
 
 
 @pytest.mark.parametrize("accumulation_size", [1, 3])

@@ -16,10 +16,10 @@ from optax_adaptive import (
     with_rollback,
 )
 from optax_adaptive._controller import Found, Request, nothing
-from tests.common.rules import every_rule, stream, told
-from tests.controllers.known_rules import done_after, multiply
-from tests.follow import follow
-from tests.spy import spy
+from tests.contract.rules import every_rule, stream, told
+from tests.helpers.follow import follow
+from tests.helpers.known_rules import done_after, multiply
+from tests.helpers.spy import spy
 
 
 def scales_of(rule, values=None, accumulation_size=1):
@@ -113,7 +113,7 @@ WISHES = dict(
 
 
 def test_a_rule_asks_for_nothing_unless_it_says_so():
-    for make in (controllers.hold, controllers.plateau, controllers.bandit):
+    for make in (controllers.constant, controllers.plateau, controllers.bandit):
         assert differs_from_nothing(requests_of(make(), 1)[-1]) == {}
 
 
@@ -142,7 +142,9 @@ def test_anchored_asks_for_what_either_asks_for():
         probe=3, snapshot=True, restore=True, half_life=2.0
     )
     # Of averages the longest, be it that of the rule which asks for none.
-    rule = controllers.anchored(asking(half_life=np.float32(0.5)), controllers.hold())
+    rule = controllers.anchored(
+        asking(half_life=np.float32(0.5)), controllers.constant()
+    )
     *_, asked = requests_of(rule, 1)
     assert differs_from_nothing(asked) == {}
 
@@ -211,7 +213,7 @@ def test_names_say_what_there_is_inside():
 
 
 def test_what_one_inside_needs_the_whole_needs():
-    rule, hold = asking(needs=("with_rollback",)), controllers.hold()
+    rule, hold = asking(needs=("with_rollback",)), controllers.constant()
     both = asking(needs=("with_averaging", "with_rollback"))
     for outer, needs in (
         (controllers.clip(rule, 2.0), rule.needs),
@@ -231,7 +233,7 @@ def test_what_one_inside_needs_the_whole_needs():
 
 
 def test_the_window_is_as_short_as_one_inside_wants_it():
-    rule, hold = asking(own_size=5), controllers.hold()
+    rule, hold = asking(own_size=5), controllers.constant()
     for outer, size in (
         (controllers.clip(rule, 2.0), 5),
         (controllers.warmup(rule, 5), 5),
@@ -287,7 +289,7 @@ def begun_with():
         lambda rule: rule,
         lambda rule: controllers.clip(rule, 2.0),
         lambda rule: controllers.warmup(rule, 1),
-        lambda rule: controllers.anchored(rule, controllers.hold()),
+        lambda rule: controllers.anchored(rule, controllers.constant()),
     ],
 )
 def test_what_a_search_has_found_reaches_the_rule_inside(wrap):
@@ -322,7 +324,7 @@ def test_of_a_rule_that_tells_nothing_the_factor_alone_is_known():
 
 
 def test_warmup_moves_once_a_window():
-    rule = controllers.warmup(controllers.hold(), steps=8)
+    rule = controllers.warmup(controllers.constant(), steps=8)
     scales = scales_of(rule, np.ones(9), 2)
     expected = np.array([1, 2, 2, 4, 4, 6, 6, 8, 8]) / 8
     np.testing.assert_allclose(scales, expected, rtol=1e-5)
@@ -365,11 +367,11 @@ def test_the_second_rule_sees_no_window_of_the_first():
 @pytest.mark.parametrize(
     "second",
     [
-        controllers.anchored(controllers.hold(), controllers.bandit()),
-        controllers.anchored(controllers.hold(), controllers.hold()),
-        controllers.warmup(controllers.hold(), 1),
+        controllers.anchored(controllers.constant(), controllers.bandit()),
+        controllers.anchored(controllers.constant(), controllers.constant()),
+        controllers.warmup(controllers.constant(), 1),
         controllers.warmup(
-            controllers.anchored(controllers.hold(), controllers.hold()), 1
+            controllers.anchored(controllers.constant(), controllers.constant()), 1
         ),
     ],
 )
@@ -383,7 +385,7 @@ def test_what_wraps_goes_on_from_what_it_is_handed(second):
     [
         lambda rule: rule,
         lambda rule: controllers.warmup(rule, 1),
-        lambda rule: controllers.anchored(rule, controllers.hold()),
+        lambda rule: controllers.anchored(rule, controllers.constant()),
     ],
 )
 @pytest.mark.parametrize("bounds", [(1e-8, 2.0), (0.5, 1e8)])

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from optax_adaptive import controllers, scale_by_controller
-from tests.controllers.greedy_reference import greedy_reference
-from tests.controllers.windows_reference import assert_follows
-from tests.follow import follow
-from tests.traces.read import read
+from tests.helpers.follow import follow
+from tests.references.greedy_reference import greedy_reference
+from tests.references.traces.read import read
+from tests.references.windows_reference import assert_follows
 
 TRACES = read("transformers")
 

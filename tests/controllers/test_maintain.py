@@ -9,7 +9,7 @@ import pytest
 
 from optax_adaptive import Observation, controllers
 from optax_adaptive._controller import Found
-from tests.controllers.maintain_reference import Block, MaintainReference
+from tests.references.maintain_reference import Block, MaintainReference
 
 FOUND = (-1.0, 4.0, 0.3, True)  # log factor, first loss, its deviation, is it noisy?
 SMOOTH = (-1.0, 4.0, 0.004, False)

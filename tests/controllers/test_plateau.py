@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optax_adaptive import controllers, scale_by_controller
-from tests.controllers.plateau_reference import plateau_reference
-from tests.controllers.windows_reference import assert_follows
-from tests.follow import follow
-from tests.traces.read import read
+from tests.helpers.follow import follow
+from tests.references.plateau_reference import plateau_reference
+from tests.references.traces.read import read
+from tests.references.windows_reference import assert_follows
 
 OPTAX, TORCH = read("optax"), read("torch")
 NON_NEGATIVE = st.lists(

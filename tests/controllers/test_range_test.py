@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from optax_adaptive import controllers, lr_scale, scale_by_controller
-from tests.controllers.range_test_reference import range_test_reference
-from tests.controllers.windows_reference import assert_follows
-from tests.follow import follow
+from tests.helpers.follow import follow
+from tests.references.range_test_reference import range_test_reference
+from tests.references.windows_reference import assert_follows
 
 
 def scales_of(values, accumulation_size=5, **settings):

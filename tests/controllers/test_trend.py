@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from optax_adaptive import controllers, scale_by_controller
-from tests.controllers.trend_reference import trend_reference
-from tests.controllers.windows_reference import assert_follows
-from tests.follow import follow
+from tests.helpers.follow import follow
+from tests.references.trend_reference import trend_reference
+from tests.references.windows_reference import assert_follows
 
 
 @pytest.mark.parametrize("accumulation_size", [1, 3])

@@ -9,8 +9,8 @@ import pytest
 
 import train_policy
 from optax_adaptive import controllers
-from optax_adaptive.controllers._features import NAMES
-from optax_adaptive.controllers._policy import score
+from optax_adaptive.controllers.learned.feature_memory import NAMES
+from optax_adaptive.controllers.learned.policy_network import score
 from policy import data, evolution, kinds, ppo, rollout
 
 

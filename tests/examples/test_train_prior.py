@@ -13,9 +13,11 @@ import pytest
 import train_prior
 from common.methods import learner_window
 from optax_adaptive import Controller, scale_by_controller, with_averaging
-from optax_adaptive.controllers import _advantage, _features, bandit, load_prior
+from optax_adaptive.controllers import bandit, load_prior
+from optax_adaptive.controllers.learned import feature_memory
+from optax_adaptive.controllers.online import _block_reward
 from policy import anchored, kinds, rollout
-from tests.spy import spy
+from tests.helpers.spy import spy
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +35,7 @@ def test_regrets_are_in_units_of_a_decade():
 
 def test_fits_choose_what_has_the_least_regret():
     rng = np.random.default_rng(0)
-    features = rng.normal(size=(400, _features.SIZE)).astype(np.float32)
+    features = rng.normal(size=(400, feature_memory.SIZE)).astype(np.float32)
     features[:, 9:12] = 0  # what a learner does not know
     best = np.clip(features[:, 1], -1, 1)  # the action that is right
     labels = np.square(train_prior.ACTIONS - best[:, None])
@@ -48,7 +50,9 @@ def test_fits_choose_what_has_the_least_regret():
 def test_a_fifth_of_what_is_fitted_to_has_no_averaging_gap():
     rng = np.random.default_rng(0)
     seen = train_prior.States(
-        rng.normal(size=(3, _features.SIZE)), np.eye(3), np.array([0.5, 0.25, 0.25])
+        rng.normal(size=(3, feature_memory.SIZE)),
+        np.eye(3),
+        np.array([0.5, 0.25, 0.25]),
     )
     mixed = train_prior.mixed(seen)
     np.testing.assert_array_equal(mixed.features[:3], seen.features)
@@ -62,7 +66,7 @@ def test_regrets_on_kinds_left_out():
     rng = np.random.default_rng(0)
 
     def part(sign):  # the right action is a feature, with the sign of the kind
-        features = rng.normal(size=(200, _features.SIZE)).astype(np.float32)
+        features = rng.normal(size=(200, feature_memory.SIZE)).astype(np.float32)
         best = np.clip(sign * features[:, 1], -1, 1)
         labels = np.square(train_prior.ACTIONS - best[:, None])
         return train_prior.States(features, labels, np.full(200, 1 / 200))
@@ -79,14 +83,14 @@ class Watching(NamedTuple):
 
     features: jax.Array
     action: jax.Array
-    block: _advantage.Block
+    block: _block_reward.Block
 
 
 def test_a_learner_sees_what_it_would_see_in_a_users_training():
     kind = train_prior.table(is_smoke=True)["values-sgd"]
     key, offset = jax.random.key(3), jnp.float32(-0.5)
     rule, seen = spy()
-    state = Watching(jnp.zeros(()), jnp.zeros(()), _advantage.first_block())
+    state = Watching(jnp.zeros(()), jnp.zeros(()), _block_reward.first_block())
     watching = Controller(
         lambda: state, lambda o, state: (rule.update(o, ())[0], state), -1.0
     )

@@ -8,7 +8,7 @@ import pytest
 
 from optax_adaptive import controllers, lr_scale, with_averaging, with_rollback
 from optax_adaptive.integrations import as_schedule
-from tests.common.rules import RULES, SETTINGS, every_rule, followed, stream, told
+from tests.contract.rules import RULES, SETTINGS, every_rule, followed, stream, told
 
 
 @every_rule

@@ -7,8 +7,8 @@ import optax
 from flax.serialization import msgpack_restore, to_bytes
 
 from optax_adaptive import controllers, lr_scale, scale_by_controller
-from optax_adaptive._tag import VERSION
 from optax_adaptive.integrations import graft
+from optax_adaptive.state.tag import VERSION
 
 PARAMS = {"w": jnp.ones(3)}
 
@@ -33,7 +33,7 @@ def restored(state):
 
 def test_a_controller_is_added_to_a_run_without_one():
     bare = optax.with_extra_args_support(optax.chain(optax.trace(0.9)))
-    old, target = trained(bare), with_controller(controllers.hold()).init(PARAMS)
+    old, target = trained(bare), with_controller(controllers.constant()).init(PARAMS)
     result = graft(target, restored(old))
     np.testing.assert_array_equal(result.tree[0].trace["w"], old[0].trace["w"])
     memory = f"1/controller_memory/hold-8-v{VERSION}"
@@ -52,7 +52,7 @@ def test_the_same_optimizer_is_restored_in_full():
 
 def test_another_rule_keeps_the_factor_and_forgets_the_rest():
     state = trained(with_controller(controllers.plateau(0.5, 1)))
-    target = with_controller(controllers.hold(), window=5).init(PARAMS)
+    target = with_controller(controllers.constant(), window=5).init(PARAMS)
     result = graft(target, restored(state))
     assert lr_scale(result.tree) == lr_scale(state) == 0.25
     assert result.fresh == (f"1/controller_memory/hold-5-v{VERSION}",)

@@ -14,7 +14,7 @@ from optax_adaptive.integrations import multi_steps
 def test_accumulates_as_optax_does(k):
     ours = optax.chain(
         multi_steps(optax.sgd(0.1, momentum=0.9), every_k_schedule=k),
-        scale_by_controller(controllers.hold(), accumulation_size=2),
+        scale_by_controller(controllers.constant(), accumulation_size=2),
     )
     theirs = optax.MultiSteps(optax.sgd(0.1, momentum=0.9), every_k_schedule=k)
     params = jnp.ones(3)
@@ -33,7 +33,7 @@ def test_a_plain_multi_steps_in_a_chain_loses_the_value():
     # Why multi_steps exists; if this starts to pass, it has become superfluous.
     tx = optax.chain(
         optax.MultiSteps(
-            optax.chain(optax.sgd(0.1), scale_by_controller(controllers.hold())), 2
+            optax.chain(optax.sgd(0.1), scale_by_controller(controllers.constant())), 2
         )
     )
     params = jnp.ones(3)

@@ -32,7 +32,7 @@ def test_the_loss_reaches_the_controller():
 
 @pytest.mark.parametrize("as_transformation", [False, True])
 def test_the_loss_reaches_it_through_gradient_accumulation(as_transformation):
-    rule = scale_by_controller(controllers.hold(), accumulation_size=1)
+    rule = scale_by_controller(controllers.constant(), accumulation_size=1)
     tx = optax.MultiSteps(optax.chain(optax.sgd(0.1), rule), 2)
     state = make(tx.gradient_transformation() if as_transformation else tx)
     for loss in (3.0, 2.0):
@@ -53,7 +53,7 @@ def test_it_is_linens_own_method_where_no_controller_is():
 def test_what_takes_its_gradient_for_its_value_does_so():
     overwritten = "_overwrite_with_gradient"  # as the scales of FP8 in Flax
     params = {"params": {"w": jnp.ones(2)}, overwritten: {"s": jnp.ones(())}}
-    tx = optax.chain(optax.sgd(0.1), scale_by_controller(controllers.hold()))
+    tx = optax.chain(optax.sgd(0.1), scale_by_controller(controllers.constant()))
     state = TrainState.create(apply_fn=None, params=params, tx=tx)
     grads = {"params": {"w": jnp.ones(2)}, overwritten: {"s": jnp.float32(7.0)}}
     state = apply_gradients(state, grads=grads, value=1.0)

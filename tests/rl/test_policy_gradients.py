@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from optax_adaptive import rl
-from tests.rl.rlax_reference import rlax
+from tests.references.rlax_reference import rlax
 
 
 def test_generalized_advantages_by_hand():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from optax_adaptive import rl
-from tests.rl.rlax_reference import rlax
+from tests.references.rlax_reference import rlax
 
 
 def episode(actions=3, steps=6):

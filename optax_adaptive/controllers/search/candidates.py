@@ -9,9 +9,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from optax_adaptive import _history
 from optax_adaptive._controller import Array, Found
-from optax_adaptive._leaves import select
 from optax_adaptive.controllers.search.settings import (
     CANDIDATES,
     DONE,
@@ -24,6 +22,8 @@ from optax_adaptive.controllers.search.settings import (
     least_deviation,
     opened,
 )
+from optax_adaptive.signals import history
+from optax_adaptive.state.trees import select
 
 
 class Judged(NamedTuple):
@@ -86,7 +86,7 @@ def _judge(
 ) -> Judged:
     """Adds the loss of the candidate that has ended, and asks whether others follow."""
     error = _error(state, lengths)
-    loss = _history.mean_without_largest(state.losses[-lengths.tail :])
+    loss = history.mean_without_largest(state.losses[-lengths.tail :])
     loss = jnp.where(is_lost(state), jnp.inf, loss)
     is_best = loss <= jnp.min(state.candidate_losses)
     losses = state.candidate_losses.at[state.candidate].set(loss)
@@ -143,7 +143,7 @@ def differs(state: SearchState, settings: SearchSettings, tail: int) -> Array:
     """
     least = least_deviation(state.first_value, settings)
     last = state.losses[-tail:]
-    rough = _history.median(jnp.abs(jnp.diff(last, 2)))
+    rough = history.median(jnp.abs(jnp.diff(last, 2)))
     is_smooth = rough < settings.rough * (state.first_value - last[-1])
     return (state.deviation > 1.01 * least) | ~is_smooth
 

@@ -10,11 +10,7 @@ import math
 
 import jax.numpy as jnp
 
-from optax_adaptive import _history, _pack
 from optax_adaptive._controller import Array, Controller, Found, Observation, nothing
-from optax_adaptive._leaves import select
-from optax_adaptive._meter import LARGEST
-from optax_adaptive._validate import check_count
 from optax_adaptive.controllers.search.candidates import run_candidate
 from optax_adaptive.controllers.search.settings import (
     CANDIDATES,
@@ -29,6 +25,11 @@ from optax_adaptive.controllers.search.settings import (
     lengths,
     opened,
 )
+from optax_adaptive.signals import history
+from optax_adaptive.signals.window_statistics import LARGEST
+from optax_adaptive.state import packing
+from optax_adaptive.state.trees import select
+from optax_adaptive.state.validation import check_count
 
 SETTINGS = SearchSettings()
 
@@ -88,12 +89,12 @@ def search(
     def update_fn(observation: Observation, state: SearchState):
         is_finite = jnp.abs(observation.value) <= LARGEST  # NaN compares false
         state = state._replace(
-            losses=_history.push(state.losses, observation.value, is_finite),
+            losses=history.push(state.losses, observation.value, is_finite),
             nonfinite=jnp.where(is_finite, 0, state.nonfinite + 1),
             clock=state.clock + 1,
             restores=jnp.zeros((), jnp.bool_),
         )
-        state, log_scale = _pack.switch(
+        state, log_scale = packing.switch(
             *(state.stage, stages),
             like=(state, observation.log_scale),
             operands=(state, observation.displacement, observation.gradient_size),
@@ -139,8 +140,8 @@ def _calibrate(
 ) -> tuple[SearchState, Array]:
     """Measures loss and noise while nothing moves, and how far an update moves."""
     losses = state.losses[-settings.calibration_steps :]
-    center = _history.median(losses)
-    mean_deviation = _history.mean_without_largest(jnp.abs(losses - center))
+    center = history.median(losses)
+    mean_deviation = history.mean_without_largest(jnp.abs(losses - center))
     # Mean over standard deviation is 0.8 for a normal, less without its largest.
     least = least_deviation(center, settings)
     deviation = jnp.maximum(1.45 * mean_deviation, least)
@@ -179,7 +180,7 @@ def _test_range(
     climbed = state.clock.astype(jnp.float32) - 1.0
     log_scale = state.log_scale + climbed * (math.log(10.0) / lengths.decade)
     first_value, deviation = state.first_value, state.deviation
-    is_low = _history.median(state.losses[-5:]) < first_value - 2.0 * deviation
+    is_low = history.median(state.losses[-5:]) < first_value - 2.0 * deviation
     has_descended = state.has_descended | is_low
     # Before anything has moved, noise must not end the test.
     margin = jnp.where(has_descended, 3.0, 10.0) * deviation

@@ -1,0 +1,92 @@
+"""Where the online learners begin: what was fitted offline, in one JSON file.
+
+``examples/train_prior.py`` makes it, and records in it how.
+"""
+
+import functools
+from importlib import resources
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from optax_adaptive.controllers.learned import policy_network
+from optax_adaptive.controllers.learned.policy_network import PolicyWeights
+from optax_adaptive.controllers.online import _residual
+from optax_adaptive.state.validation import check_array
+
+WIDTH = 12  # of the actor's hidden layer
+ARMS = len(_residual.ACTIONS)
+
+
+class Prior(NamedTuple):
+    """A first policy for each learner, fitted to what actions ended with."""
+
+    actor: PolicyWeights  # features -> action before tanh
+    q_values: Any  # shape=(ARMS, ARMS), dtype=float32: of an action, a row a wish
+    bandit: Any  # shape=(3,), dtype=float32: of action * wanted, action, action²
+
+
+SHAPES = Prior(
+    actor=policy_network.shapes(WIDTH),
+    q_values=(ARMS, ARMS),
+    bandit=(3,),
+)
+
+
+def checked(prior: Prior | None) -> Prior:
+    """The prior as float32 NumPy arrays, the shipped one for None, or an error."""
+    if prior is None:
+        return shipped()
+    if not isinstance(prior, Prior):
+        raise TypeError(f"prior must come from load_prior(), but it is {prior!r}")
+    named = _named(prior)
+    for name, shape in _named(SHAPES).items():
+        check_array(f"prior.{name}", named[name], shape)
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), prior)
+
+
+def _named(prior: Prior) -> dict[str, Any]:
+    """Its arrays by name."""
+    return {
+        **{f"actor.{name}": leaf for name, leaf in prior.actor._asdict().items()},
+        "q_values": prior.q_values,
+        "bandit": prior.bandit,
+    }
+
+
+def load_prior(path: Any) -> Prior:
+    """Reads what ``examples/train_prior.py`` wrote.
+
+    Args:
+      path: Of the JSON file: a string, a ``pathlib.Path``, or a resource of a package.
+
+    Returns:
+      What ``bandit``, ``q_learning`` and ``actor_critic`` take as ``prior``.
+
+    Raises:
+      ValueError: If the file is for other features, or holds other arrays.
+
+    Example:
+      >>> from importlib import resources
+      >>> from optax_adaptive import controllers
+      >>> folder = resources.files("optax_adaptive.controllers.online")
+      >>> prior = controllers.load_prior(folder / "prior.json")
+      >>> rule = controllers.q_learning(prior=prior)
+    """
+    lists = policy_network.read(path, "prior")
+    policy_network.check_holds(path, lists, Prior._fields)
+    prior = Prior(
+        actor=policy_network.from_lists(path, lists["actor"]),
+        q_values=np.asarray(lists["q_values"], np.float32),
+        bandit=np.asarray(lists["bandit"], np.float32),
+    )
+    return checked(prior)
+
+
+@functools.cache
+def shipped() -> Prior:
+    """The prior of the package, read once."""
+    return load_prior(
+        resources.files("optax_adaptive.controllers.online") / "prior.json"
+    )

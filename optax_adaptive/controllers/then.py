@@ -1,0 +1,124 @@
+"""then: one rule until it is done, and another from the rate that it leaves."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from optax_adaptive._controller import Array, Controller, ControllerState, unknown
+from optax_adaptive.signals.history import filled
+from optax_adaptive.state.packing import switch
+from optax_adaptive.state.trees import select
+from optax_adaptive.state.validation import check_controller
+
+
+class ThenState(NamedTuple):
+    """State of :func:`then`."""
+
+    first_state: ControllerState
+    second_state: ControllerState
+    has_begun: Array  # shape=(), dtype=bool: was the second one asked before?
+    windows_in_second: Array  # shape=(), dtype=int32: finite ones since the hand-over
+
+
+def then(first: Controller, second: Controller) -> Controller:
+    """Follows ``first`` until it is done, then ``second``.
+
+    ``second`` starts from the factor that ``first`` leaves, and sees no window from
+    before the hand-over. Unless you say otherwise, windows are as short as the one that
+    asks for shorter ones wants them; :func:`search` has its own.
+
+    Args:
+      first: A rule that ends: its state has a boolean field ``is_done``, as those of
+        :func:`search` and :func:`range_test` have; and maybe a field ``found``, a
+        :class:`Found` for :attr:`Controller.begin` of ``second``.
+      second: The rule to hand over to.
+
+    Returns:
+      A :class:`~optax_adaptive.Controller`.
+
+    Raises:
+      ValueError: If the state of ``first`` has no field ``is_done``.
+      TypeError: If one of them is no :class:`~optax_adaptive.Controller`.
+
+    Example:
+      >>> from optax_adaptive import controllers
+      >>> rule = controllers.then(controllers.range_test(), controllers.plateau())
+    """
+    check_controller("first", first)
+    check_controller("second", second)
+    if not hasattr(jax.eval_shape(first.init), "is_done"):
+        raise ValueError(
+            "the first rule of then() must say when it is done, by a boolean field "
+            "`is_done` in its state, as range_test does"
+        )
+
+    def init_fn():
+        return ThenState(
+            first_state=first.init(),
+            second_state=second.init(),
+            has_begun=jnp.zeros((), jnp.bool_),
+            windows_in_second=jnp.zeros((), jnp.int32),
+        )
+
+    def found(log_scale, first_state):
+        known = getattr(first_state, "found", unknown())
+        return known._replace(log_scale=jnp.asarray(log_scale, jnp.float32))
+
+    def follow_first(observation, state):
+        log_scale, first_state = first.update(observation, state.first_state)
+        # What it asks for is read before it is first asked.
+        begun = second.begin(state.second_state, found(log_scale, first_state))
+        return log_scale, state._replace(
+            first_state=first_state,
+            second_state=select(first_state.is_done, begun, state.second_state),
+        )
+
+    def follow_second(observation, state):
+        # From the factor in force, which bounds may have cut.
+        handed = found(observation.log_scale, state.first_state)
+        begun = second.begin(state.second_state, handed)
+        begun = select(state.has_begun, state.second_state, begun)
+        is_finite = jnp.isfinite(observation.value)
+        windows = state.windows_in_second + is_finite.astype(jnp.int32)
+        since = filled(observation.mask.shape[0], windows)
+        observation = observation._replace(mask=observation.mask & since)
+        log_scale, second_state = second.update(observation, begun)
+        return log_scale, ThenState(
+            first_state=state.first_state,
+            second_state=second_state,
+            has_begun=jnp.ones((), jnp.bool_),
+            windows_in_second=windows,
+        )
+
+    def update_fn(observation, state):
+        return switch(
+            state.first_state.is_done.astype(jnp.int32),
+            [lambda both: follow_first(*both), lambda both: follow_second(*both)],
+            like=(observation.log_scale, state),
+            operands=(observation, state),
+        )
+
+    def request_fn(state):
+        # The events of the decision by which the first one ended are its own.
+        one = first.request(state.first_state)
+        other = second.request(state.second_state)
+        asked = select(state.first_state.is_done, other, one)
+        return asked._replace(
+            restore=jnp.where(state.has_begun, other.restore, one.restore),
+            snapshot=jnp.where(state.has_begun, other.snapshot, one.snapshot),
+        )
+
+    def begin_fn(state, found):
+        return state._replace(first_state=first.begin(state.first_state, found))
+
+    return Controller(
+        init=init_fn,
+        update=update_fn,
+        initial_log_scale=first.initial_log_scale,
+        request=request_fn,
+        accumulation_size=min(first.accumulation_size, second.accumulation_size),
+        begin=begin_fn,
+        name=f"then-{first.name}-{second.name}",
+        needs=tuple(dict.fromkeys(first.needs + second.needs)),
+    )

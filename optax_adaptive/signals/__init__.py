@@ -1,0 +1,1 @@
+"""What is measured of losses, updates and gradients, as pure functions of arrays."""

@@ -1,0 +1,62 @@
+"""The averaging gap: the excess loss that noise induces in the newest parameters.
+
+To first order that is (params - average) · gradient. Noise and oscillation make it,
+and averaging takes it away. Below 0 the newest parameters are still ahead of their
+average: the rate is too low for anything but progress to be seen.
+
+Inner products with gradients have long told the two regimes apart: of successive ones
+(Pflug, 1983; Chee and Toulis, 2018), and of the way from a start (Pesme, Dieuleveut and
+Flammarion, 2020). There they only ever lower a rate.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from optax_adaptive._controller import Array
+
+
+def product(origin: optax.Params, params: optax.Params, grads: Any) -> Array:
+    """(params - origin) · gradient, float32 of shape (); origin is an average."""
+    return _summed(
+        jnp.sum(grad.astype(mean.dtype).conj() * (param.astype(mean.dtype) - mean))
+        for param, mean, grad in zip(
+            *map(jax.tree.leaves, (params, origin, grads)), strict=True
+        )
+    )
+
+
+def displacement(before: optax.Params, params: optax.Params) -> Array:
+    """|params - before| over 1 + |params|, float32 of shape ()."""
+    pairs = list(zip(*map(jax.tree.leaves, (params, before)), strict=True))
+    moves = (param.astype(old.dtype) - old for param, old in pairs)
+    wide = (param.astype(old.dtype) for param, old in pairs)
+    moved = _summed(jnp.sum(move.conj() * move) for move in moves)
+    size = _summed(jnp.sum(param.conj() * param) for param in wide)
+    return jnp.sqrt(moved) / (1.0 + jnp.sqrt(size))
+
+
+def _summed(totals: Iterable[Array]) -> Array:
+    """The sum of scalars, float32; those of masks of -inf, NaN, count as 0."""
+    totals = [total.real.astype(jnp.float32) for total in totals]
+    if not totals:
+        return jnp.zeros((), jnp.float32)
+    # Stacked, since XLA repeats a chain of scalars in each kernel that uses its end.
+    stacked = jnp.stack(totals)
+    return jnp.sum(jnp.where(jnp.abs(stacked) < jnp.inf, stacked, 0.0))
+
+
+def measure(
+    function: Callable[..., Array], is_measured: Array, *operands: Any
+) -> Array:
+    """A function of what is large, if ``is_measured``, else 0; float32 of shape ()."""
+    return lax.cond(is_measured, function, _zero, *operands)
+
+
+def _zero(*operands: Any) -> Array:
+    del operands
+    return jnp.zeros((), jnp.float32)

@@ -1,0 +1,50 @@
+"""How large updates and gradients are, by parts that stand for the whole.
+
+To read all leaves would cost some percent of a step. Of an update one leaf is enough,
+since what a schedule does, it does to all alike. Of gradients it is small leaves whole,
+as biases are, and of larger ones the row in the middle: what is not finite spreads by
+backpropagation over all columns of a gradient, or shows in a bias.
+"""
+
+import collections
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optax_adaptive._controller import Array
+
+FEW = 2**12  # entries of a leaf that is looked at whole
+
+
+def largest_entry(updates: optax.Updates) -> Array:
+    """The largest absolute value in the largest leaf of at most ``FEW`` entries.
+
+    Returns:
+      float32 of shape (), maybe NaN or inf; 0 if there is no leaf.
+    """
+    leaves = [u for u in jax.tree.leaves(updates) if u.size]
+    leaves = [u for u in leaves if jnp.issubdtype(u.dtype, jnp.inexact)]
+    leaves = sorted(leaves, key=lambda leaf: leaf.size)
+    if not leaves:
+        return jnp.zeros((), jnp.float32)
+    few = [leaf for leaf in leaves if leaf.size <= FEW]
+    leaf = few[-1] if few else leaves[0]
+    return jnp.max(jnp.abs(leaf)).astype(jnp.float32)
+
+
+def largest_of_sample(tree: Any) -> Array:
+    """The largest |entry| of a sample, float32 of shape (); or what is not finite."""
+    by_dtype = collections.defaultdict(list)
+    for leaf in jax.tree.leaves(tree):
+        if not (jnp.issubdtype(leaf.dtype, jnp.inexact) and leaf.size):
+            continue
+        part = leaf
+        if leaf.ndim > 1 and leaf.size > FEW:
+            part = leaf[tuple(size // 2 for size in leaf.shape[:-1])]
+        by_dtype[leaf.dtype].append(part.reshape(-1))
+    # One vector a dtype: to reduce each leaf by itself would be a kernel or two.
+    vectors = map(jnp.concatenate, by_dtype.values())
+    peaks = [jnp.max(jnp.abs(vector)).astype(jnp.float32) for vector in vectors]
+    return jnp.max(jnp.stack(peaks)) if peaks else jnp.zeros((), jnp.float32)

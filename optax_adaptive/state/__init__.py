@@ -1,0 +1,1 @@
+"""How state is kept: packed, tagged, placed, copied and brought back, validated."""

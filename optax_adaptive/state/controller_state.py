@@ -1,0 +1,21 @@
+"""The state of a controller in an optimizer state, and how to tell it."""
+
+from typing import Any, NamedTuple
+
+from optax_adaptive._controller import Array
+
+
+class ScaleByControllerState(NamedTuple):
+    """State of :func:`scale_by_controller`: read it by ``lr_scale`` and ``summary``.
+
+    Two leaves, since each costs dispatch time in every step: see ``_pack``. The second
+    lies under the name of its rule and window, so that no other takes it for its own.
+    """
+
+    lr_scale: Array  # shape=(), dtype=float32: the factor in force
+    controller_memory: dict[str, Array]  # shape=(m,), dtype=uint32: a packed Memory
+
+
+def is_controller_state(node: Any) -> bool:
+    """Whether ``node`` is the state of a controller."""
+    return isinstance(node, ScaleByControllerState)

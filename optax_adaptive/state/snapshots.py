@@ -1,0 +1,218 @@
+"""A copy to go back to, of params or their average, and what a loop needs to follow."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from optax_adaptive._controller import Array
+from optax_adaptive.state.controller_state import is_controller_state
+from optax_adaptive.state.trees import in_dtypes_of, select
+
+LARGEST_GRADIENT = 1e18  # its square is a float32
+# What is added to params cannot lead back from inf. So larger updates are left out; by
+# then the loss has overflowed, and an alarm is due.
+LARGEST_UPDATE = 1e30
+# The first return from params of 1e10 ends within their rounding, or at 0; from there
+# the second arrives.
+RETURNS = 2
+
+
+class SnapshotState(NamedTuple):
+    """The copy, and what the last update did with it."""
+
+    snapshot_params: optax.Params
+    snapshot_inner_state: Any  # () where the inner state is initialised anew instead
+    is_taken: Array  # shape=(), dtype=bool: the last update took the copy
+    is_restored: Array  # shape=(), dtype=bool: the last update went back to it
+    rollbacks: Array  # shape=(), dtype=int32: blow-ups so far
+
+
+def empty(params: optax.Params, inner_state: Any, restore_inner: bool) -> SnapshotState:
+    """Buffers of the right shapes; the contents of ``params`` are not read."""
+    return SnapshotState(
+        snapshot_params=_zeros(params),
+        snapshot_inner_state=_zeros(inner_state) if restore_inner else (),
+        is_taken=jnp.zeros((), jnp.bool_),
+        is_restored=jnp.zeros((), jnp.bool_),
+        rollbacks=jnp.zeros((), jnp.int32),
+    )
+
+
+def before_update(
+    snapshot: SnapshotState,
+    inner_state: Any,
+    reset_inner: Callable[[optax.Params], Any],
+    *,
+    source: optax.Params,
+    is_taken: Array,
+    is_broken: Array,
+) -> tuple[Any, SnapshotState]:
+    """Brings the inner state back after a return of the params, and takes the copy.
+
+    The inner state comes back one update after the params, so that what comes out of
+    the loops here is what the optimizer updates. So the compiler knows that it may
+    update in place, and mostly nothing is copied at all.
+
+    Args:
+      snapshot: The copy, and whether the last update went back to it.
+      inner_state: That before this update.
+      reset_inner: Maps params to a first inner state; used if none was copied.
+      source: What to copy: params, or their average.
+      is_taken: Copy it, and the inner state where one is kept.
+      is_broken: Bring the inner state back though the params were not.
+
+    Returns:
+      The inner state to update, and the snapshot.
+    """
+    copied_params, copied_inner = snapshot[:2]
+    keeps_inner = jax.tree.structure(inner_state) == jax.tree.structure(copied_inner)
+    is_renewed = snapshot.is_restored | is_broken
+
+    def with_rules_of(current, restored):
+        return keep_rules(in_dtypes_of(current, restored), current)
+
+    def exchange(carry):
+        copied, current = carry
+        current = select(is_renewed, with_rules_of(current, copied), current)
+        return select(is_taken, in_dtypes_of(copied, current), copied), current
+
+    def renew(current):
+        return with_rules_of(current, reset_inner(copied_params))
+
+    if keeps_inner:
+        copied_inner, inner_state = in_place(
+            is_renewed | is_taken, exchange, (copied_inner, inner_state)
+        )
+    else:
+        inner_state = in_place(is_renewed, renew, inner_state)
+    copied_params = in_place(
+        is_taken, lambda copied: in_dtypes_of(copied, source), copied_params
+    )
+    return inner_state, snapshot._replace(
+        snapshot_params=copied_params,
+        snapshot_inner_state=copied_inner,
+        is_taken=is_taken,
+    )
+
+
+def after_update(
+    snapshot: SnapshotState,
+    params: optax.Params,
+    updates: optax.Updates,
+    *,
+    is_restored: Array,
+    is_blown_up: Array,
+) -> tuple[optax.Updates, SnapshotState]:
+    """Leads back to the copy, if ``is_restored``, or lets the update pass.
+
+    Args:
+      snapshot: From :func:`before_update`.
+      params: Parameters before this update.
+      updates: Should they pass.
+      is_restored: Emit updates that lead back to the copy.
+      is_blown_up: Count a rollback.
+
+    Returns:
+      Updates and snapshot.
+    """
+
+    # A select fuses with whatever uses the updates; a conditional would write them out.
+    def back(c, p, u):
+        if not jnp.issubdtype(p.dtype, jnp.number):
+            return u  # nothing that is added leads back, and no optimizer moves it
+        update = jnp.where(is_restored, (c - p).astype(u.dtype), u)
+        return bounded(update, is_restored)
+
+    updates = jax.tree.map(back, snapshot.snapshot_params, params, updates)
+    snapshot = snapshot._replace(
+        is_restored=is_restored,
+        rollbacks=snapshot.rollbacks + is_blown_up.astype(jnp.int32),
+    )
+    return updates, snapshot
+
+
+def bounded(update: Array, is_return: Array) -> Array:
+    """The update, with 0 for each entry from which there would be no return.
+
+    A return itself may be as large as it must be. Of masks of -inf it is NaN.
+    """
+    if not jnp.issubdtype(update.dtype, jnp.inexact):
+        return update
+    size = jnp.abs(update)
+    finite = float(jnp.finfo(size.dtype).max)
+    largest = jnp.where(is_return, finite, min(LARGEST_UPDATE, finite / 1000))
+    is_kept = size <= largest.astype(size.dtype)  # NaN compares false
+    return jnp.where(is_kept, update, jnp.zeros_like(update))
+
+
+def keep_rules(restored: Any, current: Any) -> Any:
+    """The restored inner state, with the current memory of every controller in it.
+
+    So the next attempt is another one.
+    """
+    return jax.tree.map(
+        lambda old, new: new if is_controller_state(old) else old,
+        *(restored, current),
+        is_leaf=is_controller_state,
+    )
+
+
+def guarded(updates: optax.Updates, is_skipped: Array) -> optax.Updates:
+    """Gradients, or 0 if ``is_skipped``, and for what is not finite or too large.
+
+    What a sample of them has not shown must not reach the state of the optimizer, nor
+    what cannot be squared. (To keep that state as it was, where the update is skipped,
+    would keep it from being updated in place, at every step.)
+    """
+
+    def kept(update):
+        if not jnp.issubdtype(update.dtype, jnp.inexact):
+            return update
+        size = jnp.abs(update)
+        most = min(LARGEST_GRADIENT, float(jnp.finfo(size.dtype).max))
+        most = jnp.where(is_skipped, -1.0, most).astype(size.dtype)
+        return jnp.where(size <= most, update, jnp.zeros_like(update))  # NaN: false
+
+    return jax.tree.map(kept, updates)
+
+
+def find_all(opt_state: Any) -> list[SnapshotState]:
+    """Every snapshot in ``opt_state``."""
+
+    def is_snapshot(node):
+        return isinstance(node, SnapshotState)
+
+    leaves = jax.tree.leaves(opt_state, is_leaf=is_snapshot)
+    return [leaf for leaf in leaves if is_snapshot(leaf)]
+
+
+def find(opt_state: Any) -> SnapshotState:
+    """The one snapshot in ``opt_state``."""
+    found = find_all(opt_state)
+    if len(found) != 1:
+        raise ValueError(
+            f"expected one with_rollback or autotune in this optimizer state, found "
+            f"{len(found)}"
+        )
+    return found[0]
+
+
+def in_place(condition: Array, change: Callable[[Any], Any], tree: Any) -> Any:
+    """``change(tree)`` if ``condition``, else ``tree``, which then costs nothing.
+
+    A loop of at most one turn: XLA carries the buffers of a loop in place, while the
+    branches of a conditional may write out what they let pass.
+    """
+
+    def body(carry):
+        return jnp.zeros((), jnp.bool_), change(carry[1])
+
+    return lax.while_loop(lambda carry: carry[0], body, (condition, tree))[1]
+
+
+def _zeros(tree: Any) -> Any:
+    return jax.tree.map(jnp.zeros_like, tree)  # sharded alike

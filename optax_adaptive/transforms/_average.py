@@ -1,0 +1,189 @@
+"""The average of the parameters: how it follows, and what is measured meanwhile."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from optax_adaptive._controller import Array
+from optax_adaptive.signals import averaging_gap
+from optax_adaptive.signals.update_size import largest_entry
+from optax_adaptive.state.snapshots import in_place
+from optax_adaptive.state.tag import Tag
+from optax_adaptive.state.trees import wide
+from optax_adaptive.state.validation import is_concrete
+
+# Parameters that the average takes in over one half-life: it follows every step of the
+# first, and later ever fewer. So it costs little, and a share of float32 that would be
+# lost in rounding, at 1e7 steps, never occurs.
+SAMPLES = 32
+MOST = 2**30  # steps that are counted
+GAP_EVERY = 4  # updates, where the average moves at each
+
+
+class AveragingState(NamedTuple):
+    """The average, kept in float32 where params are coarser."""
+
+    averaged_params: optax.Params  # dtype: at least float32
+    # shape=(), dtype=int32: since the last restart, the newest included, which the next
+    # update adds; under a name that says whether params are interpolated.
+    averaged_steps: dict[str, Array]
+    average_lags: Array  # shape=(), dtype=bool: known to be worse than params
+
+
+def empty(params: optax.Params, tag: Tag) -> AveragingState:
+    """Buffers of the right shapes; the contents of ``params`` are not read."""
+
+    def zeros(leaf):  # sharded alike
+        return jnp.zeros_like(leaf, wide(leaf.dtype))
+
+    return AveragingState(
+        averaged_params=jax.tree.map(zeros, params),
+        averaged_steps=tag.on(jnp.zeros((), jnp.int32)),
+        average_lags=jnp.zeros((), jnp.bool_),
+    )
+
+
+class Pace(NamedTuple):
+    """How average and params move at an update, so many after the last restart.
+
+    Params are y = (1 - b) z + b x for an interpolation b, the average x and the point z
+    that the optimizer moves. It need not be stored: z - x = (y - x) / (1 - b). So where
+    z moves by an update and x by a share w of the way to z, y moves by (1 - c) updates
+    + w b / (1 - b) (y - x), with c = (1 - w) b, and x by w / (1 - c) of the way to the
+    new y, which is where the next update finds it. At a restart all three are one.
+    """
+
+    every: (
+        Array  # shape=(), dtype=int32: updates from one move of the average to the next
+    )
+    share: Array  # shape=(), dtype=float32: of the way to params, for the average
+    moved: Array  # shape=(), dtype=float32: of the update, for params
+    followed: Array  # shape=(), dtype=float32: of params - average, for params
+
+
+def pace(steps: Array, fraction: Array, interpolation: float | Array) -> Pace:
+    """The pace after ``steps``, int32, with a half-life of ``fraction`` of them."""
+    half_life = fraction * steps.astype(jnp.float32) + 1.0
+    every = jnp.ones((), jnp.int32)  # interpolated params depend on it at each step
+    if not interpolates(interpolation):
+        every = power_of_two((half_life / SAMPLES).astype(jnp.int32))
+    share = -jnp.expm1(-math.log(2.0) * every.astype(jnp.float32) / half_life)
+    moved = 1.0 - (1.0 - share) * interpolation
+    return Pace(
+        every=every,
+        share=share / moved,
+        moved=moved,
+        followed=share * interpolation / (1.0 - interpolation),
+    )
+
+
+def follow(average: optax.Params, params: optax.Params, share: Array) -> optax.Params:
+    """The average, by ``share`` of the way to ``params``."""
+
+    def mix(mean, param):
+        mixed = mean + share.astype(mean.dtype) * (param.astype(mean.dtype) - mean)
+        return jnp.where(share == 1.0, param.astype(mean.dtype), mixed)  # may be NaN
+
+    return jax.tree.map(mix, average, params)
+
+
+class Seen(NamedTuple):
+    """The average that has followed, and what was measured meanwhile."""
+
+    average: optax.Params
+    one: Array  # shape=(), dtype=float32: 1, for updates of params
+    gap: Array  # shape=(), dtype=float32: averaging gap; 0 if not measured
+    has_gap: Array  # shape=(), dtype=bool
+    displacement: Array  # shape=(), dtype=float32: of params; 0 if not calibrating
+
+
+def take_in(
+    average: optax.Params,
+    params: optax.Params,
+    grads: optax.Updates,
+    *,
+    share: Array,
+    is_due: Array,
+    is_calibrating: Array,
+    interpolates: bool,
+    count: Array,
+) -> Seen:
+    """Moves the average by ``share`` of the way to params, if due, and measures.
+
+    Where params are interpolated the average moves at each update, fused with them, and
+    the gap is measured at every fourth. Otherwise all is done in one loop.
+    """
+    zero = jnp.zeros((), jnp.float32)
+
+    def displacement(average, params):
+        return averaging_gap.measure(
+            averaging_gap.displacement, is_calibrating, *(average, params)
+        )
+
+    if interpolates:
+        has_gap = is_due & (count > 1) & is_multiple(count, GAP_EVERY)
+        gap = averaging_gap.measure(
+            averaging_gap.product, has_gap, *(average, params, grads)
+        )
+        moved = displacement(average, params)
+        one = _one_after(gap + moved)
+        share = jnp.where(is_due, share, 0.0) * one
+        average = follow(average, params, share)
+    else:
+        has_gap = is_due & (count > 1)
+
+        def move(carry):
+            average, *_ = carry
+            gap = averaging_gap.product(average, params, grads)
+            moved = displacement(average, params)
+            average = follow(average, params, share)
+            return average, gap, moved, largest_entry(average)
+
+        average, gap, moved, entry = in_place(is_due, move, (average, zero, zero, zero))
+        one = _one_after(entry)
+    # It was of the average before it moved.
+    gap = jnp.where(has_gap, gap * (1.0 - share), 0.0)
+    return Seen(average, one, gap, has_gap, moved)
+
+
+def _one_after(number: Array) -> Array:
+    """1, but only once ``number`` is known.
+
+    What is multiplied by it, XLA computes after what leads to ``number``: so it may do
+    so in the place of what that reads. Otherwise it copies that first.
+    """
+    return jnp.where(jnp.isnan(number), 1.0 - 2.0**-23, 1.0)
+
+
+def interpolate(
+    updates: optax.Updates, average: optax.Params, params: optax.Params, pace: Pace
+) -> optax.Updates:
+    """The updates of params that go in between, of those of the optimizer."""
+
+    def between(mean, param, update):
+        ahead = param.astype(mean.dtype) - mean
+        ahead = jnp.where(jnp.isnan(ahead), 0, ahead)  # of masks of -inf
+        change = pace.moved.astype(mean.dtype) * update.astype(mean.dtype)
+        change += pace.followed.astype(mean.dtype) * ahead
+        return change.astype(update.dtype)
+
+    return jax.tree.map(between, average, params, updates)
+
+
+def interpolates(interpolation: float | Array) -> bool:
+    return not is_concrete(interpolation) or bool(interpolation > 0)
+
+
+def power_of_two(number: Array) -> Array:
+    """The largest one that is not above ``number``, int32; 1 at least."""
+    zeros = lax.clz(jnp.maximum(number, 1))
+    return lax.shift_left(jnp.ones((), jnp.int32), 31 - zeros)
+
+
+def is_multiple(number: Array, power: int | Array) -> Array:
+    """Whether ``number`` is one of a power of two, both int32; bool."""
+    return number & (power - 1) == 0

@@ -1,0 +1,35 @@
+"""Eager calls of a transformation's update, compiled as one program."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.core import Tracer
+
+from optax_adaptive.signals.window_statistics import as_metric
+
+
+def compiled(update_fn: Callable[..., Any]) -> Callable[..., Any]:
+    """``update_fn``, jitted where it is not traced already.
+
+    An eager call would compile each operation on each shape by itself, and conditionals
+    and loops anew at every call. One with other keywords than arrays stays eager: what
+    they are for, as functions and Python's numbers, may need to be known.
+    """
+    jitted = jax.jit(update_fn)
+
+    @functools.wraps(update_fn)
+    def update(updates, state, params=None, *, value=None, **extra_args):
+        if value is not None:
+            value = as_metric(value)
+        leaves = jax.tree.leaves((updates, state, params, value, extra_args))
+        function = jitted if all(map(_is_concrete, leaves)) else update_fn
+        return function(updates, state, params, value=value, **extra_args)
+
+    return update
+
+
+def _is_concrete(leaf: Any) -> bool:
+    return isinstance(leaf, (jax.Array, np.ndarray)) and not isinstance(leaf, Tracer)

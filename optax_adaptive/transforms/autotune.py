@@ -1,0 +1,150 @@
+"""autotune: no learning rate to tune. A search, a rate maintained, and an average."""
+
+import jax
+import optax
+
+from optax_adaptive.controllers.maintain import INTERPOLATION
+from optax_adaptive.controllers.tuned import tuned
+from optax_adaptive.state import snapshots
+from optax_adaptive.state.validation import check_optimizer
+from optax_adaptive.transforms import averaging
+from optax_adaptive.transforms._rules import is_controller_state
+from optax_adaptive.transforms.averaging import WithAveragingState, with_averaging
+from optax_adaptive.transforms.rollback import with_rollback
+from optax_adaptive.transforms.scale_by_controller import scale_by_controller
+
+AutotuneState = WithAveragingState
+
+# Half-life of the average, as a fraction of the steps, where the averaging gap is as
+# large as the decrease. With interpolation it takes the place of momentum.
+AVERAGING, AVERAGING_INTERPOLATED = 0.1, 0.2
+# From a base rate of 1e-7 to 10 and beyond, whatever the size of updates.
+MIN_SCALE, MAX_SCALE = 1e-30, 1e30
+
+
+def autotune(
+    optimizer: optax.GradientTransformation,
+    *,
+    total_steps: int | None = None,
+    interpolate: bool = False,
+) -> optax.GradientTransformationExtraArgs:
+    """Finds the learning rate of ``optimizer`` by itself, and maintains it.
+
+    The optimizer's own rate does not matter: from 1e-7 to 10 the rate found differs by
+    a thousandth, as the rounding of params allows (where they are coarser than float32,
+    by more), which a run may amplify. It is a composition of public parts::
+
+        rule = scale_by_controller(controllers.tuned(total_steps, interpolate))
+        tx = with_rollback(chain(optimizer, rule), backoff=1.0, restore_inner=False)
+        tx = with_averaging(tx, fraction=0.1)
+
+    1. :func:`controllers.search` finds a rate: it calibrates, tests a range of rates
+       and compares short annealed runs below the largest stable one. It takes about 80
+       steps of 500, 135 of 2,000 and 530 of 10,000, and 105 where ``total_steps`` is
+       not known. In this time the parameters move to and fro: read its loss as that of
+       a search.
+    2. :func:`controllers.maintain` keeps that rate, and corrects it by the averaging
+       gap. A rate that proves far too high early on restarts from the first parameters.
+    3. :func:`with_rollback` goes back to a copy of the average where the loss rises by
+       more than its noise explains, and skips the update of a single loss, or gradient,
+       that is not finite.
+    4. :func:`with_averaging` averages the parameters: evaluate :func:`eval_params`. The
+       average takes the place of annealing, which with ``total_steps`` known as well
+       gained nothing. Its half-life, a tenth of the steps (a fifth with
+       ``interpolate``), is longer where the gap is large, and shorter where the loss
+       falls fast.
+
+    Memory, beside the optimizer's own: an average of params (float32 where they are
+    coarser), and a copy of it in the dtypes of params.
+
+    Args:
+      optimizer: Any optimizer with a *constant* learning rate to which its update is
+        proportional, such as ``optax.adamw(1e-3)`` (not so ``optax.rprop`` and
+        ``optax.fromage``), without rules of this library inside. Its state begins anew
+        at each return, those of the search included: what was put into it by hand is
+        lost, and counts of schedules are 0 again. A run is resumed with the same
+        optimizer: what was found is a factor on its rate.
+      total_steps: Number of updates of the whole run, an integer of at least 200, or
+        None where it is not known. It sizes the search, and the first part after it, in
+        which a rate too high restarts. A run may be resumed with another one.
+      interpolate: Gradients are taken between the parameters and their average, seven
+        tenths of the way, as in Schedule-Free. It takes the place of momentum, so give
+        it an optimizer without: ``optax.adam(1e-3, b1=0.0)`` or ``optax.sgd(1e-3)``,
+        and parameters of float32, whose rounding it multiplies by three.
+        What it gains is in docs/autotune.md; with momentum as well it loses.
+
+    Returns:
+      A transformation to use outermost (its updates must be what is added to the
+      parameters; ``optax.MultiSteps`` around it is fine). Its ``update`` takes the
+      keyword ``value``: the scalar loss at the parameters *before* the update, of the
+      same meaning all along: one that rises by design looks like a blow-up.
+      :func:`lr_scale` reads the factor on the optimizer's own rate, :func:`summary` the
+      phase and what was found, and :func:`select_on_rollback` lets batch statistics
+      follow each return.
+
+    Raises:
+      ValueError: If ``total_steps`` is out of range or ``interpolate`` no bool; if
+        ``init`` finds a rule or a wrapper of this library inside; if ``update`` is
+        given no params, a ``value`` that is not a scalar, or a state that is not of
+        autotune with the same ``interpolate``.
+      TypeError: If ``optimizer`` is none, or, in ``update``, if ``value`` is missing.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax, optax_adaptive
+      >>> tx = optax_adaptive.autotune(optax.sgd(1e-7), total_steps=300)
+      >>> def loss_fn(params):
+      ...     return jnp.sum(jnp.square(params - 1.0))
+      >>> def step(carry, _):
+      ...     params, state = carry
+      ...     loss, grads = jax.value_and_grad(loss_fn)(params)
+      ...     updates, state = tx.update(grads, state, params, value=loss)
+      ...     return (optax.apply_updates(params, updates), state), loss
+      >>> params = jnp.zeros(3)
+      >>> (params, state), _ = jax.lax.scan(
+      ...     step, (params, tx.init(params)), length=300
+      ... )
+      >>> bool(loss_fn(optax_adaptive.eval_params(state, params)) < 1e-3)
+      True
+
+    Reference:
+      Smith, `Cyclical Learning Rates for Training Neural Networks
+      <https://arxiv.org/abs/1506.01186>`_, 2015. Ivgi et al., `DoG is SGD's Best
+      Friend <https://arxiv.org/abs/2302.12022>`_, 2023. Wu et al., `Understanding
+      Short-Horizon Bias <https://arxiv.org/abs/1803.02021>`_, 2018. Defazio et al.,
+      `The Road Less Scheduled <https://arxiv.org/abs/2405.15682>`_, 2024.
+    """
+    check_optimizer(optimizer)
+    rule = scale_by_controller(
+        tuned(total_steps, interpolate), min_scale=MIN_SCALE, max_scale=MAX_SCALE
+    )
+    # The rule backs off by itself, and an optimizer that begins anew is one copy less.
+    tx = with_rollback(
+        optax.chain(without_rules(optimizer), rule), backoff=1.0, restore_inner=False
+    )
+    return with_averaging(
+        tx,
+        fraction=AVERAGING_INTERPOLATED if interpolate else AVERAGING,
+        interpolation=INTERPOLATION if interpolate else 0.0,
+    )
+
+
+def without_rules(
+    optimizer: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+    """The optimizer, whose ``init`` complains of rules and wrappers in it."""
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def init_fn(params):
+        state = optimizer.init(params)
+        rules = filter(
+            is_controller_state, jax.tree.leaves(state, is_leaf=is_controller_state)
+        )
+        if any(rules) or averaging.find_all(state) or snapshots.find_all(state):
+            raise ValueError(
+                "autotune sets the rate, averages and goes back by itself: give it an "
+                "optimizer that holds no scale_by_controller, autotune, with_averaging "
+                "or with_rollback"
+            )
+        return state
+
+    return optax.GradientTransformationExtraArgs(init_fn, optimizer.update)

@@ -1,0 +1,252 @@
+"""Averaged parameters for evaluation: annealing that needs no horizon."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from optax_adaptive._controller import Array
+from optax_adaptive.state import snapshots
+from optax_adaptive.state.placement import beside
+from optax_adaptive.state.tag import Tag
+from optax_adaptive.state.trees import as_arrays, over_leading_axes
+from optax_adaptive.state.validation import check_optimizer, check_range
+from optax_adaptive.transforms import _average, _rules
+from optax_adaptive.transforms._average import AveragingState
+from optax_adaptive.transforms._eager import compiled
+from optax_adaptive.transforms._measured import Measured, handed_down
+from optax_adaptive.transforms.scale_by_controller import multiply
+
+
+class WithAveragingState(NamedTuple):
+    """State of :func:`with_averaging`, and of :func:`autotune`."""
+
+    inner_state: Any
+    averaging: AveragingState
+
+
+def with_averaging(
+    optimizer: optax.GradientTransformation,
+    *,
+    fraction: float | Array = 0.05,
+    interpolation: float | Array = 0.0,
+) -> optax.GradientTransformationExtraArgs:
+    """Keeps an average of the parameters, for evaluation, beside any optimizer.
+
+    Training is not changed, unless ``interpolation`` asks for it. The average is
+    exponential, with a half-life that grows in proportion to the elapsed time: at any
+    moment it is about as good as parameters whose learning rate was annealed until
+    then. It takes in 32 parameters over a half-life, or each, if there are fewer. Where
+    a :func:`with_rollback` inside goes back, it starts again from the restored
+    parameters; while a rule inside probes, it is that of no parameters, and
+    :func:`eval_params` gives the newest. Rules inside are handed the averaging gap,
+    ``Observation.averaging_gap``, and may ask for another half-life (see
+    :class:`Request`). The gap is measured where the average follows, which takes two
+    passes over params, average and gradients then (at every step under ``vmap``), and
+    gradients that are not accumulated inside: ``optax.MultiSteps`` belongs around.
+
+    Memory: one copy of params, in float32 where they are coarser.
+
+    Args:
+      optimizer: Any optimizer, with its learning rate, outermost (its updates must be
+        what is added to the parameters).
+      fraction: Half-life as a fraction of the steps so far, greater than 0. Smaller
+        follows faster, larger averages more noise away.
+      interpolation: How far from what the optimizer moves towards the average params
+        are, and so gradients are taken, in [0, 1). Greater than 0 it takes the place of
+        momentum, as in Schedule-Free: give it an optimizer without, such as
+        ``optax.adam(1e-3, b1=0.0)``, a larger ``fraction``, 0.1 or 0.2, and
+        parameters of float32: their rounding counts 1 / (1 - interpolation) times.
+
+    Returns:
+      A transformation; read the average with :func:`eval_params`.
+
+    Raises:
+      ValueError: If ``fraction`` or ``interpolation`` is out of range; if ``init``
+        finds an average inside already, or ``update`` is given no params.
+      TypeError: If ``optimizer`` is none.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, optax_adaptive
+      >>> tx = optax_adaptive.with_averaging(optax.sgd(0.1))
+      >>> params = jnp.array(1.0)
+      >>> state = tx.init(params)
+      >>> for _ in range(2):
+      ...     updates, state = tx.update(jnp.array(1.0), state, params)
+      ...     params = optax.apply_updates(params, updates)
+      >>> evaluated = optax_adaptive.eval_params(state, params)
+      >>> round(float(params), 2), round(float(evaluated), 2)
+      (0.8, 0.9)
+
+    Reference:
+      Defazio et al., `The Road Less Scheduled <https://arxiv.org/abs/2405.15682>`_,
+      2024.
+    """
+    check_optimizer(optimizer)
+    optimizer = optax.with_extra_args_support(optimizer)
+    check_range("fraction", fraction, 0.0, open_low=True)
+    check_range("interpolation", interpolation, 0.0, 1.0, open_high=True)
+
+    kind = "interpolated" if _average.interpolates(interpolation) else "plain"
+    tag = Tag("the kind of average in the state", kind)
+    ahead = jnp.asarray(1.0 - interpolation, jnp.float32)
+
+    def init_fn(params):
+        params = as_arrays(params)
+        inner_state = optimizer.init(params)
+        if find_all(inner_state):
+            raise ValueError(
+                "the optimizer inside with_averaging keeps an average already: once is "
+                "enough, and autotune does so by itself"
+            )
+        return beside(
+            params, WithAveragingState(inner_state, _average.empty(params, tag))
+        )
+
+    def update_fn(updates, state, params=None, **extra_args):
+        if params is None:
+            raise ValueError("update() needs the argument `params`")
+        updates, params = as_arrays((updates, params))
+        inner_state, averaging = state
+        # Or XLA moves what computes gradients into the conditional that uses them.
+        updates = lax.optimization_barrier(updates)
+        asked = _rules.requests(inner_state)
+        # How many params there are to average: those handed in are the newest.
+        count = tag.off(averaging.averaged_steps)
+        last = _average.pace(count - 1, fraction * asked.half_life, interpolation)
+        # While there are none the average is what params were before.
+        is_due = (count == 0) | _average.is_multiple(count - 1, last.every)
+        seen = _average.take_in(
+            *(averaging.averaged_params, params, updates),
+            share=jnp.where(count < 2, 1.0, last.share),
+            is_due=is_due,
+            is_calibrating=asked.probe == 1,
+            interpolates=_average.interpolates(interpolation),
+            count=count,
+        )
+        average = seen.average
+        # Rules do not know of an interpolation, by which a training bears more noise:
+        # they get the geometric mean of the gap of the point that the optimizer moves,
+        # 1 / ahead as large, and of that of params (docs/learned_experiments.md).
+        measured = Measured(
+            averaging_gap=seen.gap / jnp.sqrt(ahead),
+            has_gap=seen.has_gap,
+            average=average,
+            displacement=seen.displacement,
+        )
+        extras = handed_down(extra_args, measured)
+        updates, inner_state = optimizer.update(updates, inner_state, params, **extras)
+        asked = _rules.requests(inner_state)
+        is_probe = asked.probe > 0
+        # What led to a blow-up is no part of the average.
+        is_restarted = is_probe
+        for snapshot in snapshots.find_all(inner_state):
+            is_restarted |= snapshot.is_restored
+        if _average.interpolates(interpolation):
+            now = _average.pace(count, fraction * asked.half_life, interpolation)
+            is_one = is_restarted | (count == 0)
+            now = now._replace(
+                moved=jnp.where(is_one, 1.0, now.moved),
+                followed=jnp.where(is_one, 0.0, now.followed),
+            )
+            updates = _average.interpolate(updates, average, params, now)
+        updates = multiply(updates, seen.one)
+        # After so many steps the half-life is halved, before the count overflows.
+        count = jnp.where(count < _average.MOST, count + 1, _average.MOST // 2)
+        count = jnp.where(is_restarted, 0, count)
+        count += (is_restarted & ~is_probe).astype(jnp.int32)  # the copy is the first
+        return updates, WithAveragingState(
+            inner_state,
+            AveragingState(average, tag.on(count), asked.average_lags),
+        )
+
+    return optax.GradientTransformationExtraArgs(init_fn, compiled(update_fn))
+
+
+def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
+    """Reads the averaged parameters, in the dtypes of ``params``.
+
+    Batch-norm statistics of the current params do not fit them: see
+    :func:`recompute_batch_stats`.
+
+    Args:
+      opt_state: The state of an optimizer that contains :func:`autotune` or
+        :func:`with_averaging`, once.
+      params: The current parameters, returned while there is no average yet, and where
+        :func:`autotune` finds that it lags behind. Of state and parameters with leading
+        axes, as from ``jax.vmap``, each is read by itself.
+
+    Returns:
+      Parameters to evaluate, save or serve; training continues from ``params``.
+
+    Raises:
+      ValueError: If the state holds no average, or more than one, or one of other
+        params.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, optax_adaptive
+      >>> tx = optax_adaptive.with_averaging(optax.sgd(0.1))
+      >>> params = jnp.array([1.0, 2.0])
+      >>> optax_adaptive.eval_params(tx.init(params), params).tolist()
+      [1.0, 2.0]
+    """
+    found = find_all(opt_state)
+    if len(found) != 1:
+        raise ValueError(
+            f"expected one with_averaging or autotune in this optimizer state, found "
+            f"{len(found)}"
+        )
+    (state,) = found
+    steps, lags = jax.tree.leaves((state.averaged_steps, state.average_lags))
+    leaves, structure = jax.tree.flatten(as_arrays(params))
+    means = _means(state.averaged_params, params)
+    if len(means) != len(leaves):
+        raise ValueError(
+            f"params must be those that the optimizer was given, of {len(means)} "
+            f"leaves, but they have {len(leaves)}"
+        )
+    for mean, leaf in zip(means, leaves, strict=True):
+        if jnp.shape(mean) != jnp.shape(leaf):
+            raise ValueError(
+                f"params must be those that the optimizer was given, but a leaf of "
+                f"shape {jnp.shape(leaf)} has an average of shape {jnp.shape(mean)}"
+            )
+
+    # Of masks of -inf the average is NaN: to see to that here costs no training step.
+    def read(is_read, leaves, means):
+        return [
+            jnp.where(is_read & ~jnp.isnan(mean), mean.astype(leaf.dtype), leaf)
+            if jnp.issubdtype(leaf.dtype, jnp.inexact)
+            else leaf  # of integers there is no average
+            for leaf, mean in zip(leaves, means, strict=True)
+        ]
+
+    # By leaves: what wraps params, as in nnx, does not wrap the average.
+    read = over_leading_axes(read, steps.ndim)
+    is_read = (steps > 1) & ~lags
+    return jax.tree.unflatten(structure, read(is_read, leaves, means))
+
+
+def find_all(opt_state: Any) -> list[AveragingState]:
+    """Every average in use in ``opt_state``."""
+
+    def is_end(node):  # of the search: a copy for rollback is no average in use
+        return isinstance(node, (AveragingState, snapshots.SnapshotState))
+
+    leaves = jax.tree.leaves(opt_state, is_leaf=is_end)
+    return [leaf for leaf in leaves if isinstance(leaf, AveragingState)]
+
+
+def _means(averaged_params: Any, params: optax.Params) -> list[Any]:
+    """The average by leaves; of what ``optax.partition`` masks, params themselves."""
+
+    def is_masked(node):
+        return isinstance(node, optax.MaskedNode)
+
+    means, structure = jax.tree.flatten(averaged_params, is_leaf=is_masked)
+    if not any(map(is_masked, means)):
+        return means
+    pairs = zip(means, structure.flatten_up_to(params), strict=True)
+    return jax.tree.leaves([p if is_masked(mean) else mean for mean, p in pairs])

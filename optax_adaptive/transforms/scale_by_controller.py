@@ -1,0 +1,335 @@
+"""scale_by_controller: the only place that multiplies updates."""
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from optax_adaptive._controller import (
+    Array,
+    Controller,
+    ControllerState,
+    Observation,
+    checked_request,
+)
+from optax_adaptive.signals import window_statistics
+from optax_adaptive.signals.history import difference_error, filled, push
+from optax_adaptive.signals.update_size import largest_entry
+from optax_adaptive.state.controller_state import ScaleByControllerState
+from optax_adaptive.state.packing import (
+    check_same_layout,
+    check_size,
+    overwrite,
+    pack,
+    unpack,
+)
+from optax_adaptive.state.tag import Tag
+from optax_adaptive.state.trees import as_arrays, wide
+from optax_adaptive.state.validation import (
+    check_answer,
+    check_choice,
+    check_controller,
+    check_count,
+    check_range,
+    is_concrete,
+)
+from optax_adaptive.transforms._eager import compiled
+from optax_adaptive.transforms._measured import Measured
+
+
+class Memory(NamedTuple):
+    """All that a controller remembers; only a decision touches more than the meter."""
+
+    meter: (
+        window_statistics.Meter
+    )  # first: it is read by ``window_statistics.LAYOUT`` alone
+    history: Array  # shape=(window,), dtype=float32: window means, oldest first
+    errors: Array  # shape=(window,), dtype=float32: their standard errors
+    controller_state: ControllerState
+
+
+def scale_by_controller(
+    controller: Controller,
+    *,
+    accumulation_size: int | Array | None = None,
+    window: int = 32,
+    min_scale: float | Array = 1e-8,
+    max_scale: float | Array = 1e12,
+    mode: Literal["min", "max"] = "min",
+    feedback: Literal["value", "observe"] = "value",
+    axis_name: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Multiplies updates by a factor that a rule draws from the loss.
+
+    It belongs *after* the base optimizer in a chain: before Adam, a factor is
+    normalised away. After AdamW it scales the weight decay too, as a schedule does.
+
+    Values are averaged over ``accumulation_size`` steps, the newest ``window`` means
+    are kept, and once for each mean the rule is asked for the new factor. The first
+    factor is the rule's own. A value that is not finite, or above 1e37 in size, is left
+    out of its window and counted; ``accumulation_size`` of them in a row reach the rule
+    as one window of value inf.
+
+    Args:
+      controller: The rule, from ``optax_adaptive.controllers`` or your own.
+      accumulation_size: Values a window, an integer of at least 1. Defaults to what the
+        rule asks for, mostly 20, or to 1 with ``feedback="observe"``. A window of one
+        value takes its standard error from the differences between windows. Rules that
+        ask for windows of many sizes, as ``learned`` does, get those in any case.
+      window: How many window means the rule can look back on, at least 3. It sets a
+        shape, so under ``optax.inject_hyperparams`` name it in ``static_args``.
+      min_scale: Lower bound of the factor, at least 0.
+      max_scale: Upper bound of the factor, at least ``min_scale``. The default leaves
+        room for a climb from 1e-7 to where an SGD diverges, at 100 and more.
+      mode: ``"min"`` for a loss, ``"max"`` for a metric such as accuracy. It holds for
+        ``value`` and for what :func:`observe` is given.
+      feedback: ``"value"`` decides from the ``value`` of every update; ``"observe"``
+        from what :func:`observe` is given alone, and then ``value`` is not required.
+      axis_name: Axis over which to average what rules see, inside ``jax.pmap`` or
+        ``jax.shard_map``. Under ``jax.jit`` the loss of a sharded batch is global
+        already, and None is right.
+
+    Returns:
+      A transformation whose ``update`` takes the keyword ``value``: the scalar loss at
+      the parameters *before* the update, in any real dtype. The factor is float32
+      whatever the dtype of the parameters, and the rest of the state one array of
+      uint32; updates keep their dtypes. The keyword ``measured`` is what
+      :func:`with_averaging` and :func:`with_rollback` hand in: in units of the training
+      loss, so what a rule makes of it holds where ``value`` is that loss.
+
+    Raises:
+      ValueError: If an argument is out of its range, or, in ``update``, if ``value`` is
+        not a scalar, if the state is that of another rule or ``window``, or if a
+        wrapper is missing that the rule needs.
+      TypeError: If ``controller`` is not a :class:`Controller`, or its state not of
+        32-bit or bool arrays whose shapes stay the same, or, in ``update``, if
+        ``value`` is missing or complex, or the rule returns something else than a log
+        factor, its state and a :class:`Request`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax, optax_adaptive
+      >>> from optax_adaptive import controllers
+      >>> tx = optax.chain(
+      ...     optax.sgd(1.0),
+      ...     optax_adaptive.scale_by_controller(
+      ...         controllers.plateau(factor=0.5, patience=2), accumulation_size=1
+      ...     ),
+      ... )
+      >>> params = jnp.array(1.0)
+      >>> state = tx.init(params)
+      >>> for _ in range(4):
+      ...     updates, state = tx.update(jnp.array(1.0), state, params, value=3.0)
+      >>> float(optax_adaptive.lr_scale(state)), float(updates)
+      (0.5, -0.5)
+    """
+    check_controller("controller", controller)
+    check_choice("mode", mode, ("min", "max"))
+    check_choice("feedback", feedback, ("value", "observe"))
+    if accumulation_size is None:
+        own = controller.accumulation_size
+        accumulation_size = own if feedback == "value" else 1
+    check_count("accumulation_size", accumulation_size)
+    if not is_concrete(window):
+        raise ValueError(
+            "window sets a shape and cannot be traced; under inject_hyperparams pass "
+            "static_args=('window',)"
+        )
+    check_count("window", window, 3)
+    window = int(window)
+    check_range("min_scale", min_scale, 0.0, open_high=True)
+    if is_concrete(min_scale):
+        check_range("max_scale", max_scale, min_scale, open_low=bool(min_scale == 0))
+    sign = 1.0 if mode == "min" else -1.0
+
+    def bounded(log_scale: Array) -> Array:
+        scale = jnp.clip(jnp.exp(log_scale), min_scale, max_scale)
+        return scale.astype(jnp.float32)
+
+    def first_memory() -> Memory:
+        controller_state = controller.init()
+        request = checked_request(controller, controller_state)
+        return Memory(
+            meter=window_statistics.first(mode)._replace(request=request),
+            history=jnp.zeros((window,), jnp.float32),
+            errors=jnp.zeros((window,), jnp.float32),
+            controller_state=controller_state,
+        )
+
+    layout = jax.eval_shape(first_memory)
+    tag = Tag("the state of the rule and window", f"{controller.name}-{window}")
+
+    def init_fn(params: optax.Params) -> ScaleByControllerState:
+        del params  # Its contents may be placeholders.
+        return ScaleByControllerState(
+            lr_scale=bounded(jnp.array(controller.initial_log_scale, jnp.float32)),
+            controller_memory=tag.on(pack(first_memory())),
+        )
+
+    def record(memory: Memory, is_finite: Array) -> Memory:
+        """Moves the open window, if it is finite, into the history."""
+        meter = memory.meter
+        windows = meter.windows + is_finite.astype(jnp.int32)
+        history = push(memory.history, meter.mean, is_finite)
+        error = jnp.where(
+            meter.size > 1,
+            window_statistics.standard_error(meter),
+            difference_error(history, jnp.minimum(windows, window)),
+        )
+        is_better = is_finite & (sign * meter.mean < sign * meter.best)
+        return memory._replace(
+            meter=meter._replace(
+                windows=windows,
+                last=jnp.where(is_finite, meter.mean, meter.last),
+                best=jnp.where(is_better, meter.mean, meter.best),
+            ),
+            history=history,
+            errors=push(memory.errors, error, is_finite),
+        )
+
+    def observe(
+        memory: Memory, is_finite: Array, log_scale: Array, sizes: Array
+    ) -> Observation:
+        """What the rule sees, of a memory that has recorded the open window."""
+        meter = memory.meter
+        # With feedback="observe" an observation is what made the decision due.
+        is_validated = meter.is_validated | (feedback == "observe")
+        is_validated &= jnp.abs(meter.validation) <= window_statistics.LARGEST
+        gap, slope = window_statistics.mean_gap(meter)
+        return Observation(
+            step=meter.step - 1,
+            value=jnp.where(is_finite, sign * meter.mean, jnp.inf),
+            history=memory.history if mode == "min" else -memory.history,
+            mask=filled(window, meter.windows),
+            standard_error=memory.errors,
+            validation=jnp.where(is_validated, sign * meter.validation, 0.0),
+            is_validated=is_validated,
+            log_scale=log_scale,
+            update_size=sizes[0],
+            gradient_size=sizes[1],
+            displacement=sizes[2],
+            averaging_gap=gap,
+            has_averaging_gap=meter.gaps_size > 0,
+            return_slope=slope,
+            is_rolled_back=window_statistics.is_blown_up(meter),
+        )
+
+    def size_in_force(meter: window_statistics.Meter) -> Array:
+        asked = meter.request.accumulation_size
+        return jnp.where(asked > 0, asked, accumulation_size)
+
+    def decide(lr_scale: Array, words: Array, sizes: Array) -> tuple[Array, Array]:
+        memory = unpack(layout, words)
+        meter = memory.meter
+        is_full = meter.size >= size_in_force(meter)  # else it is all non-finite
+        is_finite = is_full & ~window_statistics.is_blown_up(meter)
+        memory = record(memory, is_finite)
+        log_scale = jnp.log(lr_scale)
+        observation = observe(memory, is_finite, log_scale, sizes)
+        answer = controller.update(observation, memory.controller_state)
+        new_log_scale, controller_state = check_answer(controller.name, answer)
+        check_same_layout(memory.controller_state, controller_state, "update")
+        # exp(log(x)) is not x: a rule that holds must not let the factor drift.
+        # Nor may a rule that fails, with what is not finite, poison it.
+        is_held = (new_log_scale == log_scale) | ~jnp.isfinite(new_log_scale)
+        lr_scale = jnp.where(is_held, lr_scale, bounded(new_log_scale))
+        request = checked_request(controller, controller_state)
+        has_found = (meter.request.probe > 0) & (request.probe == 0)
+        meter = window_statistics.open_window(memory.meter)
+        memory = memory._replace(
+            meter=meter._replace(
+                request=request,
+                found_scale=jnp.where(has_found, lr_scale, meter.found_scale),
+            ),
+            controller_state=controller_state,
+        )
+        return lr_scale, pack(memory)
+
+    def keep(lr_scale: Array, words: Array, sizes: Array) -> tuple[Array, Array]:
+        del sizes
+        return lr_scale, words
+
+    def metered(
+        words: Array, value: Any, measured: Measured
+    ) -> window_statistics.Meter:
+        """The meter with this step's value, and what the wrappers have measured."""
+        meter = unpack(window_statistics.LAYOUT, words)
+        request = meter.request
+        no = jnp.zeros((), jnp.bool_)  # events hold for the step that raised them
+        meter = meter._replace(request=request._replace(restore=no, snapshot=no))
+        if feedback == "value":
+            metric, is_new = window_statistics.as_metric(value), jnp.ones((), jnp.bool_)
+            if measured.value is not None and measured.is_new is not None:
+                metric, is_new = measured.value, measured.is_new
+        else:
+            metric, is_new = meter.validation, meter.is_validated
+            meter = meter._replace(is_validated=no)
+        metric = mean_over_devices(metric)
+        meter = window_statistics.accumulate(meter, metric, is_new)
+        has_gap = measured.has_gap
+        if measured.averaging_gap is None or has_gap is None:
+            return meter
+        if feedback != "value" or mode != "min":
+            return meter  # gaps are in units of the loss
+        gap = mean_over_devices(measured.averaging_gap)
+        slope = jnp.zeros_like(gap)
+        if measured.return_slope is not None:
+            slope = mean_over_devices(measured.return_slope)
+        is_measured = has_gap & is_new & (jnp.abs(metric) <= window_statistics.LARGEST)
+        return window_statistics.add_gap(meter, gap, slope, is_measured)
+
+    def mean_over_devices(number: Array) -> Array:
+        return number if axis_name is None else lax.pmean(number, axis_name)
+
+    def update_fn(
+        updates, state, params=None, *, value=None, measured=None, **extra_args
+    ):
+        del params, extra_args
+        updates = as_arrays(updates)
+        measured = Measured() if measured is None else measured
+        check_needs(controller, measured)
+        words = tag.off(state.controller_memory)
+        check_size(layout, words, "this rule, with this window")
+        meter = metered(words, value, measured)
+        size = size_in_force(meter)
+        is_due = (meter.size >= size) | (meter.run >= size)
+        words = overwrite(words, meter)
+        # XLA leaves it out where the rule does not look: so it is not remembered.
+        own = largest_entry(updates)
+        own = jnp.where(jnp.isfinite(own), own, 0.0)
+        handed, none = (measured.gradient_size, measured.displacement), jnp.float32(0.0)
+        sizes = jnp.stack([own, *(none if size is None else size for size in handed)])
+        lr_scale, words = lax.cond(
+            is_due, decide, keep, state.lr_scale, words, mean_over_devices(sizes)
+        )
+        return multiply(updates, lr_scale), ScaleByControllerState(
+            lr_scale, tag.on(words)
+        )
+
+    return optax.GradientTransformationExtraArgs(init_fn, compiled(update_fn))
+
+
+def check_needs(controller: Controller, measured: Measured) -> None:
+    """Raises ValueError, with the right composition, if a wrapper is not there."""
+    missing = [name for name in controller.needs if name not in measured.wrappers()]
+    if not missing:
+        return
+    chain = f"optax.chain(optimizer, scale_by_controller({controller.name}))"
+    for name in ("with_rollback", "with_averaging"):
+        chain = f"{name}({chain})" if name in controller.needs else chain
+    raise ValueError(
+        f"the rule {controller.name!r} does not work without {' and '.join(missing)} "
+        f"around it: compose it as {chain}"
+    )
+
+
+def multiply(updates: optax.Updates, lr_scale: Array) -> optax.Updates:
+    """Multiplies every leaf in at least float32, and keeps its dtype."""
+
+    def scaled(update):
+        # At least float32: a factor of 1e-8 vanishes in float16.
+        dtype = wide(update.dtype)
+        return (update.astype(dtype) * lr_scale.astype(dtype)).astype(update.dtype)
+
+    return jax.tree.map(scaled, updates)

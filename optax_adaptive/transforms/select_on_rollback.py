@@ -1,0 +1,55 @@
+"""select_on_rollback: what lives outside params goes back with them."""
+
+from typing import Any
+
+import jax
+import optax
+
+from optax_adaptive.state.snapshots import find
+from optax_adaptive.state.trees import over_leading_axes
+
+
+def select_on_rollback(opt_state: Any, healthy: Any, current: Any) -> tuple[Any, Any]:
+    """Lets what lives outside params follow: batch statistics, random keys, caches.
+
+    Call it after each update with what belongs to the params *before* that update.
+
+    With :func:`autotune` the copy is an average, and ``healthy`` is of the parameters
+    at that time: training soon corrects batch statistics, and
+    :func:`recompute_batch_stats` makes exact ones.
+
+    Args:
+      opt_state: The state that update gave; it contains :func:`with_rollback` or
+        :func:`autotune`, once.
+      healthy: What is to be restored: what this function gave last; anything of
+        the right structure before the first update.
+      current: A pytree of the same structure, shapes and dtypes.
+
+    Returns:
+      ``(healthy, current)``: after a snapshot both are ``current``, after a rollback
+      both are ``healthy``, and else they are as they were. It works inside ``jax.jit``.
+
+    Raises:
+      ValueError: If there is no snapshot in the state, or more than one.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, optax_adaptive
+      >>> tx = optax_adaptive.with_rollback(optax.sgd(0.1))
+      >>> params = jnp.array(1.0)
+      >>> state, healthy, seen = tx.init(params), 0, 0
+      >>> for step, loss in enumerate([1.0, 0.9, float("nan"), float("nan")]):
+      ...     updates, state = tx.update(params, state, params, value=loss)
+      ...     healthy, seen = optax_adaptive.select_on_rollback(state, healthy, step)
+      >>> int(seen)
+      0
+    """
+    state = find(opt_state)
+    flags = jax.tree.leaves((state.is_taken, state.is_restored))
+
+    def select(is_taken, is_restored, healthy, current):
+        healthy = optax.tree.where(is_taken, current, healthy)
+        return healthy, optax.tree.where(is_restored, healthy, current)
+
+    is_taken, is_restored = flags
+    select = over_leading_axes(select, is_taken.ndim)
+    return select(is_taken, is_restored, healthy, current)
