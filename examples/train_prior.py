@@ -39,14 +39,14 @@ from optax_adaptive.controllers.learned import (
     policy_network,
 )
 from optax_adaptive.controllers.learned.policy_network import PolicyWeights, act, score
-from optax_adaptive.controllers.online import _residual, offline_prior
+from optax_adaptive.controllers.online import _learner, _residual, offline_prior
 from optax_adaptive.state.validation import check_array
 from policy import anchored, kinds
 from train_policy import check_same
 
 ALPHA = math.log(10.0)
 GRID = np.arange(-6, 7) / 3.0  # decades of constant factors
-ACTIONS = np.array(_residual.ACTIONS)
+ACTIONS = np.array(_learner.ACTIONS)
 NO_OP = np.flatnonzero(ACTIONS == 0.0).item()
 TUNED = 0.3  # part of the trainings whose anchor is right
 LEAST = 0.05  # of a log loss, that being a decade off costs: the unit of regrets
@@ -109,7 +109,7 @@ def frozen_rule(prior: tuple[PolicyWeights, jax.Array], seed: Any) -> Any:
         noise = deviation * jax.random.normal(key)
         return jnp.tanh(score(weights, features) + noise), state
 
-    learner = _residual.Learner(lambda: (), act, lambda state, transition: state)
+    learner = _learner.Learner(lambda: (), act, lambda state, transition: state)
     return _residual.residual("random", learner, ALPHA, 4, seed)
 
 
@@ -250,7 +250,7 @@ def act_of_all(actor: PolicyWeights, features: np.ndarray) -> np.ndarray:
 
 def bins(wanted: np.ndarray) -> np.ndarray:
     """The state of q_learning that each wish of the network is, shape=(n,)."""
-    return np.asarray(jax.vmap(_residual.nearest_arm)(jnp.asarray(wanted)))
+    return np.asarray(jax.vmap(_learner.nearest_action)(jnp.asarray(wanted)))
 
 
 def fit_table(seen: States, wanted: np.ndarray, parabola: np.ndarray) -> np.ndarray:
@@ -260,12 +260,12 @@ def fit_table(seen: States, wanted: np.ndarray, parabola: np.ndarray) -> np.ndar
     rare = seen.weights @ seen.regrets[:, NO_OP] - saved
     sums = np.stack(
         [
-            np.bincount(places, seen.weights * labels, offline_prior.ARMS)
+            np.bincount(places, seen.weights * labels, offline_prior.COUNT)
             for labels in seen.regrets.T
         ],
         axis=1,
     )
-    counts = np.bincount(places, seen.weights, offline_prior.ARMS)
+    counts = np.bincount(places, seen.weights, offline_prior.COUNT)
     return -(sums + RARE * rare) / (counts + RARE)[:, None]
 
 

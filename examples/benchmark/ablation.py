@@ -8,14 +8,13 @@ A variant is autotune's composition with other settings. Rows with the method's 
 
 import argparse
 import itertools
-import json
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import optax
 
-from benchmark import run
+from benchmark import records, run
 from benchmark.tasks import TASKS
 from common import methods, prepared
 from optax_adaptive import (
@@ -36,6 +35,7 @@ from optax_adaptive.transforms.autotune import (
 )
 
 METHODS = ("autotune", "autotune_interpolated")
+KEEPS = ("found_scale", "rollbacks")
 RESULTS = Path(__file__).with_name("results") / "ablation.jsonl"
 
 
@@ -169,13 +169,13 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, default=prepared.default_dir())
     parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()
-    done = run.done(args.output)
+    done = records.done(args.output)
     everything = [
         (*group, variant)
         for group in itertools.product(args.tasks, args.optimizers, args.methods)
         for variant in variants(group[-1])
     ]
-    with run.open_to_append(args.output) as output:
+    with records.open_to_append(args.output) as output:
         for task, optimizer, method, variant in everything:
             label = add_method(method, variant)
             runs = tuple(
@@ -185,9 +185,8 @@ def main() -> None:
             )
             if not runs:
                 continue
-            group = run.Group(task, optimizer, label, runs, args.data_dir)
-            for line in run.run_group(group):
-                print(json.dumps(line), file=output, flush=True)
+            group = run.Group(task, optimizer, label, runs, args.data_dir, KEEPS)
+            records.write(output, run.run_group(group))
             print(task, optimizer, label, file=sys.stderr, flush=True)
 
 

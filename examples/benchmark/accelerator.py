@@ -10,7 +10,6 @@ the worst metric after any run's first epoch stands for that.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmark import run
+from benchmark import records
 from common import logs, methods
 
 EXAMPLES = Path(__file__).parents[1]
@@ -81,7 +80,6 @@ def as_lines(
     values = {
         "initial": validation[0],
         "validation": validation,
-        "train_loss": [part.mean() for part in losses],
         "learning_rate": [part[-1] for part in rates],
         "late_loss_std": late.std(),
         "train": scale * train[-1].mean() if len(train[-1]) else np.nan,
@@ -95,7 +93,7 @@ def as_lines(
         "unit": script.unit,
         **start["config"],
     }
-    header = {**run.header(config, test["seconds"])["header"], **start["versions"]}
+    header = {**records.header(config, test["seconds"])["header"], **start["versions"]}
     row = {**names, "failed": None if is_finite else "not finite"}
     plain = {
         name: [v if np.isfinite(v) else None for v in np.atleast_1d(value).tolist()]
@@ -143,7 +141,7 @@ def main() -> None:
         for row in rows:
             row["initial"] = worst
     output = args.workdir / "accelerator.jsonl"
-    output.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    output.write_text("".join(records.as_json(line) + "\n" for line in lines))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import optax
 
 from benchmark.ablation import VARIANTS, composed
 from benchmark.gain import KINDS
-from benchmark.run import fill
+from benchmark.records import fill, numbers
 from benchmark.tables import markdown
 from common.methods import LEARNED_INTERPOLATED
 from optax_adaptive import (
@@ -95,12 +95,7 @@ def tuned(kind: kinds.Kind, form: Form, key: jax.Array):
 
 def run(kind: kinds.Kind, form: str) -> dict[str, Any]:
     """(draws,) losses of a form, or (draws, offsets) of the cosines."""
-    return {"losses": rounded(losses(kind, form))}
-
-
-def rounded(losses: Any) -> list[Any]:
-    """Lists to write down, of as many axes."""
-    return np.vectorize(lambda x: float(f"{x:.4g}"))(np.asarray(losses)).tolist()
+    return {"losses": numbers(losses(kind, form), 4)}
 
 
 def keys(key: int, count: int) -> jax.Array:

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmark.run import fill
+from benchmark.records import fill, numbers
 from benchmark.tables import markdown
 from optax_adaptive import eval_params, with_averaging
 from optax_adaptive.controllers.correction import BLOCKS, CorrectionSettings
@@ -114,7 +114,7 @@ def run(kind: kinds.Kind) -> dict[str, Any]:
     backs = np.stack([one["back"] for one in drawn])[:, :, ends <= MAINTAIN.early]
 
     def rounded(values):
-        return [float(f"{x:.3g}") if np.isfinite(x) else None for x in values]
+        return numbers(values, 3)
 
     def median(of):
         return rounded(np.median(ratios[:, :, of], (0, 2)))

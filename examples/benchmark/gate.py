@@ -10,7 +10,6 @@ by more than two standard errors.
 """
 
 import argparse
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmark import run
+from benchmark import records, run
 from common import methods, prepared
 
 TASKS = ("digits", "noisy", "lstm", "demand")
@@ -31,7 +30,7 @@ METRIC = "test"
 def measure(output: Path, names: list[str], seeds: list[int]) -> None:
     """Runs what ``output`` lacks, a line a run."""
     rows = read(output) if output.exists() else {}
-    with output.open("a") as file:
+    with records.open_to_append(output) as file:
         for name in names:
             for task in TASKS:
                 missing = [s for s in seeds if (task, name, s) not in rows]
@@ -39,26 +38,20 @@ def measure(output: Path, names: list[str], seeds: list[int]) -> None:
                     continue
                 runs = tuple((BASE_RATE, seed) for seed in missing)
                 group = run.Group(task, "adam", name, runs, prepared.default_dir())
-                for line in run.run_group(group):
-                    kept = {k: v for k, v in line.items() if not isinstance(v, list)}
-                    file.write(json.dumps(kept) + "\n")
-                file.flush()
+                records.write(file, run.run_group(group))
 
 
 def read(path: Path) -> dict[tuple[str, str, int], dict[str, Any]]:
     """Rows by task, method and seed."""
-    lines = map(json.loads, path.read_text().splitlines())
-    return {
-        (row["task"], row["method"], row["seed"]): row
-        for row in lines
-        if "header" not in row
-    }
+    rows = records.rows(path)
+    return {(row["task"], row["method"], row["seed"]): row for row in rows}
 
 
 def difference(task: str, before: dict[str, Any], after: dict[str, Any]) -> float:
     """How much better it became: points of accuracy, or percent of a loss."""
-    if after["failed"] or before["failed"]:
-        return float(bool(before["failed"])) * 100 - float(bool(after["failed"])) * 100
+    has_failed = bool(before.get("failed")), bool(after.get("failed"))
+    if any(has_failed):
+        return 100.0 * has_failed[0] - 100.0 * has_failed[1]
     old, new = before[METRIC], after[METRIC]
     if task in ("digits", "noisy", "cnn"):
         return new - old  # in percent

@@ -12,9 +12,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmark import run, training
+from benchmark import records, run
 from benchmark.plans import (
     BASE_RATES,
     COSINE_RATES,
@@ -36,17 +34,18 @@ FEW = ("digits", "transformer", "demand")
 REPLAY = "learned_replay"  # of rates that runs of `learned` have to draw first
 ABLATIONS = tuple(name for name in LEARNED_ABLATIONS if name != REPLAY)
 
+RATES_DRAWN = ("learning_rate", "mean_rate")  # for the picture, and for replays
 AROUND = ("cosine+learned", "cosine+learned_interpolated")
 
 # Fixed before any result, but for the interpolated forms, for fifteen seeds in place of
 # five, which could not resolve half a point, and for the other optimizers, which came
 # when the policy was ahead of autotune around Adam.
 PLANS = tuple(
-    Plan(tasks, ("adam",), names, rates, seeds=15)
-    for tasks, names, rates in (
-        (STANDARD_TASKS, tuple(methods.LEARNED), BASE_RATES),
-        (STANDARD_TASKS, AROUND, NEAR),
-        (FEW, ABLATIONS, ABLATION_RATES),
+    Plan(tasks, ("adam",), names, rates, seeds=15, keeps=keeps)
+    for tasks, names, rates, keeps in (
+        (STANDARD_TASKS, tuple(methods.LEARNED), BASE_RATES, RATES_DRAWN),
+        (STANDARD_TASKS, AROUND, NEAR, ()),
+        (FEW, ABLATIONS, ABLATION_RATES, ()),
     )
 ) + (Plan(WITH_OTHERS, OTHERS, tuple(methods.LEARNED), FAR, seeds=5),)
 
@@ -55,35 +54,28 @@ Rows = dict[tuple[str, str, float, int], dict[str, Any]]  # task, method, rate, 
 
 def read(path: Path) -> Rows:
     """The runs with Adam, by what identifies them."""
-    rows = [row for row in run.read(path) if "header" not in row]
     return {
         (row["task"], row["method"], row["base_rate"], row["seed"]): row
-        for row in rows
+        for row in records.rows(path)
         if row["optimizer"] == "adam"
     }
 
 
 def replay(rows: Rows, task: str, data_dir: Path) -> list[dict[str, Any]]:
-    """Runs what is missing of constant rates: each the mean one of a run, as log.
-
-    The first quarter of the checkpoints is left out, in which the trials lie.
-    """
+    """Runs what is missing of constant rates: each the mean one of a run."""
     rates = set(map(as_written, ABLATION_RATES))
-    drawn = {
-        (rate, seed): row["learning_rate"][training.CHECKPOINTS // 4 :]
+    found = {
+        (rate, seed): row["mean_rate"]
         for (t, method, rate, seed), row in rows.items()
         if (t, method) == (task, "learned") and rate in rates
     }
-    drawn = {k: v for k, v in drawn.items() if (task, REPLAY, *k) not in rows}
-    if not drawn:
+    found = {k: v for k, v in found.items() if (task, REPLAY, *k) not in rows}
+    if not found:
         return []
-    means = [float(np.exp(np.log(found).mean())) for found in drawn.values()]
-    runs = zip(means, (seed for _, seed in drawn), strict=True)
-    header, *lines = run.run_group(
-        run.Group(task, "adam", REPLAY, tuple(runs), data_dir)
-    )
-    for line, (rate, _) in zip(lines, drawn, strict=True):
-        line |= {"base_rate": rate, "replayed_rate": as_written(line["base_rate"])}
+    runs = tuple((mean_rate, seed) for (_, seed), mean_rate in found.items())
+    header, *lines = run.run_group(run.Group(task, "adam", REPLAY, runs, data_dir))
+    for line, (rate, _) in zip(lines, found, strict=True):
+        line["base_rate"] = rate  # of the run whose mean rate it had
     return [header, *lines]
 
 
@@ -100,8 +92,8 @@ def main() -> None:
         run.execute(plan, args.output, args.data_dir, args.jobs)
     for task in FEW:
         lines = replay(read(args.output), task, args.data_dir)
-        with run.open_to_append(args.output) as file:
-            file.writelines(run.as_json(line) + "\n" for line in lines)
+        with records.open_to_append(args.output) as file:
+            records.write(file, lines)
 
 
 if __name__ == "__main__":

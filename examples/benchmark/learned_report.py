@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from benchmark import measures, run
+from benchmark import measures, records
 from benchmark.learned import (
     ABLATION_RATES,
     AROUND,
@@ -34,7 +34,7 @@ COSINES = ("robustness.jsonl", "optimizers.jsonl")
 def read() -> Results:
     """What is recorded, cosines included."""
     files = (*(RESULTS.with_name(name) for name in COSINES), RESULTS)
-    return measures.gather([line for file in files for line in run.read(file)])
+    return measures.gather([line for file in files for line in records.read(file)])
 
 
 def found(results: Results, tasks: Iterable[str], *names: str) -> list[tuple]:

@@ -27,9 +27,8 @@ class Runs(NamedTuple):
     rates: Array  # (r,)
     failed: Array  # (r, s), bool
     initial: Array  # (r, s), validation metric before the first step
-    validation: Array  # (r, s, c)
-    train_loss: Array  # (r, s, c)
-    learning_rate: Array  # (r, s, c)
+    validation: Array  # (r, s, c), or the last alone where no time is measured
+    learning_rate: Array  # (r, s, c), of the first seed alone in most files
     late_loss_std: Array  # (r, s)
     train: Array  # (r, s)
     test: Array  # (r, s)
@@ -52,7 +51,6 @@ def gather(lines: list[dict[str, Any]]) -> Results:
             groups.setdefault(name, {})[line["base_rate"], line["seed"]] = line
     whole = [row for rows in groups.values() for row in rows.values() if "test" in row]
     begin = {row["task"]: row["initial"] for row in whole}  # for rows of an exception
-    curve = [None] * len(whole[0]["validation"]) if whole else []
     results = {}
     for name, rows in groups.items():
         rates, seeds = (sorted(set(part)) for part in zip(*rows, strict=True))
@@ -67,11 +65,14 @@ def gather(lines: list[dict[str, Any]]) -> Results:
         results[name] = Runs(
             facts=facts[name[0]],
             rates=np.array(rates),
-            failed=np.array([[row["failed"] is not None for row in x] for x in grid]),
+            failed=np.array(
+                [[row["failed"] is not None for row in line] for line in grid]
+            ),
             initial=stack("initial", begin.get(name[0])),
-            validation=stack("validation", curve),
-            train_loss=stack("train_loss", curve),
-            learning_rate=stack("learning_rate", curve),
+            validation=stack("validation", missing_curve(rows, "validation", whole)),
+            learning_rate=stack(
+                "learning_rate", missing_curve(rows, "learning_rate", whole)
+            ),
             late_loss_std=stack("late_loss_std", None),
             train=stack("train", None),
             test=stack("test", None),
@@ -79,6 +80,15 @@ def gather(lines: list[dict[str, Any]]) -> Results:
             search_steps=stack("search_steps", None),
         )
     return results
+
+
+def missing_curve(
+    rows: dict[Any, dict[str, Any]], field: str, whole: list[dict[str, Any]]
+) -> list[None]:
+    """For a run of ``rows`` that ended with an exception, or that keeps no curve."""
+    lengths = [len(row[field]) for row in rows.values() if field in row]
+    lengths = lengths or [len(row[field]) for row in whole if field in row]
+    return [None] * max(lengths, default=1)
 
 
 def first_seeds(runs: Runs, count: int) -> Runs:

@@ -19,7 +19,7 @@ import optax
 
 from benchmark import drawn
 from benchmark.makes import TRAININGS, Training
-from benchmark.run import fill
+from benchmark.records import fill, numbers
 from benchmark.tables import markdown
 from optax_adaptive import eval_params
 from policy import rollout
@@ -60,7 +60,7 @@ def run(training: Training, form: str) -> dict[str, Any]:
         losses = jax.jit(jax.vmap(over_rates, (None, 0)))(jnp.float32(RATES), draws)
     else:
         losses = jax.jit(jax.vmap(partial(feedback, training, FORMS[form])))(draws)
-    return {"losses": drawn.rounded(losses)}
+    return {"losses": numbers(losses, 4)}
 
 
 def table(lines: list[dict[str, Any]]) -> str:

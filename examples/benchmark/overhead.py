@@ -12,7 +12,6 @@ moment of the machine hits both::
 """
 
 import argparse
-import json
 import os
 import platform
 import random
@@ -32,7 +31,7 @@ from rich.table import Table
 
 import optax_adaptive
 import resnet18_cifar
-from benchmark import run
+from benchmark import records
 from optax_adaptive import controllers
 from optax_adaptive.transforms.averaging import AveragingState
 
@@ -241,7 +240,7 @@ def main() -> None:
     if flags.methods:
         made = {name: made[name] for name in ("adam", *flags.methods)}
     config = {"cores": os.cpu_count(), "machine": platform.machine()}
-    lines: list[dict[str, Any]] = [run.header(config, seconds=0.0)]
+    lines: list[dict[str, Any]] = [records.header(config, seconds=0.0)]
     if flags.pairs is not None and flags.pairs < 1:
         parser.error(f"--pairs must be at least 1, but is {flags.pairs}")
     chosen = workloads()
@@ -270,18 +269,16 @@ def main() -> None:
             added = np.median(times - seconds["adam"])
             compile_added = compiled[method] - compiled["adam"]
             bytes_added = sizes[method] - sizes["adam"]
-            lines.append(
-                {
-                    "tree": name,
-                    "method": method,
-                    "step_seconds": float(np.median(times)),
-                    "step_ratio": float(ratio),
-                    "step_ratio_quartiles": [float(low), float(high)],
-                    "step_seconds_added": float(added),
-                    "compile_seconds_added": compile_added,
-                    "state_bytes_added": bytes_added,
-                }
-            )
+            measured = {
+                "step_seconds": np.median(times),
+                "step_ratio": ratio,
+                "step_ratio_quartiles": [low, high],
+                "step_seconds_added": added,
+                "compile_seconds_added": compile_added,
+            }
+            line = {"tree": name, "method": method, "state_bytes_added": bytes_added}
+            line |= {k: records.numbers(v, 7) for k, v in measured.items()}
+            lines.append(line)
             table.add_row(
                 method,
                 f"{1e6 * np.median(times):.1f} us",
@@ -294,7 +291,8 @@ def main() -> None:
             )
         Console(width=110).print(table)
         if flags.output:
-            flags.output.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            text = "".join(records.as_json(line) + "\n" for line in lines)
+            flags.output.write_text(text)
         if flags.quick:
             break
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmark import measures, report, run, summaries
+from benchmark import measures, records, report, summaries
 
 PICTURE = Path(__file__).parents[2] / "docs" / "autotune.png"
 THICK = {"color": "C3", "linewidth": 3, "zorder": 3}
@@ -25,7 +25,7 @@ FAMILIES = {  # a colour each, with one of them that stands out
 
 def main() -> None:
     """Draws a panel for each task, a line for each method that ran on all of them."""
-    results = measures.gather(run.read(report.RESULTS / "standard.jsonl"))
+    results = measures.gather(records.read(report.RESULTS / "standard.jsonl"))
     tasks, names = summaries.complete(results)
     styles: dict[str, dict[str, Any]] = {}
     for family, (label, color, chosen) in FAMILIES.items():

@@ -39,6 +39,7 @@ class Plan(NamedTuple):
     base_rates: tuple[float, ...]
     seeds: int
     cosine_rates: dict[str, tuple[float, ...]] = {}  # by optimizer, where they differ
+    keeps: tuple[str, ...] = ()  # of training.FIELDS, beside the final metrics
 
     def rates(self, method: str, optimizer: str) -> tuple[float, ...]:
         """The base rates of a method, as they are written to the results."""
@@ -48,10 +49,16 @@ class Plan(NamedTuple):
         return tuple(map(as_written, rates))
 
 
+# For times to a target, and of autotune's search.
+TIMES = ("validation", "rollbacks", "search_steps")
+# And for the page: learning rates, generalisation and stability.
+WHOLE = (*TIMES, "learning_rate", "late_loss_std", "train")
 STANDARD_TASKS = tuple(task for task in TASKS if task != "short")  # digits once
 
 PLANS = {
-    "standard": Plan(STANDARD_TASKS, ("adam",), methods.NAMES, BASE_RATES, seeds=3),
+    "standard": Plan(
+        STANDARD_TASKS, ("adam",), methods.NAMES, BASE_RATES, seeds=3, keeps=WHOLE
+    ),
     # A part of the standard plan, so that both rank the same runs.
     "quick": Plan(
         ("digits", "transformer", "demand"),
@@ -59,6 +66,7 @@ PLANS = {
         methods.NAMES,
         (1e-7, 1e-3, 1e-2, 1e-1, 10.0),
         seeds=1,
+        keeps=WHOLE,
     ),
     # Does the base rate matter to autotune, whatever the optimizer?
     "robustness": Plan(
@@ -68,6 +76,7 @@ PLANS = {
         DECADES,
         seeds=15,
         cosine_rates=COSINE_RATES,
+        keeps=TIMES,
     ),
     # And to others that want no rate, or less of one?
     "peers": Plan(tuple(TASKS), ("adam",), tuple(methods.PEERS), DECADES, seeds=3),
@@ -78,5 +87,6 @@ PLANS = {
         DECADES,
         seeds=5,
         cosine_rates=COSINE_RATES,
+        keeps=TIMES,
     ),
 }

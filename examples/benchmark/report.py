@@ -24,8 +24,8 @@ from benchmark import (
     other_tables,
     page,
     plans,
+    records,
     rl_report,
-    run,
     summaries,
     tables,
 )
@@ -117,15 +117,16 @@ def blocks(lines: list[dict], others: list[list[dict]]) -> dict[tuple[Path, str]
         autotune = to_markdown(other_tables.autotune(every), 0)
         robustness = to_markdown(other_tables.robustness(every), 0)
     beside = other_tables.with_peers(
-        measures.gather(others[0]), measures.gather(run.read(RESULTS / "peers.jsonl"))
+        measures.gather(others[0]),
+        measures.gather(records.read(RESULTS / "peers.jsonl")),
     )
     if beside:
         peers = to_markdown(other_tables.peers(beside), 0)
     overhead = to_markdown(other_tables.overhead(RESULTS / "overhead.jsonl"), 0)
-    variants = run.read(RESULTS / "ablation.jsonl")
+    variants = records.read(RESULTS / "ablation.jsonl")
     ablation = to_markdown(other_tables.ablation(variants), 0) if variants else EMPTY
-    at_rates, of_kinds = run.read(gain.RESULTS), run.read(drawn.RESULTS)
-    of_makes = run.read(other_makes.RESULTS)
+    at_rates, of_kinds = records.read(gain.RESULTS), records.read(drawn.RESULTS)
+    of_makes = records.read(other_makes.RESULTS)
     learners = rl_report.blocks(rl_report.read(RESULTS / "rl.jsonl"))
     policy = learned_report.blocks(learned_report.read())
     policy["makes"] = other_makes.table(of_makes) if of_makes else EMPTY
@@ -174,7 +175,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, help="default: results/PLAN.jsonl")
     args = parser.parse_args()
     source = args.results or RESULTS / f"{args.plan}.jsonl"
-    lines = run.read(source)
+    lines = records.read(source)
     results = measures.gather(lines)
     if not summaries.complete(results)[1]:
         raise SystemExit(f"{source} holds no task with all runs of a method and cosine")
@@ -185,7 +186,7 @@ def main() -> None:
     print(to_markdown(tables.headline(results)))
     print(f"wrote {text} and {source.with_suffix('.html')}")
     if is_standard:
-        others = [run.read(RESULTS / f"{plan}.jsonl") for plan in AUTOTUNE_PLANS]
+        others = [records.read(RESULTS / f"{plan}.jsonl") for plan in AUTOTUNE_PLANS]
         for (path, name), content in blocks(lines, others).items():
             before, _, after = between(path.read_text(), name)
             path.write_text(before + content + after)

@@ -16,7 +16,6 @@ of its run with the same seed.
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Container
@@ -29,7 +28,7 @@ import numpy as np
 import optax
 
 import optax_adaptive
-from benchmark import run as runner
+from benchmark import records
 from benchmark.constants import replaced
 from benchmark.tasks import TASKS
 from benchmark.tasks.task import Task
@@ -56,11 +55,12 @@ PEAKS = {
 ANCHOR = "cosine"  # as rows name it
 OFFSETS = (1.0, 0.1, 10.0)  # of the tuned peak
 TRACE = 40  # entries of the recorded log factor
+DRAWN = 5  # seeds of which a learner's is recorded whole, for the picture
 
 MakeRule = Callable[[Any], Controller]  # seed -> rule
 
 RULES: dict[str, MakeRule] = {
-    "hold": lambda seed: controllers.constant(),
+    "constant": lambda seed: controllers.constant(),
     "bandit": lambda seed: controllers.bandit(seed=seed),
     "bandit ucb": lambda seed: controllers.bandit("ucb", seed=seed),
     "bandit exp3s": lambda seed: controllers.bandit("exp3s", seed=seed),
@@ -269,7 +269,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, default=prepared.default_dir())
     parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()
-    rows = [row for row in runner.read(args.output) if "header" not in row]
+    rows = records.rows(args.output)
 
     def find(*names):
         keys = ("task", "anchor", "offset", "method")
@@ -279,7 +279,7 @@ def main() -> None:
         there = {row["seed"] for row in find(*names)}
         return [seed for seed in range(args.seeds) if seed not in there]
 
-    with runner.open_to_append(args.output) as output:
+    with records.open_to_append(args.output) as output:
         for name in args.tasks:
             task = TASKS[name](args.data_dir)
             for method in args.methods:
@@ -293,9 +293,8 @@ def main() -> None:
                 rows += runs
                 seconds = round(time.time() - start, 1)
                 config = {"task": name, "anchor": ANCHOR, "method": method}
-                header = runner.header(config | {"peaks": PEAKS}, seconds)
-                output.writelines(json.dumps(r) + "\n" for r in (header, *runs))
-                output.flush()
+                header = records.header(config | {"peaks": PEAKS}, seconds)
+                records.write(output, (header, *runs))
                 print(name, method, f"{seconds} s", file=sys.stderr)
 
 
@@ -309,7 +308,7 @@ def run_method(task, name, method, missing, find) -> list[dict]:
             log_factors = np.zeros(len(seeds))
             if method.endswith(REPLAY):
                 replayed = {
-                    r["seed"]: np.mean(r["log_factors"])
+                    r["seed"]: r["mean_log_factor"]
                     for r in find(name, ANCHOR, offset, method.removesuffix(REPLAY))
                 }
                 seeds = [seed for seed in seeds if seed in replayed]
@@ -319,17 +318,13 @@ def run_method(task, name, method, missing, find) -> list[dict]:
             peak = jnp.float32(offset * 10 ** PEAKS[name])
             metrics, traces, _ = run(peak, jnp.float32(log_factors), jnp.array(seeds))
             for seed, metric, trace in zip(seeds, metrics, traces, strict=True):
-                rows.append(
-                    {
-                        "task": name,
-                        "anchor": ANCHOR,
-                        "offset": offset,
-                        "method": method,
-                        "seed": seed,
-                        "metric": float(f"{metric:.5g}"),
-                        "log_factors": [round(float(x), 3) for x in trace],
-                    }
-                )
+                row = {"task": name, "anchor": ANCHOR, "offset": offset}
+                row |= {"method": method, "seed": seed}
+                row["metric"] = records.number(metric)
+                row["mean_log_factor"] = round(float(trace.mean()), 4)
+                if method in LEARNERS and seed < DRAWN:
+                    row["log_factors"] = [round(float(x), 3) for x in trace]
+                rows.append(row)
     return rows
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark import measures, run
+from benchmark import measures, records
 from benchmark import rl as experiment
 from benchmark.learned_picture import states_along
 from benchmark.tables import markdown
@@ -27,17 +27,19 @@ Key = tuple[str, str, float, str]  # task, anchor, offset, method
 def read(path: Path) -> dict[Key, dict]:
     """Seeds, metrics and log factors of each group, in order of seed."""
     groups = defaultdict(list)
-    for row in run.read(path):
-        if "header" not in row:
-            key = (row["task"], row["anchor"], row["offset"], row["method"])
-            groups[key].append(row)
+    for row in records.rows(path):
+        key = (row["task"], row["anchor"], row["offset"], row["method"])
+        groups[key].append(row)
     table = {}
     for key, rows in groups.items():
         rows.sort(key=lambda row: row["seed"])
         table[key] = {
             "seeds": [row["seed"] for row in rows],
             "metric": np.array([row["metric"] for row in rows]),
-            "log_factors": np.array([row["log_factors"] for row in rows]),
+            # Of the seeds that the picture shows, where it shows any.
+            "log_factors": np.array(
+                [row["log_factors"] for row in rows if "log_factors" in row]
+            ),
         }
     return table
 
@@ -57,7 +59,7 @@ def gain(table: dict[Key, dict], task: str, anchor: str, method: str) -> np.ndar
     Positive is better.
     """
     metric, alone = paired(
-        table, (task, anchor, 1.0, method), (task, anchor, 1.0, "hold")
+        table, (task, anchor, 1.0, method), (task, anchor, 1.0, "constant")
     )
     if task in ACCURACY:
         return metric - alone
@@ -77,8 +79,8 @@ def recovered(
     """
     keys = [
         (task, "cosine", offset, method),
-        (task, "cosine", offset, "hold"),
-        (task, "cosine", 1.0, "hold"),
+        (task, "cosine", offset, "constant"),
+        (task, "cosine", 1.0, "constant"),
     ]
     if not set(keys) <= table.keys():
         return "–"
@@ -89,7 +91,7 @@ def recovered(
 def learners(table: dict, *anchors: str) -> list[str]:
     """The rules that were run around those, without the one that never moves."""
     run = {method for _, anchor, _, method in table if anchor in anchors}
-    return [method for method in experiment.RULES if method in run - {"hold"}]
+    return [method for method in experiment.RULES if method in run - {"constant"}]
 
 
 def main_table(table: dict) -> str:
@@ -98,9 +100,9 @@ def main_table(table: dict) -> str:
     methods = learners(table, anchor)
     rows = []
     for task in experiment.PEAKS:
-        if (task, anchor, 1.0, "hold") not in table:
+        if (task, anchor, 1.0, "constant") not in table:
             continue
-        alone = table[task, anchor, 1.0, "hold"]["metric"]
+        alone = table[task, anchor, 1.0, "constant"]["metric"]
         unit = "%" if task in ACCURACY else "MW" if task == "demand" else "nats"
         cells = [
             measures.interval(gain(table, task, anchor, method))
@@ -119,10 +121,12 @@ def recovery_table(table: dict) -> str:
     rows = []
     for task in experiment.PEAKS:
         for offset in (0.1, 10.0):
-            if (task, "cosine", offset, "hold") not in table:
+            if (task, "cosine", offset, "constant") not in table:
                 continue
             alone, tuned = paired(
-                table, (task, "cosine", offset, "hold"), (task, "cosine", 1.0, "hold")
+                table,
+                (task, "cosine", offset, "constant"),
+                (task, "cosine", 1.0, "constant"),
             )
             cells = [recovered(table, task, offset, method) for method in methods]
             means = f"{alone.mean():#.4g} ({tuned.mean():#.4g})"

@@ -9,18 +9,14 @@ exception, is a result too.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
-import platform
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent import futures
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 # Processes run side by side, so that each keeps to one core.
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
@@ -36,10 +32,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from benchmark import plans, tasks, training
+from benchmark import plans, records, tasks, training
 from common import methods, prepared
 
-HERE = Path(__file__).parent
+RESULTS = Path(__file__).with_name("results")
 make_task = cache(lambda name, data_dir: tasks.TASKS[name](data_dir))
 
 
@@ -51,6 +47,7 @@ class Group(NamedTuple):
     method: str
     runs: tuple[tuple[float, int], ...]  # base rate, seed
     data_dir: Path
+    keeps: tuple[str, ...] = ()  # what a row has beside its final metrics
 
 
 def run_group(group: Group) -> list[dict[str, Any]]:
@@ -61,26 +58,30 @@ def run_group(group: Group) -> list[dict[str, Any]]:
     task = make_task(group.task, group.data_dir)
     try:
         train = training.make_training(task, group.optimizer, group.method)
-        rows = take(train, group.runs, is_vmapped)
+        rows = take(train, group.runs, is_vmapped, group.keeps)
     except Exception as error:
         failed = f"{type(error).__name__}: {error}"[:200]
         rows = [{"failed": failed} for _ in group.runs]
     config = group._asdict() | {"checkpoints": training.CHECKPOINTS}
     facts = ("steps", "steps_per_epoch", "is_accuracy", "unit")
     config |= {name: getattr(task, name) for name in facts} | {"vmapped": is_vmapped}
-    del config["data_dir"]
+    del config["data_dir"], config["keeps"]
     names = {"task": group.task, "optimizer": group.optimizer, "method": group.method}
     for row, (rate, seed) in zip(rows, group.runs, strict=True):
         row |= names | {"base_rate": rate, "seed": seed}
     seconds = round(time.perf_counter() - start, 1)
-    return [header(config, seconds), *rows]
+    return [records.header(config, seconds), *rows]
 
 
 def take(
-    train: Any, runs: Iterable[tuple[float, int]], is_vmapped: bool
+    train: Any,
+    runs: Iterable[tuple[float, int]],
+    is_vmapped: bool,
+    keeps: tuple[str, ...] = training.FIELDS,
 ) -> list[dict[str, Any]]:
     """Takes a training over base rates and seeds."""
     rates, seeds = zip(*runs, strict=True)
+    is_first = [seed == 0 for seed in seeds]
     rates, seeds = jnp.array(rates, jnp.float32), jnp.array(seeds, jnp.int32)
     if is_vmapped:
         traces = jax.device_get(jax.jit(jax.vmap(train))(rates, seeds))
@@ -89,92 +90,12 @@ def take(
         jitted = jax.jit(train)
         pairs = zip(rates, seeds, strict=True)
         each = [jax.device_get(jitted(*pair)) for pair in pairs]
-    return [training.as_row(trace) for trace in each]
-
-
-@cache
-def commit() -> str:
-    """The commit that is checked out, and whether files differ from it."""
-
-    def git(*command: str) -> str:
-        return subprocess.run(
-            ["git", *command], cwd=HERE, capture_output=True, text=True, check=False
-        ).stdout.strip()
-
-    # What is run is written into the tree, and makes no run another one.
-    changed = git("status", "--porcelain", "--", ":/", ":!results")
-    return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
-
-
-def header(config: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """What produced the lines that follow."""
-    versions = {
-        name: sys.modules[name].__version__
-        for name in ("jax", "optax", "numpy", "optax_adaptive")
-    }
-    device = str(jax.devices()[0].device_kind)
-    return {
-        "header": {
-            "python": platform.python_version(),
-            **versions,
-            "device": device,
-            "commit": commit(),
-            "config": config,
-            "seconds": seconds,
-        }
-    }
-
-
-def key(row: dict[str, Any]) -> tuple:
-    """What identifies a run."""
-    names = ("task", "optimizer", "method", "base_rate", "seed")
-    return tuple(row[name] for name in names)
-
-
-def as_json(line: dict[str, Any]) -> str:
-    """Without spaces: a results file has millions of numbers."""
-    return json.dumps(line, separators=(",", ":"))
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file, without one that was cut off."""
-    lines = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return lines
-
-
-def open_to_append(path: Path) -> TextIO:
-    """A file of lines, in which a line that was cut off is ended."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    is_cut_off = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
-    file = path.open("a")
-    if is_cut_off:
-        file.write("\n")
-    return file
-
-
-def fill(
-    path: Path, names: tuple[str, ...], jobs: Iterable[tuple[tuple, Callable[[], dict]]]
-) -> list[dict[str, Any]]:
-    """Runs the jobs whose key, the values of ``names``, no line has; all lines."""
-    lines = read(path)
-    done = {tuple(line[name] for name in names) for line in lines}
-    with open_to_append(path) as file:
-        for key, make in jobs:
-            if key not in done:
-                line = dict(zip(names, key, strict=True)) | {"commit": commit()}
-                lines.append(line | make())
-                print(json.dumps(lines[-1]), file=file, flush=True)
-    return lines
-
-
-def done(path: Path) -> set[tuple]:
-    """The keys of the runs of a file."""
-    return {key(line) for line in read(path) if "header" not in line}
+    # Pictures draw the learning rate of the first seed alone.
+    others = tuple(name for name in keeps if name != "learning_rate")
+    return [
+        training.as_row(trace, keeps if first else others)
+        for trace, first in zip(each, is_first, strict=True)
+    ]
 
 
 def missing(plan: plans.Plan, done: set[tuple], data_dir: Path) -> list[Group]:
@@ -190,7 +111,8 @@ def missing(plan: plans.Plan, done: set[tuple], data_dir: Path) -> list[Group]:
                     if (task, optimizer, method, rate, seed) not in done
                 )
                 if runs:
-                    groups.append(Group(task, optimizer, method, runs, data_dir))
+                    names = (task, optimizer, method)
+                    groups.append(Group(*names, runs, data_dir, plan.keeps))
     return groups
 
 
@@ -217,7 +139,7 @@ def execute(plan: plans.Plan, output: Path, data_dir: Path, jobs: int) -> None:
             methods.build(method, optimizer, 1e-3, 400, 8)
     for name in plan.tasks:
         make_task(name, data_dir)
-    groups = missing(plan, done(output), data_dir)
+    groups = missing(plan, records.done(output), data_dir)
     if not groups:
         print(f"nothing to run: {output} has all of it")
         return
@@ -230,13 +152,12 @@ def execute(plan: plans.Plan, output: Path, data_dir: Path, jobs: int) -> None:
         TextColumn("{task.description}"),
     )
     with (
-        open_to_append(output) as file,
+        records.open_to_append(output) as file,
         Progress(*columns, speed_estimate_period=3600) as progress,
     ):
         bar, start = progress.add_task("", total=len(groups)), time.perf_counter()
         for i, lines in enumerate(results(groups, jobs), 1):
-            file.writelines(as_json(line) + "\n" for line in lines)
-            file.flush()
+            records.write(file, lines)
             last = lines[-1]
             name = f"{last['method']} on {last['task']} ({last['optimizer']})"
             progress.update(bar, advance=1, description=name)
@@ -262,7 +183,7 @@ def main(plan: str = "standard") -> None:
     parser.add_argument("--output", type=Path, help="default: results/PLAN.jsonl")
     args = vars(parser.parse_args())
     name, jobs, data_dir = args.pop("plan"), args.pop("jobs"), args.pop("data_dir")
-    output = args.pop("output") or HERE / "results" / f"{name}.jsonl"
+    output = args.pop("output") or RESULTS / f"{name}.jsonl"
     chosen = {field: value for field, value in args.items() if value is not None}
     if "base_rates" in chosen:
         chosen["cosine_rates"] = {}

@@ -28,7 +28,7 @@ def family(method: str) -> str:
         return "schedule"
     if method in methods.PEERS:
         return "peer"
-    if bare in ("hold", "random"):
+    if bare in ("constant", "random"):
         return "ablation"
     return "learner" if bare in LEARNERS else "rule"
 

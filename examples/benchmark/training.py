@@ -1,6 +1,6 @@
 """One training as a pure function of base rate and seed, and its record."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 import optax_adaptive
+from benchmark import records
 from benchmark.tasks.task import Array, Task
 from common import methods
 
@@ -17,6 +18,17 @@ LATE = CHECKPOINTS // 10  # checkpoints in the last tenth
 # As the example scripts have. Schedules and peers that count in epochs get a fiftieth
 # of the run as theirs, since few of these runs see their data 50 times.
 EPOCHS = 50
+# What a row may keep. Nothing reads all of it everywhere: a plan says what it keeps.
+FIELDS = (
+    "validation",  # the whole curve, for times to a target
+    "learning_rate",  # of each checkpoint
+    "mean_rate",  # geometric, after the quarter of a run in which searches lie
+    "late_loss_std",
+    "train",
+    "found_scale",  # of autotune, as the next two
+    "rollbacks",
+    "search_steps",
+)
 
 
 class Trace(NamedTuple):
@@ -24,7 +36,6 @@ class Trace(NamedTuple):
 
     initial: Array  # shape=(), validation metric before the first step
     validation: Array  # shape=(CHECKPOINTS,)
-    train_loss: Array  # shape=(CHECKPOINTS,), mean over the steps since the last one
     learning_rate: Array  # shape=(CHECKPOINTS,), nominal; nan where there is none
     late_loss_std: Array  # shape=(), of the training losses of the last tenth
     train: Array  # shape=(), metric at the end, as the two others
@@ -83,7 +94,6 @@ def make_training(
         return Trace(
             initial=task.evaluate(params, "validation"),
             validation=validation,
-            train_loss=losses.mean(1),
             learning_rate=rates,
             late_loss_std=losses[-LATE:].std(),
             train=task.evaluate(evaluated, "train"),
@@ -95,23 +105,35 @@ def make_training(
     return train
 
 
-def as_row(trace: Trace) -> dict[str, Any]:
+def as_row(trace: Trace, keeps: Collection[str] = FIELDS) -> dict[str, Any]:
     """The record of one run as JSON takes it, with null for what isn't finite.
 
     An average of weights that were finite at the end may hide that some were not on the
     way; a run counts as failed if it *ends* with anything that is not finite.
+
+    Args:
+      trace: Of the run.
+      keeps: What is recorded beside the first and the final metrics, of ``FIELDS``.
+        Without the curve, ``validation`` is its last point.
+
+    Returns:
+      The row.
     """
-
-    def number(x: Any, digits: int = 5) -> float | None:
-        return float(f"{x:.{digits}g}") if np.isfinite(x) else None
-
-    values = trace._asdict()
-    is_finite = bool(values.pop("is_finite"))
-    found = values.pop("found")
-    row: dict[str, Any] = {"failed": None if is_finite else "not finite"}
-    for name, value in values.items():
-        array = np.asarray(value, np.float64)
-        digits = {"train_loss": 3, "learning_rate": 3, "validation": 4}.get(name, 5)
-        flat = [number(x, digits) for x in array.ravel()]
-        row[name] = flat if array.ndim else flat[0]
-    return row | {name: number(value) for name, value in found.items()}
+    settled = trace.learning_rate[CHECKPOINTS // 4 :]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean_rate = np.exp(np.log(np.asarray(settled, np.float64)).mean())
+    validation = trace.validation if "validation" in keeps else trace.validation[-1:]
+    row: dict[str, Any] = {
+        "failed": None if trace.is_finite else "not finite",
+        "initial": records.number(trace.initial),
+        "validation": records.numbers(validation, 4),
+        "test": records.number(trace.test),
+    }
+    others = {
+        "learning_rate": records.numbers(trace.learning_rate, 3),
+        "mean_rate": records.number(mean_rate),
+        "late_loss_std": records.number(trace.late_loss_std),
+        "train": records.number(trace.train),
+    }
+    others |= {name: records.number(value) for name, value in trace.found.items()}
+    return row | {name: value for name, value in others.items() if name in keeps}

@@ -2,7 +2,9 @@
 
 import json
 
-from benchmark import accelerator, measures, run
+import pytest
+
+from benchmark import accelerator, measures, records
 
 
 def test_a_log_becomes_a_row():
@@ -15,10 +17,10 @@ def test_a_log_becomes_a_row():
             events.append({"event": "validation", "step": step, **validation})
     test = {"event": "test", "step": 4, "seconds": 9.0, "loss": 1.0, "accuracy": 0.45}
     lines = accelerator.as_lines("mlp", "cosine", 0.1, 0, [*events, test])
-    header, row = map(json.loads, map(run.as_json, lines))
+    header, row = map(json.loads, map(records.as_json, lines))
     assert header["header"]["config"]["steps_per_epoch"] == 2
     assert row["failed"] is None and row["validation"] == [25.0, 50.0]
-    assert row["train_loss"] == [3.0, (4 / 3 + 1) / 2]
+    assert row["learning_rate"] == pytest.approx([0.2, 0.4])
     assert (row["initial"], row["train"], row["test"]) == (25.0, 35.0, 45.0)
     runs = measures.gather(lines)["mlp", "adam", "cosine"]
     assert runs.facts.steps == 4 and measures.final_test(runs) == 45.0

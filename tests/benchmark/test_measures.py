@@ -18,7 +18,6 @@ def row(method, rate, seed, validation, test, failed=None, task="t", **fields):
         "failed": failed,
         "initial": 10.0,
         "validation": validation,
-        "train_loss": [1.0] * len(validation),
         "learning_rate": [rate] * len(validation),
         "late_loss_std": 0.5,
         "train": 95.0,

@@ -4,12 +4,12 @@ import re
 
 import pytest
 
-from benchmark import charts, measures, other_tables, report, run, tables
+from benchmark import charts, measures, other_tables, records, report, tables
 from common import methods
 from tests.benchmark.test_measures import header, row
 
-STANDARD = run.read(report.RESULTS / "standard.jsonl")
-OTHERS = [run.read(report.RESULTS / f"{n}.jsonl") for n in report.AUTOTUNE_PLANS]
+STANDARD = records.read(report.RESULTS / "standard.jsonl")
+OTHERS = [records.read(report.RESULTS / f"{n}.jsonl") for n in report.AUTOTUNE_PLANS]
 
 
 BLOCKS = report.blocks(STANDARD, OTHERS)

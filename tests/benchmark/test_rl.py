@@ -21,7 +21,7 @@ from optax_adaptive.controllers.online import _residual
 )
 def test_an_ablation_hides_its_features_alone(stand_in, seen, monkeypatch):
     given = []
-    learner = _residual.Learner(
+    learner = _learner.Learner(
         lambda: (),
         lambda state, features, *rest: (given.append(features), state),
         lambda state, transition: given.append(transition.features_t),
@@ -30,14 +30,14 @@ def test_an_ablation_hides_its_features_alone(stand_in, seen, monkeypatch):
     changed = stand_in("known", learner)
     ones = jnp.ones((feature_memory.SIZE,))
     changed.act((), ones, None, None)
-    changed.learn((), _residual.Transition(ones, 0.0, 0.0, ones, 1.0))
+    changed.learn((), _learner.Transition(ones, 0.0, 0.0, ones, 1.0))
     expected = [name in seen for name in feature_memory.NAMES]
     assert len(given) == 2
     for features in given:
         np.testing.assert_array_equal(features, expected)
 
 
-@pytest.mark.parametrize("name", ["hold", "bandit"])
+@pytest.mark.parametrize("name", ["constant", "bandit"])
 def test_around_a_schedule_a_learner_begins_at_its_lowest_action(name):
     task = rl.TASKS["short"](None)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
@@ -55,8 +55,8 @@ def test_tables_pair_by_seed(tmp_path):
         return names | {"method": method} | numbers
 
     rows = [
-        *(row(1.0, "hold", seed, 100.0 + seed) for seed in range(4)),
-        *(row(0.1, "hold", seed, 200.0 + seed) for seed in range(3)),
+        *(row(1.0, "constant", seed, 100.0 + seed) for seed in range(4)),
+        *(row(0.1, "constant", seed, 200.0 + seed) for seed in range(3)),
         row(1.0, "bandit", 3, 51.5),
         row(1.0, "bandit", 1, 50.5),
         row(0.1, "bandit", 1, 151.0),

@@ -115,7 +115,7 @@ def test_learners_are_within_averaging(name):
 
 
 def test_a_schedule_and_a_rule_multiply():
-    method = methods.build("cosine+hold", "sgd", 0.1, STEPS, steps_per_epoch=10)
+    method = methods.build("cosine+constant", "sgd", 0.1, STEPS, steps_per_epoch=10)
     alone = methods.build("cosine", "sgd", 0.1, STEPS, steps_per_epoch=10)
     states = [m.optimizer.init(jnp.ones(2)) for m in (method, alone)]
     for i in range(3):
