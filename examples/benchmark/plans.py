@@ -48,6 +48,13 @@ class Plan(NamedTuple):
             rates = self.cosine_rates.get(optimizer, rates)
         return tuple(map(as_written, rates))
 
+    def kept(self, method: str) -> tuple[str, ...]:
+        """What the rows of a method keep."""
+        # Where the cosine has a grid of its own it is what others are compared with, by
+        # what it ends with.
+        is_reference = method == "cosine" and bool(self.cosine_rates)
+        return () if is_reference else self.keeps
+
 
 # For times to a target, and of autotune's search.
 TIMES = ("validation", "rollbacks", "search_steps")

@@ -4,6 +4,7 @@ A row does not repeat what its header names, nor that it did not fail, and numbe
 the digits that a reader uses: a file holds thousands of rows.
 """
 
+import itertools
 import json
 import platform
 import subprocess
@@ -20,12 +21,17 @@ Line = dict[str, Any]
 
 HERE = Path(__file__).parent
 INHERITED = ("task", "optimizer", "anchor", "method")  # by a row, from its header
+CURVES = ("validation", "learning_rate", "log_factors")
 KEY = ("task", "optimizer", "method", "base_rate", "seed")
 
 
 def number(x: Any, digits: int = 5) -> float | None:
     """Rounded to significant digits; None, for null, where it is not finite."""
-    return float(f"{x:.{digits}g}") if np.isfinite(x) else None
+    if not np.isfinite(x):
+        return None
+    rounded = float(f"{x:.{digits}g}")
+    # 850 and not 850.0: two bytes, in a million numbers.
+    return int(rounded) if rounded.is_integer() and abs(rounded) < 1e9 else rounded
 
 
 def numbers(x: Any, digits: int) -> Any:
@@ -86,6 +92,21 @@ def inherited(header_line: Line) -> Line:
     return names | {"failed": None}
 
 
+def packed(curve: list) -> list:
+    """A value that repeats more than twice as a pair of it and its count."""
+    found: list = []
+    for value, same in itertools.groupby(curve):
+        count = len(list(same))
+        found += [[value, count]] if count > 2 else [value] * count
+    return found
+
+
+def unpacked(curve: list) -> list:
+    """The curve again."""
+    pairs = (x if isinstance(x, list) else (x, 1) for x in curve)
+    return [value for value, count in pairs for _ in range(count)]
+
+
 def write(file: TextIO, lines: Iterable[Line]) -> None:
     """Appends lines; rows follow their header, or name everything themselves."""
     names: Line = {}
@@ -94,6 +115,7 @@ def write(file: TextIO, lines: Iterable[Line]) -> None:
             names = inherited(line)
         else:
             line = {k: v for k, v in line.items() if k not in names or v != names[k]}
+            line |= {name: packed(line[name]) for name in CURVES if name in line}
         file.write(as_json(line) + "\n")
     file.flush()
 
@@ -111,6 +133,7 @@ def read(path: Path) -> list[Line]:
             names = inherited(line)
         else:
             line = names | line
+            line |= {name: unpacked(line[name]) for name in CURVES if name in line}
         lines.append(line)
     return lines
 

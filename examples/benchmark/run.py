@@ -112,7 +112,7 @@ def missing(plan: plans.Plan, done: set[tuple], data_dir: Path) -> list[Group]:
                 )
                 if runs:
                     names = (task, optimizer, method)
-                    groups.append(Group(*names, runs, data_dir, plan.keeps))
+                    groups.append(Group(*names, runs, data_dir, plan.kept(method)))
     return groups
 
 
