@@ -1,69 +1,75 @@
-"""How far up a learner may go: some damage is never made good."""
+"""The action ceiling: a learner may not propose a larger action than it allows.
+
+Some damage of a learning rate that is too large is never undone.
+"""
 
 from typing import NamedTuple
 
 import jax.numpy as jnp
 
 from optax_adaptive._controller import Array
-
-_GROWTH = 0.5  # of the reach, a block; halved with every rise of the loss
-# From the anchor on half of that: early on a rate too large costs as little as one that
-# is right, and what it has done shows later.
-_ABOVE = 0.5
-_RECOVERY = 1.2  # of the growth after a rise, a block: one false alarm is forgiven
-_RETREAT = 0.5  # below an action at which the loss rose
+from optax_adaptive.controllers.online.settings import OnlineSettings
 
 
-class Reach(NamedTuple):
-    """The largest action that is safe, so far as is known."""
+class ActionCeiling(NamedTuple):
+    """The largest action allowed, and how it grows."""
 
     largest: Array  # shape=(), dtype=float32: in [-1, 1]
     growth: Array  # shape=(), dtype=float32: a block
-    highest: Array  # shape=(), dtype=float32: may ever grow to; 0 at a found rate
+    highest: Array  # shape=(), dtype=float32: limit of its growth, 1; 0 after a search
 
 
-def first_reach() -> Reach:
-    """The reach before the first block: the lowest action."""
-    lowest, growth, highest = jnp.float32([-1.0, _GROWTH, 1.0])
-    return Reach(lowest, growth, highest)
+def first_ceiling(settings: OnlineSettings) -> ActionCeiling:
+    """The ceiling before the first block: the lowest action."""
+    growth = settings.ceiling_growth
+    return ActionCeiling(*jnp.array([-1.0, growth, 1.0], jnp.float32))
 
 
-def found_reach() -> Reach:
-    """The reach at a rate that was searched for, as by autotune: action 0.
+def ceiling_after_search(settings: OnlineSettings) -> ActionCeiling:
+    """The ceiling at a learning rate that a search has found: action 0, for good.
 
-    It is not raised: whoever found it looked above it too.
+    The search has tried higher learning rates already.
     """
-    largest, growth, highest = jnp.float32([0.0, _GROWTH, 0.0])
-    return Reach(largest, growth, highest)
+    growth = settings.ceiling_growth
+    return ActionCeiling(*jnp.array([0.0, growth, 0.0], jnp.float32))
 
 
-def limited(reach: Reach, action: Array) -> Array:
-    """The action that is taken where the learner wants ``action``."""
-    return jnp.minimum(action, reach.largest)
+def limited(ceiling: ActionCeiling, action: Array, settings: OnlineSettings) -> Array:
+    """The action, at most the ceiling."""
+    return jnp.minimum(action, ceiling.largest) if settings.has_ceiling else action
 
 
-def watch(reach: Reach, action: Array, is_rising: Array, is_blown_up: Array) -> Reach:
-    """Takes in a block that is over.
+def after_block(
+    ceiling: ActionCeiling,
+    action: Array,
+    is_rising: Array,
+    is_blown_up: Array,
+    settings: OnlineSettings,
+) -> ActionCeiling:
+    """The ceiling once a block is over.
 
-    The reach grows from the lowest action to the anchor's, and on at half the pace. It
-    falls back below an action at which the loss rose: a rate too large is best met from
-    below. Not so where a rate was found: who found it watches it, and a rise is none of
-    the learner's doing.
+    It grows from the lowest action to that of the anchor, and above it at half the
+    pace. It drops below an action at which the loss rose, since a learning rate that is
+    too large is best approached from below. After a search it does not drop: whatever
+    found the learning rate watches it, and a rise is not due to the learner.
 
     Args:
-      reach: The reach so far.
+      ceiling: The ceiling so far.
       action: That of the block, float32 of shape ``()``.
       is_rising: Whether the loss rose in it beyond its noise.
       is_blown_up: Whether it had a window without a finite value.
+      settings: Constants.
 
     Returns:
-      The new reach.
+      The new ceiling.
     """
-    falls_back = is_rising & (reach.highest > 0.0)
-    recovered = jnp.minimum(_RECOVERY * reach.growth, _GROWTH)
-    growth = jnp.where(falls_back, reach.growth / 2, recovered)
-    step = jnp.where(action < 0.0, growth, _ABOVE * growth)
-    grown = jnp.maximum(reach.largest, action + step)
-    largest = jnp.where(falls_back, action - _RETREAT, grown)
-    largest = jnp.where(is_blown_up, -1.0, jnp.clip(largest, -1.0, reach.highest))
-    return Reach(largest, growth, reach.highest)
+    drops = is_rising & (ceiling.highest > 0.0)
+    recovered = jnp.minimum(
+        settings.growth_recovery * ceiling.growth, settings.ceiling_growth
+    )
+    growth = jnp.where(drops, ceiling.growth / 2, recovered)
+    step = jnp.where(action < 0.0, growth, settings.growth_above_anchor * growth)
+    grown = jnp.maximum(ceiling.largest, action + step)
+    largest = jnp.where(drops, action - settings.ceiling_retreat, grown)
+    largest = jnp.where(is_blown_up, -1.0, jnp.clip(largest, -1.0, ceiling.highest))
+    return ActionCeiling(largest, growth, ceiling.highest)

@@ -1,8 +1,9 @@
-"""What a block of windows at one action earned, beside what blocks earn on average.
+"""The block reward: the decrease of the loss in a block, less that of an average one.
 
-Judged by the next loss a lower rate always looks better, since it cools noise. So the
-change of rate itself is left out: an action is held for a block of windows, and judged
-by the fall of the loss from the first window *within* the block to the last.
+Judged by the next loss, a lower learning rate always looks better, since it reduces the
+noise at once. So the change of the learning rate itself is skipped: an action lasts for
+a block of windows, and its reward is the decrease of the loss from the first window
+*within* the block to the last.
 """
 
 from typing import NamedTuple
@@ -10,18 +11,12 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from optax_adaptive._controller import Array, Observation
+from optax_adaptive.controllers.online.settings import OnlineSettings
 from optax_adaptive.state.trees import select
-
-CLIP = 3.0  # combined standard errors that a block can earn or cost
-RISE = 2.5  # standard errors above the block before, which end a block
-INSTABILITY = 1.0  # what such a rise costs, beside the rise itself
-BLOW_UP = 10.0  # what a window without a finite value costs
-_MEMORY = 0.3  # weight of the newest block in what is expected
-_NOISE = 0.2  # and of the newest validation in its noise
 
 
 class Reading(NamedTuple):
-    """A metric and how sure it is."""
+    """A metric and its standard error."""
 
     value: Array  # shape=(), dtype=float32
     error: Array  # shape=(), dtype=float32
@@ -37,7 +32,7 @@ class Track(NamedTuple):
 
 
 class Block(NamedTuple):
-    """The open block, and what those before it have been like."""
+    """The open block, and the average of those before it."""
 
     windows: Array  # shape=(), dtype=int32: in this block
     loss: Track  # of a window
@@ -45,7 +40,7 @@ class Block(NamedTuple):
     validations: Array  # shape=(), dtype=int32: so far; then they alone are rewarded
     is_blown_up: Array  # shape=(), dtype=bool: is there a window of value inf?
     blocks: Array  # shape=(), dtype=int32: this one included
-    expected: Array  # shape=(), dtype=float32: mean fall in a block, times its index
+    expected: Array  # shape=(), dtype=float32: mean decrease times block index
     has_expected: Array  # shape=(), dtype=bool
 
 
@@ -70,13 +65,15 @@ def first_block() -> Block:
     )
 
 
-def read(block: Block, observation: Observation) -> Block:
-    """Takes a window into the open block."""
+def add_window(
+    block: Block, observation: Observation, settings: OnlineSettings
+) -> Block:
+    """The open block with one window more."""
     is_finite = jnp.isfinite(observation.value)
     validations = block.validations + observation.is_validated.astype(jnp.int32)
     # A validation has no error of its own: that of the changes between them, if any.
     last = block.validation.newest
-    weight = jnp.where(validations > 2, _NOISE, 1.0)
+    weight = jnp.where(validations > 2, settings.validation_weight, 1.0)
     change = jnp.abs(observation.validation - last.value)
     noise = last.error + weight * (change - last.error)
     noise = jnp.where(validations > 1, noise, 0.0)
@@ -87,8 +84,8 @@ def read(block: Block, observation: Observation) -> Block:
     before = select(is_first, validation, block.validation.before)
     return block._replace(
         windows=block.windows + 1,
-        loss=_follow(block.loss, loss, is_finite),
-        validation=_follow(
+        loss=_with_reading(block.loss, loss, is_finite),
+        validation=_with_reading(
             block.validation._replace(before=before),
             validation,
             observation.is_validated,
@@ -98,7 +95,7 @@ def read(block: Block, observation: Observation) -> Block:
     )
 
 
-def _follow(track: Track, reading: Reading, is_new: Array) -> Track:
+def _with_reading(track: Track, reading: Reading, is_new: Array) -> Track:
     return track._replace(
         first=select(is_new & ~track.is_read, reading, track.first),
         newest=select(is_new, reading, track.newest),
@@ -107,72 +104,74 @@ def _follow(track: Track, reading: Reading, is_new: Array) -> Track:
 
 
 def _rewarded(block: Block) -> tuple[Track, Reading]:
-    """The metric that counts, and the reading that its fall is measured from."""
+    """The metric that is rewarded, and the reading its decrease is measured from."""
     validates = block.validations > 0
     track = select(validates, block.validation, block.loss)
     return track, select(validates, track.before, track.first)
 
 
-def is_rising(block: Block) -> Array:
-    """Whether the loss or the validation metric rose beyond its noise.
+def is_rising(block: Block, settings: OnlineSettings) -> Array:
+    """Whether the loss or the validation metric rose beyond its noise, or blew up.
 
-    Above the end of the block before; or a window blew up. Where the metric is handed
-    in the loss still has its say: it is there at every window, and knows its noise.
+    A rise is measured from the end of the block before. The loss counts where there are
+    validations too: every window has one, with a standard error.
     """
 
     def rises(track):
         error = jnp.hypot(track.before.error, track.newest.error)
         rise = track.newest.value - track.before.value
-        return track.is_read & (error > 0) & (rise > RISE * error)
+        return track.is_read & (error > 0) & (rise > settings.rise_errors * error)
 
-    is_known = block.blocks > 1
+    has_before = block.blocks > 1
     return block.is_blown_up | (
-        is_known & (rises(block.loss) | rises(block.validation))
+        has_before & (rises(block.loss) | rises(block.validation))
     )
 
 
-def is_over(block: Block, size: int | Array) -> Array:
+def is_over(block: Block, size: int | Array, settings: OnlineSettings) -> Array:
     """Whether the block has its ``size`` windows, or cannot go on."""
     track, _ = _rewarded(block)
-    return ((block.windows >= size) & track.is_read) | is_rising(block)
+    is_full = (block.windows >= size) & track.is_read
+    return is_full | is_rising(block, settings)
 
 
-def close(block: Block) -> tuple[Array, Block]:
-    """Ends a block: its advantage over the blocks before it, and an empty block.
+def close(block: Block, settings: OnlineSettings) -> tuple[Array, Block]:
+    """Ends a block: its reward, and an empty block.
 
-    The mean that is taken off makes it the reward of a *differential* problem: what
-    counts is which actions do better than those so far (Wan, Naik and Sutton, `Learning
-    and planning in average-reward Markov decision processes
-    <https://arxiv.org/abs/2006.16318>`_, 2021).
+    The mean that is taken off makes it the reward of a *differential* problem: actions
+    are compared with those so far (Wan, Naik and Sutton, `Learning and planning in
+    average-reward Markov decision processes <https://arxiv.org/abs/2006.16318>`_,
+    2021).
 
     Args:
       block: A block that is over.
+      settings: Constants.
 
     Returns:
-      ``clip((fall - expected) / error, ±3)``, or 0 where there was no block before, or
-      nothing to read in this one; less 1 for a rise beyond the noise and 10 for a
+      ``clip((decrease - expected) / error, ±3)``, or 0 where there was no block before
+      or no reading in this one; less 1 for a rise beyond the noise and 10 for a
       blow-up. And the next block.
     """
     track, start = _rewarded(block)
-    fall = start.value - track.newest.value
+    decrease = start.value - track.newest.value
     error = jnp.hypot(start.error, track.newest.error)
     # A loss that goes as -log t falls by 1 / t in a block, and so does the expected.
     index = block.blocks.astype(jnp.float32)
-    surplus = fall - block.expected / index
-    advantage = jnp.clip(_in_errors(surplus, error), -CLIP, CLIP)
-    advantage = jnp.where(block.has_expected & track.is_read, advantage, 0.0)
-    advantage -= INSTABILITY * is_rising(block).astype(jnp.float32)
-    advantage -= BLOW_UP * block.is_blown_up.astype(jnp.float32)
+    surplus = decrease - block.expected / index
+    clip = settings.reward_clip
+    reward = jnp.clip(_in_errors(surplus, error, clip), -clip, clip)
+    reward = jnp.where(block.has_expected & track.is_read, reward, 0.0)
+    rises = is_rising(block, settings).astype(jnp.float32)
+    reward -= settings.rise_penalty * rises
+    reward -= settings.blow_up_penalty * block.is_blown_up.astype(jnp.float32)
+    if settings.rewards_raw_decrease:
+        reward = block.loss.before.value - block.loss.newest.value
     is_calm = track.is_read & ~block.is_blown_up
-    weight = jnp.where(block.has_expected, _MEMORY, 1.0)
-    expected = block.expected + weight * (fall * index - block.expected)
-
-    def opened(track):
-        return _first_track()._replace(newest=track.newest, before=track.newest)
-
-    return advantage, first_block()._replace(
-        loss=opened(block.loss),
-        validation=opened(block.validation),
+    weight = jnp.where(block.has_expected, settings.baseline_weight, 1.0)
+    expected = block.expected + weight * (decrease * index - block.expected)
+    return reward, first_block()._replace(
+        loss=_reopened(block.loss),
+        validation=_reopened(block.validation),
         validations=block.validations,
         blocks=block.blocks + 1,
         expected=jnp.where(is_calm, jnp.clip(expected, -1e37, 1e37), block.expected),
@@ -180,8 +179,12 @@ def close(block: Block) -> tuple[Array, Block]:
     )
 
 
-def _in_errors(numerator: Array, denominator: Array) -> Array:
-    """The quotient; over 0, plus or minus ``CLIP`` by the sign of the numerator."""
+def _reopened(track: Track) -> Track:
+    return _first_track()._replace(newest=track.newest, before=track.newest)
+
+
+def _in_errors(numerator: Array, denominator: Array, clip: float) -> Array:
+    """The quotient; over 0, plus or minus ``clip`` by the sign of the numerator."""
     is_positive = denominator > 0
     safe = jnp.where(is_positive, denominator, 1.0)
-    return jnp.where(is_positive, numerator / safe, jnp.sign(numerator) * CLIP)
+    return jnp.where(is_positive, numerator / safe, jnp.sign(numerator) * clip)

@@ -1,27 +1,25 @@
-"""How much of what a learner wants is done: nothing of a whim, all of what persists.
+"""From proposals to an action: a mean, then a dead band with a gain beyond it.
 
-A prior that is fitted to have the least regret in each state by itself hedges: it wants
-a part of what is best, and in the noise a little of what is not. Their mean over states
-knows more than each. So a small one is left undone, since even a factor that is right
-in the mean costs by its coming and going, and of a larger one more is done than is
-wanted. Down at once: a rate too large does harm meanwhile.
+A prior that has the least regret in each state by itself is cautious: it proposes only
+a part of the best action and, where there is noise, a little of a bad one. The mean
+over states is more reliable than any of them. A small mean changes nothing, since a
+factor that comes and goes costs more than it gains; a larger one is amplified. The mean
+falls at once and rises slowly, since a learning rate that is too large does harm.
 """
 
 import jax.numpy as jnp
 
 from optax_adaptive._controller import Array
-
-_NEWEST = 0.3  # weight of the newest in the mean, on the way up
-_LEFT_UNDONE = 0.2  # a factor of 1.6, with a bound of ten
-_GAIN = 3.0  # of what is beyond
+from optax_adaptive.controllers.online.settings import OnlineSettings
 
 
-def weigh(mean: Array, wanted: Array) -> Array:
-    """The mean of what was wanted, this action included; each float32, shape=()."""
-    return jnp.minimum(wanted, mean + _NEWEST * (wanted - mean))
+def smoothed(mean: Array, proposal: Array, settings: OnlineSettings) -> Array:
+    """The mean of the proposals, this one included; each float32."""
+    weight = settings.smoothing_weight
+    return jnp.minimum(proposal, mean + weight * (proposal - mean))
 
 
-def resolved(mean: Array) -> Array:
-    """The action that it leads to, in [-1, 1]."""
-    beyond = jnp.maximum(jnp.abs(mean) - _LEFT_UNDONE, 0.0)
-    return jnp.sign(mean) * jnp.minimum(_GAIN * beyond, 1.0)
+def action_of(mean: Array, settings: OnlineSettings) -> Array:
+    """The action for a mean proposal, in [-1, 1]; 0 within the dead band."""
+    beyond = jnp.maximum(jnp.abs(mean) - settings.dead_band, 0.0)
+    return jnp.sign(mean) * jnp.minimum(settings.gain * beyond, 1.0)

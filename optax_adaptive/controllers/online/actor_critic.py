@@ -1,5 +1,6 @@
-"""actor_critic: a tiny network that draws the factor, trained by PPO as it goes."""
+"""actor_critic: a tiny network that samples the factor, trained by PPO in the run."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -11,34 +12,27 @@ from optax_adaptive._controller import Array, Controller
 from optax_adaptive.controllers.learned import feature_memory
 from optax_adaptive.controllers.learned.policy_network import PolicyWeights, score
 from optax_adaptive.controllers.online import offline_prior
-from optax_adaptive.controllers.online._residual import Learner, residual
-
-_BATCH = 8  # blocks an update
-_EPOCHS = 8  # gradient steps an update
-_LEARNING_RATE = 0.0003  # of these steps
-_DEVIATION = 0.1  # of the draw, before the first block
-_CLIP = 0.2
-_DISCOUNT = 0.99
-_LAMBDA = 0.95
-_ENTROPY = 0.05
+from optax_adaptive.controllers.online._learner import Learner
+from optax_adaptive.controllers.online._residual import residual
+from optax_adaptive.controllers.online.settings import DEFAULTS, OnlineSettings
 
 
 class Experience(NamedTuple):
-    """Blocks since the last update."""
+    """The n blocks since the last update."""
 
-    features: Array  # shape=(_BATCH, SIZE), dtype=float32
-    draw: Array  # shape=(_BATCH,), dtype=float32: the action before tanh
-    log_prob: Array  # shape=(_BATCH,), dtype=float32
-    exploration: Array  # shape=(_BATCH,), dtype=float32: factor on the deviation
-    reward: Array  # shape=(_BATCH,), dtype=float32
+    features: Array  # shape=(n, SIZE), dtype=float32
+    sample: Array  # shape=(n,), dtype=float32: the action before tanh
+    log_prob: Array  # shape=(n,), dtype=float32
+    exploration: Array  # shape=(n,), dtype=float32: factor on the standard deviation
+    reward: Array  # shape=(n,), dtype=float32
 
 
 class Networks(NamedTuple):
     """What PPO trains."""
 
-    actor: PolicyWeights  # features -> mean of the draw
+    actor: PolicyWeights  # features -> mean of the sample
     critic: PolicyWeights  # features -> value of the state
-    log_deviation: Array  # shape=(), dtype=float32
+    log_std: Array  # shape=(), dtype=float32
 
 
 class ActorCriticState(NamedTuple):
@@ -48,8 +42,8 @@ class ActorCriticState(NamedTuple):
     optimizer_state: Any
     experience: Experience
     size: Array  # shape=(), dtype=int32: blocks in it
-    draw: Array  # shape=(), dtype=float32: the last
-    log_prob: Array  # shape=(), dtype=float32: of the last draw
+    sample: Array  # shape=(), dtype=float32: the last
+    log_prob: Array  # shape=(), dtype=float32: of the last sample
     exploration: Array  # shape=(), dtype=float32
 
 
@@ -58,35 +52,37 @@ def actor_critic(
     repeat: int | Array = 4,
     seed: int | Array = 0,
     prior: offline_prior.Prior | None = None,
+    settings: OnlineSettings | None = None,
 ) -> Controller:
-    """Goes on training, by PPO, a policy from the state of the training to the factor.
+    """Keeps training, by PPO, a policy from the state of the training to the factor.
 
-    A network with a hidden layer of 12 tanh units and a linear path draws the action
-    from a normal distribution squashed into (-1, 1), with a deviation that falls as one
-    over the root of the number of actions. It was fitted offline, to what each action
-    would have ended with in thousands of states of small trainings. Every eight actions
-    it takes eight small steps on the clipped surrogate. The network, its critic, their
-    squared gradients and the experience are in the optimizer state, about 5 kB. The
-    reward, and what becomes of the actions, are those of :func:`bandit`. Use it within
-    :func:`optax_adaptive.with_averaging`, like that.
+    A network with a hidden layer of 12 tanh units and a linear path samples the action
+    from a normal distribution squashed into (-1, 1), whose standard deviation falls as
+    one over the root of the number of actions. It was fitted offline, to the final
+    losses that followed each action in thousands of states of small trainings. Every
+    eight actions it takes eight small steps on the clipped surrogate. The network, its
+    critic, their squared gradients and the experience are in the optimizer state, about
+    5 kB. The reward, and how proposals become actions, are those of :func:`bandit`. Use
+    it within :func:`optax_adaptive.with_averaging`, like that.
 
     Args:
       alpha: Log of the largest factor, above 0: the factor stays within
         ``exp(-alpha)`` and ``exp(alpha)``. The prior was fitted for log 10.
-      repeat: Windows that an action is held, at least 2. A run should have 20 actions
-        or more: ``steps / (repeat * accumulation_size)``.
-      seed: Of the exploration, an integer of at least 0.
-      prior: Another prior, from :func:`load_prior`. Defaults to the one
-        shipped.
+      repeat: Windows that an action lasts, at least 2. A run should have 20 actions or
+        more: ``steps / (repeat * accumulation_size)``.
+      seed: Seed of the exploration, an integer of at least 0.
+      prior: Another prior, from :func:`load_prior`. Defaults to the one shipped.
+      settings: Other constants, for ablations.
 
     Returns:
       A :class:`~optax_adaptive.Controller`. Chain it behind a schedule, or combine it
-      with another rule by :func:`anchored`; alone it moves around the base rate.
+      with another rule by :func:`anchored`; alone it moves around the base learning
+      rate.
 
     Raises:
       ValueError: If an argument is out of its range, or an array of ``prior`` is of
         another shape or not finite.
-      TypeError: If ``prior`` is something else.
+      TypeError: If ``prior`` does not come from :func:`load_prior`.
 
     Example:
       >>> import optax
@@ -100,51 +96,32 @@ def actor_critic(
       `Learning an adaptive learning rate schedule <https://arxiv.org/abs/1909.09712>`_,
       2019
     """
+    settings = settings or DEFAULTS
     first = offline_prior.checked(prior).actor
     # Not Adam: half the memory, and Adam mixes dtypes, which strict promotion forbids.
-    optimizer = optax.rmsprop(_LEARNING_RATE)
+    optimizer = optax.rmsprop(settings.ppo_learning_rate)
+    improve = _ppo(optimizer, settings)
 
     def init_fn():
-        actor = PolicyWeights(*map(jnp.array, first))
-        networks = Networks(
-            actor=actor,
-            # The same hidden layer, and a value of 0.
-            critic=jax.tree.map(jnp.zeros_like, actor)._replace(
-                hidden=actor.hidden, hidden_bias=actor.hidden_bias
-            ),
-            log_deviation=jnp.log(jnp.array(_DEVIATION, jnp.float32)),
-        )
-        zero, many = jnp.zeros((), jnp.float32), jnp.zeros((_BATCH,), jnp.float32)
-        return ActorCriticState(
-            networks=networks,
-            optimizer_state=optimizer.init(networks),
-            experience=Experience(
-                jnp.zeros((_BATCH, feature_memory.SIZE), jnp.float32),
-                many,
-                many,
-                many,
-                many,
-            ),
-            size=jnp.zeros((), jnp.int32),
-            draw=zero,
-            log_prob=zero,
-            exploration=zero,
-        )
+        return _first_state(first, optimizer, settings)
 
     def act(state, features, key, exploration):
         mean = score(state.networks.actor, features)
-        log_deviation = state.networks.log_deviation + jnp.log(exploration)
-        draw = mean + jnp.exp(log_deviation) * jax.random.normal(key, (), jnp.float32)
-        log_prob = rl.gaussian_log_prob(draw, mean, log_deviation)
-        state = state._replace(draw=draw, log_prob=log_prob, exploration=exploration)
-        return jnp.tanh(draw), state
+        log_std = state.networks.log_std + jnp.log(exploration)
+        sample = mean + jnp.exp(log_std) * jax.random.normal(key, (), jnp.float32)
+        log_prob = rl.gaussian_log_prob(sample, mean, log_std)
+        state = state._replace(
+            sample=sample, log_prob=log_prob, exploration=exploration
+        )
+        return jnp.tanh(sample), state
 
     def learn(state, transition):
-        # Of the draw, and not of the action taken, which lies hundreds of deviations
-        # from the mean where the reach ends first: ratios of such densities overflow.
+        # Of the sample, and not of the action taken, which lies hundreds of standard
+        # deviations from the mean at the action ceiling: ratios of such densities
+        # overflow.
         newest = Experience(
             features=transition.features_tm1,
-            draw=state.draw,
+            sample=state.sample,
             log_prob=state.log_prob,
             exploration=state.exploration,
             reward=transition.r_t,
@@ -155,47 +132,87 @@ def actor_critic(
             newest,
         )
         state = state._replace(experience=experience, size=state.size + 1)
+        is_full = state.size == settings.ppo_batch
         return jax.lax.cond(
-            state.size == _BATCH, improve, lambda state, _: state, state, transition
+            is_full, improve, lambda state, _: state, state, transition.features_t
         )
 
-    def improve(state, transition):
+    learner = Learner(init_fn, act, learn)
+    return residual("actor_critic", learner, alpha, repeat, seed, settings)
+
+
+def _first_state(
+    first: PolicyWeights,
+    optimizer: optax.GradientTransformation,
+    settings: OnlineSettings,
+) -> ActorCriticState:
+    """The prior's actor, a critic of value 0, and no experience."""
+    actor = PolicyWeights(*map(jnp.array, first))
+    networks = Networks(
+        actor=actor,
+        critic=jax.tree.map(jnp.zeros_like, actor)._replace(
+            hidden=actor.hidden, hidden_bias=actor.hidden_bias
+        ),
+        log_std=jnp.log(jnp.array(settings.ppo_std, jnp.float32)),
+    )
+    zero = jnp.zeros((), jnp.float32)
+    many = jnp.zeros((settings.ppo_batch,), jnp.float32)
+    visited = jnp.zeros((settings.ppo_batch, feature_memory.SIZE), jnp.float32)
+    return ActorCriticState(
+        networks=networks,
+        optimizer_state=optimizer.init(networks),
+        experience=Experience(visited, many, many, many, many),
+        size=jnp.zeros((), jnp.int32),
+        sample=zero,
+        log_prob=zero,
+        exploration=zero,
+    )
+
+
+def _ppo(
+    optimizer: optax.GradientTransformation, settings: OnlineSettings
+) -> Callable[[ActorCriticState, Array], ActorCriticState]:
+    """PPO's update of the networks, by a full batch and the features that follow it."""
+
+    def loss_fn(networks, experience, advantages, returns):
+        mean = scores(networks.actor, experience.features)
+        log_std = networks.log_std + jnp.log(experience.exploration)
+        log_prob = rl.gaussian_log_prob(experience.sample, mean, log_std)
+        surrogate = rl.clipped_surrogate(
+            log_prob - experience.log_prob, advantages, settings.ppo_clip
+        )
+        entropy = rl.gaussian_entropy(networks.log_std)
+        error = jnp.square(scores(networks.critic, experience.features) - returns)
+        return jnp.mean(0.5 * error - surrogate) - settings.ppo_entropy * entropy
+
+    def improve(state, features_t):
         experience = state.experience
-        visited = jnp.concatenate([experience.features, transition.features_t[None]])
+        visited = jnp.concatenate([experience.features, features_t[None]])
         advantages = rl.generalized_advantages(
             scores(state.networks.critic, visited),
             experience.reward,
-            jnp.full((_BATCH,), _DISCOUNT, jnp.float32),
-            _LAMBDA,
+            jnp.full((settings.ppo_batch,), settings.ppo_discount, jnp.float32),
+            settings.ppo_lambda,
         )
         returns = advantages + scores(state.networks.critic, experience.features)
 
-        def loss_fn(networks):
-            mean = scores(networks.actor, experience.features)
-            log_deviation = networks.log_deviation + jnp.log(experience.exploration)
-            log_prob = rl.gaussian_log_prob(experience.draw, mean, log_deviation)
-            gain = rl.clipped_surrogate(
-                log_prob - experience.log_prob, advantages, _CLIP
-            )
-            entropy = rl.gaussian_entropy(networks.log_deviation)
-            error = jnp.square(scores(networks.critic, experience.features) - returns)
-            return jnp.mean(0.5 * error - gain) - _ENTROPY * entropy
-
         def step(carry, _):
             networks, optimizer_state = carry
-            grads = jax.grad(loss_fn)(networks)
+            grads = jax.grad(loss_fn)(networks, experience, advantages, returns)
             updates, optimizer_state = optimizer.update(grads, optimizer_state)
             return (optax.apply_updates(networks, updates), optimizer_state), None
 
         carry = (state.networks, state.optimizer_state)
-        (networks, optimizer_state), _ = jax.lax.scan(step, carry, length=_EPOCHS)
+        (networks, optimizer_state), _ = jax.lax.scan(
+            step, carry, length=settings.ppo_epochs
+        )
         return state._replace(
             networks=networks,
             optimizer_state=optimizer_state,
             size=jnp.zeros((), jnp.int32),
         )
 
-    return residual("actor_critic", Learner(init_fn, act, learn), alpha, repeat, seed)
+    return improve
 
 
 def scores(policy: PolicyWeights, features: Array) -> Array:

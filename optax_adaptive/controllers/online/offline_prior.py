@@ -1,6 +1,6 @@
-"""Where the online learners begin: what was fitted offline, in one JSON file.
+"""The prior of the online learners: fitted offline, in one JSON file.
 
-``examples/train_prior.py`` makes it, and records in it how.
+``examples/train_prior.py`` writes it, and records in it how.
 """
 
 import functools
@@ -12,24 +12,24 @@ import numpy as np
 
 from optax_adaptive.controllers.learned import policy_network
 from optax_adaptive.controllers.learned.policy_network import PolicyWeights
-from optax_adaptive.controllers.online import _residual
+from optax_adaptive.controllers.online._learner import ACTIONS
 from optax_adaptive.state.validation import check_array
 
 WIDTH = 12  # of the actor's hidden layer
-ARMS = len(_residual.ACTIONS)
+COUNT = len(ACTIONS)
 
 
 class Prior(NamedTuple):
-    """A first policy for each learner, fitted to what actions ended with."""
+    """A first policy for each learner, fitted to the final losses after actions."""
 
     actor: PolicyWeights  # features -> action before tanh
-    q_values: Any  # shape=(ARMS, ARMS), dtype=float32: of an action, a row a wish
-    bandit: Any  # shape=(3,), dtype=float32: of action * wanted, action, action²
+    q_values: Any  # shape=(COUNT, COUNT), dtype=float32: a row a state
+    bandit: Any  # shape=(3,), dtype=float32: of action * proposed, action, action²
 
 
 SHAPES = Prior(
     actor=policy_network.shapes(WIDTH),
-    q_values=(ARMS, ARMS),
+    q_values=(COUNT, COUNT),
     bandit=(3,),
 )
 
@@ -56,13 +56,13 @@ def _named(prior: Prior) -> dict[str, Any]:
 
 
 def load_prior(path: Any) -> Prior:
-    """Reads what ``examples/train_prior.py`` wrote.
+    """Reads a prior that ``examples/train_prior.py`` wrote.
 
     Args:
-      path: Of the JSON file: a string, a ``pathlib.Path``, or a resource of a package.
+      path: Path of the JSON file: a string, a ``pathlib.Path``, or a package resource.
 
     Returns:
-      What ``bandit``, ``q_learning`` and ``actor_critic`` take as ``prior``.
+      The argument ``prior`` of ``bandit``, ``q_learning`` and ``actor_critic``.
 
     Raises:
       ValueError: If the file is for other features, or holds other arrays.

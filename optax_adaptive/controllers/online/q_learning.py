@@ -1,4 +1,4 @@
-"""q_learning: a table of what each action is worth in each state of the training."""
+"""q_learning: a table of the value of each action in each state of the training."""
 
 from typing import NamedTuple
 
@@ -10,19 +10,13 @@ from optax_adaptive._controller import Array, Controller
 from optax_adaptive.controllers.learned.policy_network import PolicyWeights
 from optax_adaptive.controllers.learned.policy_network import act as action_of
 from optax_adaptive.controllers.online import offline_prior
-from optax_adaptive.controllers.online._residual import (
+from optax_adaptive.controllers.online._learner import (
     ACTIONS,
     Learner,
-    nearest_arm,
-    residual,
+    nearest_action,
 )
-
-_STEP_SIZE = 0.1
-_DISCOUNT = 0.8
-_LAMBDA = 0.9
-_REWARD = 0.02  # regret that a reward of 1 is worth, the unit of the prior
-_EPSILON = 0.1  # probability of a random action, times the exploration
-_TEMPERATURE = 0.03  # regret at which that is 1 / e as likely
+from optax_adaptive.controllers.online._residual import residual
+from optax_adaptive.controllers.online.settings import DEFAULTS, OnlineSettings
 
 
 class QLearningState(NamedTuple):
@@ -37,34 +31,36 @@ def q_learning(
     repeat: int | Array = 4,
     seed: int | Array = 0,
     prior: offline_prior.Prior | None = None,
+    settings: OnlineSettings | None = None,
 ) -> Controller:
-    """Goes on learning the value of each factor in each of 13 states of the training.
+    """Keeps learning the value of each factor in each of 13 states of the training.
 
-    The state is the action nearest to what :func:`actor_critic` would begin with; the
-    actions, their reward and what becomes of them are those of :func:`bandit`; use it
-    within :func:`optax_adaptive.with_averaging`, like that. The table was fitted
-    offline, to what each action would have ended with in thousands of states of small
-    trainings. From there, Watkins's Q(λ) with replacing traces and small steps; random
-    actions, drawn by a softmax of their values, with a probability that falls as one
-    over the root of the number of actions.
+    The state is the action nearest to the one that the prior of :func:`actor_critic`
+    proposes. The actions, their reward and how proposals become actions are those of
+    :func:`bandit`; use it within :func:`optax_adaptive.with_averaging`, like that. The
+    table was fitted offline, to the final losses that followed each action in thousands
+    of states of small trainings. From there, Watkins's Q(λ) with replacing traces and
+    small steps; random actions, sampled by a softmax of their values, with a
+    probability that falls as one over the root of the number of actions.
 
     Args:
       alpha: Log of the largest factor, above 0: the factor stays within
         ``exp(-alpha)`` and ``exp(alpha)``. The prior was fitted for log 10.
-      repeat: Windows that an action is held, at least 2. A run should have 20 actions
-        or more: ``steps / (repeat * accumulation_size)``.
-      seed: Of the exploration, an integer of at least 0.
-      prior: Another prior, from :func:`load_prior`. Defaults to the one
-        shipped.
+      repeat: Windows that an action lasts, at least 2. A run should have 20 actions or
+        more: ``steps / (repeat * accumulation_size)``.
+      seed: Seed of the exploration, an integer of at least 0.
+      prior: Another prior, from :func:`load_prior`. Defaults to the one shipped.
+      settings: Other constants, for ablations.
 
     Returns:
       A :class:`~optax_adaptive.Controller`. Chain it behind a schedule, or combine it
-      with another rule by :func:`anchored`; alone it moves around the base rate.
+      with another rule by :func:`anchored`; alone it moves around the base learning
+      rate.
 
     Raises:
       ValueError: If an argument is out of its range, or an array of ``prior`` is of
         another shape or not finite.
-      TypeError: If ``prior`` is something else.
+      TypeError: If ``prior`` does not come from :func:`load_prior`.
 
     Example:
       >>> import optax
@@ -78,11 +74,12 @@ def q_learning(
       Sutton, `Reinforcement learning with replacing eligibility traces
       <https://doi.org/10.1007/BF00114726>`_, 1996
     """
+    settings = settings or DEFAULTS
     first = offline_prior.checked(prior)
     actor = PolicyWeights(*map(jnp.asarray, first.actor))
 
-    def index(features):
-        return nearest_arm(action_of(actor, features))
+    def state_of(features):
+        return nearest_action(action_of(actor, features))
 
     def init_fn():
         return QLearningState(
@@ -91,35 +88,37 @@ def q_learning(
         )
 
     def act(state, features, key, exploration):
-        uniform_key, arm_key = jax.random.split(key)
+        uniform_key, action_key = jax.random.split(key)
         uniform = jax.random.uniform(uniform_key, dtype=jnp.float32)
-        values = state.q_values[index(features)]
-        # Not of all arms alike: what is known to be far worse does its harm at once.
-        drawn = jax.random.categorical(arm_key, values / _TEMPERATURE)
-        is_drawn = uniform < _EPSILON * exploration
-        arm = jnp.where(is_drawn, drawn, jnp.argmax(values))
-        return jnp.array(ACTIONS, jnp.float32)[arm], state
+        values = state.q_values[state_of(features)]
+        # Not uniform: an action that is far worse would do its harm at once.
+        sampled = jax.random.categorical(action_key, values / settings.q_temperature)
+        is_random = uniform < settings.q_epsilon * exploration
+        chosen = jnp.where(is_random, sampled, jnp.argmax(values))
+        return jnp.array(ACTIONS, jnp.float32)[chosen], state
 
     def learn(state, transition):
-        arm = nearest_arm(transition.a_tm1)
-        before = index(transition.features_tm1)
-        after = index(transition.features_t)
+        taken = nearest_action(transition.a_tm1)
+        s_tm1 = state_of(transition.features_tm1)
+        s_t = state_of(transition.features_t)
         error = rl.q_learning_error(
-            state.q_values[before],
-            arm,
-            _REWARD * transition.r_t,
-            jnp.array(_DISCOUNT, jnp.float32),
-            state.q_values[after],
+            state.q_values[s_tm1],
+            taken,
+            settings.q_reward * transition.r_t,
+            jnp.array(settings.q_discount, jnp.float32),
+            state.q_values[s_t],
         )
         rows, columns = (
             jnp.arange(size, dtype=jnp.int32) for size in state.trace.shape
         )
-        visited = (rows == before)[:, None] & (columns == arm)[None, :]
+        visited = (rows == s_tm1)[:, None] & (columns == taken)[None, :]
         # Watkins: credit ends where the action taken is not the best one.
-        is_greedy = arm == jnp.argmax(state.q_values[before]).astype(jnp.int32)
+        is_greedy = taken == jnp.argmax(state.q_values[s_tm1]).astype(jnp.int32)
         trace = jnp.where(is_greedy, state.trace, 0.0)
-        trace = rl.replacing_trace(trace, visited, _DISCOUNT * _LAMBDA)
-        q_values = state.q_values + _STEP_SIZE * error * trace
+        decay = settings.q_discount * settings.q_lambda
+        trace = rl.replacing_trace(trace, visited, decay)
+        q_values = state.q_values + settings.q_step_size * error * trace
         return state._replace(q_values=q_values, trace=trace)
 
-    return residual("q_learning", Learner(init_fn, act, learn), alpha, repeat, seed)
+    learner = Learner(init_fn, act, learn)
+    return residual("q_learning", learner, alpha, repeat, seed, settings)

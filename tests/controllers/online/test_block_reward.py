@@ -7,6 +7,7 @@ import pytest
 
 from optax_adaptive import Observation
 from optax_adaptive.controllers.online import _block_reward
+from optax_adaptive.controllers.online.settings import DEFAULTS
 
 
 def observation(value, error=0.1, validation=None):
@@ -30,7 +31,18 @@ def observation(value, error=0.1, validation=None):
     )
 
 
-read, close = jax.jit(_block_reward.read), jax.jit(_block_reward.close)
+@jax.jit
+def read(block, observation):
+    return _block_reward.add_window(block, observation, DEFAULTS)
+
+
+@jax.jit
+def close(block):
+    return _block_reward.close(block, DEFAULTS)
+
+
+def is_over(block, size):
+    return _block_reward.is_over(block, size, DEFAULTS)
 
 
 def play(block, windows):
@@ -40,23 +52,23 @@ def play(block, windows):
 
 
 def block_reference(blocks):
-    """Advantages of blocks of (value, error) pairs, as the equations have them."""
-    expected, before, advantages = None, None, []
+    """Rewards of blocks of (value, error) pairs, as the equations have them."""
+    expected, before, rewards = None, None, []
     for index, block in enumerate(blocks, 1):
         (first, first_error), (last, last_error) = block[0], block[-1]
-        fall = first - last
-        advantage = 0.0
+        decrease = first - last
+        reward = 0.0
         if expected is not None:
-            surplus = (fall - expected / index) / np.hypot(first_error, last_error)
-            advantage = np.clip(surplus, -3, 3)
+            surplus = (decrease - expected / index) / np.hypot(first_error, last_error)
+            reward = np.clip(surplus, -3, 3)
         if before is not None:
             rise = (last - before[0]) / np.hypot(before[1], last_error)
-            advantage -= rise > 2.5
-        target = fall * index
+            reward -= rise > 2.5
+        target = decrease * index
         expected = target if expected is None else 0.7 * expected + 0.3 * target
-        advantages.append(advantage)
+        rewards.append(reward)
         before = block[-1]
-    return advantages
+    return rewards
 
 
 def test_matches_the_reference():
@@ -64,12 +76,12 @@ def test_matches_the_reference():
     values = 2 + 3 / (1 + np.arange(80) / 8) + rng.normal(0, 0.1, 80)
     pairs = list(zip(values, rng.uniform(0.05, 0.2, 80), strict=True))
     blocks = [pairs[i : i + 4] for i in range(0, 80, 4)]
-    state, advantages = _block_reward.first_block(), []
+    state, rewards = _block_reward.first_block(), []
     for block in blocks:
-        advantage, state = play(state, [observation(*pair) for pair in block])
-        advantages.append(float(advantage))
+        reward, state = play(state, [observation(*pair) for pair in block])
+        rewards.append(float(reward))
     expected = block_reference(blocks)
-    np.testing.assert_allclose(advantages, expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(rewards, expected, rtol=1e-3, atol=1e-4)
     assert np.min(expected) < -1 and np.max(expected) > 0.5
 
 
@@ -77,8 +89,8 @@ def test_by_hand():
     # The first block falls by 0.2. The second may expect 0.2 / 2 = 0.1, and
     # falls by 0.3: 0.2 more, in units of sqrt(0.06² + 0.08²) = 0.1.
     state = _block_reward.first_block()
-    advantage, state = play(state, [observation(2.0), observation(1.8)])
-    assert float(advantage) == 0
+    reward, state = play(state, [observation(2.0), observation(1.8)])
+    assert float(reward) == 0
     windows = [observation(1.7, 0.06), observation(1.4, 0.08)]
     assert float(play(state, windows)[0]) == pytest.approx(2.0, rel=1e-5)
 
@@ -94,18 +106,18 @@ def test_a_rise_ends_a_block_and_costs():
     state = _block_reward.first_block()
     _, state = play(state, [observation(2.0)] * 2)
     state = read(state, observation(2.0 + 2.4 * np.sqrt(0.02)))
-    assert not _block_reward.is_over(state, 4)
+    assert not is_over(state, 4)
     state = read(state, observation(2.0 + 2.6 * np.sqrt(0.02)))
-    assert _block_reward.is_over(state, 4)
-    advantage, _ = close(state)
-    assert float(advantage) == pytest.approx(-0.2 - 1, rel=1e-4)
+    assert is_over(state, 4)
+    reward, _ = close(state)
+    assert float(reward) == pytest.approx(-0.2 - 1, rel=1e-4)
 
 
 def test_a_blow_up_ends_a_block_and_costs_more():
     state = _block_reward.first_block()
     _, state = play(state, [observation(2.0)] * 2)
     state = read(read(state, observation(2.0)), observation(np.inf))
-    assert _block_reward.is_over(state, 4)
+    assert is_over(state, 4)
     assert float(close(state)[0]) == pytest.approx(-11)
 
 
@@ -115,16 +127,16 @@ def test_validation_alone_is_rewarded_once_there_is_any():
     # From one validation to the next: 5, 4 (expected from then on), then 2.
     _, state = play(state, [observation(2.0), observation(2.0, validation=4.0)])
     state = read(read(state, observation(0.0)), observation(1.0))
-    assert not _block_reward.is_over(state, 2)  # the block waits for a validation
+    assert not is_over(state, 2)  # the block waits for a validation
     state = read(state, observation(0.0, validation=2.0))
-    assert _block_reward.is_over(state, 2)
+    assert is_over(state, 2)
     # Falls of 0 and 1 by index 1 and 2: expected 0.3 * 2 / 3 = 0.2 of a fall of 2.
     # Changes of 0, 1, 2: noise 0, then 0.2, then 0.56; errors 0.2 and 0.56.
-    advantage, _ = close(state)
+    reward, _ = close(state)
     changes = [0.0, 0.0 + 0.2 * 1.0]
     noise = [changes[1], changes[1] + 0.2 * (2 - changes[1])]
     expected = min((2 - 0.2) / np.hypot(*noise), 3.0)
-    assert float(advantage) == pytest.approx(expected, rel=1e-4)
+    assert float(reward) == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_rise_of_the_loss_ends_a_block_between_validations():
@@ -132,14 +144,14 @@ def test_a_rise_of_the_loss_ends_a_block_between_validations():
     _, state = play(state, [observation(2.0, validation=v) for v in (5.0, 4.9)])
     _, state = play(state, [observation(2.0, validation=v) for v in (4.7, 4.6)])
     state = read(state, observation(2.0 + 2.4 * np.sqrt(0.02)))
-    assert not _block_reward.is_over(state, 4)
+    assert not is_over(state, 4)
     state = read(state, observation(2.0 + 2.6 * np.sqrt(0.02)))
-    assert _block_reward.is_over(state, 4)
-    advantage, state = close(state)
-    assert float(advantage) == -1  # nothing was handed in that could earn more
+    assert is_over(state, 4)
+    reward, state = close(state)
+    assert float(reward) == -1  # nothing was handed in that could earn more
     # What is handed in next is compared with the last one before.
     state = read(read(state, observation(2.0)), observation(2.0, validation=9.0))
-    assert _block_reward.is_over(state, 4)
+    assert is_over(state, 4)
     assert float(close(state)[0]) == -4
 
 
@@ -147,5 +159,5 @@ def test_a_block_that_begins_with_a_blow_up_has_nothing_to_earn():
     state = _block_reward.first_block()
     _, state = play(state, [observation(2.0)] * 2)
     state = read(state, observation(np.inf))
-    assert _block_reward.is_over(state, 4)
+    assert is_over(state, 4)
     assert float(close(state)[0]) == -11

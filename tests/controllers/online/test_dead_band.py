@@ -1,15 +1,16 @@
-"""How much of what a learner wants is done: the sequence of a few wants, by hand."""
+"""From proposals to an action: a few proposals, by hand."""
 
 import jax.numpy as jnp
 import pytest
 
-from optax_adaptive.controllers.online._dead_band import resolved, weigh
+from optax_adaptive.controllers.online._dead_band import action_of, smoothed
+from optax_adaptive.controllers.online.settings import DEFAULTS
 
 
-def mean_of(*wants):
+def mean_of(*proposals):
     mean = jnp.zeros((), jnp.float32)
-    for wanted in wants:
-        mean = weigh(mean, jnp.float32(wanted))
+    for proposal in proposals:
+        mean = smoothed(mean, jnp.float32(proposal), DEFAULTS)
     return float(mean)
 
 
@@ -25,5 +26,7 @@ def test_it_is_slow_to_go_up_and_quick_to_go_down():
     ("mean", "action"),
     [(0.0, 0), (0.19, 0), (-0.19, 0), (0.3, 0.3), (-0.4, -0.6), (0.7, 1), (-1.0, -1)],
 )
-def test_little_is_left_undone_and_of_more_more_is_done(mean, action):
-    assert float(resolved(jnp.float32(mean))) == pytest.approx(action, abs=1e-6)
+def test_a_small_mean_changes_nothing_and_a_larger_one_is_amplified(mean, action):
+    assert float(action_of(jnp.float32(mean), DEFAULTS)) == pytest.approx(
+        action, abs=1e-6
+    )

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 from importlib import resources
 from pathlib import Path
 
@@ -14,11 +13,12 @@ import pytest
 from optax_adaptive import controllers
 from optax_adaptive.controllers.learned import feature_memory
 from optax_adaptive.controllers.online import offline_prior
-from optax_adaptive.controllers.online._residual import ACTIONS, Transition
+from optax_adaptive.controllers.online._learner import ACTIONS, Transition
+from optax_adaptive.controllers.online.settings import OnlineSettings
 
 FEATURES = jnp.zeros((feature_memory.SIZE,), jnp.float32)
 ONE = jnp.ones((), jnp.float32)
-EACH = jnp.array(ACTIONS, jnp.float32)  # led to itself
+EACH = jnp.array(ACTIONS, jnp.float32)  # taken as proposed
 FLAT = jax.tree.map(
     np.zeros_like, offline_prior.shipped()
 )  # nothing is known beforehand
@@ -27,16 +27,17 @@ FLAT = FLAT._replace(  # but a hidden layer has to be something
 )
 
 
-@pytest.fixture
-def learner_of(monkeypatch):
-    """Makes the learner of a rule, in place of the rule."""
+def learner_of(name, **kwargs):
+    """The learner of a rule, without its driver."""
+    learners = []
 
-    def make(name, **kwargs):
-        module = sys.modules[f"optax_adaptive.controllers.online.{name}"]
-        monkeypatch.setattr(module, "residual", lambda name, learner, *args: learner)
-        return getattr(controllers, name)(**kwargs)
+    def keep(learner):
+        learners.append(learner)
+        return learner
 
-    return make
+    settings = OnlineSettings(wrap_learner=keep)
+    getattr(controllers, name)(settings=settings, **kwargs)
+    return learners[0]
 
 
 def play(learner, reward, blocks, exploration=0.5, take=lambda action: action):
@@ -57,7 +58,7 @@ def play(learner, reward, blocks, exploration=0.5, take=lambda action: action):
 
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("algorithm", ["thompson", "ucb", "exp3s"])
-def test_bandit_goes_where_the_reward_is(learner_of, algorithm, sign):
+def test_bandit_goes_where_the_reward_is(algorithm, sign):
     learner = learner_of("bandit", algorithm=algorithm, prior=FLAT)
     _, actions = play(learner, lambda a: 3 * sign * a, 400)
     assert sign * np.mean(actions[300:]) > 0.3
@@ -65,7 +66,7 @@ def test_bandit_goes_where_the_reward_is(learner_of, algorithm, sign):
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_q_learning_goes_where_the_reward_is(learner_of, sign):
+def test_q_learning_goes_where_the_reward_is(sign):
     learner = learner_of("q_learning", prior=FLAT)
     state, actions = play(learner, lambda a: 3 * sign * a, 4000)  # small steps
     assert sign * np.mean(actions[2000:]) > 0.3
@@ -73,7 +74,7 @@ def test_q_learning_goes_where_the_reward_is(learner_of, sign):
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_actor_critic_goes_where_the_reward_is(learner_of, sign):
+def test_actor_critic_goes_where_the_reward_is(sign):
     learner = learner_of("actor_critic", prior=FLAT)
     _, actions = play(learner, lambda a: sign * a, 1600)
     assert abs(np.mean(actions[:8])) < 0.5
@@ -86,7 +87,7 @@ def first_action(learner, seed=0):
 
 
 @pytest.mark.parametrize("wanted", [-1.0, 1 / 6])
-def test_each_begins_where_its_prior_says(learner_of, wanted):
+def test_each_starts_where_its_prior_says(wanted):
     q_values = FLAT.q_values - np.square(np.array(ACTIONS) - wanted)
     weights = FLAT.bandit.copy()
     weights[-2:] = 200 * wanted, -100  # a parabola with its peak there
@@ -97,7 +98,7 @@ def test_each_begins_where_its_prior_says(learner_of, wanted):
         assert action == pytest.approx(wanted, abs=0.02)
 
 
-def test_q_learning_explores_near_what_is_best(learner_of):
+def test_q_learning_explores_near_what_is_best():
     q_values = FLAT.q_values - np.square(ACTIONS)
     learner = learner_of("q_learning", prior=FLAT._replace(q_values=q_values))
     keys = jax.random.split(jax.random.PRNGKey(0), 500)
@@ -108,7 +109,7 @@ def test_q_learning_explores_near_what_is_best(learner_of):
 
 
 @pytest.mark.parametrize("best", [1.0, -1 / 3])
-def test_q_learning_gives_no_credit_past_an_action_not_the_best(learner_of, best):
+def test_q_learning_gives_no_credit_past_an_action_not_the_best(best):
     q_values = FLAT.q_values + np.isclose(ACTIONS, best)
     actor = FLAT.actor._replace(linear=np.eye(feature_memory.SIZE)[0])
     prior = FLAT._replace(q_values=q_values, actor=actor)
@@ -120,44 +121,44 @@ def test_q_learning_gives_no_credit_past_an_action_not_the_best(learner_of, best
             learner.init(),
             Transition(FEATURES, jnp.float32(best), 0 * ONE, second, EACH),
         )
-        told = Transition(second, jnp.float32(action), 3 * ONE, FEATURES, EACH)
-        return np.asarray(learner.learn(state, told).trace)
+        given = Transition(second, jnp.float32(action), 3 * ONE, FEATURES, EACH)
+        return np.asarray(learner.learn(state, given).trace)
 
     assert np.count_nonzero(table_after(best)) == 2
-    # The reach ended at -5 / 12, halfway between two.
+    # The ceiling was at -5 / 12, halfway between two.
     assert np.count_nonzero(table_after(-5 / 12)) == 1
 
 
-def test_exp3s_credits_the_action_taken_with_its_probability(learner_of):
+def test_exp3s_credits_the_action_taken_with_its_probability():
     learner = learner_of("bandit", algorithm="exp3s", prior=FLAT)
-    limit = jnp.float32(-5 / 6)  # to which twelve of thirteen arms lead
-    told = Transition(FEATURES, limit, -ONE, FEATURES, jnp.minimum(EACH, limit))
-    weights = np.asarray(learner.learn(learner.init(), told).log_weights)
+    limit = jnp.float32(-5 / 6)  # in which twelve of thirteen proposals end
+    given = Transition(FEATURES, limit, -ONE, FEATURES, jnp.minimum(EACH, limit))
+    weights = np.asarray(learner.learn(learner.init(), given).log_weights)
     alone = Transition(FEATURES, limit, -ONE, FEATURES, EACH)
     alone = np.asarray(learner.learn(learner.init(), alone).log_weights)
     assert np.argmin(weights) == np.argmin(alone) == 1
-    lost = [np.exp(w[0]) - np.exp(w[1]) for w in (weights, alone)]
+    losses = [np.exp(w[0]) - np.exp(w[1]) for w in (weights, alone)]
     # Up to the shared weight.
-    np.testing.assert_allclose(lost[0], 1 - np.exp(-0.3 / (12 / 13)), rtol=0.05)
-    np.testing.assert_allclose(lost[1], 1 - np.exp(-0.3 / (1 / 13)), rtol=0.05)
+    np.testing.assert_allclose(losses[0], 1 - np.exp(-0.3 / (12 / 13)), rtol=0.05)
+    np.testing.assert_allclose(losses[1], 1 - np.exp(-0.3 / (1 / 13)), rtol=0.05)
 
 
 @pytest.mark.parametrize("taken", [-1.0, 0.3])
-def test_actor_critic_remembers_its_own_draw(learner_of, taken):
+def test_actor_critic_remembers_its_own_sample(taken):
     learner = learner_of("actor_critic", prior=FLAT)
     action, state = learner.act(learner.init(), FEATURES, jax.random.PRNGKey(0), ONE)
-    told = Transition(FEATURES, jnp.float32(taken), ONE, FEATURES, EACH)
-    experience = learner.learn(state, told).experience
-    z = float(experience.draw[0]) / 0.1  # the deviation around a mean of 0
-    assert float(jnp.tanh(experience.draw[0])) == pytest.approx(float(action))
+    given = Transition(FEATURES, jnp.float32(taken), ONE, FEATURES, EACH)
+    experience = learner.learn(state, given).experience
+    z = float(experience.sample[0]) / 0.1  # the standard deviation, around a mean of 0
+    assert float(jnp.tanh(experience.sample[0])) == pytest.approx(float(action))
     density = np.exp(-0.5 * z**2) / (0.1 * np.sqrt(2 * np.pi))
     assert float(experience.log_prob[0]) == pytest.approx(np.log(density), rel=1e-4)
 
 
 @pytest.mark.parametrize("reward", [-3.0, 3.0])
 @pytest.mark.parametrize("name", ["bandit", "q_learning", "actor_critic"])
-def test_learners_stay_finite_where_the_reach_ends_first(learner_of, name, reward):
-    """For a hundred blocks the lowest action is taken, whatever is wanted."""
+def test_learners_stay_finite_at_the_action_ceiling(name, reward):
+    """For a hundred blocks the lowest action is taken, whatever is proposed."""
     state, _ = play(
         learner_of(name),
         reward=lambda action: -reward * action,

@@ -7,7 +7,8 @@ import pytest
 
 from optax_adaptive import controllers, scale_by_controller
 from optax_adaptive._controller import Found
-from optax_adaptive.controllers.online._residual import Learner, residual
+from optax_adaptive.controllers.online._learner import Learner
+from optax_adaptive.controllers.online._residual import residual
 from tests.helpers.environment import log_scales
 from tests.helpers.follow import follow
 
@@ -30,7 +31,7 @@ def test_keys_of_the_old_style_are_not_needed(learner):
 
 
 def always(action):
-    """A learner that always wants ``action``, and counts what it is told of."""
+    """A learner that always proposes ``action``, and counts transitions."""
 
     def act(count, features, key, exploration):
         del features, key, exploration
@@ -42,7 +43,7 @@ def always(action):
 
 
 def scales_of(learner, values, alpha=1.0):
-    rule = residual("known", learner, alpha, 2, 0)
+    rule = residual("always", learner, alpha, 2, 0)
     tx = scale_by_controller(rule, accumulation_size=1, window=6)
     return np.log(np.asarray(follow(tx)(np.float32(values))[0]))
 
@@ -53,14 +54,14 @@ def falling(steps):
     )
 
 
-def test_begins_at_the_lowest_action_and_goes_up_a_step_a_block():
+def test_starts_at_the_lowest_action_and_goes_up_a_step_a_block():
     logs = scales_of(always(0.0), falling(9))
     np.testing.assert_allclose(logs, [-1, -0.5, -0.5, 0, 0, 0, 0, 0, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize("log_scale", [-7.0, 0.0, 9.0])
 def test_what_a_search_has_found_is_the_anchor_and_is_not_raised(log_scale):
-    rule = residual("known", always(1.0), 1.0, 2, 0)
+    rule = residual("always", always(1.0), 1.0, 2, 0)
     nan = jnp.float32(jnp.nan)
     found = Found(jnp.float32(log_scale), nan, nan, jnp.array(True))
     rule = rule._replace(
@@ -79,19 +80,19 @@ def test_what_a_search_has_found_is_the_anchor_and_is_not_raised(log_scale):
 
 
 def test_a_first_factor_that_a_bound_has_cut_is_no_other_anchor():
-    rule = residual("known", always(1.0), 1.0, 2, 0)
+    rule = residual("always", always(1.0), 1.0, 2, 0)
     tx = scale_by_controller(rule, accumulation_size=1, window=6, min_scale=0.5)
     logs = np.log(np.asarray(follow(tx)(np.float32(falling(16)))[0]))
     assert logs[0] == pytest.approx(np.log(0.5))
     assert logs[-1] > 0.4
 
 
-def test_is_told_of_the_action_taken_and_of_what_others_would_have_led_to():
-    told = []
+def test_learns_of_the_action_taken_and_of_those_that_others_would_have_become():
+    learned = []
 
     def learn(count, transition):
         jax.debug.callback(
-            lambda a, choices: told.append((float(a), choices.round(3).tolist())),
+            lambda a, choices: learned.append((float(a), choices.round(3).tolist())),
             transition.a_tm1,
             transition.choices_tm1,
             ordered=True,
@@ -102,9 +103,9 @@ def test_is_told_of_the_action_taken_and_of_what_others_would_have_led_to():
     scales_of(learner, falling(14))
     jax.effects_barrier()
     # The first block, which has none to be compared with, is not learned.
-    assert [action for action, _ in told[:4]] == [-0.5, 0.0, 0.25, 0.5]
-    # Of sixths from -1 to 1, after one of 1, with a reach that ends at 0.
-    assert told[1][1] == pytest.approx([-1, -1, -1, -0.9, -0.4] + 8 * [0])
+    assert [action for action, _ in learned[:4]] == [-0.5, 0.0, 0.25, 0.5]
+    # Of sixths from -1 to 1, after one of 1, with a ceiling of 0.
+    assert learned[1][1] == pytest.approx([-1, -1, -1, -0.9, -0.4] + 8 * [0])
 
 
 def test_after_a_blow_up_the_rate_is_the_lowest():
@@ -124,7 +125,7 @@ def test_stays_within_the_bound(learner):
 
 @every_learner
 def test_explores_by_its_seed(learner):
-    # As where the rate is too low: else all that is wanted is left undone.
+    # As where the rate is too low: else all proposals lie within the dead band.
     values = 5 - np.arange(240) / 60
     values = np.float32(values + np.random.default_rng(0).normal(0, 0.01, 240))
 
@@ -149,7 +150,7 @@ def test_the_learners_are_anchored_to_another_rule():
 
 
 def always_rule():
-    return residual("known", always(1.0), 0.5, 2, 0)
+    return residual("always", always(1.0), 0.5, 2, 0)
 
 
 def test_the_state_is_small():
