@@ -29,19 +29,14 @@ import optax
 
 import optax_adaptive
 from benchmark import records
-from benchmark.constants import replaced
 from benchmark.tasks import TASKS
 from benchmark.tasks.task import Task
-from common import methods, prepared
+from data import prepared
+from methods import registry
 from optax_adaptive import Controller, controllers
 from optax_adaptive.controllers.learned import feature_memory, gap_features
-from optax_adaptive.controllers.online import (
-    _action_ceiling,
-    _block_reward,
-    _dead_band,
-    _residual,
-    offline_prior,
-)
+from optax_adaptive.controllers.online import OnlineSettings, _residual, offline_prior
+from optax_adaptive.controllers.online._learner import ACTIONS, Learner
 
 RESULTS = Path(__file__).with_name("results") / "rl.jsonl"
 PEAKS = {
@@ -73,10 +68,10 @@ LEARNERS = ("bandit", "q_learning", "actor_critic")
 def _random_actions(seed: Any) -> Controller:
     def act(state, features, key, exploration):
         del features, exploration
-        arm = jax.random.randint(key, (), 0, len(_residual.ACTIONS))
-        return jnp.array(_residual.ACTIONS, jnp.float32)[arm], state
+        chosen = jax.random.randint(key, (), 0, len(ACTIONS))
+        return jnp.array(ACTIONS, jnp.float32)[chosen], state
 
-    learner = _residual.Learner(lambda: (), act, lambda state, transition: state)
+    learner = Learner(lambda: (), act, lambda state, transition: state)
     return _residual.residual("random", learner, 2.3, 4, seed)
 
 
@@ -94,122 +89,76 @@ def _without_prior(name: str) -> MakeRule:
     return make
 
 
-_modules = {
-    name: sys.modules[f"optax_adaptive.controllers.online.{name}"]
-    for name in RULES
-    if f"optax_adaptive.controllers.online.{name}" in sys.modules
-}
+def _with(name: str, **changes: Any) -> MakeRule:
+    """A learner with other settings."""
+    settings = OnlineSettings(**changes)
+    return lambda seed: getattr(controllers, name)(seed=seed, settings=settings)
 
 
-def _learner_with(**changes: Callable) -> Callable:
-    """A stand-in for ``residual`` that changes the learner which it is given."""
-
-    def residual(name, learner, *args):
-        changed = {field: make(learner) for field, make in changes.items()}
-        return _residual.residual(name, learner._replace(**changed), *args)
-
-    return residual
+def _frozen(learner: Learner) -> Learner:
+    """The learner, which never learns."""
+    return learner._replace(learn=lambda state, transition: state)
 
 
-def _never(learner: _residual.Learner) -> Callable:
-    del learner
-    return lambda state, transition: state
-
-
-def _seeing(names: Container[str]) -> Callable:
-    """All other features are replaced by 0."""
+def _seeing(names: Container[str]) -> Callable[[Learner], Learner]:
+    """Gives a learner in which all other features are replaced by 0."""
     is_seen = np.array([name in names for name in feature_memory.NAMES], np.float32)
 
-    def act(learner):
-        return lambda state, features, *rest: learner.act(
-            state, is_seen * features, *rest
-        )
+    def wrap(learner):
+        def act(state, features, *rest):
+            return learner.act(state, is_seen * features, *rest)
 
-    def learn(learner):
         def learn(state, transition):
-            return learner.learn(
-                state,
-                transition._replace(
-                    features_tm1=is_seen * transition.features_tm1,
-                    features_t=is_seen * transition.features_t,
-                ),
+            seen = transition._replace(
+                features_tm1=is_seen * transition.features_tm1,
+                features_t=is_seen * transition.features_t,
             )
+            return learner.learn(state, seen)
 
-        return learn
+        return learner._replace(act=act, learn=learn)
 
-    return _learner_with(act=act, learn=learn)
+    return wrap
 
 
 _blind = _seeing(())
+_gap_unseen = _seeing(set(feature_memory.NAMES) - set(gap_features.NAMES))
 
-_cost_blind = _seeing(set(feature_memory.NAMES) - set(gap_features.NAMES))
+# Follow the name of the learner.
+REPLAY = ", replay"
+NO_ANCHOR = ", no anchor"
 
-_frozen = _learner_with(learn=_never)
-
-
-def _by_raw_loss(close: Callable) -> Callable:
-    """A stand-in for how a block is closed, rewarded by the fall since the last one."""
-
-    def close_by_raw_loss(block):
-        _, opened = close(block)
-        return block.loss.before.value - block.loss.newest.value, opened
-
-    return close_by_raw_loss
-
-
-# By name: the constants that differ, as (module, name, value), in any learner.
-_CHANGES: dict[str, list[tuple[Any, str, Any]]] = {
-    "raw loss": [(_block_reward, "close", _by_raw_loss(_block_reward.close))],
-    "no anchor": [
-        (
-            optax,
-            "cosine_decay_schedule",
-            lambda value, steps: optax.constant_schedule(value),
-        )
-    ],
-}
-REPLAY = ", replay"  # follows the name of the learner
-
-# By name: the rule, and the constants that differ, as (module, name, value).
-ABLATIONS: dict[str, tuple[MakeRule, list[tuple[Any, str, Any]]]] = {
-    "random actions": (_random_actions, []),
+ABLATIONS: dict[str, MakeRule] = {
+    "random actions": _random_actions,
     **{
-        f"{name}, {change}": (RULES[name], [(_modules[name], "residual", stand_in)])
-        for change, stand_in in (
+        f"{name}, {change}": _with(name, wrap_learner=wrap)
+        for change, wrap in (
             ("blind", _blind),
-            ("cost unseen", _cost_blind),
+            ("cost unseen", _gap_unseen),
             ("frozen", _frozen),
         )
         for name in LEARNERS
     },
-    **{f"{name}, no prior": (_without_prior(name), []) for name in LEARNERS},
+    **{f"{name}, no prior": _without_prior(name) for name in LEARNERS},
     **{
-        f"{name}, {change}": (RULES[name], constants)
-        for change, constants in _CHANGES.items()
-        for name in LEARNERS
+        f"{name}, raw loss": _with(name, rewards_raw_decrease=True) for name in LEARNERS
     },
-    "alpha 1.3": (lambda seed: controllers.bandit(alpha=1.3, seed=seed), []),
-    "as wanted": (
-        RULES["bandit"],
-        [
-            (_dead_band, "weigh", lambda mean, wanted: wanted),
-            (_dead_band, "resolved", lambda mean: mean),
-        ],
-    ),
-    "no reach": (
-        RULES["bandit"],
-        [(_action_ceiling, "limited", lambda reach, action: action)],
-    ),
+    **{name + NO_ANCHOR: RULES[name] for name in LEARNERS},
+    "alpha 1.3": lambda seed: controllers.bandit(alpha=1.3, seed=seed),
+    "as wanted": _with("bandit", smoothing_weight=1.0, dead_band=0.0, gain=1.0),
+    "no reach": _with("bandit", has_ceiling=False),
 }
 METHODS = (*RULES, *ABLATIONS, *(name + REPLAY for name in LEARNERS))
 
 
-def make_run(task: Task, make_rule: MakeRule | None) -> Callable:
+def make_run(
+    task: Task, make_rule: MakeRule | None, has_anchor: bool = True
+) -> Callable:
     """A jitted run: peak, log factor, seeds -> metrics, log factors, last state.
 
-    ``make_rule`` None is no rule but the constant factor.
+    ``make_rule`` None is no rule but the constant factor; without ``has_anchor`` the
+    base learning rate is constant.
     """
-    size = methods.learner_window(task.steps)
+    size = registry.learner_window(task.steps)
     block = task.steps // TRACE
 
     def make(peak, seed):
@@ -219,7 +168,9 @@ def make_run(task: Task, make_rule: MakeRule | None) -> Callable:
                 make_rule(seed), accumulation_size=size
             )
             base = optax.chain(base, rule)
-        decay = optax.cosine_decay_schedule(1.0, task.steps)
+        decay = optax.constant_schedule(1.0)
+        if has_anchor:
+            decay = optax.cosine_decay_schedule(1.0, task.steps)
         tx = optax.chain(base, optax.scale_by_schedule(decay))
         return optax_adaptive.with_averaging(tx)
 
@@ -300,31 +251,30 @@ def main() -> None:
 
 def run_method(task, name, method, missing, find) -> list[dict]:
     """Seeds of a method, by offset."""
-    make_rule, constants = ABLATIONS.get(method, (RULES.get(method), []))
+    make_rule = (RULES | ABLATIONS).get(method)
     rows = []
-    with replaced(constants):
-        run = make_run(task, make_rule)
-        for offset, seeds in missing.items():
-            log_factors = np.zeros(len(seeds))
-            if method.endswith(REPLAY):
-                replayed = {
-                    r["seed"]: r["mean_log_factor"]
-                    for r in find(name, ANCHOR, offset, method.removesuffix(REPLAY))
-                }
-                seeds = [seed for seed in seeds if seed in replayed]
-                log_factors = np.array([replayed[seed] for seed in seeds])
-            if not seeds:
-                continue
-            peak = jnp.float32(offset * 10 ** PEAKS[name])
-            metrics, traces, _ = run(peak, jnp.float32(log_factors), jnp.array(seeds))
-            for seed, metric, trace in zip(seeds, metrics, traces, strict=True):
-                row = {"task": name, "anchor": ANCHOR, "offset": offset}
-                row |= {"method": method, "seed": seed}
-                row["metric"] = records.number(metric)
-                row["mean_log_factor"] = round(float(trace.mean()), 4)
-                if method in LEARNERS and seed < DRAWN:
-                    row["log_factors"] = [round(float(x), 3) for x in trace]
-                rows.append(row)
+    run = make_run(task, make_rule, not method.endswith(NO_ANCHOR))
+    for offset, seeds in missing.items():
+        log_factors = np.zeros(len(seeds))
+        if method.endswith(REPLAY):
+            replayed = {
+                r["seed"]: r["mean_log_factor"]
+                for r in find(name, ANCHOR, offset, method.removesuffix(REPLAY))
+            }
+            seeds = [seed for seed in seeds if seed in replayed]
+            log_factors = np.array([replayed[seed] for seed in seeds])
+        if not seeds:
+            continue
+        peak = jnp.float32(offset * 10 ** PEAKS[name])
+        metrics, traces, _ = run(peak, jnp.float32(log_factors), jnp.array(seeds))
+        for seed, metric, trace in zip(seeds, metrics, traces, strict=True):
+            row = {"task": name, "anchor": ANCHOR, "offset": offset}
+            row |= {"method": method, "seed": seed}
+            row["metric"] = records.number(metric)
+            row["mean_log_factor"] = round(float(trace.mean()), 4)
+            if method in LEARNERS and seed < DRAWN:
+                row["log_factors"] = [round(float(x), 3) for x in trace]
+            rows.append(row)
     return rows
 
 

@@ -9,28 +9,27 @@ import pytest
 
 from benchmark import rl, rl_report
 from optax_adaptive.controllers.learned import feature_memory, gap_features
-from optax_adaptive.controllers.online import _residual
+from optax_adaptive.controllers.online._learner import Learner, Transition
 
 
 @pytest.mark.parametrize(
-    ("stand_in", "seen"),
+    ("wrap", "seen"),
     [
         (rl._blind, set()),
-        (rl._cost_blind, set(feature_memory.NAMES) - set(gap_features.NAMES)),
+        (rl._gap_unseen, set(feature_memory.NAMES) - set(gap_features.NAMES)),
     ],
 )
-def test_an_ablation_hides_its_features_alone(stand_in, seen, monkeypatch):
+def test_an_ablation_hides_its_features_alone(wrap, seen):
     given = []
-    learner = _learner.Learner(
+    learner = Learner(
         lambda: (),
         lambda state, features, *rest: (given.append(features), state),
         lambda state, transition: given.append(transition.features_t),
     )
-    monkeypatch.setattr(_residual, "residual", lambda name, learner, *args: learner)
-    changed = stand_in("known", learner)
+    changed = wrap(learner)
     ones = jnp.ones((feature_memory.SIZE,))
     changed.act((), ones, None, None)
-    changed.learn((), _learner.Transition(ones, 0.0, 0.0, ones, 1.0))
+    changed.learn((), Transition(ones, 0.0, 0.0, ones, 1.0))
     expected = [name in seen for name in feature_memory.NAMES]
     assert len(given) == 2
     for features in given:
