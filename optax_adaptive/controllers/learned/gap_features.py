@@ -1,9 +1,8 @@
-"""What noise costs against what is still won, as two features of a training.
+"""The averaging gap over the decrease of the loss, as two features of a training.
 
-The loss of the newest parameters above that of their average grows with the rate; its
-fall over a constant fraction of the time says what is still won. At the best rate the
-two are about equal, whatever the task (docs/autotune_experiments.md), and neither has a
-unit once one is divided by the other.
+The averaging gap grows with the learning rate. At the best learning rate it is about
+equal to the decrease of the loss over a constant fraction of the elapsed time, whatever
+the task (docs/autotune_experiments.md), and their ratio has no unit.
 """
 
 from typing import NamedTuple
@@ -11,79 +10,70 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from optax_adaptive._controller import Array, Observation
+from optax_adaptive.controllers.learned.ema import Ema, add_as_mean, first_ema, one_over
 
 NAMES = (
-    "cost_above",  # log10 of the cost over the fall, where that is above 1
-    "cost_below",  # and where it is below
+    "gap_above",  # log10 of the gap over the decrease, where that is above 1
+    "gap_below",  # and where it is below
 )
 SIZE = len(NAMES)
 
-# Weights of the newest window in the averages, for the part that it makes up of the
-# time since the last return. So they lie at about a half and three quarters of it.
+# Weights of the newest window in the averages, over the fraction that it makes up of
+# the time since the last blow-up. So they lie at about a half and three quarters of it.
 _OLDER, _NEWER = 1.28, 3.2
-_FEWEST = 12  # windows before it is judged
-_Z = 2.0  # standard errors by which a fall may be larger than it seems
+_FEWEST = 12  # windows before the features differ from 0
+_Z = 2.0  # standard errors by which a decrease may be larger than it seems
 _LIMIT = 1.5  # decades
 _TINY = 1e-30
 
 
-class CostMemory(NamedTuple):
-    """Averages since the parameters last went back."""
+class GapMemory(NamedTuple):
+    """Averages since the last blow-up."""
 
-    windows: Array  # shape=(), dtype=int32
-    older: Array  # shape=(), dtype=float32: slow average of the loss
-    newer: Array  # shape=(), dtype=float32: faster one
-    costs: Array  # shape=(), dtype=int32: windows in which it was measured
-    cost: Array  # shape=(), dtype=float32: average of it
-    part: Array  # shape=(), dtype=float32: of the time, that of the newest window
+    older: Ema  # slow average of the loss
+    newer: Ema  # faster one
+    gap: Ema  # average of the averaging gap, of windows in which it was measured
+    part: Array  # shape=(), dtype=float32: of the elapsed time, that of the last window
 
 
-def first_memory() -> CostMemory:
-    """The memory before the first window, and after each return."""
-    zero, none = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32)
-    return CostMemory(
-        windows=none, older=zero, newer=zero, costs=none, cost=zero, part=zero
-    )
+def first_memory() -> GapMemory:
+    """The memory before the first window, and after each blow-up."""
+    part = jnp.zeros((), jnp.float32)
+    return GapMemory(first_ema(), first_ema(), first_ema(), part)
 
 
 def remember(
-    memory: CostMemory, observation: Observation, part: float | None = None
-) -> CostMemory:
-    """Takes in a window; one that blew up says nothing.
+    memory: GapMemory, observation: Observation, part: float | None = None
+) -> GapMemory:
+    """Adds a window; one that blew up changes nothing.
 
     Args:
       memory: The memory before this window.
       observation: The window.
-      part: What it makes up of the time since the last return. None if all windows are
-        alike: one over their number.
+      part: The fraction that it makes up of the time since the last blow-up. None if
+        all windows are of one size: one over their number.
 
     Returns:
       The new memory.
     """
     is_finite = jnp.isfinite(observation.value)
     is_measured = is_finite & observation.has_averaging_gap
-    windows = memory.windows + is_finite.astype(jnp.int32)
-    costs = memory.costs + is_measured.astype(jnp.int32)
     value = jnp.where(is_finite, observation.value, 0.0)
-    share = one_over(windows) if part is None else jnp.array(part, jnp.float32)
-
-    def follow(average, entry, count, scale, is_new):
-        # Never below that of a plain mean.
-        weight = jnp.minimum(jnp.maximum(one_over(count), scale * share), 1.0)
-        return average + jnp.where(is_new, weight, 0.0) * (entry - average)
-
-    return CostMemory(
-        windows=windows,
-        older=follow(memory.older, value, windows, _OLDER, is_finite),
-        newer=follow(memory.newer, value, windows, _NEWER, is_finite),
-        costs=costs,
-        cost=follow(memory.cost, observation.averaging_gap, costs, _NEWER, is_measured),
+    if part is None:
+        share = one_over(memory.older.count + is_finite.astype(jnp.int32))
+    else:
+        share = jnp.array(part, jnp.float32)
+    gap = observation.averaging_gap
+    return GapMemory(
+        older=add_as_mean(memory.older, value, _OLDER * share, is_finite),
+        newer=add_as_mean(memory.newer, value, _NEWER * share, is_finite),
+        gap=add_as_mean(memory.gap, gap, _NEWER * share, is_measured),
         part=share,
     )
 
 
-def features(memory: CostMemory, noise: Array) -> Array:
-    """The features, both 0 where there is too little to judge by.
+def features(memory: GapMemory, noise: Array) -> Array:
+    """The features, both 0 where there are too few windows.
 
     Args:
       memory: The memory.
@@ -97,14 +87,9 @@ def features(memory: CostMemory, noise: Array) -> Array:
     scales = jnp.array([_OLDER, _NEWER], jnp.float32)
     weights = jnp.minimum(scales * memory.part, 1.0)
     error = jnp.sqrt(jnp.sum(weights / (2.0 - weights))) * noise
-    fall = memory.older - memory.newer + _Z * error
-    ratio = memory.cost / jnp.maximum(fall, _TINY)
+    decrease = memory.older.mean - memory.newer.mean + _Z * error
+    ratio = memory.gap.mean / jnp.maximum(decrease, _TINY)
     logs = jnp.log10(jnp.maximum(ratio, _TINY))
-    is_known = jnp.minimum(memory.windows, memory.costs) >= _FEWEST
-    logs = jnp.where(is_known, jnp.clip(logs, -_LIMIT, _LIMIT), 0.0)
+    is_enough = jnp.minimum(memory.older.count, memory.gap.count) >= _FEWEST
+    logs = jnp.where(is_enough, jnp.clip(logs, -_LIMIT, _LIMIT), 0.0)
     return jnp.stack([jnp.maximum(logs, 0.0), jnp.minimum(logs, 0.0)])
-
-
-def one_over(count: Array) -> Array:
-    """Weight of the newest of ``count`` in their mean, float32; 1 of none."""
-    return 1.0 / jnp.maximum(count, 1).astype(jnp.float32)

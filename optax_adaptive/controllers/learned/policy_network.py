@@ -1,4 +1,4 @@
-"""The tiny network by which ``learned`` and the online learners decide."""
+"""The tiny network of ``learned`` and of the online learners."""
 
 import functools
 import json
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from optax_adaptive._controller import Array
-from optax_adaptive.controllers.learned import feature_memory
+from optax_adaptive.controllers.learned import state_features
 from optax_adaptive.state.validation import check_array
 
 
@@ -25,23 +25,23 @@ class PolicyWeights(NamedTuple):
 
 
 def shapes(width: int) -> PolicyWeights:
-    """Of a network with so many hidden units."""
-    size = feature_memory.SIZE
+    """Shapes of a network with ``width`` hidden units."""
+    size = state_features.SIZE
     leaves: Any = ((size,), (size, width), (width,), (width,), ())
     return PolicyWeights(*leaves)
 
 
-def score(policy: PolicyWeights, seen: Array) -> Array:
+def score(policy: PolicyWeights, features: Array) -> Array:
     """The action before tanh, for features of shape ``(features,)``."""
     # Products and sums, not dots: their precision is the same on every device.
-    hidden = jnp.sum(seen[:, None] * policy.hidden, axis=0) + policy.hidden_bias
-    around = jnp.sum(seen * policy.linear) + policy.output_bias
-    return around + jnp.sum(jnp.tanh(hidden) * policy.output)
+    hidden = jnp.sum(features[:, None] * policy.hidden, axis=0) + policy.hidden_bias
+    linear = jnp.sum(features * policy.linear) + policy.output_bias
+    return linear + jnp.sum(jnp.tanh(hidden) * policy.output)
 
 
-def act(policy: PolicyWeights, seen: Array) -> Array:
+def act(policy: PolicyWeights, features: Array) -> Array:
     """The action in (-1, 1) for features of shape ``(features,)``."""
-    return jnp.tanh(score(policy, seen))
+    return jnp.tanh(score(policy, features))
 
 
 def checked(weights: PolicyWeights) -> PolicyWeights:
@@ -55,13 +55,13 @@ def checked(weights: PolicyWeights) -> PolicyWeights:
 
 
 def load_weights(path: Any) -> PolicyWeights:
-    """Reads what ``examples/train_policy.py`` wrote.
+    """Reads the weights that ``examples/policy/train_policy.py`` wrote.
 
     Args:
-      path: Of the JSON file: a string, a ``pathlib.Path``, or a resource of a package.
+      path: Path of the JSON file: a string, a ``pathlib.Path``, or a package resource.
 
     Returns:
-      What ``learned`` takes as ``weights``: float32 arrays, those of a layer of ``h``
+      The argument ``weights`` of ``learned``: float32 arrays, those of a layer of ``h``
       hidden units of shapes ``(features,)``, ``(features, h)``, ``(h,)``, ``(h,)`` and
       ``()``.
 
@@ -81,13 +81,13 @@ def load_weights(path: Any) -> PolicyWeights:
 
 
 def read(path: Any, section: str) -> Any:
-    """A section of a JSON file that says for which features it was made: these."""
+    """A section of a JSON file; ValueError if the file is for other features."""
     if isinstance(path, str):
         path = Path(path)
     document = json.loads(path.read_text())
     if not isinstance(document, dict) or section not in document:
         raise ValueError(f"{path} holds no {section!r}")
-    if tuple(document.get("features", ())) != feature_memory.NAMES:
+    if tuple(document.get("features", ())) != state_features.NAMES:
         raise ValueError(f"{path} is for other features: {document.get('features')}")
     return document[section]
 

@@ -10,95 +10,99 @@ from optax_adaptive.controllers.learned import (
     feature_memory,
     policy_network,
     schedule_compensation,
+    state_features,
 )
 from optax_adaptive.controllers.search import SearchSettings, search
 from optax_adaptive.controllers.then import then
 from optax_adaptive.signals import history
-from optax_adaptive.state.trees import select
 from optax_adaptive.state.validation import check_count, is_concrete
 
-# Of the log factor, in one decision: a factor of 2, and a decade after a blow-up.
+# Of the log scale, in one decision: a factor of 2, and a decade after a blow-up.
 LARGEST_STEP, LARGEST_RETREAT = math.log(2.0), math.log(10.0)
 BELOW_BLOW_UP = math.log(2.0)
-# How far above the rate found the policy takes one to be that blows up. It stays below
-# half of that, which is five times what it begins at.
+# How far above the scale found the policy takes one to be that blows up. It stays below
+# half of that, which is five times the scale that it starts at.
 ABOVE_FOUND = math.log(10.0)
-# Best rate of a candidate, for the policy to begin at: less than autotune's, since no
-# restart makes good what a rate too high has done. Of 0.05 to 0.25, on four tasks.
+# Scale that the policy starts at, over the best of the candidates: less than
+# autotune's, since no restart undoes what a learning rate too high has done. Of 0.05 to
+# 0.25, on four tasks.
 LONG_OVER_SHORT = 0.1
-SHORTEST = 5  # steps of a window
+SHORTEST = 5  # steps of an accumulation window
 ELAPSED_WINDOW = 1 / 32  # of the steps so far, at most
 TOTAL_WINDOW = 1 / 64  # and of all steps
-SEARCHED = 16  # windows that the policy takes the search to have had
-LEAST_STEPS = 200  # of a run whose length the search can go by
+SEARCHED = 16  # windows that the policy counts the search as
+LEAST_STEPS = 200  # of a run whose total_steps the search can use
 
 
-class DrawnState(NamedTuple):
+class PolicyState(NamedTuple):
     """State of the policy as a rule."""
 
     feature_memory: feature_memory.FeatureMemory
-    fresh: Array  # shape=(), dtype=int32: windows since the params were others
+    windows: Array  # shape=(), dtype=int32: finite ones since the last blow-up
     size: Array  # shape=(), dtype=int32: steps of the next window
 
 
-class Seen(NamedTuple):
-    """What is known once a window has ended."""
+class StateFeatures(NamedTuple):
+    """The features once a window has ended, and what they were computed from."""
 
     memory: feature_memory.FeatureMemory
     features: Array  # shape=(SIZE,), dtype=float32
-    fresh: Array  # shape=(), dtype=int32: windows since the params were others
+    windows: Array  # shape=(), dtype=int32: finite ones since the last blow-up
 
 
-def see(state: DrawnState, observation: Observation, horizon: float | Array) -> Seen:
-    """Takes in a window."""
-    fresh = state.fresh + jnp.isfinite(observation.value).astype(jnp.int32)
+def featurize(
+    state: PolicyState, observation: Observation, total_steps: float | Array
+) -> StateFeatures:
+    """The features of a new window; ``total_steps`` may be inf."""
+    windows = state.windows + jnp.isfinite(observation.value).astype(jnp.int32)
     size = observation.mask.shape[0]
-    since = observation.mask & history.filled(size, fresh)
+    since = observation.mask & history.filled(size, windows)
     observation = observation._replace(mask=since)
     memory = feature_memory.remember(state.feature_memory, observation, ELAPSED_WINDOW)
-    return Seen(memory, feature_memory.features(memory, observation, horizon), fresh)
+    features = state_features.features(memory, observation, total_steps)
+    return StateFeatures(memory, features, windows)
 
 
-def below_blow_up(log_scale: Array, seen: Seen) -> Array:
+def below_blow_up(log_scale: Array, memory: feature_memory.FeatureMemory) -> Array:
     """At most half of the factor that blew up, if one has."""
-    ceiling = seen.memory.blow_up_log_scale - BELOW_BLOW_UP
-    has_blown_up = seen.memory.has_blown_up
-    return jnp.where(has_blown_up, jnp.minimum(log_scale, ceiling), log_scale)
+    bound = memory.blow_up_log_scale - BELOW_BLOW_UP
+    bounded = jnp.minimum(log_scale, bound)
+    return jnp.where(memory.has_blown_up, bounded, log_scale)
 
 
 def learned(
     total_steps: int | Array | None = None,
     weights: policy_network.PolicyWeights | None = None,
 ) -> Controller:
-    """Draws the rate by a policy trained on thousands of small trainings.
+    """Sets the learning rate by a policy trained on thousands of small trainings.
 
-    It opens with the :func:`search`, as :func:`autotune` does. From the rate found on,
-    the policy sees the state of the training in numbers without a unit (how steeply the
-    loss falls, against its noise and against the total improvement; the averaging gap,
-    against the decrease; how far the rate is below one that is taken to be too high;
-    ...) and moves the factor from where it is, by up to 2 at a time. Where the updates
-    shrink, as by a schedule that it is put around, the factor makes that good, up to 20
-    times. It was trained by PPO on nothing but the final validation loss of averaged
-    weights, with rollback. So it needs both::
+    It starts with the :func:`search`, as :func:`autotune` does. From the learning rate
+    found on, the policy sees the state of the training in numbers without a unit (how
+    steeply the loss falls, over its noise and over the total improvement; the averaging
+    gap, over the decrease of the loss; how far the learning rate is below one that is
+    taken to be too high; ...) and moves the factor from where it is, by up to 2 at a
+    time. Where the updates shrink, as by a schedule that it is put around, the factor
+    makes up for that, up to 20 times. It was trained by PPO on nothing but the final
+    validation loss of averaged weights, with rollback. So it needs both::
 
         with_averaging(
             with_rollback(chain(adam(1e-3), scale_by_controller(learned())))
         )
 
     Around an optimizer without momentum, as ``adam(1e-3, b1=0.0)``, the interpolation
-    of :func:`with_averaging` in its place mostly wins (0.7, with a ``fraction`` of 0.1;
-    docs/learned.md).
+    of :func:`with_averaging` in its place is mostly better (0.7, with a ``fraction`` of
+    0.1; docs/learned.md).
 
     Decisions come after windows of 1/32 of the steps so far, or 1/64 of ``total_steps``
     where that is less, and of five steps at least: so a long run looks like a slow
-    short one. The rate stays below five times the one it begins at, and below half of
-    any that blew up later; after that it may move by a decade at once. Where another
-    rate is in force, as after :func:`range_test` in :func:`then`, that is taken for the
-    answer, and there is no search.
+    short one. The learning rate stays below five times the one it starts at, and below
+    half of any that blew up later; after that it may move by a decade at once. After
+    another rule that sets the learning rate, as :func:`range_test` in :func:`then`, it
+    starts from that, and there is no search.
 
     Args:
       total_steps: Length of the run in optimizer steps, at least 1: the policy sees how
-        much of it is left. None if unknown.
+        much of it is left. None if it is not given.
       weights: Another policy, from :func:`load_weights`. Defaults to the one shipped.
 
     Returns:
@@ -107,7 +111,7 @@ def learned(
     Raises:
       ValueError: If ``total_steps`` is not an integer of at least 1, or ``weights`` are
         of other shapes than those of a network for these features, or not finite.
-      TypeError: If ``weights`` is something else.
+      TypeError: If ``weights`` do not come from :func:`load_weights`.
 
     Example:
       >>> import optax
@@ -122,67 +126,68 @@ def learned(
       <https://arxiv.org/abs/1909.09712>`_, 2019; trained by the PPO of Schulman et al.
       (`2017 <https://arxiv.org/abs/1707.06347>`_).
     """
-    horizon = math.inf if total_steps is None else total_steps
     if total_steps is not None:
         check_count("total_steps", total_steps)
     policy = policy_network.checked(
         policy_network.shipped_weights() if weights is None else weights
     )
-    return searched(total_steps, drawing(horizon, policy))
+    steps = math.inf if total_steps is None else total_steps
+    return searched(total_steps, policy_rule(steps, policy))
 
 
 def searched(total_steps: int | Array | None, rule: Controller) -> Controller:
-    """A policy as :func:`drawing` makes it, after the search."""
-    length = None
+    """A rule as :func:`policy_rule` builds it, after the search."""
+    search_steps = None
     if total_steps is not None and is_concrete(total_steps):
         steps = float(total_steps)
-        length = int(steps) if LEAST_STEPS <= steps < math.inf else None
-    first = search(length, SearchSettings(long_over_short=LONG_OVER_SHORT))
-    return then(first, schedule_compensation.offset(rule))._replace(
+        search_steps = int(steps) if LEAST_STEPS <= steps < math.inf else None
+    first = search(search_steps, SearchSettings(long_over_short=LONG_OVER_SHORT))
+    return then(first, schedule_compensation.compensated(rule))._replace(
         name="learned", needs=("with_averaging", "with_rollback")
     )
 
 
-def drawing(horizon: float | Array, policy: policy_network.PolicyWeights) -> Controller:
-    """The policy as a rule; ``horizon`` may be inf."""
+def policy_rule(
+    total_steps: float | Array, policy: policy_network.PolicyWeights
+) -> Controller:
+    """The policy as a rule; ``total_steps`` may be inf."""
 
     def init_fn():
-        return DrawnState(
+        return PolicyState(
             feature_memory=feature_memory.first_memory(),
-            fresh=jnp.zeros((), jnp.int32),
+            windows=jnp.zeros((), jnp.int32),
             size=jnp.full((), SHORTEST, jnp.int32),
         )
 
-    def update_fn(observation: Observation, state: DrawnState):
+    def update_fn(observation: Observation, state: PolicyState):
         is_finite = jnp.isfinite(observation.value)
-        seen = see(state, observation, horizon)
-        action = policy_network.act(policy, seen.features)
+        memory, features, windows = featurize(state, observation, total_steps)
+        action = policy_network.act(policy, features)
         bound = jnp.where(is_finite, LARGEST_STEP, LARGEST_RETREAT)
-        log_scale = below_blow_up(observation.log_scale + bound * action, seen)
+        log_scale = below_blow_up(observation.log_scale + bound * action, memory)
         steps = observation.step.astype(jnp.float32) + 1.0
-        size = jnp.minimum(ELAPSED_WINDOW * steps, TOTAL_WINDOW * horizon)
-        return log_scale, DrawnState(
-            feature_memory=seen.memory._replace(previous_action=action),
-            fresh=jnp.where(is_finite, seen.fresh, 0),
+        size = jnp.minimum(ELAPSED_WINDOW * steps, TOTAL_WINDOW * total_steps)
+        return log_scale, PolicyState(
+            feature_memory=memory._replace(previous_action=action),
+            windows=jnp.where(is_finite, windows, 0),
             size=jnp.maximum(jnp.floor(size).astype(jnp.int32), SHORTEST),
         )
 
-    def begin_fn(state: DrawnState, found: Found):
-        too_high = found.log_scale + ABOVE_FOUND
-        known = state.feature_memory._replace(
-            windows=jnp.full((), SEARCHED, jnp.int32),
-            first_value=found.first_value,
-            noise=found.deviation / math.sqrt(SHORTEST),
+    def warm_start_fn(state: PolicyState, found: Found):
+        is_measured = ~jnp.isinf(found.first_value)
+        zero = jnp.zeros((), jnp.float32)
+        noise = found.deviation / math.sqrt(SHORTEST)
+        memory = feature_memory.after_search(
+            windows=jnp.where(is_measured, SEARCHED, 0).astype(jnp.int32),
+            first_value=jnp.where(is_measured, found.first_value, zero),
+            noise=jnp.where(is_measured, noise, zero),
+            too_high=found.log_scale + ABOVE_FOUND,
         )
-        is_unknown = jnp.isinf(found.first_value)
-        memory = select(is_unknown, state.feature_memory, known)
-        return state._replace(
-            feature_memory=feature_memory.begin_again(memory, too_high)
-        )
+        return state._replace(feature_memory=memory)
 
-    def request_fn(state: DrawnState):
+    def request_fn(state: PolicyState):
         return nothing()._replace(accumulation_size=state.size)
 
     return Controller(
-        init_fn, update_fn, request=request_fn, begin=begin_fn, name="policy"
+        init_fn, update_fn, request=request_fn, begin=warm_start_fn, name="policy"
     )

@@ -1,12 +1,12 @@
-"""What shrinks the updates, given back: so that a rule's rate is its own.
+"""Schedule compensation: makes up for a schedule that shrinks the updates.
 
-A rule sees its factor, and not what else there is in the chain: around a schedule it
-would anneal what is annealed already. What a schedule does, it does to the size of the
-updates, and of that to their *largest entry*. Their mean would say less: Adam's becomes
-smaller by itself while its gradients turn to noise, to sqrt((1 - b1) / (1 + b1)) of the
-rate, a quarter, but the largest of thousands stays near the rate. SGD's fall with the
-gradients, as those of a loss without noise do: what is held then is the length of a
-step (Nesterov, 1984).
+A rule sees its own factor, and not what else there is in the chain: around a schedule
+it would anneal what is annealed already. A schedule changes the size of the updates,
+and of that their *largest entry* is the best measure. Their mean would be worse:
+Adam's falls by itself while its gradients turn to noise, to sqrt((1 - b1) / (1 + b1))
+of the learning rate, a quarter, but the largest of thousands stays near the learning
+rate. The updates of SGD shrink with the gradients, as those of a loss without noise do:
+what is kept then is the length of a step (Nesterov, 1984).
 """
 
 import math
@@ -21,73 +21,68 @@ from optax_adaptive._controller import (
     Found,
     Observation,
 )
-from optax_adaptive.state.trees import select
+from optax_adaptive.controllers.learned import ema
 
 FIRST = 20  # windows after which the average is what later ones are compared with
 NEWEST = 0.1  # weight of the newest window in it
-# Towards the end of a schedule the updates vanish: that is left to it. And where it
-# begins anew, this is by how much the first ones are too large.
+# Towards the end of a schedule the updates vanish, and are left so. And where a
+# schedule restarts, this is by how much the first updates are too large.
 MOST = math.log(20.0)
 
 
-class Shrinkage(NamedTuple):
-    """An average of the log size of the updates, since the search."""
+class UpdateSizes(NamedTuple):
+    """The log size of the updates, since the search."""
 
-    windows: Array  # shape=(), dtype=int32: in which they had a size
-    first: Array  # shape=(), dtype=float32: as it was after the first windows
-    newest: Array  # shape=(), dtype=float32: over about ten windows
+    first: Array  # shape=(), dtype=float32: average over the first windows
+    newest: ema.Ema  # over about ten windows
 
 
-class OffsetState(NamedTuple):
-    """State of a rule within :func:`offset`."""
+class CompensatedState(NamedTuple):
+    """State of a rule within :func:`compensated`."""
 
     rule_state: ControllerState
-    shrinkage: Shrinkage
+    sizes: UpdateSizes
 
 
-def first_shrinkage() -> Shrinkage:
+def first_sizes() -> UpdateSizes:
     """Before the first window."""
-    zero = jnp.zeros((), jnp.float32)
-    return Shrinkage(windows=jnp.zeros((), jnp.int32), first=zero, newest=zero)
+    return UpdateSizes(first=jnp.zeros((), jnp.float32), newest=ema.first_ema())
 
 
-def add(shrinkage: Shrinkage, update_size: Array) -> Shrinkage:
-    """Takes in a window; updates of size 0 say nothing."""
+def add(sizes: UpdateSizes, update_size: Array) -> UpdateSizes:
+    """The sizes with one window more; a size of 0 changes nothing."""
     is_measured = update_size > 0.0
     log_size = jnp.log(jnp.where(is_measured, update_size, 1.0))
-    windows = shrinkage.windows + 1
-    weight = jnp.maximum(1.0 / windows.astype(jnp.float32), NEWEST)
-    newest = shrinkage.newest + weight * (log_size - shrinkage.newest)
-    first = jnp.where(windows <= FIRST, newest, shrinkage.first)
-    added = Shrinkage(windows=windows, first=first, newest=newest)
-    return select(is_measured, added, shrinkage)
+    newest = ema.add_as_mean(sizes.newest, log_size, NEWEST, is_measured)
+    first = jnp.where(newest.count <= FIRST, newest.mean, sizes.first)
+    return UpdateSizes(first, newest)
 
 
-def log_factor(shrinkage: Shrinkage) -> Array:
+def log_decrease(sizes: UpdateSizes) -> Array:
     """Log of the newest size over the first, float32, at most 0."""
-    return jnp.clip(shrinkage.newest - shrinkage.first, -MOST, 0.0)
+    return jnp.clip(sizes.newest.mean - sizes.first, -MOST, 0.0)
 
 
-def offset(rule: Controller) -> Controller:
+def compensated(rule: Controller) -> Controller:
     """The rule, as if nothing had shrunk the updates since its search."""
 
-    def update_fn(observation: Observation, state: OffsetState):
-        # The rate as the rule has drawn it, and then what the factor must be for it.
-        log_rate = observation.log_scale + log_factor(state.shrinkage)
-        counts = jnp.isfinite(observation.value)
-        size = jnp.where(counts, observation.update_size, 0.0)
-        shrinkage = add(state.shrinkage, size)
-        log_rate, rule_state = rule.update(
-            observation._replace(log_scale=log_rate), state.rule_state
+    def update_fn(observation: Observation, state: CompensatedState):
+        # The rule sees the log scale that it has chosen, without the compensation.
+        log_scale = observation.log_scale + log_decrease(state.sizes)
+        is_finite = jnp.isfinite(observation.value)
+        size = jnp.where(is_finite, observation.update_size, 0.0)
+        sizes = add(state.sizes, size)
+        log_scale, rule_state = rule.update(
+            observation._replace(log_scale=log_scale), state.rule_state
         )
-        return log_rate - log_factor(shrinkage), OffsetState(rule_state, shrinkage)
+        return log_scale - log_decrease(sizes), CompensatedState(rule_state, sizes)
 
-    def begin_fn(state: OffsetState, found: Found) -> OffsetState:
+    def warm_start_fn(state: CompensatedState, found: Found) -> CompensatedState:
         return state._replace(rule_state=rule.begin(state.rule_state, found))
 
     return rule._replace(
-        init=lambda: OffsetState(rule.init(), first_shrinkage()),
+        init=lambda: CompensatedState(rule.init(), first_sizes()),
         update=update_fn,
         request=lambda state: rule.request(state.rule_state),
-        begin=begin_fn,
+        begin=warm_start_fn,
     )

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from optax_adaptive._controller import Array, Controller
-from optax_adaptive.controllers.learned import feature_memory
+from optax_adaptive.controllers.learned import feature_memory, state_features
 from optax_adaptive.controllers.online import _action_ceiling, _block_reward, _dead_band
 from optax_adaptive.controllers.online._learner import ACTIONS, Learner, Transition
 from optax_adaptive.controllers.online.settings import DEFAULTS, OnlineSettings
@@ -54,7 +54,7 @@ def residual(
             memory=feature_memory.first_memory(),
             block=_block_reward.first_block(),
             ceiling=_action_ceiling.first_ceiling(settings),
-            features=jnp.zeros((feature_memory.SIZE,), jnp.float32),
+            features=jnp.zeros((state_features.SIZE,), jnp.float32),
             proposal=jnp.zeros((), jnp.float32),
             action=jnp.array(-1.0, jnp.float32),
             choices=jnp.full((len(ACTIONS),), -1.0, jnp.float32),
@@ -87,7 +87,7 @@ def residual(
             settings,
         )
         memory = state.memory._replace(previous_action=state.action)
-        features = feature_memory.features(memory, observation)
+        features = state_features.features(memory, observation)
         learner_state = learned_from(state, reward, features)
         key, action_key = jax.random.split(jax.random.wrap_key_data(state.key))
         exploration = jax.lax.rsqrt(block.blocks.astype(jnp.float32))

@@ -9,7 +9,7 @@ import optax
 
 from optax_adaptive import rl
 from optax_adaptive._controller import Array, Controller
-from optax_adaptive.controllers.learned import feature_memory
+from optax_adaptive.controllers.learned import state_features
 from optax_adaptive.controllers.learned.policy_network import PolicyWeights, score
 from optax_adaptive.controllers.online import offline_prior
 from optax_adaptive.controllers.online._learner import Learner
@@ -157,7 +157,7 @@ def _first_state(
     )
     zero = jnp.zeros((), jnp.float32)
     many = jnp.zeros((settings.ppo_batch,), jnp.float32)
-    visited = jnp.zeros((settings.ppo_batch, feature_memory.SIZE), jnp.float32)
+    visited = jnp.zeros((settings.ppo_batch, state_features.SIZE), jnp.float32)
     return ActorCriticState(
         networks=networks,
         optimizer_state=optimizer.init(networks),

@@ -1,6 +1,6 @@
 """The prior of the online learners: fitted offline, in one JSON file.
 
-``examples/train_prior.py`` writes it, and records in it how.
+``examples/policy/train_prior.py`` writes it, and records in it how.
 """
 
 import functools
@@ -56,7 +56,7 @@ def _named(prior: Prior) -> dict[str, Any]:
 
 
 def load_prior(path: Any) -> Prior:
-    """Reads a prior that ``examples/train_prior.py`` wrote.
+    """Reads a prior that ``examples/policy/train_prior.py`` wrote.
 
     Args:
       path: Path of the JSON file: a string, a ``pathlib.Path``, or a package resource.

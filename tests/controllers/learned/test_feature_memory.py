@@ -9,7 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optax_adaptive import Observation
-from optax_adaptive.controllers.learned import feature_memory, gap_features
+from optax_adaptive.controllers.learned import (
+    feature_memory,
+    gap_features,
+    state_features,
+)
 from tests.helpers.streams import STREAMS
 from tests.references.features_reference import FeaturesReference
 from tests.references.windows_reference import Window, windows_reference
@@ -49,14 +53,14 @@ def observe(window, log_scale):
 @jax.jit
 def advance(memory, observation, action):
     memory = feature_memory.remember(memory, observation)
-    row = feature_memory.features(memory, observation, TOTAL_STEPS)
+    row = state_features.features(memory, observation, TOTAL_STEPS)
     return memory._replace(previous_action=action), row
 
 
 @jax.jit
 def advance_anytime(memory, observation):
     memory = feature_memory.remember(memory, observation)
-    return memory, feature_memory.features(memory, observation)
+    return memory, state_features.features(memory, observation)
 
 
 def rows_of(values, accumulation_size=1, offset=0.0):
@@ -109,7 +113,7 @@ def test_a_run_by_hand():
         window = observe(window, log_scale=-1.0)
         memory, row = advance_anytime(memory, window)
         if k == 2:
-            seen = dict(zip(feature_memory.NAMES, row.tolist(), strict=True))
+            seen = dict(zip(state_features.NAMES, row.tolist(), strict=True))
     by_hand = {
         "jump": -math.log1p(2 / 0.1 / math.sqrt(2)) / 2,
         "trend": -math.log1p(3 * (0.8 - 0.2) / 2.2),
@@ -118,14 +122,14 @@ def test_a_run_by_hand():
         "has_descended": 1.0,
         "since_best": 0.0,
         "age": math.log1p(3) / 3,
-        "has_horizon": 0.0,
+        "has_total_steps": 0.0,
         "above_progress": 0.0,
         "near_blow_up": 0.0,
     }
     for name, expected in by_hand.items():
         assert seen[name] == pytest.approx(expected, abs=1e-5), name
-    assert row[feature_memory.NAMES.index("is_blown_up")] == 1
-    assert row[feature_memory.NAMES.index("near_blow_up")] == 1
+    assert row[state_features.NAMES.index("is_blown_up")] == 1
+    assert row[state_features.NAMES.index("near_blow_up")] == 1
     np.testing.assert_array_equal(row[9:12], 0)
 
 

@@ -1,4 +1,4 @@
-"""What learned makes of the size of the updates."""
+"""How learned makes up for schedules, by the size of the updates."""
 
 import math
 
@@ -25,14 +25,14 @@ def test_matches_the_reference():
     random = np.random.default_rng(0)
     sizes = np.exp(np.cumsum(random.normal(-0.1, 0.3, 80)))
     sizes[random.random(80) < 0.2] = 0.0
-    add, shrinkage = (
+    add, sizes_so_far = (
         jax.jit(schedule_compensation.add),
-        schedule_compensation.first_shrinkage(),
+        schedule_compensation.first_sizes(),
     )
     found = []
     for size in sizes:
-        shrinkage = add(shrinkage, jnp.float32(size))
-        found.append(float(schedule_compensation.log_factor(shrinkage)))
+        sizes_so_far = add(sizes_so_far, jnp.float32(size))
+        found.append(float(schedule_compensation.log_decrease(sizes_so_far)))
     assert min(found) < -1.0
     np.testing.assert_allclose(found, [*shrinkage_reference(sizes)], atol=1e-4)
 
@@ -41,8 +41,8 @@ def test_matches_the_reference():
     "times, expected",
     [(0.1, 10.0), (0.6, 1 / 0.6), (1.0, 1.0), (10.0, 1.0), (0.0, 1.0)],
 )
-def test_what_a_schedule_takes_is_given_back(times, expected):
-    rule = schedule_compensation.offset(controllers.constant())
+def test_makes_up_for_a_schedule(times, expected):
+    rule = schedule_compensation.compensated(controllers.constant())
     tx = scale_by_controller(rule, accumulation_size=1)
     state, update = tx.init(None), jax.jit(tx.update)
     for k in range(300):
@@ -52,7 +52,7 @@ def test_what_a_schedule_takes_is_given_back(times, expected):
 
 
 def test_the_end_of_a_schedule_is_left_to_it():
-    rule = schedule_compensation.offset(controllers.constant())
+    rule = schedule_compensation.compensated(controllers.constant())
     tx = scale_by_controller(rule, accumulation_size=1)
     state, update = tx.init(None), jax.jit(tx.update)
     for k in range(300):
@@ -61,14 +61,15 @@ def test_the_end_of_a_schedule_is_left_to_it():
 
 
 def test_blow_ups_do_not_count():
-    """And the rule sees the rate that it has drawn, not the factor."""
-    drawn = []
+    """And the rule sees the scale that it has chosen, without the compensation."""
+    chosen = []
 
     def update_fn(observation, windows):
-        drawn.append(float(observation.log_scale))
+        chosen.append(float(observation.log_scale))
         return observation.log_scale, windows + 1
 
-    rule = schedule_compensation.offset(Controller(init=lambda: 0, update=update_fn))
+    inner = Controller(init=lambda: 0, update=update_fn)
+    rule = schedule_compensation.compensated(inner)
     state, log_scale, factors = rule.init(), jnp.zeros(()), []
     for window in range(80):
         size = 100.0 if window == 30 else 1.0 if window < 50 else 0.5
@@ -82,13 +83,13 @@ def test_blow_ups_do_not_count():
         factors.append(float(log_scale))
     np.testing.assert_allclose(factors[:50], 0.0, atol=1e-6)
     assert factors[-1] == pytest.approx(math.log(2.0), abs=0.05)
-    np.testing.assert_allclose(drawn, 0.0, atol=1e-5)
+    np.testing.assert_allclose(chosen, 0.0, atol=1e-5)
 
 
 def test_a_search_does_not_count():
     """In learned: it is over before the sizes of updates are looked at."""
     rule = controllers.then(
-        done_after(10), schedule_compensation.offset(controllers.constant())
+        done_after(10), schedule_compensation.compensated(controllers.constant())
     )
     tx = scale_by_controller(rule, accumulation_size=1)
     state, update = tx.init(None), jax.jit(tx.update)
@@ -100,7 +101,7 @@ def test_a_search_does_not_count():
 
 def test_the_name_the_needs_and_the_requests_are_those_of_the_rule():
     rule = controllers.maintain()
-    outer = schedule_compensation.offset(rule)
+    outer = schedule_compensation.compensated(rule)
     assert (outer.name, outer.needs) == (rule.name, rule.needs)
     for asked, own in zip(
         outer.request(outer.init()), rule.request(rule.init()), strict=True
