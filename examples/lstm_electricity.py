@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from common import devices, electricity, flags, loop
-from common.flags import flag
+from data import electricity
+from training import devices, flags, loop
+from training.flags import flag
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from common import devices, flags, loop, text
-from common.flags import flag
+from data import text
+from training import devices, flags, loop
+from training.flags import flag
 
 
 @dataclasses.dataclass(frozen=True)

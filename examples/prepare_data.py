@@ -11,7 +11,7 @@ import argparse
 from importlib.util import find_spec
 from pathlib import Path
 
-from common import prepared
+from data import prepared
 
 NAMES = (
     "cifar10",
@@ -35,7 +35,7 @@ def main(args: list[str] | None = None) -> None:
     import tensorflow_datasets as tfds
 
     if chosen.name == "ld2011_2014":
-        import common.ld2011_2014 as ld
+        import data.ld2011_2014 as ld
 
         if chosen.manual_dir is None or not list(chosen.manual_dir.glob("LD2011*")):
             parser.error(ld.Ld2011_2014.MANUAL_DOWNLOAD_INSTRUCTIONS)

@@ -18,8 +18,9 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from common import devices, flags, images, loop
-from common.flags import flag
+from data import images
+from training import devices, flags, loop
+from training.flags import flag
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,8 +20,10 @@ from flax import nnx
 
 import mlp_mnist
 import resnet18_cifar
-from common import devices, images, loop, methods, pipeline
-from common.logs import Log
+from data import dataset, images
+from methods import registry
+from training import batches, devices, loop
+from training.logs import Log
 
 
 def time_pipeline(dataset: str, data_dir: str | None) -> None:
@@ -29,19 +31,19 @@ def time_pipeline(dataset: str, data_dir: str | None) -> None:
     data = images.load(dataset, data_dir, "crop_flip", rgb=True)
     for epoch in range(3):
         start, count = time.perf_counter(), 0
-        for chunk in pipeline.train_chunks(data, 0, epoch, 0, 64, 16):
+        for chunk in batches.train_chunks(data, 0, epoch, 0, 64, 16):
             count += chunk["label"].size
         speed = count / (time.perf_counter() - start)
         print(f"{data.source}: {speed:,.0f} images a second, cropped and flipped")
 
 
 def time_loop(
-    script: Any, config: Any, model_type: type, data: pipeline.Dataset, rounds: int
+    script: Any, config: Any, model_type: type, data: dataset.Dataset, rounds: int
 ) -> None:
     """Prints the speed of the scripts' loop over that of a bare one."""
     mesh = devices.make_mesh(config.batch_size)
-    steps = pipeline.size(data.train) // config.batch_size
-    method = methods.build("trend", "adam", None, steps, steps)
+    steps = dataset.size(data.train) // config.batch_size
+    method = registry.build("trend", "adam", None, steps, steps)
     model = loop.create(lambda rngs: model_type(data.info, config, rngs), 0)
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     state = loop.init_state(method, params, rest, mesh)
@@ -50,7 +52,7 @@ def time_loop(
     log = Log(None, steps, 0, method.decides)
     # The same chunks as the loop runs, of the first batches.
     lengths = {}
-    for chunk in pipeline.train_chunks(
+    for chunk in batches.train_chunks(
         data, 0, 0, 0, config.batch_size, config.steps_per_dispatch
     ):
         lengths[len(chunk["label"])] = jax.device_put(chunk, devices.batched(mesh))

@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 
 from benchmark.tables import markdown
-from common import logs
+from training import logs
 
 HERE = Path(__file__).parent
 RESULTS, README = HERE / "results.jsonl", HERE / "README.md"

@@ -16,7 +16,10 @@ import optax
 
 from benchmark import records, run
 from benchmark.tasks import TASKS
-from common import methods, prepared
+from data import prepared
+from methods import optimizers, registry, rules
+from methods.method import Method
+from methods.method import Plan as MethodPlan
 from optax_adaptive import (
     controllers,
     scale_by_controller,
@@ -102,7 +105,7 @@ INTERPOLATED = {
 
 def variants(method: str) -> dict[str, Variant]:
     """Those of a method of autotune."""
-    interpolates, _ = methods.AUTOTUNE[method]
+    interpolates, _ = rules.AUTOTUNE[method]
     return INTERPOLATED if interpolates else VARIANTS
 
 
@@ -138,10 +141,10 @@ def composed(
 
 def add_method(method: str, name: str) -> str:
     """Adds a variant to the methods that can be run; its name there."""
-    interpolates, knows_horizon = methods.AUTOTUNE[method]
+    interpolates, knows_horizon = rules.AUTOTUNE[method]
     variant = variants(method)[name]
 
-    def build(plan: methods.Plan) -> methods.Method:
+    def build(plan: MethodPlan) -> Method:
         is_bare = interpolates and not variant.has_momentum
         base = plan.bare if is_bare else plan.base
         tx = composed(
@@ -150,10 +153,10 @@ def add_method(method: str, name: str) -> str:
             total_steps=plan.steps if knows_horizon else None,
             interpolate=interpolates,
         )
-        return methods.autotuned(plan, tx)
+        return rules.autotuned(plan, tx)
 
     label = f"{method}: {name}"
-    methods.MORE[label] = build
+    registry.MORE[label] = build
     return label
 
 
@@ -162,7 +165,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     default = ["digits", "lstm", "demand"]
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=default)
-    choices = methods.OPTIMIZERS
+    choices = optimizers.OPTIMIZERS
     parser.add_argument("--optimizers", nargs="+", choices=choices, default=["adam"])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--seeds", type=int, default=3)

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmark import records
-from common import logs, methods
+from methods import registry
+from training import logs
 
 EXAMPLES = Path(__file__).parents[1]
 
@@ -44,7 +45,7 @@ SCRIPTS = {
     "transformer": Script("transformer_sentiment", (), "accuracy", True, "% correct"),
     "electricity": Script("lstm_electricity", (), "absolute_error", False, "MW"),
 }
-METHODS = methods.NAMES
+METHODS = registry.NAMES
 BASE_RATES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
 

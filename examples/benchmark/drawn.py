@@ -6,7 +6,7 @@ The kinds of ``gain.py``: other networks, data, optimizers, batches and lengths 
 tasks of the comparison. A line of results/drawn.jsonl is a kind under a form of
 autotune or learned (base rate 1e-3) or under cosines, nine rates, three a decade: final
 validation losses. The policy of learned was trained on all of these kinds but those of
-``kinds.HELD_OUT``, on other draws.
+``families.HELD_OUT``, on other draws.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from benchmark.ablation import VARIANTS, composed
 from benchmark.gain import KINDS
 from benchmark.records import fill, numbers
 from benchmark.tables import markdown
-from common.methods import LEARNED_INTERPOLATED
+from methods.rules import LEARNED_INTERPOLATED
 from optax_adaptive import (
     autotune,
     controllers,
@@ -33,14 +33,14 @@ from optax_adaptive import (
     with_averaging,
     with_rollback,
 )
-from policy import kinds, rollout
+from policy import families, rollout
 
 RESULTS = Path(__file__).with_name("results") / "drawn.jsonl"
 DRAWS, KEY = 4, 777
 NEVER = "never corrected"
 OFFSETS = np.arange(-4, 5) / 3.0  # of the cosines, in decades
 WITHOUT_MOMENTUM: dict[str, Any] = {
-    **kinds.OPTIMIZERS,
+    **families.OPTIMIZERS,
     "adam": partial(optax.adam, b1=0.0),
     "adamw": partial(optax.adamw, b1=0.0, weight_decay=0.1),
     "momentum": optax.sgd,
@@ -80,20 +80,20 @@ FORMS = {
 }
 
 
-def tuned(kind: kinds.Kind, form: Form, key: jax.Array):
+def tuned(kind: families.Family, form: Form, key: jax.Array):
     """Final validation loss of the averaged weights, () float32."""
-    bases = WITHOUT_MOMENTUM if form.interpolates else kinds.OPTIMIZERS
+    bases = WITHOUT_MOMENTUM if form.interpolates else families.OPTIMIZERS
     tx = form.make(
         bases[kind.optimizer](1e-3),
         total_steps=kind.steps if form.knows_length else None,
         interpolate=form.interpolates,
     )
-    draw = partial(kinds.draw, kind)
+    draw = partial(families.sample, kind)
     params, problem, state = rollout.train(draw, kind.steps, tx, key)
     return rollout.final(problem, eval_params(state, params))
 
 
-def run(kind: kinds.Kind, form: str) -> dict[str, Any]:
+def run(kind: families.Family, form: str) -> dict[str, Any]:
     """(draws,) losses of a form, or (draws, offsets) of the cosines."""
     return {"losses": numbers(losses(kind, form), 4)}
 
@@ -103,7 +103,7 @@ def keys(key: int, count: int) -> jax.Array:
     return jax.vmap(partial(jax.random.fold_in, jax.random.key(key)))(jnp.arange(count))
 
 
-def losses(kind: kinds.Kind, form: str) -> np.ndarray:
+def losses(kind: families.Family, form: str) -> np.ndarray:
     """The same, as they are."""
     draws = keys(KEY, DRAWS)
     if form == "cosine":

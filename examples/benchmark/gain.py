@@ -4,7 +4,7 @@
 
 What the bounds of autotune's correction (``controllers/correction.py``) rest on.
 Constant rates, averaged with a half-life of a twentieth of the steps, on the small
-tasks of ``policy/kinds.py`` (those that compile fast, at twice their length, three
+tasks of ``policy/families.py`` (those that compile fast, at twice their length, three
 draws each). A line of results/gain.jsonl is a kind: by rate the final validation loss,
 the ratio that the correction reads, in its early blocks and in those of the last half
 of the run, and of the blocks that end on probation the slope along the way back over
@@ -30,12 +30,12 @@ from optax_adaptive.controllers.correction import BLOCKS, CorrectionSettings
 from optax_adaptive.controllers.maintain import MaintainSettings
 from optax_adaptive.controllers.search import SearchSettings
 from optax_adaptive.signals import averaging_gap
-from policy import kinds, rollout
+from policy import families, rollout
 
 RESULTS = Path(__file__).with_name("results") / "gain.jsonl"
 KINDS = {
     name: kind._replace(steps=2 * kind.steps)
-    for name, kind in {**kinds.HELD_OUT, **kinds.TRAINING}.items()
+    for name, kind in {**families.HELD_OUT, **families.TRAINING}.items()
     if not {"conv", "attention"} & set(name.split("-"))
 }
 DRAWS, KEY = 3, 777
@@ -57,12 +57,14 @@ def block_ends(steps: int) -> np.ndarray:
     return np.array(ends[1:-1])
 
 
-def measure(kind: kinds.Kind, rate: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
+def measure(
+    kind: families.Family, rate: jax.Array, key: jax.Array
+) -> dict[str, jax.Array]:
     """Final validation loss, () float32, and one a block judged: ratio, way back."""
-    base = kinds.OPTIMIZERS[kind.optimizer](1.0)
+    base = families.OPTIMIZERS[kind.optimizer](1.0)
     tx = with_averaging(optax.chain(base, optax.scale(rate)))
     problem_key, init_key, batch_key = jax.random.split(key, 3)
-    problem = kinds.draw(kind, problem_key)
+    problem = families.sample(kind, problem_key)
     first = params = problem.init(init_key)
 
     def step(carry, key):
@@ -97,7 +99,7 @@ def measure(kind: kinds.Kind, rate: jax.Array, key: jax.Array) -> dict[str, jax.
     }
 
 
-def run(kind: kinds.Kind) -> dict[str, Any]:
+def run(kind: families.Family) -> dict[str, Any]:
     """What the line of a kind says of it."""
     rates = 10.0 ** (first_rate(kind.optimizer) + np.arange(10) / 3.0)
     draws = [jax.random.fold_in(jax.random.key(KEY), i) for i in range(DRAWS)]

@@ -19,10 +19,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark import records, run
-from common import methods, prepared
+from data import prepared
+from methods import rules
 
 TASKS = ("digits", "noisy", "lstm", "demand")
-METHODS = (*methods.AUTOTUNE, *methods.LEARNED)
+METHODS = (*rules.AUTOTUNE, *rules.LEARNED)
 BASE_RATE = 1e-3
 METRIC = "test"
 

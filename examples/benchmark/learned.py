@@ -21,8 +21,9 @@ from benchmark.plans import (
     Plan,
     as_written,
 )
-from common import methods, prepared
-from common.learned_ablations import LEARNED_ABLATIONS
+from data import prepared
+from methods import rules
+from methods.learned_ablations import LEARNED_ABLATIONS
 
 RESULTS = Path(__file__).with_name("results") / "learned.jsonl"
 NEAR = tuple(COSINE_RATES["adam"][k] for k in (1, 4, 7))  # a decade apart
@@ -43,11 +44,11 @@ AROUND = ("cosine+learned", "cosine+learned_interpolated")
 PLANS = tuple(
     Plan(tasks, ("adam",), names, rates, seeds=15, keeps=keeps)
     for tasks, names, rates, keeps in (
-        (STANDARD_TASKS, tuple(methods.LEARNED), BASE_RATES, RATES_DRAWN),
+        (STANDARD_TASKS, tuple(rules.LEARNED), BASE_RATES, RATES_DRAWN),
         (STANDARD_TASKS, AROUND, NEAR, ()),
         (FEW, ABLATIONS, ABLATION_RATES, ()),
     )
-) + (Plan(WITH_OTHERS, OTHERS, tuple(methods.LEARNED), FAR, seeds=5),)
+) + (Plan(WITH_OTHERS, OTHERS, tuple(rules.LEARNED), FAR, seeds=5),)
 
 Rows = dict[tuple[str, str, float, int], dict[str, Any]]  # task, method, rate, seed
 

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 
 from benchmark import learned
 from benchmark.plans import as_written
-from optax_adaptive.controllers.learned.feature_memory import NAMES, SIZE
 from optax_adaptive.controllers.learned.policy_network import act, shipped_weights
 from optax_adaptive.controllers.learned.rule import LARGEST_STEP
+from optax_adaptive.controllers.learned.state_features import NAMES, SIZE
 
 RATES = (1e-7, 1e-3, 10.0)
 PICTURE = Path(__file__).parents[2] / "docs" / "learned.png"
@@ -48,8 +48,8 @@ def states_along(name: str, low: float, high: float) -> tuple[np.ndarray, np.nda
     values = np.linspace(low, high, 81, dtype=np.float32)
     rows = np.tile(seen, (len(values), 1))
     if name == "cost":  # one number in two features
-        rows[:, NAMES.index("cost_above")] = np.maximum(values, 0.0)
-        rows[:, NAMES.index("cost_below")] = np.minimum(values, 0.0)
+        rows[:, NAMES.index("gap_above")] = np.maximum(values, 0.0)
+        rows[:, NAMES.index("gap_below")] = np.minimum(values, 0.0)
     else:
         rows[:, NAMES.index(name)] = values
     return values, rows

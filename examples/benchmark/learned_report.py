@@ -25,8 +25,8 @@ from benchmark.learned import (
 from benchmark.measures import Results, Runs
 from benchmark.plans import BASE_RATES, STANDARD_TASKS, as_written
 from benchmark.tables import markdown
-from common import methods
-from common.learned_ablations import LEARNED_ABLATIONS
+from methods import rules
+from methods.learned_ablations import LEARNED_ABLATIONS
 
 COSINES = ("robustness.jsonl", "optimizers.jsonl")
 
@@ -85,7 +85,7 @@ def table_of_aims(results: Results) -> str:
     """Worst and median cell of :func:`table_alone`, and runs at or above the cosine."""
     points, loss = "worst, points", "worst, % of the loss"
     header, rows = ["", points, "median", loss, "median", "at or above"], []
-    for name in methods.LEARNED:
+    for name in rules.LEARNED:
         everything, cells = [], {True: [], False: []}
         for _, runs, cosine in found(results, STANDARD_TASKS, name, "cosine"):
             of_runs = gains(runs, cosine)
@@ -106,7 +106,7 @@ def table_of_aims(results: Results) -> str:
 def table_by_task(results: Results) -> str:
     """The same gains, and autotune's, in the mean of base rates; 95% over seeds."""
     header, rows = ["", *STANDARD_TASKS], []
-    for name in (*methods.LEARNED, *methods.AUTOTUNE):
+    for name in (*rules.LEARNED, *rules.AUTOTUNE):
         cells = {
             task: interval(runs, gains(runs, cosine).mean(0))
             for task, runs, cosine in found(results, STANDARD_TASKS, name, "cosine")
@@ -117,7 +117,7 @@ def table_by_task(results: Results) -> str:
 
 def table_with_others(results: Results) -> str:
     """The same around other optimizers, from three base rates, and from the worst."""
-    names = (*methods.LEARNED, *methods.AUTOTUNE)
+    names = (*rules.LEARNED, *rules.AUTOTUNE)
     far = np.array([as_written(rate) for rate in FAR])
     header, rows = ["", *(f"`{name}`" for name in names)], []
     for task in WITH_OTHERS:
@@ -196,7 +196,7 @@ def blocks(results: Results) -> dict[str, str]:
     around = [verdict_around(results, method) for method in AROUND]
     variants = ("learned", *LEARNED_ABLATIONS)
     return {
-        "alone": table_alone(results, STANDARD_TASKS, methods.LEARNED, BASE_RATES),
+        "alone": table_alone(results, STANDARD_TASKS, rules.LEARNED, BASE_RATES),
         "aims": table_of_aims(results),
         "by_task": table_by_task(results),
         "with_others": table_with_others(results),

@@ -16,7 +16,7 @@ import optax
 from optax import contrib
 
 from policy import data
-from policy.kinds import Kind, Problem, draw, mean_loss
+from policy.families import Family, Problem, mean_loss, sample
 from policy.networks import Network, attention, conv, mlp, recurrent
 
 Array = jax.Array
@@ -48,8 +48,9 @@ _muon = (contrib.muon, partial(contrib.muon, beta=0.0, adam_b1=0.0))
 def _on_split(
     network: Network, split: Callable[[Array], data.Split], batch_size: int
 ) -> Callable[[Array], Problem]:
-    """As the kinds are: batches of a training set, evaluated on data kept apart."""
-    return partial(draw, Kind(network, split, batch_size, "", 0.0, 0))
+    """As task families: batches of a training set, evaluated on data kept apart."""
+    family = Family(network, split, batch_size, "", 0.0, 0)
+    return partial(sample, family)
 
 
 def _streamed(

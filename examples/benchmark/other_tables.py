@@ -9,9 +9,9 @@ import numpy as np
 from benchmark import measures, summaries
 from benchmark.measures import Results
 from benchmark.tables import Table, show_time
-from common import methods
+from methods import rules
 
-NAMES = ("cosine", *methods.AUTOTUNE)
+NAMES = ("cosine", *rules.AUTOTUNE)
 
 
 def with_autotune(files: list[Results]) -> Results:
@@ -56,7 +56,7 @@ def autotune(results: Results) -> Table:
     for task, optimizer, cosine in against_cosine(results):
         worst = [
             decade_gains(results, task, optimizer, name).min()
-            for name in methods.AUTOTUNE
+            for name in rules.AUTOTUNE
         ]
         unit = results[task, optimizer, "cosine"].facts.unit
         rows.append(
@@ -81,7 +81,7 @@ def robustness(results: Results) -> Table:
     """For docs/autotune.md: with median, and time to the target."""
     rows = []
     for task, optimizer, cosine in against_cosine(results):
-        for name, (interpolates, knows_horizon) in methods.AUTOTUNE.items():
+        for name, (interpolates, knows_horizon) in rules.AUTOTUNE.items():
             runs = results[task, optimizer, name]
             reference = results[task, optimizer, "cosine"]
             gains = decade_gains(results, task, optimizer, name)

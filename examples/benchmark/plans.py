@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from benchmark.tasks import TASKS
-from common import methods
+from methods import peers, registry, rules
 
 DECADES = tuple(10.0**k for k in range(-7, 2))
 # The same grid for every method: the decades, fewer where nearly all fail, and between
@@ -64,13 +64,13 @@ STANDARD_TASKS = tuple(task for task in TASKS if task != "short")  # digits once
 
 PLANS = {
     "standard": Plan(
-        STANDARD_TASKS, ("adam",), methods.NAMES, BASE_RATES, seeds=3, keeps=WHOLE
+        STANDARD_TASKS, ("adam",), registry.NAMES, BASE_RATES, seeds=3, keeps=WHOLE
     ),
     # A part of the standard plan, so that both rank the same runs.
     "quick": Plan(
         ("digits", "transformer", "demand"),
         ("adam",),
-        methods.NAMES,
+        registry.NAMES,
         (1e-7, 1e-3, 1e-2, 1e-1, 10.0),
         seeds=1,
         keeps=WHOLE,
@@ -79,18 +79,18 @@ PLANS = {
     "robustness": Plan(
         tuple(TASKS),
         ("adam",),
-        ("cosine", *methods.AUTOTUNE),
+        ("cosine", *rules.AUTOTUNE),
         DECADES,
         seeds=15,
         cosine_rates=COSINE_RATES,
         keeps=TIMES,
     ),
     # And to others that want no rate, or less of one?
-    "peers": Plan(tuple(TASKS), ("adam",), tuple(methods.PEERS), DECADES, seeds=3),
+    "peers": Plan(tuple(TASKS), ("adam",), tuple(peers.PEERS), DECADES, seeds=3),
     "optimizers": Plan(
         ("digits", "demand"),
         tuple(optimizer for optimizer in COSINE_RATES if optimizer != "adam"),
-        ("cosine", *methods.AUTOTUNE),
+        ("cosine", *rules.AUTOTUNE),
         DECADES,
         seeds=5,
         cosine_rates=COSINE_RATES,

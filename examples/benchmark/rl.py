@@ -32,9 +32,9 @@ from benchmark import records
 from benchmark.tasks import TASKS
 from benchmark.tasks.task import Task
 from data import prepared
-from methods import registry
+from methods import rules
 from optax_adaptive import Controller, controllers
-from optax_adaptive.controllers.learned import feature_memory, gap_features
+from optax_adaptive.controllers.learned import gap_features, state_features
 from optax_adaptive.controllers.online import OnlineSettings, _residual, offline_prior
 from optax_adaptive.controllers.online._learner import ACTIONS, Learner
 
@@ -102,7 +102,7 @@ def _frozen(learner: Learner) -> Learner:
 
 def _seeing(names: Container[str]) -> Callable[[Learner], Learner]:
     """Gives a learner in which all other features are replaced by 0."""
-    is_seen = np.array([name in names for name in feature_memory.NAMES], np.float32)
+    is_seen = np.array([name in names for name in state_features.NAMES], np.float32)
 
     def wrap(learner):
         def act(state, features, *rest):
@@ -121,7 +121,7 @@ def _seeing(names: Container[str]) -> Callable[[Learner], Learner]:
 
 
 _blind = _seeing(())
-_gap_unseen = _seeing(set(feature_memory.NAMES) - set(gap_features.NAMES))
+_gap_unseen = _seeing(set(state_features.NAMES) - set(gap_features.NAMES))
 
 # Follow the name of the learner.
 REPLAY = ", replay"
@@ -158,7 +158,7 @@ def make_run(
     ``make_rule`` None is no rule but the constant factor; without ``has_anchor`` the
     base learning rate is constant.
     """
-    size = registry.learner_window(task.steps)
+    size = rules.learner_window(task.steps)
     block = task.steps // TRACE
 
     def make(peak, seed):

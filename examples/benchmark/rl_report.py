@@ -16,7 +16,7 @@ from benchmark import rl as experiment
 from benchmark.learned_picture import states_along
 from benchmark.tables import markdown
 from optax_adaptive.controllers.online import offline_prior
-from train_prior import first_actions
+from policy.prior_fits import first_actions
 
 ACCURACY = ("digits", "noisy", "cnn")  # percent correct; the others are losses
 DRAWN = 5  # seeds of the variants, and in the picture

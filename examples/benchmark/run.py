@@ -33,7 +33,8 @@ from rich.progress import (
 )
 
 from benchmark import plans, records, tasks, training
-from common import methods, prepared
+from data import prepared
+from methods import registry
 
 RESULTS = Path(__file__).with_name("results")
 make_task = cache(lambda name, data_dir: tasks.TASKS[name](data_dir))
@@ -136,7 +137,7 @@ def execute(plan: plans.Plan, output: Path, data_dir: Path, jobs: int) -> None:
     """Runs what ``output`` lacks of ``plan``, and appends it."""
     for method in plan.methods:  # complain at once, where a group would only fail
         for optimizer in plan.optimizers:
-            methods.build(method, optimizer, 1e-3, 400, 8)
+            registry.build(method, optimizer, 1e-3, 400, 8)
     for name in plan.tasks:
         make_task(name, data_dir)
     groups = missing(plan, records.done(output), data_dir)

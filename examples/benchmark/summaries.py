@@ -7,10 +7,10 @@ import numpy as np
 
 from benchmark import measures
 from benchmark.measures import Results, Runs
-from common import methods
-from common.schedules import SCHEDULES
+from methods import peers, rules
+from methods.schedules import SCHEDULES
 
-LEARNERS = ("bandit", "q_learning", "actor_critic", *methods.LEARNED)
+LEARNERS = ("bandit", "q_learning", "actor_critic", *rules.LEARNED)
 
 
 def is_decade(runs: Runs) -> np.ndarray:
@@ -22,11 +22,11 @@ def is_decade(runs: Runs) -> np.ndarray:
 def family(method: str) -> str:
     """schedule, peer, rule, learner, ablation or autotune."""
     bare = method.removeprefix("cosine+")
-    if method in methods.AUTOTUNE:
+    if method in rules.AUTOTUNE:
         return "autotune"
     if method in SCHEDULES:
         return "schedule"
-    if method in methods.PEERS:
+    if method in peers.PEERS:
         return "peer"
     if bare in ("constant", "random"):
         return "ablation"

@@ -11,7 +11,7 @@ import optax
 import optax_adaptive
 from benchmark import records
 from benchmark.tasks.task import Array, Task
-from common import methods
+from methods import registry, rules
 
 CHECKPOINTS = 40  # evaluations a run, equally spaced
 LATE = CHECKPOINTS // 10  # checkpoints in the last tenth
@@ -53,10 +53,10 @@ def make_training(
     """
     block = task.steps // CHECKPOINTS
     steps = block * CHECKPOINTS
-    autotunes = method.partition(":")[0] in methods.AUTOTUNE  # or a variant of it
+    autotunes = method.partition(":")[0] in rules.AUTOTUNE  # or a variant of it
 
     def train(rate: Array, seed: Array) -> Trace:
-        how = methods.build(method, optimizer, rate, steps, steps // EPOCHS)
+        how = registry.build(method, optimizer, rate, steps, steps // EPOCHS)
         key = jax.random.key(seed)
 
         def step(carry, key):

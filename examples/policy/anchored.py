@@ -1,7 +1,7 @@
 """Trainings around a cosine that is too low, right or too high.
 
-Two kinds: under an online learner, with what it saw and did in each block; and with a
-constant factor, which say what each action would have ended with.
+Under an online learner, with what it saw and did in each block; and with a constant
+factor, which say what each action would have ended with.
 """
 
 from collections.abc import Callable
@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from common.methods import learner_window
+from methods.rules import learner_window
 from optax_adaptive import Controller, Observation, with_averaging
 from optax_adaptive.signals import update_size, window_statistics
 from optax_adaptive.signals.history import filled, push
-from policy import kinds, rollout
+from policy import families, rollout
 
 Array = jax.Array
 WINDOW = 32  # that scale_by_controller keeps by default
@@ -53,7 +53,7 @@ def scale_and_measure() -> optax.GradientTransformationExtraArgs:
 
 
 def learner_run(
-    kind: kinds.Kind,
+    family: families.Family,
     make_rule: Callable[[Any, Array], Controller],
     prior: Any,
     offset: Array,
@@ -67,23 +67,23 @@ def learner_run(
     factor is in force one step later.
 
     Args:
-      kind: The kind of task.
+      family: The task family.
       make_rule: prior, seed -> rule.
       prior: What ``make_rule`` is given.
-      offset: Decades of the cosine's peak from the kind's learning rate.
+      offset: Decades of the cosine's peak from the family's learning rate.
       seed: Of the rule.
       key: Draws the task, its first parameters and its batches.
 
     Returns:
       The final validation loss, and the trace.
     """
-    size = learner_window(kind.steps)
+    size = learner_window(family.steps)
     rule = make_rule(prior, seed)
     problem_key, init_key, batch_key = jax.random.split(key, 3)
-    problem = kinds.draw(kind, problem_key)
+    problem = families.sample(family, problem_key)
     base = optax.chain(
-        kinds.OPTIMIZERS[kind.optimizer](kind.learning_rate * 10.0**offset),
-        optax.scale_by_schedule(optax.cosine_decay_schedule(1.0, kind.steps)),
+        families.OPTIMIZERS[family.optimizer](family.learning_rate * 10.0**offset),
+        optax.scale_by_schedule(optax.cosine_decay_schedule(1.0, family.steps)),
         scale_and_measure(),
     )
     tx = with_averaging(base)
@@ -135,19 +135,19 @@ def learner_run(
     none = jnp.zeros((WINDOW,))
     training = (params, tx.init(params), jnp.float32(rule.initial_log_scale))
     start = (training, none, none, jnp.int32(0), jnp.int32(0), rule.init())
-    windows = kind.steps // size
-    keys = jax.random.split(batch_key, kind.steps)[: windows * size]
+    windows = family.steps // size
+    keys = jax.random.split(batch_key, family.steps)[: windows * size]
     (training, *_), trace = jax.lax.scan(window, start, keys.reshape(windows, size))
     return rollout.final(problem, training[0]), trace
 
 
-def try_learners(kind: kinds.Kind, make_rule: Callable) -> Callable[..., Any]:
+def try_learners(family: families.Family, make_rule: Callable) -> Callable[..., Any]:
     """(priors, offsets, seeds, keys), a run each -> losses, traces."""
-    return jax.jit(jax.vmap(partial(learner_run, kind, make_rule)))
+    return jax.jit(jax.vmap(partial(learner_run, family, make_rule)))
 
 
-def try_constants(kind: kinds.Kind) -> Callable[[Any, Array], Array]:
+def try_constants(family: families.Family) -> Callable[[Any, Array], Array]:
     """(decades, keys) -> log of the final losses with constant factors, a row a key."""
-    losses = partial(rollout.cosine_loss, kind)
+    losses = partial(rollout.cosine_loss, family)
     grid = jax.jit(jax.vmap(jax.vmap(losses, (0, None)), (None, 0)))
     return lambda decades, keys: jnp.log(grid(jnp.float32(decades), keys))

@@ -4,7 +4,6 @@ Salimans et al., *Evolution strategies as a scalable alternative to reinforcemen
 learning*, https://arxiv.org/abs/1703.03864, 2017.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -13,21 +12,10 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from optax_adaptive.controllers.learned.feature_memory import NAMES, SIZE
 from optax_adaptive.controllers.learned.policy_network import PolicyWeights
 
 Array = jax.Array
 
-# The policy before training: towards twice what the trials found, further up where
-# noise costs less than half of the fall, down where it costs more, and down after a
-# blow-up.
-FIRST = {
-    "near_blow_up": -1.0,
-    "is_blown_up": -1.0,
-    "cost_above": -0.5,
-    "cost_below": -0.5,
-}
-FIRST_BIAS = math.sqrt(0.25) - 0.5 * math.log10(2.0)
 SMOOTHING = 0.97  # of the average of the policies, which is what is evaluated
 
 
@@ -38,21 +26,6 @@ class Evolution(NamedTuple):
     center: Array  # shape=(n,), dtype=float32: the policy
     smooth: Array  # shape=(n,), dtype=float32: its average over generations
     optimizer_state: optax.OptState
-
-
-def first_policy(key: Array, hidden: int = 0) -> PolicyWeights:
-    """The hand-set policy; its hidden layer, if any, does nothing yet."""
-    linear = np.zeros(SIZE, np.float32)
-    for name, weight in FIRST.items():
-        linear[NAMES.index(name)] = weight
-    layer = np.array(jax.random.normal(key, (SIZE, hidden))) / np.sqrt(SIZE)
-    return PolicyWeights(
-        linear=jnp.asarray(linear),
-        hidden=jnp.asarray(layer, jnp.float32),
-        hidden_bias=jnp.zeros(hidden, jnp.float32),
-        output=jnp.zeros(hidden, jnp.float32),
-        output_bias=jnp.float32(FIRST_BIAS),
-    )
 
 
 def optimizer(learning_rate: float) -> optax.GradientTransformation:

@@ -16,14 +16,14 @@ import numpy as np
 import optax
 
 from optax_adaptive import Controller
-from optax_adaptive.controllers.learned import feature_memory
+from optax_adaptive.controllers.learned import state_features
 from optax_adaptive.controllers.learned.policy_network import PolicyWeights, score
 from optax_adaptive.controllers.learned.rule import (
     LARGEST_STEP,
     below_blow_up,
-    drawing,
+    featurize,
+    policy_rule,
     searched,
-    see,
 )
 from optax_adaptive.rl import (
     clipped_surrogate,
@@ -34,7 +34,7 @@ from optax_adaptive.signals import window_statistics
 from optax_adaptive.state import tag
 from optax_adaptive.state.packing import unpack
 from optax_adaptive.transforms import scale_by_controller
-from policy import kinds, rollout
+from policy import families, rollout
 
 Array = jax.Array
 LOG_DEVIATION = math.log(0.4)  # of the action before tanh
@@ -62,21 +62,21 @@ class Trace(NamedTuple):
 
 def exploring(horizon: Any, weights: PolicyWeights, key: Array) -> Controller:
     """``learned`` with normal noise on each action, but on those after a blow-up."""
-    rule = drawing(horizon, weights)
+    rule = policy_rule(horizon, weights)
 
     def init_fn():
-        none = jnp.zeros((feature_memory.SIZE,), jnp.float32)
+        none = jnp.zeros((state_features.SIZE,), jnp.float32)
         zero = jnp.zeros((), jnp.float32)
         return Explored(rule.init(), none, zero, jnp.zeros((), jnp.int32))
 
     def update_fn(observation, state):
         log_scale, after = rule.update(observation, state.rule_state)
         is_decision = jnp.isfinite(observation.value)
-        seen = see(state.rule_state, observation, horizon)
+        seen = featurize(state.rule_state, observation, horizon)
         noise = jax.random.normal(jax.random.fold_in(key, state.decisions))
         action = score(weights, seen.features) + math.exp(LOG_DEVIATION) * noise
         moved = observation.log_scale + LARGEST_STEP * jnp.tanh(action)
-        moved = below_blow_up(moved, seen)
+        moved = below_blow_up(moved, seen.memory)
         taken = after.feature_memory._replace(previous_action=jnp.tanh(action))
         explored = Explored(
             after._replace(feature_memory=taken),
@@ -102,14 +102,14 @@ def exploring(horizon: Any, weights: PolicyWeights, key: Array) -> Controller:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def explore(
-    kind: kinds.Kind,
+    family: families.Family,
     count: int,
     weights: PolicyWeights,
     setting: rollout.Setting,
     key: Array,
 ) -> tuple[Array, Trace]:
     """Final losses of so many runs on one task, and what was decided in them."""
-    task = rollout.set_task(kind, setting, key)
+    task = rollout.set_task(family, setting, key)
     action_key = jax.random.fold_in(key, 1)
 
     def rule(run):
@@ -134,7 +134,7 @@ def explore(
         )
 
     empty = Trace(
-        jnp.zeros((MOST, feature_memory.SIZE), jnp.float32),
+        jnp.zeros((MOST, state_features.SIZE), jnp.float32),
         jnp.zeros((MOST,), jnp.float32),
         jnp.zeros((MOST,), jnp.bool_),
     )

@@ -18,7 +18,7 @@ from optax_adaptive import (
 from optax_adaptive.controllers import learned
 from optax_adaptive.controllers.learned.policy_network import PolicyWeights
 from optax_adaptive.transforms import _rules
-from policy import kinds
+from policy import families
 
 Array = jax.Array
 WINDOW = 8  # that scale_by_controller keeps: of the longest slope in the features
@@ -47,11 +47,11 @@ def setting(
 
 
 def train(
-    draw: Callable[[Array], kinds.Problem],
+    draw: Callable[[Array], families.Problem],
     steps: int,
     tx: optax.GradientTransformationExtraArgs,
     key: Array,
-) -> tuple[Any, kinds.Problem, Any]:
+) -> tuple[Any, families.Problem, Any]:
     """One training; batches depend on the key alone, so vmap draws them once."""
     problem_key, init_key, batch_key = jax.random.split(key, 3)
     problem = draw(problem_key)
@@ -68,7 +68,7 @@ def train(
     return params, problem, state
 
 
-def final(problem: kinds.Problem, params: Any) -> Array:
+def final(problem: families.Problem, params: Any) -> Array:
     """Validation loss, () float32, at most ``WORST``."""
     loss = problem.evaluate(params)
     return jnp.where(loss < WORST, loss, WORST)  # NaN compares false
@@ -77,7 +77,7 @@ def final(problem: kinds.Problem, params: Any) -> Array:
 class Task(NamedTuple):
     """A task as it is set, before its first step."""
 
-    problem: kinds.Problem
+    problem: families.Problem
     params: Any
     base: optax.GradientTransformation
     batch_key: Array
@@ -94,11 +94,11 @@ class Training(NamedTuple):
     notes: Any  # of whoever looks on
 
 
-def set_task(kind: kinds.Kind, setting: Setting, key: Array) -> Task:
+def set_task(family: families.Family, setting: Setting, key: Array) -> Task:
     """Draws the task, its first parameters and, by a key, its batches."""
     problem_key, init_key, batch_key = jax.random.split(key, 3)
-    problem = kinds.draw(kind, problem_key)
-    rate = kind.learning_rate * 10.0**setting.offset
+    problem = families.sample(family, problem_key)
+    rate = family.learning_rate * 10.0**setting.offset
 
     def schedule(count):
         cosine = (1 + jnp.cos(jnp.pi * count / setting.steps)) / 2
@@ -107,7 +107,7 @@ def set_task(kind: kinds.Kind, setting: Setting, key: Array) -> Task:
     return Task(
         problem=problem,
         params=problem.init(init_key),
-        base=kinds.OPTIMIZERS[kind.optimizer](schedule),
+        base=families.OPTIMIZERS[family.optimizer](schedule),
         batch_key=batch_key,
         steps=setting.steps,
         horizon=jnp.where(setting.is_known, setting.steps, jnp.inf),
@@ -163,7 +163,7 @@ def final_loss(task: Task, training: Training) -> Array:
 
 @partial(jax.jit, static_argnums=0)
 def policy_losses(
-    kind: kinds.Kind,
+    family: families.Family,
     policies: PolicyWeights,
     setting: Setting,
     key: Array,
@@ -171,7 +171,7 @@ def policy_losses(
     """Final validation losses of the averaged weights.
 
     Args:
-      kind: The kind of task.
+      family: The task family.
       policies: Their weights, all with a leading axis.
       setting: How it is set.
       key: Draws the task, its first parameters and its batches.
@@ -179,7 +179,7 @@ def policy_losses(
     Returns:
       float32, one a policy, at most ``WORST``.
     """
-    task = set_task(kind, setting, key)
+    task = set_task(family, setting, key)
     first = jax.tree.map(lambda leaf: leaf[0], policies)
     tried = after_search(task, learned(task.horizon, first))
 
@@ -189,17 +189,17 @@ def policy_losses(
     return jax.vmap(hold)(policies)
 
 
-def cosine_loss(kind: kinds.Kind, offset: Array, key: Array) -> Array:
+def cosine_loss(family: families.Family, offset: Array, key: Array) -> Array:
     """Final validation loss under a cosine to 0 from a base rate off by ``offset``."""
-    schedule = optax.cosine_decay_schedule(1.0, kind.steps)
-    base = kinds.OPTIMIZERS[kind.optimizer](kind.learning_rate * 10.0**offset)
+    schedule = optax.cosine_decay_schedule(1.0, family.steps)
+    base = families.OPTIMIZERS[family.optimizer](family.learning_rate * 10.0**offset)
     tx = optax.chain(base, optax.scale_by_schedule(schedule))
     tx = optax.with_extra_args_support(tx)
-    params, problem, _ = train(partial(kinds.draw, kind), kind.steps, tx, key)
+    params, problem, _ = train(partial(families.sample, family), family.steps, tx, key)
     return final(problem, params)
 
 
 @partial(jax.jit, static_argnums=0)
-def cosine_losses(kind: kinds.Kind, offsets: Array, key: Array) -> Array:
+def cosine_losses(family: families.Family, offsets: Array, key: Array) -> Array:
     """The same on one task, one an offset."""
-    return jax.vmap(partial(cosine_loss, kind), in_axes=(0, None))(offsets, key)
+    return jax.vmap(partial(cosine_loss, family), in_axes=(0, None))(offsets, key)

@@ -8,36 +8,39 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from methods.hand_set_policy import first_policy
 from optax_adaptive.controllers import load_weights
-from policy import evolution, kinds, ppo, rollout
+from policy import evolution, families, ppo, rollout
 from policy.held_out import HeldOut
 
 SPREAD = 3.0  # decades by which the base rate may be off, either way
-LONGEST = 4.0  # times the kind's steps
+LONGEST = 4.0  # times the family's steps
 KNOWN, ANNEALED = 0.5, 0.25  # parts of the runs: length told, base rate a cosine
 
 
 def tables(
     is_smoke: bool, wanted: list[str] | None
-) -> tuple[dict[str, kinds.Kind], dict[str, kinds.Kind]]:
-    """The kinds to train on and those to select on."""
+) -> tuple[dict[str, families.Family], dict[str, families.Family]]:
+    """The families to train on and those to select on."""
     if not is_smoke:
-        return only(wanted, kinds.TRAINING), only(wanted, kinds.HELD_OUT)
-    training = {"values-sgd": kinds.TRAINING["values-sgd"]._replace(steps=40)}
-    return training, {"wide-rmsprop": kinds.HELD_OUT["wide-rmsprop"]._replace(steps=40)}
+        return only(wanted, families.TRAINING), only(wanted, families.HELD_OUT)
+    training = {"values-sgd": families.TRAINING["values-sgd"]._replace(steps=40)}
+    return training, {
+        "wide-rmsprop": families.HELD_OUT["wide-rmsprop"]._replace(steps=40)
+    }
 
 
 def only(wanted: list[str] | None, table: dict[str, Any]) -> dict[str, Any]:
-    """The kinds of ``table`` that are wanted, or all."""
+    """The families of ``table`` that are wanted, or all."""
     if wanted is None:
         return table
-    return {name: kind for name, kind in table.items() if name in wanted}
+    return {name: family for name, family in table.items() if name in wanted}
 
 
 def draw_tasks(
-    table: dict[str, kinds.Kind], count: int, key: jax.Array
+    table: dict[str, families.Family], count: int, key: jax.Array
 ) -> list[tuple[str, rollout.Setting]]:
-    """Kinds without repetition, and how each is set: offsets are spread evenly."""
+    """Families without repetition, and how each is set: offsets are spread evenly."""
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     chosen = rng.choice(list(table), min(count, len(table)), replace=False)
     strata = (rng.permutation(len(chosen)) + rng.random(len(chosen))) / len(chosen)
@@ -59,12 +62,12 @@ class Trainer:
     """What both ways to train share."""
 
     def __init__(self, args: argparse.Namespace):
-        """Prepares the kinds to select on, and the start."""
+        """Prepares the families to select on, and the start."""
         self.args = args
-        self.training, held_out = tables(args.smoke, args.kinds)
+        self.training, held_out = tables(args.smoke, args.families)
         self.held_out = HeldOut(held_out)
         self.key = jax.random.key(args.seed)
-        first = evolution.first_policy(jax.random.fold_in(self.key, 2**24), args.hidden)
+        first = first_policy(jax.random.fold_in(self.key, 2**24), args.hidden)
         if args.warm_start:
             first = load_weights(args.warm_start)
             args.hidden = first.output.size  # its own, whatever the flag says

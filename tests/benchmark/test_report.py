@@ -5,7 +5,7 @@ import re
 import pytest
 
 from benchmark import charts, measures, other_tables, records, report, tables
-from common import methods
+from methods import rules
 from tests.benchmark.test_measures import header, row
 
 STANDARD = records.read(report.RESULTS / "standard.jsonl")
@@ -75,7 +75,7 @@ def test_headline_row(lines):
 def test_autotune_is_compared_with_the_cosine_of_its_own_file(lines):
     lines += [
         line | {"method": name}
-        for name in list(methods.AUTOTUNE)[1:]
+        for name in list(rules.AUTOTUNE)[1:]
         for line in lines
         if "method" in line and line["method"] == "autotune"
     ]

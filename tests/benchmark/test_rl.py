@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmark import rl, rl_report
-from optax_adaptive.controllers.learned import feature_memory, gap_features
+from optax_adaptive.controllers.learned import gap_features, state_features
 from optax_adaptive.controllers.online._learner import Learner, Transition
 
 
@@ -16,7 +16,7 @@ from optax_adaptive.controllers.online._learner import Learner, Transition
     ("wrap", "seen"),
     [
         (rl._blind, set()),
-        (rl._gap_unseen, set(feature_memory.NAMES) - set(gap_features.NAMES)),
+        (rl._gap_unseen, set(state_features.NAMES) - set(gap_features.NAMES)),
     ],
 )
 def test_an_ablation_hides_its_features_alone(wrap, seen):
@@ -27,10 +27,10 @@ def test_an_ablation_hides_its_features_alone(wrap, seen):
         lambda state, transition: given.append(transition.features_t),
     )
     changed = wrap(learner)
-    ones = jnp.ones((feature_memory.SIZE,))
+    ones = jnp.ones((state_features.SIZE,))
     changed.act((), ones, None, None)
     changed.learn((), Transition(ones, 0.0, 0.0, ones, 1.0))
-    expected = [name in seen for name in feature_memory.NAMES]
+    expected = [name in seen for name in state_features.NAMES]
     assert len(given) == 2
     for features in given:
         np.testing.assert_array_equal(features, expected)

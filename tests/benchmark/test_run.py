@@ -10,8 +10,9 @@ import optax
 import pytest
 
 from benchmark import plans, records, run, tasks, training
-from common import methods
-from common.learned_ablations import LEARNED_ABLATIONS
+from methods import peers, registry
+from methods.learned_ablations import LEARNED_ABLATIONS
+from methods.method import Method
 
 RUNS = ((1e-7, 0), (1e-3, 0), (1e-1, 1), (10.0, 0))
 HERE = Path(".")
@@ -24,7 +25,7 @@ def plan(toy, monkeypatch):
     return plans.Plan(("toy",), ("sgd",), ("fixed", "cosine"), (1e-2, 1e-1), seeds=2)
 
 
-@pytest.mark.parametrize("name", [*methods.NAMES, *LEARNED_ABLATIONS])
+@pytest.mark.parametrize("name", [*registry.NAMES, *LEARNED_ABLATIONS])
 def test_every_method_takes_a_traced_rate(name, toy):
     train = jax.vmap(training.make_training(toy, "adam", name))
     trace = jax.eval_shape(train, jnp.ones(2), jnp.zeros(2, jnp.int32))
@@ -93,12 +94,12 @@ def test_failures_are_results(plan, toy, monkeypatch, tmp_path):
         raise KeyError("broken")
 
     def build(plan):
-        return methods.Method(
+        return Method(
             optax.GradientTransformationExtraArgs(lambda params: (), update_fn),
             lambda state, step: plan.learning_rate,
         )
 
-    monkeypatch.setitem(methods.PEERS, "broken", (0.1, build))
+    monkeypatch.setitem(peers.PEERS, "broken", (0.1, build))
     explodes = plan._replace(methods=("fixed", "broken"), base_rates=(0.1, 1e30))
     run.execute(explodes, output, HERE, jobs=1)
     rows = [line for line in records.read(output) if "header" not in line]
@@ -130,7 +131,7 @@ def test_methods_see_the_same_start_and_batches(toy):
 
 def test_the_standard_list_has_every_method():
     standard = plans.PLANS["standard"]
-    assert set(methods.NAMES) <= set(standard.methods)
+    assert set(registry.NAMES) <= set(standard.methods)
     assert len(standard.tasks) >= 6 and standard.seeds >= 3
     assert min(standard.base_rates) == 1e-7 and max(standard.base_rates) == 10.0
 

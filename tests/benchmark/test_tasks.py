@@ -6,7 +6,7 @@ import optax
 import pytest
 
 from benchmark import tasks
-from common import prepared
+from data import prepared
 
 CHANCE = {"digits": (0, 25), "noisy": (0, 25), "cnn": (0, 25), "demand": (2000, 8000)}
 TEXT = (4.0, 6.0)  # nats; the log of 96 letters is 4.6

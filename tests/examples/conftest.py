@@ -6,7 +6,7 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from common import prepared
+from data import prepared
 
 
 @pytest.fixture(autouse=True)

@@ -46,7 +46,7 @@ def fail(script, *args):
 
 def losses(workdir, event="train"):
     """Step and loss of every event of a kind."""
-    from common import logs
+    from training import logs
 
     events = logs.read(Path(workdir) / "metrics.jsonl")
     return [(e["step"], float(e["loss"])) for e in events if e["event"] == event]

@@ -13,7 +13,7 @@ import mlp_mnist
 import resnet18_cifar
 import transformer_sentiment
 import vgg16_cifar
-from common import loop
+from training import loop
 
 IMAGES = {"shape": (32, 32, 3), "classes": 10, "mean": (0.5,) * 3, "std": (0.5,) * 3}
 DIGITS = {"shape": (28, 28, 1), "classes": 10, "mean": (0.5,), "std": (0.5,)}

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from common import logs
 from tests.examples.run import losses, run
+from training import logs
 
 SCRIPTS = (
     "resnet18_cifar.py",

@@ -1,13 +1,12 @@
 """Forecasting: a day of half-hourly electricity demand from the day before."""
 
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from benchmark.tasks.layers import apply, dense, recur
 from benchmark.tasks.task import Task
+from data import electricity
 
 DAY = 48
 TRAIN, VALIDATION = 3000, 3516  # where the splits end, of 4032 half hours
@@ -15,8 +14,7 @@ TRAIN, VALIDATION = 3000, 3516  # where the splits end, of 4032 half hours
 
 def demand(steps: int = 800, batch: int = 32, width: int = 32) -> Task:
     """An LSTM on demand and clocks; the mean absolute error, in MW."""
-    path = Path(__file__).parents[2] / "common" / "taylor.csv"
-    series = np.loadtxt(path, delimiter=",", dtype=np.float32).reshape(-1)
+    series = np.loadtxt(electricity.TAYLOR, delimiter=",", dtype=np.float32).reshape(-1)
     mean, std = series[:TRAIN].mean(), series[:TRAIN].std()
     series = (series - mean) / std
     time = 2 * np.pi * np.arange(len(series))

@@ -1,1 +1,0 @@
-"""What the example scripts share: data, loop, logs, checkpoints and plots."""

@@ -1,0 +1,1 @@
+"""Data sets: images, texts and series in memory, three splits each."""

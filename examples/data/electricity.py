@@ -1,0 +1,115 @@
+"""Electricity demand as windows: a history, and the half-hours or hours to forecast.
+
+The splits are in time: the last sixth is the test split, the sixth before validation.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from data import prepared
+from data.dataset import Arrays, Dataset
+
+TAYLOR = Path(__file__).with_name("taylor.csv")
+NAMES = ("taylor", "ld2011_2014")
+
+
+def load(
+    name: str,
+    data_dir: str | None = None,
+    history: int = 96,
+    horizon: int = 48,
+    train_size: int | None = None,
+) -> Dataset:
+    """Loads series and cuts them into windows.
+
+    Args:
+      name: ``"taylor"``, national demand of England and Wales in half-hours, or
+        ``"ld2011_2014"``, 370 Portuguese clients in hours, prepared with TFDS.
+      data_dir: Where TFDS prepared it.
+      history: Values that a forecast sees, C.
+      horizon: Values to forecast, H, at most a week.
+      train_size: Use the newest so many training windows; None for all.
+
+    Returns:
+      A data set whose batches hold, standardised by each series' training part,
+      ``history`` (B, C, 2): demand, and demand a week earlier; ``week_before`` (B, H)
+      and ``target`` (B, H); ``phase`` (B,): of the week, in [0, 1); and ``unit``
+      (B,): the standard deviation in MW or kW.
+    """
+    if name == "taylor":
+        series = np.loadtxt(TAYLOR, delimiter=",", dtype=np.float32).reshape(1, -1)
+        week, source, unit = 336, "taylor (2003), embedded", "MW"
+    else:
+        splits, source = prepared.open_prepared(name, data_dir, "taylor")
+        clients = prepared.read_all(splits["train"])
+        series = np.stack([client["demand"] for client in clients])
+        week, unit = 168, "kW"
+    length = series.shape[1]
+    validation_start, test_start = length * 4 // 6, length * 5 // 6
+    before = week + history  # What a window needs before its first target.
+    if validation_start < before + horizon:
+        raise SystemExit(f"{name}: {length} values are too few for windows of {before}")
+    mean = series[:, :validation_start].mean(1, keepdims=True)
+    std = series[:, :validation_start].std(1, keepdims=True)
+    # A client that appears after the training part has nothing to learn from.
+    alive = std[:, 0] > 0
+    series, mean, std = series[alive], mean[alive], std[alive]
+    # Clients begin at different times, as zeros until then.
+    begin = (series != 0).argmax(1)
+
+    def windows(start: int, stop: int, stride: int = 1) -> Arrays:
+        """The windows whose targets lie in [start, stop)."""
+        grid = np.arange(start, stop - horizon + 1, stride)
+        rows, columns = np.nonzero(grid >= begin[:, None] + before)
+        return {"series": rows.astype(np.int32), "start": grid[columns]}
+
+    train = windows(before, validation_start)
+    if train_size is not None:
+        train = {key: array[-train_size:] for key, array in train.items()}
+    cut = partial(
+        _cut, (series - mean) / std, std[:, 0], history=history, horizon=horizon
+    )
+    cut = partial(cut, week=week)
+    return Dataset(
+        source=source,
+        train=train,
+        validation=windows(validation_start, test_start),
+        # Each value once: the error is then that of the series, not of its middle.
+        test=windows(test_start, length, stride=horizon),
+        info={"unit": unit, "series": len(series)},
+        augment=cut,
+        prepare=cut,
+    )
+
+
+def weekly_naive_error(data: Dataset) -> float:
+    """Mean absolute test error of repeating the week before, the baseline to beat."""
+    batch = data.prepare(data.test, np.random.default_rng(0))
+    error = np.abs(batch["week_before"] - batch["target"]) * batch["unit"][:, None]
+    return float(error.mean())
+
+
+def _cut(
+    series: np.ndarray,
+    std: np.ndarray,
+    arrays: Arrays,
+    rng: np.random.Generator,
+    *,
+    history: int,
+    horizon: int,
+    week: int,
+) -> Arrays:
+    """Cuts the windows that begin their targets at ``start``."""
+    rows, start = arrays["series"], arrays["start"]
+    past = start[:, None] + np.arange(-history, 0)  # (B, C)
+    future = start[:, None] + np.arange(horizon)  # (B, H)
+    rows = rows[:, None]
+    return {
+        "history": np.stack([series[rows, past], series[rows, past - week]], -1),
+        "week_before": series[rows, future - week],
+        "target": series[rows, future],
+        "phase": ((start % week) / week).astype(np.float32),
+        "unit": std[arrays["series"]].astype(np.float32),
+    }

@@ -1,0 +1,1 @@
+"""Every way to set the learning rate: schedules, rules, published methods."""

@@ -1,0 +1,74 @@
+"""Every way to set the learning rate that ``--method`` offers, by name.
+
+Schedules, the library's controllers, and published peers, each as one ``Method``: an
+optimizer and how to read it. To add one, add a line to the table it belongs to.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from methods.learned_ablations import LEARNED_ABLATIONS
+from methods.method import Method, Plan, scheduled
+from methods.optimizers import OPTIMIZERS, WITHOUT_MOMENTUM
+from methods.peers import PEERS
+from methods.rules import AUTOTUNE, LEARNED, RULES, autotune, learned, named_rule
+from methods.schedules import SCHEDULES
+
+# Others that a study adds, by name.
+MORE: dict[str, Callable[[Plan], Method]] = {}
+_RULES = tuple(dict.fromkeys((*RULES, *LEARNED)))  # as they may follow a schedule
+NAMES = (*AUTOTUNE, *SCHEDULES, *_RULES, *PEERS)
+
+
+def build(
+    name: str,
+    optimizer: str,
+    learning_rate: Any,
+    steps: int,
+    steps_per_epoch: int,
+) -> Method:
+    """Makes a method.
+
+    Args:
+      name: One of ``NAMES``, or a schedule and a rule as in ``cosine+trend``, which
+        multiplies the two.
+      optimizer: One of ``OPTIMIZERS``; ignored by the peers that are one themselves.
+      learning_rate: The base rate, which may be traced; None for the method's default.
+      steps: Length of the whole run.
+      steps_per_epoch: Length of an epoch.
+
+    Returns:
+      The method.
+
+    Raises:
+      ValueError: If there is no such method or optimizer.
+    """
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(
+            f"there is no optimizer {optimizer!r}, but {', '.join(OPTIMIZERS)}"
+        )
+    if learning_rate is None:
+        learning_rate = PEERS[name][0] if name in PEERS else 0.01
+        learning_rate = 0.001 if name == "fixed" else learning_rate
+    base = OPTIMIZERS[optimizer]
+    bare = WITHOUT_MOMENTUM[optimizer]
+    plan = Plan(base, bare, learning_rate, steps, steps_per_epoch)
+    if name in MORE:
+        return MORE[name](plan)
+    if name in SCHEDULES:
+        return scheduled(name, plan)
+    if name in LEARNED_ABLATIONS:
+        return learned(plan, LEARNED_ABLATIONS[name](steps))
+    if name in _RULES:
+        return named_rule(name, plan)
+    if name in AUTOTUNE:
+        return autotune(plan, *AUTOTUNE[name])
+    if name in PEERS:
+        return PEERS[name][1](plan)
+    anchor, _, rule = name.partition("+")
+    if anchor in SCHEDULES and rule in _RULES:
+        return named_rule(rule, plan, anchor)
+    raise ValueError(
+        f"there is no method {name!r}, but {', '.join(NAMES)}, and a schedule and a "
+        "rule as in cosine+trend"
+    )

@@ -1,0 +1,1 @@
+"""What trains a script's model: batches, loop, evaluation, logs, checkpoints."""

@@ -1,0 +1,99 @@
+"""The folder of a run: its configuration and its Orbax checkpoints."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+
+from training import flags
+
+OWN = ("config.json", "metrics.jsonl", "checkpoints", "tensorboard", "run.png")
+
+
+class Workdir:
+    """Opens or makes the folder of a run.
+
+    Args:
+      config: Of the run; its ``workdir`` is the folder.
+
+    Raises:
+      SystemExit: If the folder holds something else: nothing in it is touched.
+    """
+
+    def __init__(self, config: flags.RunConfig):
+        """Refuses what isn't this run's, before anything is written."""
+        assert config.workdir is not None
+        self.path = Path(config.workdir).expanduser().absolute()
+        wanted = json.loads(json.dumps(flags.identity(config)))
+        if jax.process_index() == 0:
+            self._claim(wanted, config.overwrite)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("workdir")
+        options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
+        self._manager = ocp.CheckpointManager(
+            self.path / "checkpoints", options=options
+        )
+
+    def _claim(self, wanted: dict[str, Any], overwrite: bool) -> None:
+        file = self.path / "config.json"
+        if not file.exists():
+            if self.path.exists() and any(self.path.iterdir()):
+                raise SystemExit(
+                    f"--workdir {self.path} holds files that aren't of a run of these "
+                    "scripts; choose another"
+                )
+            self.path.mkdir(parents=True, exist_ok=True)
+        elif overwrite:
+            for name in OWN:
+                entry = self.path / name
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink(True)
+        else:
+            found = json.loads(file.read_text())
+            names = sorted({*found, *wanted})
+            different = [n for n in names if found.get(n) != wanted.get(n)]
+            if different:
+                shown = ", ".join(
+                    f"{n}: {found.get(n)} there, {wanted.get(n)} here"
+                    for n in different
+                )
+                raise SystemExit(
+                    f"--workdir {self.path} holds another run ({shown}); choose "
+                    "another folder, or discard that run with --overwrite"
+                )
+        file.write_text(json.dumps(wanted, indent=2) + "\n")
+
+    def save(self, step: int, state: Any) -> None:
+        """Writes a checkpoint in the background; it counts once it is complete."""
+        self._manager.save(step, args=ocp.args.StandardSave(state))
+
+    def restore(self, state: Any) -> Any:
+        """Returns the newest checkpoint, or ``state`` where there is none.
+
+        Args:
+          state: A state of the right structure, shapes and shardings.
+
+        Raises:
+          SystemExit: If the checkpoint is damaged or of another model.
+        """
+        step = self._manager.latest_step()
+        if step is None:
+            return state
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
+        try:
+            return self._manager.restore(step, args=ocp.args.StandardRestore(target))
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            raise SystemExit(
+                f"the checkpoint {self.path / 'checkpoints' / str(step)} is damaged or "
+                f"of another model, and was left as it is ({type(error).__name__}: "
+                f"{reason}); choose another --workdir, or discard it with --overwrite"
+            ) from error
+
+    def close(self) -> None:
+        """Waits until the last checkpoint is complete."""
+        self._manager.wait_until_finished()
+        self._manager.close()

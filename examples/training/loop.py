@@ -1,0 +1,238 @@
+"""The training loop: chunks of steps, validation, checkpoints, logs.
+
+A script brings three functions and a model; see ``mlp_mnist.py``, the shortest.
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+
+import optax_adaptive
+from data import dataset
+from data.dataset import Dataset
+from methods import registry
+from methods.method import Method
+from training import batches, devices, flags
+from training.batches import Prefetch
+from training.checkpoints import Workdir
+from training.evaluation import Evaluation
+from training.logs import Log
+from training.plots import plot_run
+
+Batch = dict[str, jax.Array]
+Values = dict[str, jax.Array]  # loss and metrics by name
+Means = dict[str, float]  # the same over a split
+
+
+class TrainState(NamedTuple):
+    """All that a run must remember."""
+
+    step: jax.Array  # shape=(), dtype=int32
+    params: Any  # nnx.State
+    statistics: Any  # nnx.State of batch norm; empty for most models
+    opt_state: optax.OptState
+
+
+# (graphdef, optimizer, key, state, batch) -> the next state, loss and metrics
+TrainStep = Callable[..., tuple[TrainState, Values]]
+# (model, batch, rngs) -> loss and metrics of each example, (B,) each
+PerExample = Callable[[Any, Batch, nnx.Rngs], Values]
+
+
+def fit(
+    config: flags.RunConfig,
+    data: Dataset,
+    model: nnx.Module,
+    train_step: TrainStep,
+    per_example: PerExample,
+    metric: str,
+) -> Means:
+    """Trains, validates after each epoch, and tests at the end.
+
+    Args:
+      config: The script's.
+      data: Three splits.
+      model: With fresh parameters.
+      train_step: One step.
+      per_example: Loss and metrics of each example.
+      metric: The one to draw.
+
+    Returns:
+      Means of loss and metrics on the test split.
+    """
+    mesh = devices.make_mesh(config.batch_size)
+    steps_per_epoch = dataset.size(data.train) // config.batch_size
+    if steps_per_epoch == 0:
+        raise SystemExit(
+            f"--batch-size {config.batch_size} is more than the "
+            f"{dataset.size(data.train)} training examples"
+        )
+    steps = steps_per_epoch * config.epochs
+    method = registry.build(
+        config.method, config.optimizer, config.learning_rate, steps, steps_per_epoch
+    )
+    model.train()
+    graphdef, params, statistics = nnx.split(model, nnx.Param, ...)
+    state = init_state(method, params, statistics, mesh)
+    workdir = Workdir(config) if config.workdir else None
+    if workdir is not None:
+        state = workdir.restore(state)
+    start = int(state.step)
+    log = Log(workdir, steps, start, method.decides)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+    log.write(
+        "resume" if start else "start",
+        start,
+        config=flags.identity(config),
+        source=data.source,
+        sizes=[dataset.size(s) for s in (data.train, data.validation, data.test)],
+        parameters=parameters,
+        devices=[jax.device_count(), jax.devices()[0].device_kind],
+        versions={m.__name__: m.__version__ for m in (jax, optax, optax_adaptive)},
+    )
+    log.say(
+        f"{data.source}; {parameters:,} parameters; {jax.device_count()} x "
+        f"{jax.devices()[0].device_kind}; {config.method}; step {start} of {steps}"
+    )
+    key = jax.random.key(config.seed)
+    run_chunk = make_run_chunk(train_step, graphdef, method, key)
+    evaluate = Evaluation(config, data, graphdef, method, per_example, mesh)
+    for epoch in range(start // steps_per_epoch, config.epochs):
+        clock, first = time.perf_counter(), int(state.step)
+        state, waited = train_epoch(
+            config, data, mesh, run_chunk, state, epoch, log, workdir
+        )
+        seconds, step = time.perf_counter() - clock, int(state.step)
+        values = evaluate(state, epoch, data.validation)
+        opt_state = method.observe(state.opt_state, values["loss"])
+        state = state._replace(opt_state=opt_state)
+        speed = (step - first) * config.batch_size / seconds
+        log.write(
+            "validation",
+            step,
+            **values,
+            examples_per_second=round(speed, 1),
+            share_waiting_for_data=round(waited / seconds, 4),
+        )
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+        log.say(f"epoch {epoch + 1}: validation {shown}  ({speed:,.0f} examples/s)")
+        if workdir is not None:
+            workdir.save(step, state)
+    values = evaluate(state, config.epochs, data.test)
+    log.write("test", steps, **values)
+    log.say(
+        "test " + "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+    )
+    log.close()
+    if workdir is not None:
+        workdir.close()
+        if log.path is not None:
+            plot_run(log.path, metric, workdir.path / "run.png")
+    return values
+
+
+def train_epoch(
+    config: flags.RunConfig,
+    data: Dataset,
+    mesh: Mesh,
+    run_chunk: Callable[[TrainState, Batch], tuple[TrainState, Values]],
+    state: TrainState,
+    epoch: int,
+    log: Log,
+    workdir: Workdir | None,
+) -> tuple[TrainState, float]:
+    """Trains to the end of an epoch, from wherever in it the state is.
+
+    Returns:
+      The state, and the seconds that it waited for data.
+    """
+    steps_per_epoch = dataset.size(data.train) // config.batch_size
+    step, end = int(state.step), (epoch + 1) * steps_per_epoch
+    chunks = batches.train_chunks(
+        data,
+        config.seed,
+        epoch,
+        start=step - epoch * steps_per_epoch,
+        batch_size=config.batch_size,
+        chunk=config.steps_per_dispatch,
+    )
+    prefetch = Prefetch(chunks, mesh)
+    pending = None  # Logged one chunk late, so that the device never waits.
+    for chunk in prefetch:
+        before, step = step, step + len(next(iter(chunk.values())))
+        state, values = run_chunk(state, chunk)
+        if pending is not None:
+            log.train(epoch, *jax.device_get(pending))
+        pending = (step, values)
+        every = config.checkpoint_steps
+        # The end of the epoch is saved after its validation.
+        if workdir and every and step // every > before // every and step < end:
+            log.train(epoch, *jax.device_get(pending))
+            pending = None
+            workdir.save(step, state)
+    if pending is not None:
+        log.train(epoch, *jax.device_get(pending))
+    return state, prefetch.waited
+
+
+def create(make: Callable[[nnx.Rngs], Any], seed: int) -> Any:
+    """Makes a model with fresh parameters, in one compiled call.
+
+    Its keys are of the kind rbg: XLA compiles the default kind for CPU at most of a
+    second for each shape of parameter.
+    """
+    key = jax.random.key(seed, impl="rbg")
+    return nnx.jit(lambda: make(nnx.Rngs(key)))()
+
+
+def init_state(method: Method, params, statistics, mesh) -> TrainState:
+    """The first state, a copy on every device.
+
+    Some optimizers keep the first parameters: the copies made here see to it that no
+    two leaves share a buffer, which donation forbids.
+    """
+    state = TrainState(
+        jnp.zeros((), jnp.int32), params, statistics, method.optimizer.init(params)
+    )
+    state = jax.tree.map(lambda leaf: np.array(leaf), state)
+    return jax.device_put(state, devices.replicated(mesh))
+
+
+def make_run_chunk(
+    train_step: TrainStep, graphdef: Any, method: Method, key: jax.Array
+) -> Callable[[TrainState, Batch], tuple[TrainState, Values]]:
+    """Compiles several steps into one call; returns the means over them.
+
+    Args:
+      train_step: One step.
+      graphdef: The model's.
+      method: Its optimizer is run.
+      key: Of dropout.
+
+    Returns:
+      A function of a state, which it donates, and a chunk of batches (K, B, ...).
+    """
+    step = partial(train_step, graphdef, method.optimizer, key)
+
+    def body(state: TrainState, batch: Batch) -> tuple[TrainState, Values]:
+        state, values = step(state, batch)
+        rate = method.learning_rate(state.opt_state, state.step - 1)
+        return state, {**values, "learning_rate": jnp.asarray(rate, jnp.float32)}
+
+    def run_chunk(state: TrainState, chunk: Batch) -> tuple[TrainState, Values]:
+        if len(next(iter(chunk.values()))) == 1:
+            # No loop at all: on CPU, XLA runs convolutions inside one 30 times slower.
+            return body(state, jax.tree.map(lambda array: array[0], chunk))
+        state, values = jax.lax.scan(body, state, chunk)
+        rate = values.pop("learning_rate")[-1]
+        return state, {**jax.tree.map(jnp.mean, values), "learning_rate": rate}
+
+    return jax.jit(run_chunk, donate_argnums=0)

@@ -1,0 +1,173 @@
+"""Data sets, splits, augmentation and batches."""
+
+import numpy as np
+import pytest
+
+import prepare_data
+from data import augment, dataset, electricity, images, text
+from tests.examples.run import fail
+from training import batches, devices
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return images.load("digits", augmentation="crop_flip", rgb=True)
+
+
+def chunks(data, **options):
+    options = {
+        "seed": 0,
+        "epoch": 0,
+        "start": 0,
+        "batch_size": 64,
+        "chunk": 4,
+    } | options
+    return list(batches.train_chunks(data, **options))
+
+
+def steps(data, **options):
+    """Every batch of an epoch, whatever the chunks."""
+    return np.concatenate([c["image"] for c in chunks(data, **options)])
+
+
+def test_splits_share_nothing_and_lose_nothing(digits):
+    sizes = [dataset.size(s) for s in (digits.train, digits.validation, digits.test)]
+    assert sum(sizes) == 1797 and min(sizes) > 100
+
+
+def test_batches_depend_on_seed_epoch_and_step_alone(digits):
+    whole = steps(digits)
+    np.testing.assert_array_equal(steps(digits, chunk=7), whole)
+    np.testing.assert_array_equal(steps(digits, start=5), whole[5:])
+    assert (steps(digits, epoch=1) != whole).any()
+    assert (steps(digits, seed=1) != whole).any()
+
+
+def test_epoch_sees_each_example_at_most_once(digits):
+    data = digits._replace(
+        train={"index": np.arange(1000)}, augment=lambda arrays, rng: arrays
+    )
+    seen = np.concatenate([c["index"].ravel() for c in chunks(data)])
+    assert len(seen) == 1000 // 64 * 64 and len(set(seen)) == len(seen)
+
+
+def test_eval_batches_hold_every_example_once():
+    split = {"index": np.arange(10)}
+    found = list(batches.eval_batches(split, lambda arrays, rng: arrays, 8))
+    index = np.concatenate([b["index"][0] for b in found])
+    weight = np.concatenate([b["weight"][0] for b in found])
+    np.testing.assert_array_equal(index[weight > 0], np.arange(10))
+
+
+def test_error_in_the_pipeline_reaches_the_loop():
+    def broken():
+        yield {"x": np.zeros((1, 8))}
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(batches.Prefetch(broken(), devices.make_mesh(8)))
+
+
+def test_crop_flip_shifts_and_mirrors():
+    image = np.arange(1, 65, dtype=np.uint8).reshape(1, 8, 8, 1)
+    padded = np.pad(image[0], ((4, 4), (4, 4), (0, 0)))
+    crops = [padded[i : i + 8, j : j + 8] for i in range(9) for j in range(9)]
+    wanted = {c.tobytes() for c in crops} | {c[:, ::-1].tobytes() for c in crops}
+    out = augment.crop_flip({"image": image.repeat(64, 0)}, np.random.default_rng(0))
+    found = {i.tobytes() for i in out["image"]}
+    assert found <= wanted and len(found) > 20
+
+
+def test_resized_crop_and_center_crop():
+    image = np.full((2, 32, 32, 3), 7, np.uint8)
+    rng = np.random.default_rng(0)
+    for transform in (augment.random_resized_crop, augment.center_crop):
+        out = transform({"image": image}, rng)["image"]
+        assert out.shape == (2, 224, 224, 3) and (out == 7).all()
+
+
+def test_weekly_naive_error_is_the_known_one():
+    data = electricity.load("taylor")
+    assert round(electricity.weekly_naive_error(data)) == 514
+
+
+def test_windows_of_demand_are_aligned():
+    data = electricity.load("taylor")
+    batch = data.prepare(data.test, np.random.default_rng(0))
+    history, target = batch["history"], batch["target"]
+    # The test split is one stretch, a day at a time.
+    np.testing.assert_array_equal(history[1, -48:, 0], target[0])
+    np.testing.assert_array_equal(history[7, -48:, 1], batch["week_before"][6])
+    np.testing.assert_array_equal(batch["week_before"][7], target[0])
+    np.testing.assert_allclose(batch["phase"][7], batch["phase"][0])
+
+
+def test_text_is_numbered_by_the_training_words():
+    data, texts = text.load("docstrings", length=32, vocabulary=500, train_size=300)
+    tokens = data.train["tokens"]
+    assert tokens.shape[1] == 32 and tokens.max() < data.info["vocabulary"] == 500
+    assert (tokens[:, 0] == text.START).all()
+    assert (np.diff((tokens == text.PAD).astype(int), axis=1) >= 0).all()
+    assert len(texts["train"][0]) == 300
+    assert text.words("It's <br />GREAT!") == ["it's", "great", "!"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_builder_reads_the_table_of_uci(tmp_path):
+    rng = np.random.default_rng(0)
+    table = rng.uniform(0, 9, (4 * 24 * 21, 3))
+    rows = ['"";"MT_001";"MT_002";"MT_003"']
+    for values in table:
+        cells = ";".join(f"{value:.6f}".replace(".", ",") for value in values)
+        rows.append(f'"2011-01-01 00:15:00";{cells}')
+    (tmp_path / "LD2011_2014.txt").write_text("\n".join(rows) + "\n")
+    out = tmp_path / "data"
+    prepare_data.main(
+        ["ld2011_2014", "--data-dir", str(out), "--manual-dir", str(tmp_path)]
+    )
+    data = electricity.load("ld2011_2014", str(out), history=24, horizon=24)
+    assert data.info == {"unit": "kW", "series": 3}
+    batch = data.prepare(data.test, np.random.default_rng(0))
+    demand = batch["target"] * batch["unit"][:, None]
+    hours = table.reshape(-1, 4, 3).mean(1)
+    shown = demand[data.test["series"] == data.test["series"][0]][0]
+    gaps = [np.abs(np.diff(hours[-84:-60, i]) - np.diff(shown)).max() for i in range(3)]
+    assert min(gaps) < 1e-4
+
+
+def test_missing_data_says_what_to_do(tmp_path):
+    for name in ("cifar10", "cifar100", "fashion_mnist", "mnist"):
+        with pytest.raises(SystemExit, match=f"prepare_data.py {name} .*"):
+            images.load(name, str(tmp_path))
+    with pytest.raises(SystemExit, match="--dataset docstrings"):
+        text.load("imdb_reviews", str(tmp_path))
+    with pytest.raises(SystemExit, match="--dataset taylor"):
+        electricity.load("ld2011_2014", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "option, valid",
+    [("--method", "trend"), ("--dataset", "fashion_mnist"), ("--dtype", "bfloat16")],
+)
+def test_unknown_choice_lists_the_valid_ones(option, valid, capsys):
+    import mlp_mnist
+
+    with pytest.raises(SystemExit):
+        mlp_mnist.main([option, "nonsense"])
+    message = capsys.readouterr().err
+    assert "'nonsense'" in message and valid in message
+
+
+def test_missing_data_fails_at_once(tmp_path):
+    output = fail("resnet18_cifar.py", "--data-dir", tmp_path)
+    assert "python examples/prepare_data.py cifar10" in output
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_real_data(prepared_data):
+    data, texts = text.load("imdb_reviews", str(prepared_data))
+    sizes = [dataset.size(s) for s in (data.train, data.validation, data.test)]
+    assert sizes == [22_500, 2_500, 25_000]
+    # A part: on all of them the regression takes a minute.
+    few = {name: (split[0][:4000], split[1][:4000]) for name, split in texts.items()}
+    assert text.bag_of_words_accuracy(few) > 0.8

@@ -1,0 +1,154 @@
+"""Every method trains, reads its rate, and survives donation of its state."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from methods import optimizers, registry, rules
+from methods.hypergradient import hypergradient
+from methods.random_actions import random_actions
+from training import devices, loop
+
+STEPS = 100
+
+
+def step(graphdef, optimizer, key, state, batch):
+    """Least squares."""
+
+    def loss_fn(params):
+        return jnp.mean((batch["x"] @ params["w"] - batch["y"]) ** 2)
+
+    loss, grads = jax.value_and_grad(loss_fn)(state.params)
+    updates, opt_state = optimizer.update(
+        grads, state.opt_state, state.params, value=loss
+    )
+    params = optax.apply_updates(state.params, updates)
+    state = state._replace(step=state.step + 1, params=params, opt_state=opt_state)
+    return state, {"loss": loss}
+
+
+@pytest.mark.parametrize("name", registry.NAMES)
+def test_method(name):
+    method = registry.build(name, "adam", None, STEPS, steps_per_epoch=10)
+    mesh = devices.make_mesh(8)
+    params = {"w": jnp.ones(4)}
+    state = loop.init_state(method, params, nnx.State({}), mesh)
+    run_chunk = loop.make_run_chunk(step, None, method, jax.random.key(0))
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20, 8, 4)).astype(np.float32)
+    chunk = {"x": x, "y": x @ np.arange(4, dtype=np.float32)}
+    chunk = jax.device_put(chunk, devices.batched(mesh))
+    state, first = run_chunk(state, chunk)
+    state = state._replace(opt_state=method.observe(state.opt_state, 1.0))
+    state, last = run_chunk(state, chunk)
+    assert int(state.step) == 40
+    if name not in ("autotune", *rules.LEARNED):  # which still search
+        assert float(last["loss"]) <= float(first["loss"])  # mechanize begins at 1e-8
+    rate = float(last["learning_rate"])
+    assert rate > 0 or name in ("dog", "dowg", "cocob")  # which have none
+    averaged = method.eval_params(state.opt_state, state.params)
+    is_same = jax.tree.all(jax.tree.map(jnp.allclose, averaged, state.params))
+    assert method.averages or is_same
+
+
+def rates(name, steps=STEPS, **options):
+    options = {"optimizer": "adam", "learning_rate": None} | options
+    method = registry.build(name, steps=steps, steps_per_epoch=steps // 50, **options)
+    return np.array([method.learning_rate(None, i) for i in range(steps)])
+
+
+def test_schedules_are_those_of_the_plan():
+    np.testing.assert_allclose(rates("fixed"), 0.001)
+    expected = 0.01 * 0.1 ** (np.arange(STEPS) // 20)  # ten epochs of two steps
+    np.testing.assert_allclose(rates("step"), expected, rtol=1e-5)
+    cosine = rates("cosine", steps=1000)
+    np.testing.assert_allclose(cosine[[0, 500]], [0.01, 0.005], rtol=1e-3)
+    assert 1e-6 <= cosine[-1] < 2e-6
+    for name in ("warmup_linear", "wsd", "one_cycle"):
+        curve = rates(name)
+        assert curve[0] < 0.1 * curve.max() and curve[-1] < 0.2 * curve.max()
+        np.testing.assert_allclose(curve.max(), 0.01, rtol=0.02)
+
+
+@pytest.mark.parametrize("table", [optimizers.OPTIMIZERS, optimizers.WITHOUT_MOMENTUM])
+def test_updates_are_proportional_to_the_rate(table):
+    params, grads = jnp.ones((2, 2)), jnp.array([[0.3, -0.2], [0.1, 0.5]])
+    for name, make in table.items():
+        moves = []
+        for rate in (0.1, 0.2):
+            tx = optax.with_extra_args_support(make(rate))
+            moves.append(tx.update(grads, tx.init(params), params)[0])
+        np.testing.assert_allclose(moves[1], 2 * moves[0], rtol=1e-5, err_msg=name)
+        assert np.abs(moves[0]).min() > 0, name
+
+
+def test_without_momentum_nothing_goes_on_by_itself():
+    params, grads = jnp.ones((2, 2)), jnp.array([[0.3, -0.2], [0.1, 0.5]])
+    for name, make in optimizers.WITHOUT_MOMENTUM.items():
+        tx = optax.with_extra_args_support(make(0.1))
+        _, state = tx.update(grads, tx.init(params), params)
+        moves, _ = tx.update(0 * grads, state, params)
+        assert np.abs(moves).max() < 1e-3, name  # weight decay alone
+
+
+def test_random_actions_are_bounded_and_do_not_compound():
+    rule = random_actions(alpha=1.2)
+    step = jax.jit(lambda key: rule.update(None, key))
+    key, seen = rule.init(), []
+    for _ in range(60):
+        log_scale, key = step(key)
+        seen.append(round(float(log_scale), 2))
+    assert set(seen) == {-1.2, -0.8, -0.4, 0.0, 0.4, 0.8, 1.2}
+
+
+@pytest.mark.parametrize("name", [*rules.LEARNERS, "cosine+bandit"])
+def test_learners_are_within_averaging(name):
+    method = registry.build(name, "sgd", 0.1, STEPS, steps_per_epoch=10)
+    params = jnp.ones(2)
+    _, averaging = method.optimizer.init(params)
+    np.testing.assert_array_equal(averaging.averaged_params, 0 * params)
+    assert method.averages
+
+
+def test_a_schedule_and_a_rule_multiply():
+    method = registry.build("cosine+constant", "sgd", 0.1, STEPS, steps_per_epoch=10)
+    alone = registry.build("cosine", "sgd", 0.1, STEPS, steps_per_epoch=10)
+    states = [m.optimizer.init(jnp.ones(2)) for m in (method, alone)]
+    for i in range(3):
+        updates, states[0] = method.optimizer.update(
+            jnp.ones(2), states[0], jnp.ones(2), value=1.0
+        )
+        expected, states[1] = alone.optimizer.update(jnp.ones(2), states[1])
+        np.testing.assert_array_equal(updates, expected)
+        assert method.learning_rate(states[0], i) == alone.learning_rate(None, i)
+
+
+@pytest.mark.parametrize("start, grows", [(1e-4, True), (1.9, False)])
+def test_hypergradient_follows_the_curvature(start, grows):
+    # On x^2 / 2 by gradient descent, rates below 1 are too small and above, too large.
+    tx = hypergradient(optax.sgd(start))
+    update = jax.jit(partial(tx.update))
+    params = jnp.ones(())
+    state = tx.init(params)
+    for _ in range(5):
+        updates, state = update(params, state)
+        params = optax.apply_updates(params, updates)
+    # The first step has no last update to compare with.
+    expected = 1.02**4 if grows else 0.98**4
+    np.testing.assert_allclose(state.rate_factor, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["lerned", "cosine+lerned", "cosin+trend", "+", ""])
+def test_an_unknown_method_is_an_error(name):
+    with pytest.raises(ValueError, match="no method .*autotune.*cosine"):
+        registry.build(name, "adam", 0.1, STEPS, steps_per_epoch=10)
+
+
+def test_an_unknown_optimizer_is_an_error():
+    with pytest.raises(ValueError, match="no optimizer 'adan', but adam"):
+        registry.build("cosine", "adan", 0.1, STEPS, steps_per_epoch=10)
