@@ -12,7 +12,7 @@ demo: $(VENV)/installed-examples
 	$(BIN)/python examples/quickstart.py
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .

@@ -3,12 +3,21 @@
 Nearly all the time goes to compiling, here and in processes that tests start: so it is
 without optimizations, but where the fixture ``optimized`` asks for them, with XLA's
 older code generator for fusions, which is ready in less than half the time, and without
-splitting programs over threads, since the tests keep all cores busy anyway.
+splitting programs over threads, since the tests keep all cores busy anyway. What is
+compiled is kept in ``.jax_cache``, for other processes and later runs: its key is the
+program with all options. An entry that is found there counts as compiled all the same
+in ``_cache_size()`` and in the events of ``jax.monitoring``.
 """
 
 import gc
 import os
+from pathlib import Path
 
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".jax_cache")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
@@ -48,3 +57,10 @@ def optimized():
     yield {"xla_cpu_use_fusion_emitters": True}
     jax.config.update("jax_disable_most_optimizations", before)
     jax.clear_caches()
+
+
+@pytest.fixture
+def standard_promotion():
+    """Adam mixes integers and floats, as do other optimizers and real trainings."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield

@@ -17,6 +17,7 @@ from tests.contract.rules import (
     scaling,
     stream,
 )
+from tests.helpers.loud import assert_finite_answers
 
 # greedy has an absolute margin by default; all others must not care for the unit.
 unit_free_rule = pytest.mark.parametrize(
@@ -35,6 +36,7 @@ def streams(values):
 @given(values=streams(any_float))
 def test_any_stream_in_finite_and_bounded_out(rule, values):
     scales, state = followed(rule)(values)
+    assert_finite_answers(scales)
     assert np.all((scales >= np.float32(MIN_SCALE)) & (scales <= np.float32(MAX_SCALE)))
     numbers = summary(state)
     assert np.isfinite(numbers["last_value"])

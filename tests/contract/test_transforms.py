@@ -12,6 +12,7 @@ from tests.contract.rules import (
     followed,
     scaled,
     scaling,
+    stepping,
     stream,
     tunable,
 )
@@ -72,15 +73,11 @@ def test_the_state_goes_through_cond(rule):
 
 @every_rule
 def test_no_two_leaves_share_a_buffer(rule):
-    tx = optax.chain(optax.sgd(0.1), scaling(rule), scaling("constant"))
-    step = jax.jit(
-        lambda state, value: tx.update(jnp.ones(2), state, value=value)[1],
-        donate_argnums=0,
-    )
-    state = tx.init(jnp.ones(2))
+    step, state = stepping(rule), scaling(rule).init(None)
     for value in stream()[:5]:
-        state = observe(state, np.float32(0.5))
-        state = step(state, value)
+        before = observe(state, np.float32(0.5))
+        state = step(before, value)
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
     pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)]
     assert len(set(pointers)) == len(pointers)
 

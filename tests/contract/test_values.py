@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from optax_adaptive import summary
-from tests.contract.rules import RULES, every_rule, followed, scaled, scaling, stream
+from tests.contract.rules import (
+    RULES,
+    every_rule,
+    followed,
+    scaled,
+    scaling,
+    stepping,
+    stream,
+)
+from tests.helpers.loud import assert_finite_answers
 
 VALUES = [
     2,
@@ -68,13 +77,10 @@ def test_a_rule_is_traced_once_in_eager_use(rule):
 
 @every_rule
 def test_a_second_step_does_not_compile(rule):
-    tx = scaling(rule)
-    # A function of its own: jax.jit(tx.update) would share its cache with other tests.
-    update = jax.jit(lambda state, value: tx.update(jnp.ones(()), state, value=value))
-    state = tx.init(None)
+    step, state = stepping(rule), scaling(rule).init(None)
     for value in np.float32([3, np.nan, 1, 2]):
-        _, state = update(state, value)
-    assert update._cache_size() == 1
+        state = step(state, value)
+    assert step._cache_size() == 1
 
 
 def hostile_streams():
@@ -100,6 +106,7 @@ def test_no_stream_makes_the_factor_or_the_summary_non_finite(rule, mode):
     run = followed(rule, mode=mode)
     for name, values in hostile_streams().items():
         scales, state = run(np.float32(values))
+        assert_finite_answers(scales)
         assert np.all(np.isfinite(scales)), name
         numbers = summary(state)
         assert np.isfinite(numbers["last_value"]), name

@@ -5,19 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from optax_adaptive import scale_by_controller
+from tests.helpers.loud import loud
 
 STEPS, WINDOW = 1500, 5
 NOISE = 0.05  # standard deviation of a loss
-
-
-def _loud(rule):
-    """The same rule, but a NaN, which would be held in silence, is out of any bound."""
-
-    def update(observation, state):
-        log_scale, state = rule.update(observation, state)
-        return jnp.where(jnp.isnan(log_scale), 99.0, log_scale), state
-
-    return rule._replace(update=update)
 
 
 def log_scales(make_rule, powers, seeds):
@@ -28,7 +19,7 @@ def log_scales(make_rule, powers, seeds):
     """
 
     def run(power, seed):
-        rule = _loud(make_rule(seed))
+        rule = loud(make_rule(seed))
         tx = scale_by_controller(rule, accumulation_size=WINDOW)
 
         def step(carry, x):
@@ -37,8 +28,8 @@ def log_scales(make_rule, powers, seeds):
             value = loss + NOISE * jax.random.normal(key)
             scale, state = tx.update(jnp.ones(()), state, value=value)
             log_scale = jnp.log(scale)
-            fall = 3.0 / (20.0 + t) * jnp.exp(power * log_scale)
-            return (loss - fall, state), log_scale
+            decrease = 3.0 / (20.0 + t) * jnp.exp(power * log_scale)
+            return (loss - decrease, state), log_scale
 
         times = jnp.arange(STEPS, dtype=jnp.float32)
         keys = jax.random.split(jax.random.fold_in(jax.random.key(1), seed), STEPS)

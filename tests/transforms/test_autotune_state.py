@@ -1,0 +1,224 @@
+"""autotune: its state is resumed, donated, sharded, and compiled once."""
+
+import flax.serialization
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+import optax_adaptive
+from optax_adaptive import controllers
+from tests.helpers.regression import (
+    STEPS,
+    make_step,
+    squared_error,
+    student,
+    teacher,
+    wraps,
+)
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
+
+def test_resumes_bitwise_in_every_phase():
+    tx = optax_adaptive.autotune(optax.adam(0.1), total_steps=STEPS)
+    step = jax.jit(make_step(tx))
+    params = student(jax.random.key(0))
+    state = tx.init(params)
+    other, other_state = params, state
+    phases = set()
+    for i in range(200):
+        batch = teacher(jax.random.key(i))
+        params, state = step(params, state, batch)
+        if i % 10 == 0:
+            phases.add(int(optax_adaptive.summary(other_state)["phase"]))
+            blob = flax.serialization.to_bytes((other, other_state))
+            like = jax.tree.map(jnp.zeros_like, (other, other_state))
+            other, other_state = flax.serialization.from_bytes(like, blob)
+            other, other_state = jax.tree.map(jnp.asarray, (other, other_state))
+        other, other_state = step(other, other_state, batch)
+    assert phases == {0, 1, 2, 3}
+    pairs = zip(
+        jax.tree.leaves((params, state)),
+        jax.tree.leaves((other, other_state)),
+        strict=True,
+    )
+    for one, two in pairs:
+        np.testing.assert_array_equal(one, two)
+    assert step._cache_size() == 1
+
+
+def test_donation():
+    tx = optax_adaptive.autotune(optax.adam(0.1), total_steps=STEPS)
+    step = jax.jit(make_step(tx), donate_argnums=(0, 1))
+    params = student(jax.random.key(0))
+    state = tx.init(params)
+    for i in range(100):
+        params, state = step(params, state, teacher(jax.random.key(i)))
+    assert int(optax_adaptive.summary(state)["phase"]) >= 2
+
+
+def test_sharded_data_keep_the_state_equal():
+    tx = optax_adaptive.autotune(optax.adam(0.1), total_steps=STEPS)
+    mesh = Mesh(np.array(jax.devices()[:8]), ("data",))
+    split = NamedSharding(mesh, PartitionSpec("data"))
+    whole = NamedSharding(mesh, PartitionSpec())
+    step = jax.jit(make_step(tx), out_shardings=whole)
+    params = jax.device_put(student(jax.random.key(0)), whole)
+    state = jax.device_put(tx.init(params), whole)
+    for i in range(120):
+        batch = jax.device_put(teacher(jax.random.key(i)), split)
+        # One step at a time: many in flight may starve the all-reduce.
+        params, state = jax.block_until_ready(step(params, state, batch))
+    for leaf in jax.tree.leaves(state):
+        shards = [np.asarray(shard.data) for shard in leaf.addressable_shards]
+        assert all((shard == shards[0]).all() for shard in shards)
+    assert step._cache_size() <= 2
+
+
+@pytest.mark.parametrize("interpolate", [False, True])
+def test_sharded_params_compile_once(interpolate):
+    mesh = Mesh(np.array(jax.devices()[:8]), ("model",))
+    split = NamedSharding(mesh, PartitionSpec("model"))
+    params = jax.device_put({"w": jnp.ones((16, 8)), "b": jnp.ones(16)}, split)
+    tx = optax_adaptive.autotune(optax.adam(0.1), interpolate=interpolate)
+    state = tx.init(params)
+
+    @jax.jit
+    def step(params, state):
+        loss, grads = jax.value_and_grad(
+            lambda p: jnp.mean(jnp.square(p["w"] - p["b"][:, None] - 1.0))
+        )(params)
+        updates, state = tx.update(grads, state, params, value=loss)
+        return optax.apply_updates(params, updates), state
+
+    for _ in range(4):
+        params, state = jax.block_until_ready(step(params, state))
+    assert step._cache_size() == 1
+    for copy in (state.averaging, state.inner_state.snapshot):
+        assert copy[0]["w"].sharding.is_equivalent_to(split, 2)
+
+
+def test_copies_are_sharded_as_the_params_are():
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        split = NamedSharding(mesh, PartitionSpec("x"))
+        params = jax.device_put(jnp.ones((8, 4)), split)
+        tx = optax_adaptive.autotune(optax.adam(0.1))
+        state = tx.init(params)
+        snapshot = state.inner_state.snapshot
+        copies = (snapshot.snapshot_params, state.averaging.averaged_params)
+        assert all(copy.sharding == split for copy in copies)
+        for _ in range(2):
+            updates, state = jax.jit(tx.update)(params, state, params, value=1.0)
+        assert updates.sharding.is_equivalent_to(split, updates.ndim)
+
+
+def test_eager_updates_trace_their_rule_once():
+    rule, traced = controllers.tuned(), []
+
+    def update_fn(observation, state):
+        traced.append(None)
+        return rule.update(observation, state)
+
+    tx = wraps(rule._replace(update=update_fn))
+    params = jnp.ones(2)
+    state = tx.init(params)
+    for _ in range(3):
+        _, state = tx.update(params, state, params, value=1.0)
+    assert len(traced) == 1
+
+
+def test_inside_multi_steps():
+    tx = optax.MultiSteps(
+        optax_adaptive.autotune(optax.adam(0.1), total_steps=200), every_k_schedule=2
+    )
+    params = student(jax.random.key(0))
+
+    def step(carry, key):
+        params, state = carry
+        loss, grads = jax.value_and_grad(squared_error)(params, teacher(key))
+        updates, state = tx.update(grads, state, params, value=loss)
+        return (optax.apply_updates(params, updates), state), loss
+
+    (params, state), losses = jax.lax.scan(
+        step, (params, tx.init(params)), jax.random.split(jax.random.key(1), 400)
+    )
+    assert float(losses[-1]) < 0.2 * float(losses[0])
+    assert optax_adaptive.summary(state)["phase"] == 3
+
+
+def test_memory_is_what_the_docstring_says():
+    params = {"w": jnp.zeros((100, 100)), "b": jnp.zeros(100, jnp.bfloat16)}
+
+    def size(tree):
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+
+    inner = size(optax.adam(0.1).init(params))
+    average = size(jax.tree.map(lambda p: p.astype(jnp.float32), params))
+    tx = optax_adaptive.autotune(optax.adam(0.1))
+    copies = inner + size(params) + average
+    assert copies <= size(tx.init(params)) <= copies + 1000
+
+
+def test_init_reads_no_contents():
+    tx = optax_adaptive.autotune(optax.adam(0.1))
+    shapes = jax.eval_shape(lambda: student(jax.random.key(0)))
+    assert jax.tree.structure(tx.init(shapes)) == jax.tree.structure(
+        jax.eval_shape(tx.init, shapes)
+    )
+    leaves = jax.tree.leaves(tx.init(student(jax.random.key(0))))
+    pointers = [leaf.unsafe_buffer_pointer() for leaf in leaves]
+    assert len(set(pointers)) == len(pointers)
+    optax.tree.map_params(tx, lambda leaf: leaf, tx.init(shapes))
+
+
+@pytest.mark.parametrize("others", [None, 200, 10_000])
+def test_a_run_may_be_resumed_with_another_total_steps(others):
+    params = jnp.zeros(3)
+    tx = optax_adaptive.autotune(optax.sgd(0.1), total_steps=2_000)
+    _, state = tx.update(params, tx.init(params), params, value=1.0)
+    other = optax_adaptive.autotune(optax.sgd(0.1), total_steps=others)
+    _, resumed = other.update(params, state, params, value=1.0)
+    assert jax.tree.structure(resumed) == jax.tree.structure(state)
+
+
+@pytest.mark.parametrize("interpolate", [False, True])
+def test_a_run_may_not_be_resumed_with_another_interpolate(interpolate):
+    params = jnp.zeros(3)
+    state = optax_adaptive.autotune(optax.sgd(0.1), interpolate=interpolate).init(
+        params
+    )
+    other = optax_adaptive.autotune(optax.sgd(0.1), interpolate=not interpolate)
+    names = ("plain", "interpolated")
+    wanted, found = (names[not interpolate], names[interpolate])
+    with pytest.raises(ValueError, match=f"be '{wanted}-v.*it is '{found}-v"):
+        other.update(params, state, params, value=1.0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: optax_adaptive.autotune(optax.adam(0.1)),
+        lambda: optax_adaptive.with_rollback(optax.adam(0.1)),
+        lambda: optax_adaptive.with_averaging(optax.adam(0.1)),
+    ],
+)
+def test_eager_updates_compile_nothing_anew(make):
+    tx, params = make(), jnp.ones(2)
+    state, compiled = tx.init(params), []
+
+    def listen(event, seconds, **details):
+        del seconds, details
+        if event.endswith("backend_compile_duration"):
+            compiled.append(event)
+
+    with jax.numpy_dtype_promotion("standard"):  # Adam mixes dtypes
+        for index in range(8):
+            if index == 4:
+                jax.monitoring.register_event_duration_secs_listener(listen)
+            _, state = tx.update(params, state, params, value=jnp.float32(1.0))
+    jax.monitoring.unregister_event_duration_listener(listen)
+    assert not compiled

@@ -1,0 +1,87 @@
+"""Values, and states to read, of which nothing is silently ignored."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from optax_adaptive import (
+    autotune,
+    controllers,
+    lr_scale,
+    observe,
+    scale_by_controller,
+    summary,
+)
+
+CONSTANT = controllers.constant()
+ADAM = optax.adam(1e-3)
+
+
+@pytest.mark.parametrize("value", [1 + 2j, jnp.array(1 + 2j), "0.5", None])
+def test_an_observed_value_must_be_real(value):
+    tx = scale_by_controller(CONSTANT, feedback="observe")
+    with pytest.raises(TypeError, match="`value` must be real"):
+        observe(tx.init(None), value)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (None, TypeError, "value=loss"),
+        (jnp.ones(3), ValueError, r"\(3,\).*average"),
+        (np.ones((1, 1)), ValueError, r"\(1, 1\).*average"),
+        ([1.0, 2.0], ValueError, r"\(2,\).*average"),
+        (jnp.array(1j), TypeError, "complex64"),
+    ],
+)
+def test_a_bad_value(value, error, message):
+    tx = optax.chain(optax.sgd(1.0), scale_by_controller(CONSTANT))
+    state = tx.init(jnp.ones(2))
+    with pytest.raises(error, match=message):
+        tx.update(jnp.ones(2), state, value=value)
+    with pytest.raises(error, match=message):
+        jax.jit(lambda state: tx.update(jnp.ones(2), state, value=value))(state)
+
+
+def test_a_forgotten_value():
+    tx = optax.chain(optax.sgd(1.0), scale_by_controller(CONSTANT))
+    with pytest.raises(TypeError, match="value=loss"):
+        tx.update(jnp.ones(2), tx.init(jnp.ones(2)))
+
+
+@pytest.mark.parametrize("read", [lr_scale, summary, lambda state: observe(state, 1.0)])
+@pytest.mark.parametrize("optimizer", [optax.adam(0.1), optax.sgd(0.1)])
+def test_a_state_without_a_controller(read, optimizer):
+    with pytest.raises(ValueError, match="no controller"):
+        read(optimizer.init(jnp.ones(2)))
+
+
+def test_an_observed_vector():
+    state = scale_by_controller(CONSTANT).init(None)
+    with pytest.raises(ValueError, match=r"\(3,\).*average"):
+        observe(state, jnp.ones(3))
+
+
+def test_two_controllers_have_no_single_factor():
+    tx = optax.chain(scale_by_controller(CONSTANT), scale_by_controller(CONSTANT))
+    with pytest.raises(ValueError, match="2 controllers.*summary"):
+        lr_scale(tx.init(None))
+
+
+@pytest.mark.parametrize("wrap", [jax.jit, lambda function: function])
+def test_a_loss_with_its_auxiliary_output(wrap):
+    tx = scale_by_controller(CONSTANT)
+    step = wrap(lambda state, value: tx.update({}, state, value=value))
+    with pytest.raises(
+        TypeError, match="`value` must be one number, but it is a tuple"
+    ):
+        step(tx.init({}), (1.0, {"accuracy": 0.5}))
+
+
+def test_a_metric_that_nothing_would_look_at():
+    state = autotune(ADAM).init(jnp.zeros(2))
+    with pytest.warns(UserWarning, match="by the training loss alone"):
+        observe(state, 1.0)
+    observe(scale_by_controller(CONSTANT, feedback="observe").init({}), 1.0)

@@ -1,0 +1,65 @@
+"""What XLA makes of an update: no large copies, and a program that grows linearly."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+import optax_adaptive
+
+pytestmark = pytest.mark.usefixtures("optimized", "standard_promotion")
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        optax_adaptive.with_rollback,
+        optax_adaptive.with_averaging,
+        optax_adaptive.autotune,
+        partial(optax_adaptive.autotune, interpolate=True),
+        partial(optax_adaptive.with_rollback, restore_inner=False),
+    ],
+)
+@pytest.mark.parametrize("optimizer", [optax.adam(0.1), optax.sgd(0.1, 0.9)])
+def test_a_step_copies_nothing_large_but_in_its_loop(optimized, wrap, optimizer):
+    if jax.default_backend() != "cpu":
+        pytest.skip("the names of other backends' copies differ")
+    tx = wrap(optimizer)
+    params = [jax.ShapeDtypeStruct((300, 500), jnp.float32)] * 2
+
+    def step(params, state, grads, value):
+        updates, state = tx.update(grads, state, params, value=value)
+        return optax.apply_updates(params, updates), state
+
+    state = jax.eval_shape(tx.init, params)
+    value = jax.ShapeDtypeStruct((), jnp.float32)
+    jitted = jax.jit(step, donate_argnums=(0, 1), compiler_options=optimized)
+    compiled = jitted.lower(params, state, params, value).compile()
+    entry = compiled.as_text().partition("\nENTRY ")[2]
+    assert "parameter(0)" in entry
+    copies = [line for line in entry.splitlines() if " copy(" in line]
+    assert not [line for line in copies if "f32[300,500]" in line]
+    # What a conditional lets pass, its branches may write out.
+    conditionals = [line for line in entry.splitlines() if " conditional(" in line]
+    assert not [line for line in conditionals if "f32[300,500]" in line]
+
+
+def fusions(count, options):
+    """Of the program of one update of autotune, of so many leaves."""
+    tx = optax_adaptive.autotune(optax.adam(0.1))
+    params = [jnp.zeros((8, 8 + i % 3)) for i in range(count)]
+
+    def step(params, state, grads, value):
+        updates, state = tx.update(grads, state, params, value=value)
+        return optax.apply_updates(params, updates), state
+
+    jitted = jax.jit(step, donate_argnums=(0, 1), compiler_options=options)
+    state = jax.eval_shape(tx.init, params)
+    compiled = jitted.lower(params, state, params, jnp.zeros(())).compile()
+    return compiled.as_text().count(" fusion(")
+
+
+def test_the_program_grows_with_the_leaves_no_faster_than_they_do(optimized):
+    assert 50 < fusions(200, optimized) <= 5 * fusions(50, optimized)
