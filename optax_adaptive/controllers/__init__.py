@@ -24,7 +24,7 @@ from optax_adaptive.controllers.trend import trend
 from optax_adaptive.controllers.tuned import tuned
 from optax_adaptive.controllers.warmup import warmup
 
-hold = constant  # its name before 0.2
+hold = constant  # an alias, the name before 0.2
 
 # Every rule by name, ready with its defaults: what the common tests and the
 # benchmarks run over.

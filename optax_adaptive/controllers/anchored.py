@@ -27,9 +27,9 @@ class AnchoredState(NamedTuple):
 def anchored(anchor: Controller, residual: Controller) -> Controller:
     """Multiplies the factors of two rules, each of which sees only its own.
 
-    A rule that explores, as ``residual``, moves around what ``anchor`` settles on
-    without either compounding the other's moves. Unless you say otherwise, windows are
-    as short as the one that asks for shorter ones wants them.
+    A rule that explores, as ``residual``, moves around the factor that ``anchor`` sets,
+    and neither compounds the moves of the other. Unless ``accumulation_size`` is given,
+    windows are as short as the shorter ones of the two rules.
 
     Args:
       anchor: The rule that sets the level.
@@ -62,10 +62,10 @@ def anchored(anchor: Controller, residual: Controller) -> Controller:
         )
 
     def update_fn(observation, state):
-        # What bounds have cut of the anchor's move it takes back, or it would go on
-        # from a factor that never was in force.
-        asked = state.anchor_log_scale + state.residual_log_scale
-        cut, move = observation.log_scale - asked, state.anchor_move
+        # The anchor takes back the part of its move that bounds have cut, or it would
+        # continue from a factor that never was in force.
+        requested = state.anchor_log_scale + state.residual_log_scale
+        cut, move = observation.log_scale - requested, state.anchor_move
         is_cut = (cut * move < 0.0) & (jnp.abs(cut) > ROUNDING)
         taken_back = jnp.minimum(jnp.abs(cut), jnp.abs(move)) * jnp.sign(cut)
         before = state.anchor_log_scale + jnp.where(is_cut, taken_back, 0.0)
@@ -85,18 +85,18 @@ def anchored(anchor: Controller, residual: Controller) -> Controller:
         )
 
     def request_fn(state):
-        asked = anchor.request(state.anchor_state)
-        return merged(asked, residual.request(state.residual_state))
+        request = anchor.request(state.anchor_state)
+        return merged(request, residual.request(state.residual_state))
 
-    def begin_fn(state, found):
-        # It is the anchor's, and the residual is none.
-        none = jnp.zeros((), jnp.float32)
+    def warm_start_fn(state, found):
+        # The scale found is the anchor's; that of the residual is 1.
+        zero = jnp.zeros((), jnp.float32)
         return state._replace(
             anchor_log_scale=found.log_scale,
             anchor_state=anchor.begin(state.anchor_state, found),
-            residual_log_scale=none,
+            residual_log_scale=zero,
             residual_state=residual.begin(
-                state.residual_state, found._replace(log_scale=none)
+                state.residual_state, found._replace(log_scale=zero)
             ),
         )
 
@@ -106,7 +106,7 @@ def anchored(anchor: Controller, residual: Controller) -> Controller:
         initial_log_scale=anchor.initial_log_scale + residual.initial_log_scale,
         request=request_fn,
         accumulation_size=min(anchor.accumulation_size, residual.accumulation_size),
-        begin=begin_fn,
+        begin=warm_start_fn,
         name=f"anchored-{anchor.name}-{residual.name}",
         needs=tuple(dict.fromkeys(anchor.needs + residual.needs)),
     )

@@ -7,15 +7,15 @@ from optax_adaptive.state.validation import check_range
 
 
 def bold_driver(growth: float | Array = 1.1, decay: float | Array = 0.5) -> Controller:
-    """Raises the rate after a window that fell, and lowers it after one that rose.
+    """Raises the scale after a window of lower loss, lowers it after one of higher.
 
-    Falls and rises count only where they exceed the combined standard error of the
-    two windows; between them the rate is held. On a plateau both are equally likely,
-    and since ``decay`` outweighs ``growth`` the rate anneals. A window without a finite
+    A change counts only where it exceeds the combined standard error of the two
+    windows; else the scale stays. On a plateau both are equally likely, and since
+    ``decay`` outweighs ``growth`` the scale anneals. A window without a finite
     value counts as a rise.
 
     Args:
-      growth: Factor after a fall, at least 1; 1.05 to 1.2 is usual.
+      growth: Factor after a decrease, at least 1; 1.05 to 1.2 is usual.
       decay: Factor after a rise, in (0, 1).
 
     Returns:
@@ -40,14 +40,14 @@ def bold_driver(growth: float | Array = 1.1, decay: float | Array = 0.5) -> Cont
         return ()
 
     def update_fn(observation, state):
-        # A blown-up window is not in the history: its rise is infinite all the same.
+        # A blown-up window is not in the history: its rise is infinite nonetheless.
         change = observation.value - observation.history[-2]
         error = jnp.hypot(
             observation.standard_error[-1], observation.standard_error[-2]
         )
-        is_known = observation.mask[-2]
-        rises = (is_known & (change > error)) | jnp.isinf(observation.value)
-        falls = is_known & (change < -error)
+        has_last = observation.mask[-2]
+        rises = (has_last & (change > error)) | jnp.isinf(observation.value)
+        falls = has_last & (change < -error)
         step = jnp.where(falls, jnp.log(growth), 0.0)
         step = jnp.where(rises, jnp.log(decay), step)
         return observation.log_scale + step, state

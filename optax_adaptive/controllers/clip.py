@@ -1,4 +1,4 @@
-"""clip: bounds how far a rule moves the rate in one decision."""
+"""clip: bounds how far a rule moves the scale in one decision."""
 
 import jax.numpy as jnp
 
@@ -7,10 +7,10 @@ from optax_adaptive.state.validation import check_controller, check_range
 
 
 def clip(rule: Controller, max_change: float | Array) -> Controller:
-    """Bounds how far ``rule`` moves the rate in one decision.
+    """Bounds how far ``rule`` moves the scale in one decision.
 
-    What it cuts off is lost: a rule that means to move once, as :func:`range_test` does
-    when it backs off, is not asked again.
+    The rest of the move is lost: a rule that moves once, as :func:`range_test` does
+    when it backs off, does not move again.
 
     Args:
       rule: The rule to bound.

@@ -1,4 +1,4 @@
-"""constant: never moves. The ablation that shows what the machinery itself changes."""
+"""constant: never moves. The ablation that shows the effect of the wrappers alone."""
 
 from optax_adaptive._controller import Controller
 

@@ -1,4 +1,4 @@
-"""greedy: up after a run of improvements, down after a run without (GreedyLR, 2025)."""
+"""greedy: up after improvements in a row, down after none in a row (GreedyLR, 2025)."""
 
 from typing import NamedTuple
 
@@ -34,30 +34,30 @@ def greedy(
     smoothing: int | Array = 1,
     reset_after: int | Array = 500,
 ) -> Controller:
-    """Divides the rate by ``factor`` while the metric improves, else multiplies it.
+    """Divides the scale by ``factor`` while the metric improves, else multiplies it.
 
-    More than ``patience`` improvements in a row raise the rate, more than ``patience``
+    More than ``patience`` improvements in a row raise the scale, more than ``patience``
     windows without one lower it. It decides as GreedyLR in Hugging Face transformers
-    does, with three differences: the bounds are factors of the base rate and not
-    absolute (an absolute floor of 1e-3 keeps Adam rates below it from ever falling),
-    a relative margin is ``rtol * |best|`` and so right for negative metrics, and a
-    non-finite window counts as bad without poisoning the smoothing. For its own
-    defaults pass ``min_scale=1e-3 / learning_rate``,
+    does, with three differences: the bounds are factors on the base learning rate and
+    not absolute (an absolute floor of 1e-3 keeps those of Adam, which are smaller, from
+    ever falling), a relative margin is ``rtol * |best|`` and so right for negative
+    metrics, and a non-finite window counts as bad without entering the mean. For its
+    own defaults pass ``min_scale=1e-3 / learning_rate``,
     ``max_scale=1.0 / learning_rate`` and ``accumulation_size=1``.
 
     Args:
-      factor: What the rate is multiplied by, or divided by, in (0, 1).
-      patience: Windows in a row that are not enough to move the rate, at least 0.
+      factor: What the scale is multiplied by, or divided by, in (0, 1).
+      patience: Windows in a row that are not enough to move the scale, at least 0.
       rtol: Margin of an improvement relative to the best metric, in [0, 1].
       atol: Absolute margin of an improvement, at least 0, in units of the metric.
       cooldown: Windows after a reduction that are not judged, at least 0.
       warmup: Windows after an increase that are not judged, at least 0.
-      min_scale: Factor below which it does not lower the rate, above 0.
-      max_scale: Factor above which it does not raise the rate, at least ``min_scale``.
+      min_scale: Factor below which it does not lower the scale, above 0.
+      max_scale: Factor above which it does not raise it, at least ``min_scale``.
       smoothing: Newest windows whose mean is judged, at least 1. More than the
         ``window`` of :func:`optax_adaptive.scale_by_controller` are all that it keeps.
-      reset_after: Reductions at the floor after which the rule starts again from the
-        base rate, at least 0.
+      reset_after: Reductions at the floor after which the rule restarts from the
+        base learning rate, at least 0.
 
     Returns:
       A :class:`~optax_adaptive.Controller`.
@@ -98,8 +98,8 @@ def greedy(
 
     def update_fn(observation, state):
         is_finite = jnp.isfinite(observation.value)
-        seen = state.windows_since_reset + is_finite.astype(jnp.int32)
-        smooth = history.mean(observation.history, jnp.minimum(seen, smoothing))
+        windows = state.windows_since_reset + is_finite.astype(jnp.int32)
+        smooth = history.mean(observation.history, jnp.minimum(windows, smoothing))
         value = jnp.where(is_finite, smooth, jnp.inf)
 
         # Cooldown goes first: warmup waits until it is over.
@@ -136,7 +136,7 @@ def greedy(
             ),
             warmup_left=jnp.where(goes_up, warmup, warmup_left).astype(jnp.int32),
             reset_left=jnp.where(resets, reset_after, reset_left).astype(jnp.int32),
-            windows_since_reset=jnp.where(resets, 0, seen),
+            windows_since_reset=jnp.where(resets, 0, windows),
         )
 
     return Controller(init_fn, update_fn, name="greedy")

@@ -1,4 +1,4 @@
-"""plateau: lower the rate when the metric has stopped improving."""
+"""plateau: lowers the learning rate when the metric has stopped improving."""
 
 from typing import Literal, NamedTuple
 
@@ -28,7 +28,7 @@ def plateau(
     cooldown: int | Array = 0,
     criterion: Literal["best", "slope"] = "best",
 ) -> Controller:
-    """Multiplies the rate by ``factor`` after ``patience`` windows of no improvement.
+    """Multiplies the scale by ``factor`` after ``patience`` windows of no improvement.
 
     On a non-negative metric it decides exactly as ``optax.contrib.reduce_on_plateau``
     does. PyTorch's ``ReduceLROnPlateau(patience=p)`` waits for one window more: it is
@@ -37,7 +37,7 @@ def plateau(
     floor is ``min_scale`` of :func:`optax_adaptive.scale_by_controller`.
 
     Args:
-      factor: What the rate is multiplied by, in (0, 1).
+      factor: What the scale is multiplied by, in (0, 1).
       patience: Windows in a row without improvement that trigger it, at least 1.
       rtol: Margin of an improvement relative to the best metric, in [0, 1].
       atol: Absolute margin of an improvement, at least 0, in units of the metric.

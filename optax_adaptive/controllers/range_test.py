@@ -1,4 +1,4 @@
-"""range_test: climb from far below the base rate until the loss rises for good."""
+"""range_test: raises the learning rate from far below until the loss keeps rising."""
 
 import math
 from typing import NamedTuple
@@ -12,13 +12,13 @@ from optax_adaptive.state.validation import check_range, is_concrete
 class RangeTestState(NamedTuple):
     """State of :func:`range_test`."""
 
-    first_value: Array  # shape=(), dtype=float32: window mean before anything moved
+    first_value: Array  # shape=(), dtype=float32: of the first window
     first_error: Array  # shape=(), dtype=float32
     best_value: Array  # shape=(), dtype=float32: inf before the first window
     best_error: Array  # shape=(), dtype=float32
     has_descended: Array  # shape=(), dtype=bool: has the loss fallen yet?
     is_suspect: Array  # shape=(), dtype=bool: was the last window bad?
-    is_done: Array  # shape=(), dtype=bool: has the climb ended?
+    is_done: Array  # shape=(), dtype=bool: has the test ended?
 
 
 def range_test(
@@ -28,25 +28,26 @@ def range_test(
     idle_growth: float | Array = 10**0.5,
     backoff: float | Array = 8.0,
 ) -> Controller:
-    """Finds the largest stable rate, then holds a fraction of it.
+    """Finds the largest stable learning rate, then keeps a fraction of it.
 
     The factor starts at ``start`` and is multiplied every window: by ``idle_growth``
-    while nothing has moved, since whole decades may do nothing at all, and by
-    ``growth`` once the loss has descended (below the first window by 4 combined
-    standard errors and 2%). A window is bad if it lies above the best one by 2
-    combined standard errors; before any descent only a wild rise is (10 errors and
-    50%), so that noise cannot end a climb that has not begun. A bad window stays at
-    its rate to be judged again; two in a row, or one without a finite value, end the
-    climb, and the factor falls back to the bad one over ``backoff``. Afterwards the
-    rate is held: hand over to a rule that anneals with :func:`then`.
+    until the loss descends, since whole decades may change nothing, and by ``growth``
+    once it has descended (below the first window by 4 combined standard errors and 2%).
+    A window is bad if it lies above the best one by 2 combined standard errors; before
+    any descent only a far larger rise counts (10 errors and 50%), so that noise cannot
+    end the test at its start. After a bad window the factor stays for one window more;
+    two in a row, or one without a finite value, end the test, and the factor becomes
+    the bad one over ``backoff``. From then on it is constant: hand over to a rule that
+    anneals with :func:`then`.
 
     Args:
       start: First factor, above 0.
-      stop: Factor at which the climb ends if nothing else ends it, above ``start``.
-      growth: Factor a window after the descent has begun, above 1.
-      idle_growth: Factor a window before that, above 1.
+      stop: Factor at which the test ends if nothing else ends it, above ``start``.
+      growth: Growth of the factor a window once the loss has descended, above 1.
+      idle_growth: The same before that, above 1.
       backoff: What the stopping factor is divided by, at least 1. An eighth of the
-        edge suits Adam and its kin; momentum SGD wants a half or a quarter of it.
+        largest stable learning rate suits Adam and the like, a half or a quarter of it
+        momentum SGD.
 
     Returns:
       A :class:`~optax_adaptive.Controller`; the ``is_done`` of its state tells
@@ -88,13 +89,13 @@ def range_test(
     def judge(observation, state):
         """Whether the loss has descended by now, and whether this window is bad."""
         value, error = observation.value, observation.standard_error[-1]
-        fall = state.first_value - value
+        decrease = state.first_value - value
         margin = jnp.abs(state.first_value)
         spread = jnp.hypot(error, state.first_error)
-        has_descended = state.has_descended | (fall > 4 * spread + 0.02 * margin)
+        has_descended = state.has_descended | (decrease > 4 * spread + 0.02 * margin)
         rises = value > state.best_value + 2 * jnp.hypot(error, state.best_error)
-        is_wild = -fall > 10 * spread + 0.5 * margin
-        return has_descended, jnp.where(has_descended, rises, is_wild)
+        is_far = -decrease > 10 * spread + 0.5 * margin
+        return has_descended, jnp.where(has_descended, rises, is_far)
 
     def update_fn(observation, state):
         value, error = observation.value, observation.standard_error[-1]
@@ -107,11 +108,11 @@ def range_test(
         has_descended, is_bad = judge(observation, state)
         is_better = value < state.best_value
         log_scale = observation.log_scale
-        climb = jnp.log(jnp.where(has_descended, growth, idle_growth))
+        step = jnp.log(jnp.where(has_descended, growth, idle_growth))
         is_over = (
             (is_bad & state.is_suspect) | ~is_finite | (log_scale >= jnp.log(stop))
         )
-        moved = jnp.where(is_bad, log_scale, log_scale + climb)
+        moved = jnp.where(is_bad, log_scale, log_scale + step)
         moved = jnp.minimum(moved, jnp.log(stop))
         moved = jnp.where(is_over, log_scale - jnp.log(backoff), moved)
         return jnp.where(state.is_done, log_scale, moved), RangeTestState(
@@ -124,8 +125,7 @@ def range_test(
             is_done=state.is_done | is_over,
         )
 
-    start_is_known = is_concrete(start)
-    log_start = math.log(start) if start_is_known else jnp.log(start)
+    log_start = math.log(start) if is_concrete(start) else jnp.log(start)
     return Controller(
         init_fn, update_fn, initial_log_scale=log_start, name="range_test"
     )

@@ -1,4 +1,4 @@
-"""trend: up while the loss falls significantly, down when it plateaus or rises."""
+"""trend: up while the loss falls significantly, down when it stalls or rises."""
 
 from typing import NamedTuple
 
@@ -9,37 +9,37 @@ from optax_adaptive.signals.slope_test import slope_test
 from optax_adaptive.state.validation import check_count, check_range
 
 _Z_FALLING = 1.645  # one-sided, 5%
-_Z_STRONG = 3.291  # one-sided, 0.05%: tested anew every window, so far stricter
+_Z_STRONG = 3.291  # one-sided, 0.05%: tested at every window, so far stricter
 _SHORTEST = 5  # windows below which a slope is not tested
 
 
 class TrendState(NamedTuple):
     """State of :func:`trend`."""
 
-    windows_at_rate: Array  # shape=(), dtype=int32: finite windows at this rate
-    flat_windows: Array  # shape=(), dtype=int32: tests in a row that saw no fall
+    windows_at_scale: Array  # shape=(), dtype=int32: finite ones at this scale
+    flat_windows: Array  # shape=(), dtype=int32: tests in a row without a decrease
 
 
 def trend(
     growth: float | Array = 1.5, decay: float | Array = 0.5, span: int | Array = 12
 ) -> Controller:
-    """Moves the rate on a significance test of the slope of the loss.
+    """Moves the scale by a significance test of the slope of the loss.
 
-    A straight line is fitted to the newest ``span`` windows at the rate in force:
+    A straight line is fitted to the newest ``span`` windows at the scale in force:
 
-    * a strongly significant fall (z below -3.29) raises the rate by ``growth``;
+    * a strongly significant decrease (z below -3.29) raises the scale by ``growth``;
     * a strongly significant rise, or a window without a finite value, lowers it by
       ``decay``;
     * once ``span`` windows have been seen, two tests in a row without a significant
-      fall (z above -1.645) are a plateau, which lowers it too;
-    * otherwise it is held.
+      decrease (z above -1.645) are a plateau, which lowers it too;
+    * otherwise it stays.
 
-    Every change restarts the history: a rate is judged by its own windows alone. Before
-    ``span`` windows the lack of a significant fall means nothing, which keeps a slow
-    but steady descent from being annealed away.
+    Every change restarts the history: a scale is judged by its own windows alone.
+    Before ``span`` windows no plateau is declared, so that a slow but steady descent
+    does not lower the scale.
 
     Args:
-      growth: Factor after a strong fall, at least 1; 1 only ever anneals.
+      growth: Factor after a strongly significant decrease, at least 1; 1 only anneals.
       decay: Factor after a plateau or a rise, in (0, 1).
       span: Windows in a fit, at least 5. More than the ``window`` of
         :func:`optax_adaptive.scale_by_controller` fits all that it keeps.
@@ -64,13 +64,13 @@ def trend(
 
     def init_fn():
         return TrendState(
-            windows_at_rate=jnp.zeros((), jnp.int32),
+            windows_at_scale=jnp.zeros((), jnp.int32),
             flat_windows=jnp.zeros((), jnp.int32),
         )
 
     def update_fn(observation, state):
         is_finite = jnp.isfinite(observation.value)
-        windows = state.windows_at_rate + is_finite.astype(jnp.int32)
+        windows = state.windows_at_scale + is_finite.astype(jnp.int32)
         count = jnp.minimum(windows, span)
         z = slope_test(observation.history, count).z
         is_tested = windows >= _SHORTEST
@@ -82,7 +82,7 @@ def trend(
         step = jnp.where(goes_down, jnp.log(decay), step)
         restarts = goes_up | goes_down
         return observation.log_scale + step, TrendState(
-            windows_at_rate=jnp.where(restarts, 0, windows),
+            windows_at_scale=jnp.where(restarts, 0, windows),
             flat_windows=jnp.where(restarts, 0, flat_windows),
         )
 

@@ -14,14 +14,14 @@ class WarmupState(NamedTuple):
 
     warmed_log_scale: Array  # shape=(), dtype=float32: the factor under the warmup
     warmed_state: ControllerState
-    is_warm: Array  # shape=(), dtype=bool: has the rule been asked?
+    is_warm: Array  # shape=(), dtype=bool: has the rule decided yet?
 
 
 def warmup(rule: Controller, steps: int | Array) -> Controller:
     """Ramps the factor of ``rule`` up from near 0 over the first ``steps`` steps.
 
-    The ramp is linear in the step and moves once a window. Meanwhile ``rule`` waits: it
-    is asked from the first window that ends after the ramp.
+    The ramp is linear in the step and moves once a window. ``rule`` decides from
+    the first window that ends after the ramp.
 
     Args:
       rule: The rule to warm up to.
@@ -51,14 +51,14 @@ def warmup(rule: Controller, steps: int | Array) -> Controller:
             is_warm=jnp.zeros((), jnp.bool_),
         )
 
-    def ask(observation, state):
-        # From then on that in force, which bounds may have cut.
+    def decide(observation, state):
+        # From the second decision on the factor in force, which bounds may have cut.
         log_scale = jnp.where(
             state.is_warm, observation.log_scale, state.warmed_log_scale
         )
         observation = observation._replace(log_scale=log_scale)
-        answer = rule.update(observation, state.warmed_state)
-        return WarmupState(*answer, jnp.ones((), jnp.bool_))
+        decision = rule.update(observation, state.warmed_state)
+        return WarmupState(*decision, jnp.ones((), jnp.bool_))
 
     def wait(observation, state):
         del observation
@@ -66,10 +66,10 @@ def warmup(rule: Controller, steps: int | Array) -> Controller:
 
     def update_fn(observation, state):
         is_over = observation.step + 1 >= steps
-        state = jax.lax.cond(is_over, ask, wait, observation, state)
+        state = jax.lax.cond(is_over, decide, wait, observation, state)
         return state.warmed_log_scale + ramp(observation.step), state
 
-    def begin_fn(state, found):
+    def warm_start_fn(state, found):
         return state._replace(
             warmed_log_scale=found.log_scale,
             warmed_state=rule.begin(state.warmed_state, found),
@@ -80,6 +80,6 @@ def warmup(rule: Controller, steps: int | Array) -> Controller:
         update=update_fn,
         initial_log_scale=rule.initial_log_scale + ramp(jnp.zeros((), jnp.int32)),
         request=lambda state: rule.request(state.warmed_state),
-        begin=begin_fn,
+        begin=warm_start_fn,
         name=f"warmup-{rule.name}",
     )

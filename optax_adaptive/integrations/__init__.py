@@ -1,6 +1,6 @@
-"""Ways into loops that were not written for optimizers that read the loss.
+"""Adapters to loops that were not written for optimizers that read the loss.
 
-No third-party library is imported here: the functions go by what they are handed.
+No third-party library is imported here: the functions use the objects they are given.
 """
 
 from optax_adaptive.integrations.as_schedule import as_schedule

@@ -17,7 +17,7 @@ Array = jax.Array
 
 
 class _ControlledSchedule:
-    """A stateful schedule as optax defines it: base rate times the factor of a rule."""
+    """A stateful schedule of optax: base learning rate times the factor of a rule."""
 
     def __init__(
         self, learning_rate: float, scaling: optax.GradientTransformationExtraArgs
@@ -32,12 +32,12 @@ class _ControlledSchedule:
     def update(
         self, state: ScaleByControllerState, **extra_args: Any
     ) -> ScaleByControllerState:
-        """State after a step; ``extra_args`` holds its ``value``."""
+        """State after a step; ``extra_args`` contains its ``value``."""
         _, state = self._scaling.update({}, state, **extra_args)  # pyright: ignore
         return state
 
     def __call__(self, state: ScaleByControllerState, **extra_args: Any) -> Array:
-        """The rate in force: float32 of shape ``()``."""
+        """The learning rate in force: float32 of shape ``()``."""
         del extra_args
         return jnp.float32(self._learning_rate) * state.lr_scale
 
@@ -48,17 +48,17 @@ def as_schedule(
     """A rule in the place of a learning-rate schedule.
 
     For optimizers that are built by ``optax.inject_hyperparams``, whose
-    ``state.hyperparams["learning_rate"]`` then shows the rate in force. Optax computes
-    hyperparameters before it updates their state, so a decision takes effect one step
-    later than with :func:`optax_adaptive.scale_by_controller`.
+    ``state.hyperparams["learning_rate"]`` then shows the learning rate in force. Optax
+    computes hyperparameters before it updates their state, so a decision takes effect
+    one step later than with :func:`optax_adaptive.scale_by_controller`.
 
     Args:
-      learning_rate: The base rate, above 0.
+      learning_rate: The base learning rate, above 0.
       controller: The rule that scales it.
       **kwargs: Further arguments of :func:`optax_adaptive.scale_by_controller`.
 
     Returns:
-      What ``inject_hyperparams`` takes for a rate; ``update`` then needs ``value``.
+      A learning rate for ``inject_hyperparams``; ``update`` then needs ``value``.
 
     Raises:
       ValueError: If ``learning_rate`` is not above 0, or as
@@ -68,10 +68,10 @@ def as_schedule(
     Example:
       >>> import jax.numpy as jnp, optax
       >>> from optax_adaptive import controllers, integrations
-      >>> rate = integrations.as_schedule(
+      >>> schedule = integrations.as_schedule(
       ...     0.1, controllers.plateau(factor=0.5, patience=1), accumulation_size=1
       ... )
-      >>> tx = optax.inject_hyperparams(optax.sgd)(learning_rate=rate)
+      >>> tx = optax.inject_hyperparams(optax.sgd)(learning_rate=schedule)
       >>> params = jnp.array(1.0)
       >>> state = tx.init(params)
       >>> for value in (1.0, 2.0, 2.0):

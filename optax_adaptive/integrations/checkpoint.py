@@ -1,4 +1,4 @@
-"""graft: carry over what fits of a checkpoint whose optimizer was another one."""
+"""graft: takes over the leaves that fit of a checkpoint of another optimizer."""
 
 from typing import Any, NamedTuple
 
@@ -8,17 +8,17 @@ import numpy as np
 
 
 class Graft(NamedTuple):
-    """What :func:`graft` made, and what did not fit."""
+    """The tree that :func:`graft` returns, and the paths that did not fit."""
 
-    tree: Any  # the target's structure, with every leaf that fitted taken over
+    tree: Any  # structure of the target, with every leaf that fits
     fresh: tuple[str, ...]  # paths of the target that keep their own leaf
-    unused: tuple[str, ...]  # paths of the checkpoint that nothing took
+    unused: tuple[str, ...]  # paths of the checkpoint that fit nowhere
 
 
 def graft(target: Any, restored: Any) -> Graft:
     """Fills ``target`` with the leaves of ``restored`` that lie at the same path.
 
-    For adding a controller to a run that began without one, or changing it, where a
+    For adding a controller to a run that started without one, or changing it, where a
     typed restore fails on the other structure. Restore the checkpoint without a target
     (Orbax then gives nested dicts and lists, whose keys are the names of the fields)
     and graft it onto a freshly initialised state.
@@ -29,8 +29,8 @@ def graft(target: Any, restored: Any) -> Graft:
 
     Returns:
       A :class:`Graft`. A leaf of another shape or dtype does not fit. Look at ``fresh``
-      and ``unused``: they say what was started anew and what was left behind. What is
-      taken over is put where the target's leaf lies.
+      and ``unused``: they name the leaves that start anew and those that are dropped. A
+      leaf is put on the device of the target's leaf.
 
     Example:
       >>> import jax.numpy as jnp, optax

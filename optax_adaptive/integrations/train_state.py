@@ -25,22 +25,32 @@ def apply_gradients(train_state: Any, *, grads: Any, value: Any, **changes: Any)
       The next train state.
 
     Example:
-      A training step then reads::
-
-        loss, grads = jax.value_and_grad(loss_fn)(state.params)
-        state = apply_gradients(state, grads=grads, value=loss)
+      >>> import jax, jax.numpy as jnp, optax, optax_adaptive
+      >>> from flax.training.train_state import TrainState
+      >>> from optax_adaptive import controllers, integrations
+      >>> scaling = optax_adaptive.scale_by_controller(controllers.trend())
+      >>> state = TrainState.create(
+      ...     apply_fn=None,
+      ...     params={"w": jnp.ones(())},
+      ...     tx=optax.chain(optax.sgd(0.5), scaling),
+      ... )
+      >>> loss, grads = jax.value_and_grad(lambda p: p["w"] ** 2)(state.params)
+      >>> state = integrations.apply_gradients(state, grads=grads, value=loss)
+      >>> print(state.params["w"])
+      0.0
     """
     tx = train_state.tx
     update = tx.update
     if _takes_value(update):
         update = functools.partial(update, value=value)
-    told = optax.GradientTransformation(tx.init, update)
-    following = train_state.replace(tx=told).apply_gradients(grads=grads, **changes)
-    return following.replace(tx=tx)
+    with_value = optax.GradientTransformation(tx.init, update)
+    replaced = train_state.replace(tx=with_value)
+    return replaced.apply_gradients(grads=grads, **changes).replace(tx=tx)
 
 
 def _takes_value(update: Callable) -> bool:
-    """By its signature, since the type of ``optax.MultiSteps`` does not tell."""
+    """By its signature, since the type of ``optax.MultiSteps`` does not say so."""
     parameters = inspect.signature(update).parameters
-    kinds = {parameter.kind for parameter in parameters.values()}
-    return "value" in parameters or inspect.Parameter.VAR_KEYWORD in kinds
+    return "value" in parameters or any(
+        parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()
+    )

@@ -1,6 +1,4 @@
-"""Reinforcement learning as pure functions of arrays.
-
-What the learners are made of.
+"""Reinforcement learning as pure functions of arrays: the updates of the learners.
 
 ``_tm1`` and ``_t`` in a name are the time of an array: action ``a_tm1`` in state
 ``s_tm1`` earns reward ``r_t`` and leads to state ``s_t``.

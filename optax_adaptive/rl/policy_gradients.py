@@ -16,8 +16,8 @@ def generalized_advantages(
     Args:
       v: Values of the states at times 0 to n, float32 of shape ``(n + 1,)``.
       r_t: Rewards at times 1 to n, shape ``(n,)``.
-      discount_t: Discounts γ at times 1 to n, shape ``(n,)``.
-      lambda_: Weight of the longer horizons, in [0, 1].
+      discount_t: Discounts γ at times 1 to n, in [0, 1], shape ``(n,)``.
+      lambda_: Weight λ of the later errors, in [0, 1].
 
     Returns:
       Advantages of the actions at times 0 to n - 1, shape ``(n,)``.
@@ -51,7 +51,7 @@ def clipped_surrogate(
     Args:
       log_ratio_t: Log probability of the actions under the new policy less that under
         the policy which took them, shape ``(n,)``.
-      advantage_t: Their advantages, held constant, shape ``(n,)``.
+      advantage_t: Their advantages, taken as constants, shape ``(n,)``.
       epsilon: The ratio is not rewarded for leaving [1 - epsilon, 1 + epsilon].
 
     Returns:
@@ -83,6 +83,11 @@ def gaussian_log_prob(x: Array, mean: Array, log_deviation: Array) -> Array:
 
     Returns:
       Log density, of the same shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(f"{gaussian_log_prob(jnp.zeros(()), 0.0, 0.0):.4f}")
+      -0.9189
     """
     z = (x - mean) * jnp.exp(-log_deviation)
     return -0.5 * jnp.square(z) - log_deviation - 0.5 * math.log(2 * math.pi)
@@ -96,5 +101,10 @@ def gaussian_entropy(log_deviation: Array) -> Array:
 
     Returns:
       Entropy in nats, of the same shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(f"{gaussian_entropy(jnp.zeros(())):.4f}")
+      1.4189
     """
     return log_deviation + 0.5 * math.log(2 * math.pi * math.e)
