@@ -23,7 +23,7 @@ def best_of(results: Results, task: str, names: list[str]) -> tuple[str, float]:
     return best, test[best]
 
 
-def validation_gain(results: Results, tasks: list[str], method: str) -> float:
+def validation_improvement(results: Results, tasks: list[str], method: str) -> float:
     """Mean over tasks of a tuned method's gain on validation: what to choose by."""
     gains = []
     for task in tasks:
@@ -46,7 +46,7 @@ def sentences(results: Results) -> list[str]:
         is_accuracy = results[task, "adam", "cosine"].facts.is_accuracy
         static, a = best_of(results, task, kind("schedule"))
         ours, b = best_of(results, task, kind(*FEEDBACK) or [static])
-        if measures.gain(a, b, is_accuracy) > 0:
+        if measures.improvement(a, b, is_accuracy) > 0:
             wins.append(f"{task} (`{static}` {a:#.4g}, `{ours}` {b:#.4g})")
     found.append(
         "The best static schedule ends better than the best feedback method of this "
@@ -63,7 +63,9 @@ def sentences(results: Results) -> list[str]:
         mine = [row for row in rows if row.method in members]
         if not mine:
             continue
-        top = max(mine, key=lambda row: validation_gain(results, tasks, row.method))
+        top = max(
+            mine, key=lambda row: validation_improvement(results, tasks, row.method)
+        )
         mean, low, high = top.tuned
         safe = max(mine, key=lambda row: row.worst)
         found.append(

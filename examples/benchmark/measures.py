@@ -123,7 +123,7 @@ def tuned(runs: Runs) -> int:
     return int(means.argmax() if runs.facts.is_accuracy else means.argmin())
 
 
-def gain(metric: Any, reference: Any, is_accuracy: bool) -> Any:
+def improvement(metric: Any, reference: Any, is_accuracy: bool) -> Any:
     """How much better than a reference: points of accuracy, or percent of the loss."""
     if is_accuracy:
         return metric - reference

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from benchmark.tasks import TASKS
-from methods import peers, registry, rules
+from methods import registry
 
 DECADES = tuple(10.0**k for k in range(-7, 2))
 # The same grid for every method: the decades, fewer where nearly all fail, and between
@@ -74,26 +74,5 @@ PLANS = {
         (1e-7, 1e-3, 1e-2, 1e-1, 10.0),
         seeds=1,
         keeps=WHOLE,
-    ),
-    # Does the base rate matter to autotune, whatever the optimizer?
-    "robustness": Plan(
-        tuple(TASKS),
-        ("adam",),
-        ("cosine", *rules.AUTOTUNE),
-        DECADES,
-        seeds=15,
-        cosine_rates=COSINE_RATES,
-        keeps=TIMES,
-    ),
-    # And to others that want no rate, or less of one?
-    "peers": Plan(tuple(TASKS), ("adam",), tuple(peers.PEERS), DECADES, seeds=3),
-    "optimizers": Plan(
-        ("digits", "demand"),
-        tuple(optimizer for optimizer in COSINE_RATES if optimizer != "adam"),
-        ("cosine", *rules.AUTOTUNE),
-        DECADES,
-        seeds=5,
-        cosine_rates=COSINE_RATES,
-        keeps=TIMES,
     ),
 }

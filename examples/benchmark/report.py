@@ -15,27 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import (
-    drawn,
+    blocks,
     findings,
-    gain,
-    learned_report,
     measures,
-    other_makes,
-    other_tables,
     page,
     plans,
     records,
-    rl_report,
     summaries,
     tables,
 )
 from benchmark.measures import Results
-from benchmark.tables import Table
-
-RESULTS = Path(__file__).with_name("results")
-ROOT = Path(__file__).parents[2]
-AUTOTUNE_PLANS = ("robustness", "optimizers")
-EMPTY = "*No runs are recorded yet.*\n"
+from benchmark.run import RESULTS
+from benchmark.studies.overhead.report import overhead
+from benchmark.tables import Table, to_markdown
 
 
 def provenance(lines: list[dict[str, Any]]) -> str:
@@ -49,13 +41,6 @@ def provenance(lines: list[dict[str, Any]]) -> str:
         parts.append(f"{name} {', '.join(values)}")
     seconds = sum(header["seconds"] for header in headers)
     return "; ".join(parts) + f"; {seconds / 3600:.1f} hours, summed over groups."
-
-
-def to_markdown(table: Table, level: int = 2) -> str:
-    """A heading, the caption and the table; without the heading at level 0."""
-    lines = [f"{'#' * level} {table.title}", ""] if level else []
-    lines += [table.caption, ""] if table.caption else []
-    return "\n".join([*lines, tables.markdown(table.header, table.rows)])
 
 
 def to_html(table: Table) -> str:
@@ -79,8 +64,7 @@ def summary(lines: list[dict[str, Any]], results: Results) -> str:
     found = [*findings.sentences(results), *findings.quick_agrees(lines)]
     parts += [f"- {sentence}" for sentence in found]
     parts += [""]
-    overhead = other_tables.overhead(RESULTS / "overhead.jsonl")
-    for table in (tables.headline(results), *tables.details(results), overhead):
+    for table in (tables.headline(results), *tables.details(results), overhead()):
         parts += [to_markdown(table)]
     return "\n".join(parts)
 
@@ -88,82 +72,13 @@ def summary(lines: list[dict[str, Any]], results: Results) -> str:
 def html(lines: list[dict[str, Any]], results: Results) -> str:
     """The page."""
     found = "".join(f"<li>{escape(x)}</li>" for x in findings.sentences(results))
-    overhead = other_tables.overhead(RESULTS / "overhead.jsonl")
     return page.render(
         found=re.sub("`(.*?)`", r"<code>\1</code>", found),
         headline=to_html(tables.headline(results)),
         charts=page.charts_of(results),
-        details="".join(map(to_html, [*tables.details(results), overhead])),
+        details="".join(map(to_html, [*tables.details(results), overhead()])),
         provenance=escape(provenance(lines)),
     )
-
-
-def blocks(lines: list[dict], others: list[list[dict]]) -> dict[tuple[Path, str], str]:
-    """What belongs between the markers, by file and name of the marker.
-
-    Args:
-      lines: Of the standard plan.
-      others: Of the plans that run autotune alone, to be preferred in its tables.
-
-    Returns:
-      Markdown.
-    """
-    results = measures.gather(lines)
-    headline, autotune, robustness, peers = EMPTY, EMPTY, EMPTY, EMPTY
-    if results:
-        sentences = "".join(f"- {x}\n" for x in findings.sentences(results))
-        headline = sentences + "\n" + to_markdown(tables.headline(results), 0)
-        every = other_tables.with_autotune([*map(measures.gather, others), results])
-        autotune = to_markdown(other_tables.autotune(every), 0)
-        robustness = to_markdown(other_tables.robustness(every), 0)
-    beside = other_tables.with_peers(
-        measures.gather(others[0]),
-        measures.gather(records.read(RESULTS / "peers.jsonl")),
-    )
-    if beside:
-        peers = to_markdown(other_tables.peers(beside), 0)
-    overhead = to_markdown(other_tables.overhead(RESULTS / "overhead.jsonl"), 0)
-    variants = records.read(RESULTS / "ablation.jsonl")
-    ablation = to_markdown(other_tables.ablation(variants), 0) if variants else EMPTY
-    at_rates, of_kinds = records.read(gain.RESULTS), records.read(drawn.RESULTS)
-    of_makes = records.read(other_makes.RESULTS)
-    learners = rl_report.blocks(rl_report.read(RESULTS / "rl.jsonl"))
-    policy = learned_report.blocks(learned_report.read())
-    policy["makes"] = other_makes.table(of_makes) if of_makes else EMPTY
-    # The ablations of both have a page of their own.
-    of_learners = {"ablations": learners.pop("ablations")}
-    of_policy = {name: policy.pop(name) for name in ("ablations", "paired")}
-    tables_of = {
-        "README.md": {
-            "benchmark": headline,
-            "autotune": autotune,
-            "overhead": overhead,
-        },
-        "docs/autotune.md": {"robustness": robustness, "peers": peers},
-        "docs/autotune_experiments.md": {
-            "ways_back": gain.table_of_ways_back(at_rates) if at_rates else EMPTY,
-            "gain": gain.table(at_rates) if at_rates else EMPTY,
-            "kinds": drawn.table(of_kinds) if of_kinds else EMPTY,
-            "ablation": ablation,
-        },
-        "docs/rl.md": learners,
-        "docs/rl_experiments.md": of_learners,
-        "docs/learned.md": policy,
-        "docs/learned_experiments.md": of_policy,
-    }
-    return {
-        (ROOT / page, name): text
-        for page, named in tables_of.items()
-        for name, text in named.items()
-    }
-
-
-def between(text: str, name: str) -> tuple[str, str, str]:
-    """Text before, between and after the markers called ``name``."""
-    begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
-    before, rest = text.split(begin)
-    inside, after = rest.split(end)
-    return before + begin, inside, end + after
 
 
 def main() -> None:
@@ -186,10 +101,7 @@ def main() -> None:
     print(to_markdown(tables.headline(results)))
     print(f"wrote {text} and {source.with_suffix('.html')}")
     if is_standard:
-        others = [records.read(RESULTS / f"{plan}.jsonl") for plan in AUTOTUNE_PLANS]
-        for (path, name), content in blocks(lines, others).items():
-            before, _, after = between(path.read_text(), name)
-            path.write_text(before + content + after)
+        blocks.write(lines)
 
 
 if __name__ == "__main__":

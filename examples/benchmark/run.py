@@ -167,12 +167,16 @@ def execute(plan: plans.Plan, output: Path, data_dir: Path, jobs: int) -> None:
                 print(f"{i} of {len(groups)}, {left:.0f} min left: {name}", flush=True)
 
 
-def main(plan: str = "standard") -> None:
+def main(
+    known: dict[str, plans.Plan] = plans.PLANS,
+    default: str = "standard",
+    folder: Path = RESULTS,
+) -> None:
     """Reads the command line and runs the plan that it names."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--plan", choices=plans.PLANS, default=plan)
+    parser.add_argument("--plan", choices=known, default=default)
     other = "fewer of the plan's, or other"
     parser.add_argument("--tasks", nargs="+", choices=tasks.TASKS, help=other)
     for name in ("optimizers", "methods"):
@@ -181,14 +185,14 @@ def main(plan: str = "standard") -> None:
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     parser.add_argument("--data-dir", type=Path, default=prepared.default_dir())
-    parser.add_argument("--output", type=Path, help="default: results/PLAN.jsonl")
+    parser.add_argument("--output", type=Path, help="default: PLAN.jsonl")
     args = vars(parser.parse_args())
     name, jobs, data_dir = args.pop("plan"), args.pop("jobs"), args.pop("data_dir")
-    output = args.pop("output") or RESULTS / f"{name}.jsonl"
+    output = args.pop("output") or folder / f"{name}.jsonl"
     chosen = {field: value for field, value in args.items() if value is not None}
     if "base_rates" in chosen:
         chosen["cosine_rates"] = {}
-    execute(plans.PLANS[name]._replace(**chosen), output, data_dir, jobs)
+    execute(known[name]._replace(**chosen), output, data_dir, jobs)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def of_method(results: Results, optimizer: str, method: str) -> dict[str, Runs]:
     }
 
 
-def gains(runs: Runs, cosine: Runs) -> np.ndarray:
+def improvements(runs: Runs, cosine: Runs) -> np.ndarray:
     """(r, s): test metric against the tuned cosine of the same seed."""
     if runs.test.shape[1] != cosine.test.shape[1]:
         raise ValueError(
@@ -68,7 +68,9 @@ def gains(runs: Runs, cosine: Runs) -> np.ndarray:
             f"cosine {cosine.test.shape[1]}; run both with the same --seeds"
         )
     reference = measures.final_test(cosine)[measures.tuned(cosine)]
-    return measures.gain(measures.final_test(runs), reference, runs.facts.is_accuracy)
+    return measures.improvement(
+        measures.final_test(runs), reference, runs.facts.is_accuracy
+    )
 
 
 def shares(

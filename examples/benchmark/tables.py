@@ -23,6 +23,13 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
+def to_markdown(table: Table, level: int = 2) -> str:
+    """A heading, the caption and the table; without the heading at level 0."""
+    lines = [f"{'#' * level} {table.title}", ""] if level else []
+    lines += [table.caption, ""] if table.caption else []
+    return "\n".join([*lines, markdown(table.header, table.rows)])
+
+
 def headline(results: Results) -> Table:
     """One line a method."""
     rows = []

@@ -101,15 +101,15 @@ def learner_run(
         training, sizes = jax.lax.scan(step, training, keys)
         params, _, log_scale = training
         tx_state: Any = training[1]
-        *base_state, meter = tx_state.inner_state
-        gap, slope = window_statistics.mean_gap(meter)
-        is_finite = meter.size == size
+        *base_state, statistics = tx_state.inner_state
+        gap, slope = window_statistics.mean_gap(statistics)
+        is_finite = statistics.size == size
         windows += is_finite.astype(jnp.int32)
-        history = push(history, meter.mean, is_finite)
-        errors = push(errors, window_statistics.standard_error(meter), is_finite)
+        history = push(history, statistics.mean, is_finite)
+        errors = push(errors, window_statistics.standard_error(statistics), is_finite)
         observation = Observation(
             step=size * (index + 1) - 1,
-            value=jnp.where(is_finite, meter.mean, jnp.inf),
+            value=jnp.where(is_finite, statistics.mean, jnp.inf),
             history=history,
             mask=filled(WINDOW, windows),
             standard_error=errors,
@@ -120,13 +120,13 @@ def learner_run(
             gradient_size=jnp.zeros(()),
             displacement=jnp.zeros(()),
             averaging_gap=gap,
-            has_averaging_gap=meter.gaps_size > 0,
+            has_averaging_gap=statistics.gaps_size > 0,
             return_slope=slope,
             is_rolled_back=jnp.zeros((), bool),
         )
         log_scale, state = rule.update(observation, state)
         trace = Trace(state.features, state.action, state.block.windows == 0)
-        inner_state = (*base_state, window_statistics.open_window(meter))
+        inner_state = (*base_state, window_statistics.open_window(statistics))
         tx_state = tx_state._replace(inner_state=inner_state)
         training = (params, tx_state, log_scale)
         return (training, history, errors, windows, index + 1, state), trace

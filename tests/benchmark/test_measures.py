@@ -74,7 +74,7 @@ def test_seeds_must_be_paired(lines):
     results = measures.gather(lines[:-4] + [lines[5]])
     runs, cosine = (results["t", "adam", name] for name in ("other", "cosine"))
     with pytest.raises(ValueError, match="seeds must be paired"):
-        summaries.gains(runs, cosine)
+        summaries.improvements(runs, cosine)
 
 
 def test_gather_leaves_out_what_is_incomplete(lines):
@@ -113,9 +113,9 @@ def test_target_is_the_worst_seed_of_the_tuned_cosine(lines):
 
 
 def test_gain():
-    assert measures.gain(82.0, 80.0, True) == 2.0
-    assert measures.gain(1.8, 2.0, False) == pytest.approx(10.0)
-    assert measures.gain(-1.8, -2.0, False) == pytest.approx(-10.0)
+    assert measures.improvement(82.0, 80.0, True) == 2.0
+    assert measures.improvement(1.8, 2.0, False) == pytest.approx(10.0)
+    assert measures.improvement(-1.8, -2.0, False) == pytest.approx(-10.0)
 
 
 def test_time_to():

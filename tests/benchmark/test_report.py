@@ -4,20 +4,15 @@ import re
 
 import pytest
 
-from benchmark import charts, measures, other_tables, records, report, tables
-from methods import rules
-from tests.benchmark.test_measures import header, row
+from benchmark import blocks, charts, measures, records, report, tables
 
 STANDARD = records.read(report.RESULTS / "standard.jsonl")
-OTHERS = [records.read(report.RESULTS / f"{n}.jsonl") for n in report.AUTOTUNE_PLANS]
-
-
-BLOCKS = report.blocks(STANDARD, OTHERS)
+BLOCKS = blocks.blocks(STANDARD)
 
 
 @pytest.mark.parametrize("path, name", BLOCKS)
 def test_tables_are_up_to_date(path, name):
-    assert report.between(path.read_text(), name)[1] == BLOCKS[path, name]
+    assert blocks.between(path.read_text(), name)[1] == BLOCKS[path, name]
 
 
 @pytest.mark.skipif(not STANDARD, reason="no runs of the standard plan yet")
@@ -27,42 +22,27 @@ def test_summary_is_up_to_date():
     assert text == report.summary(STANDARD, results)
 
 
-@pytest.fixture
-def lines():
-    made = [header()]
-    made[0]["header"] |= {"device": "cpu", "seconds": 3.0, "commit": "abc"}
-    made[0]["header"] |= dict.fromkeys(
-        ("python", "jax", "optax", "optax_adaptive"), "1"
-    )
-    for method, ends in {"cosine": 80.0, "autotune": 82.0, "trend": 79.0}.items():
-        for rate in (1e-3, 1e-2, 1e-1):
-            for seed in (0, 1):
-                validation = [20.0, 50.0, ends - 1, ends + seed]
-                made.append(row(method, rate, seed, validation, ends))
-    return made
-
-
-def test_page_needs_nothing_else(lines):
-    html = report.html(lines, measures.gather(lines))
+def test_page_needs_nothing_else(report_lines):
+    html = report.html(report_lines, measures.gather(report_lines))
     assert not re.search(r"""(src|href)=|url\(|@import|\$\w""", html)
     assert html.count("<table>") == 8
     assert html.count('<svg viewBox="0 0 340') == 3 * 2 + 2 * 2  # of two families
     assert "<code>autotune</code>" in html
 
 
-def test_findings_name_the_winner(lines):
-    results = measures.gather(lines)
-    text = report.summary(lines, results)
+def test_findings_name_the_winner(report_lines):
+    results = measures.gather(report_lines)
+    text = report.summary(report_lines, results)
     assert "on 0 of 1 tasks" in text
-    for line in lines[1:]:
+    for line in report_lines[1:]:
         if line["method"] == "cosine":
             line["validation"][-1], line["test"] = 90.0, 89.0
-    text = report.summary(lines, measures.gather(lines))
+    text = report.summary(report_lines, measures.gather(report_lines))
     assert "on 1 of 1 tasks: t (`cosine` 89.00, `autotune` 82.00)." in text
 
 
-def test_headline_row(lines):
-    table = tables.headline(measures.gather(lines))
+def test_headline_row(report_lines):
+    table = tables.headline(measures.gather(report_lines))
     first = dict(zip(table.header, table.rows[0], strict=True))
     assert first["method"] == "`autotune`" and first["kind"] == "autotune"
     assert first["tuned"] == "+2.86 (+2.86, +2.86)"  # 2 of 80 - 10
@@ -70,43 +50,6 @@ def test_headline_row(lines):
     assert first["failed + stuck"] == "0 + 0 of 6"
     cosine = dict(zip(table.header, table.rows[1], strict=True))
     assert cosine["tuned"] == "+0.00 (+0.00, +0.00)"
-
-
-def test_autotune_is_compared_with_the_cosine_of_its_own_file(lines):
-    lines += [
-        line | {"method": name}
-        for name in list(rules.AUTOTUNE)[1:]
-        for line in lines
-        if "method" in line and line["method"] == "autotune"
-    ]
-    finer = [line for line in lines if line.get("seed") != 1]  # fewer seeds
-    for line in finer[1:]:
-        line["test"] -= 40.0
-    every = other_tables.with_autotune([measures.gather(finer), measures.gather(lines)])
-    assert {runs.test.shape for runs in every.values()} == {(3, 1)}
-    (row,) = other_tables.autotune(every).rows
-    assert row == ["t, %", "adam", "40.00 ± 0 (1.0e-03)", *4 * ["+2.00"]]
-    partial = [line for line in finer if line.get("method") != "autotune"]
-    every = other_tables.with_autotune(
-        [measures.gather(partial), measures.gather(lines)]
-    )
-    assert {runs.test.shape for runs in every.values()} == {(3, 2)}
-
-
-def test_peers_are_compared_on_their_own_seeds(lines):
-    peer = [lines[0]]
-    for line in lines[1:]:
-        if line["method"] == "trend" and line["seed"] == 0:
-            failed = {"test": 20.0} if line["base_rate"] == 1e-1 else {}
-            peer.append(line | {"method": "prodigy"} | failed)
-    own = [line for line in lines if line.get("method") != "trend"]
-    both = other_tables.with_peers(measures.gather(own), measures.gather(peer))
-    assert {runs.test.shape for runs in both.values()} == {(3, 1)}
-    assert other_tables.peers(both).rows == [
-        ["`autotune`", "+2.9", "+2.9", "+2.0 / +2.0"],  # 2 of 80 - 10
-        ["`prodigy`", "-85.7", "-1.4", "-60.0 / -1.0"],
-    ]
-    assert other_tables.with_peers(measures.gather(own), {}) == {}
 
 
 def test_ticks_are_round():

@@ -134,13 +134,3 @@ def test_the_standard_list_has_every_method():
     assert set(registry.NAMES) <= set(standard.methods)
     assert len(standard.tasks) >= 6 and standard.seeds >= 3
     assert min(standard.base_rates) == 1e-7 and max(standard.base_rates) == 10.0
-
-
-def test_every_optimizer_of_the_robustness_plans_has_a_grid_for_the_cosine():
-    for name in ("robustness", "optimizers"):
-        plan = plans.PLANS[name]
-        assert plan.base_rates == plans.DECADES
-        for optimizer in plan.optimizers:
-            rates = plan.rates("cosine", optimizer)
-            assert len(rates) == 8
-            np.testing.assert_allclose(np.diff(np.log10(rates)), 1 / 3, atol=0.01)

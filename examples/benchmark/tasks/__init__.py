@@ -20,4 +20,7 @@ TASKS: dict[str, Callable[[Path], Task]] = {
     "demand": lambda data_dir: demand(),
 }
 
-__all__ = ["SPLITS", "TASKS", "Task"]
+# Measured in percent correct; the others are losses.
+ACCURACY = ("digits", "noisy", "short", "cnn")
+
+__all__ = ["ACCURACY", "SPLITS", "TASKS", "Task"]

@@ -1,0 +1,100 @@
+"""What belongs between the markers of README.md and docs/: tables of all studies."""
+
+from pathlib import Path
+
+from benchmark import findings, measures, records, tables
+from benchmark.studies.ablation import report as ablation
+from benchmark.studies.ablation import run as ablation_run
+from benchmark.studies.base_rate import report as base_rate
+from benchmark.studies.base_rate import run as base_rate_run
+from benchmark.studies.learned import report as learned
+from benchmark.studies.online import report as online
+from benchmark.studies.online import run as online_run
+from benchmark.studies.overhead import report as overhead
+from benchmark.studies.sampled_tasks import noise_ratio
+from benchmark.studies.sampled_tasks import run as sampled_tasks
+from benchmark.studies.transfer_tasks import run as transfer_tasks
+from benchmark.tables import to_markdown
+
+ROOT = Path(__file__).parents[2]
+EMPTY = "*No runs are recorded yet.*\n"
+AUTOTUNE_PLANS = ("robustness", "optimizers")
+
+
+def of_base_rates(lines: list[records.Line]) -> dict[str, str]:
+    """Tables of autotune and its peers; its own plans are preferred to ``lines``."""
+    read = {
+        plan: measures.gather(records.read(base_rate_run.RESULTS / f"{plan}.jsonl"))
+        for plan in base_rate_run.PLANS
+    }
+    own = [read[plan] for plan in AUTOTUNE_PLANS]
+    every = base_rate.with_autotune([*own, measures.gather(lines)])
+    beside = base_rate.with_peers(read["robustness"], read["peers"])
+    return {
+        "autotune": to_markdown(base_rate.autotune(every), 0) if lines else EMPTY,
+        "robustness": to_markdown(base_rate.robustness(every), 0) if lines else EMPTY,
+        "peers": to_markdown(base_rate.peers(beside), 0) if beside else EMPTY,
+    }
+
+
+def of_sampled_tasks() -> dict[str, str]:
+    """Tables of docs/autotune_experiments.md."""
+    at_rates = records.read(noise_ratio.RESULTS)
+    of_families = records.read(sampled_tasks.RESULTS)
+    variants = records.read(ablation_run.RESULTS)
+    return {
+        "ways_back": noise_ratio.return_slope_table(at_rates) if at_rates else EMPTY,
+        "gain": noise_ratio.table(at_rates) if at_rates else EMPTY,
+        "kinds": sampled_tasks.table(of_families) if of_families else EMPTY,
+        "ablation": to_markdown(ablation.ablation(variants), 0) if variants else EMPTY,
+    }
+
+
+def blocks(lines: list[records.Line]) -> dict[tuple[Path, str], str]:
+    """Markdown by file and name of the marker; ``lines`` are of the standard plan."""
+    results = measures.gather(lines)
+    headline = EMPTY
+    if results:
+        sentences = "".join(f"- {x}\n" for x in findings.sentences(results))
+        headline = sentences + "\n" + to_markdown(tables.headline(results), 0)
+    of_rates = of_base_rates(lines)
+    learners = online.blocks(online.read(online_run.RESULTS))
+    policy = learned.blocks(learned.read())
+    of_makes = records.read(transfer_tasks.RESULTS)
+    policy["makes"] = transfer_tasks.table(of_makes) if of_makes else EMPTY
+    # The ablations of both have a page of their own.
+    of_learners = {"ablations": learners.pop("ablations")}
+    of_policy = {name: policy.pop(name) for name in ("ablations", "paired")}
+    tables_of = {
+        "README.md": {
+            "benchmark": headline,
+            "autotune": of_rates.pop("autotune"),
+            "overhead": to_markdown(overhead.overhead(), 0),
+        },
+        "docs/autotune.md": of_rates,
+        "docs/autotune_experiments.md": of_sampled_tasks(),
+        "docs/rl.md": learners,
+        "docs/rl_experiments.md": of_learners,
+        "docs/learned.md": policy,
+        "docs/learned_experiments.md": of_policy,
+    }
+    return {
+        (ROOT / page, name): text
+        for page, named in tables_of.items()
+        for name, text in named.items()
+    }
+
+
+def between(text: str, name: str) -> tuple[str, str, str]:
+    """Text before, between and after the markers called ``name``."""
+    begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
+    before, rest = text.split(begin)
+    inside, after = rest.split(end)
+    return before + begin, inside, end + after
+
+
+def write(lines: list[records.Line]) -> None:
+    """Puts all of it between its markers."""
+    for (path, name), content in blocks(lines).items():
+        before, _, after = between(path.read_text(), name)
+        path.write_text(before + content + after)

@@ -1,0 +1,1 @@
+"""Side questions, a folder each: run, report, and what was measured."""

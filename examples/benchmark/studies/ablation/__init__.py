@@ -1,0 +1,1 @@
+"""Each default of autotune against others."""

@@ -1,0 +1,37 @@
+"""The table of docs/autotune_experiments.md: autotune with other settings."""
+
+from typing import Any
+
+import numpy as np
+
+from benchmark.tables import Table
+
+
+def ablation(lines: list[dict[str, Any]]) -> Table:
+    """For docs/autotune_experiments.md: each default of autotune against others."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for line in lines:
+        if "header" not in line:
+            key = (line["task"], line["optimizer"], line["method"])
+            groups.setdefault(key, []).append(line)
+    rows = []
+    for (task, optimizer, method), runs in sorted(
+        groups.items(), key=lambda g: g[0][:2]
+    ):
+        finals = [run["test"] for run in sorted(runs, key=lambda run: run["seed"])]
+        found = [run["base_rate"] * run["found_scale"] for run in runs]
+        rows.append(
+            [
+                *(f"{task}, {optimizer}", method.removeprefix("autotune: ")),
+                f"{np.mean(finals):#.4g}",
+                " ".join(f"{final:#.4g}" for final in finals),
+                f"{min(found):.1e} … {max(found):.1e}",
+                f"{sum(run['rollbacks'] for run in runs):.0f}",
+            ]
+        )
+    return Table(
+        "Ablation",
+        "Final test metric of the averaged weights; horizon known, base rate 1e-3.",
+        ["task", "variant", "mean", "by seed", "rates found", "rollbacks"],
+        rows,
+    )

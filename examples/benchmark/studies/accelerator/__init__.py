@@ -1,0 +1,1 @@
+"""The example scripts at full size."""

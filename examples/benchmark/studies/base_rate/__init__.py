@@ -1,0 +1,1 @@
+"""Whether the base learning rate matters to autotune, and to its peers."""

@@ -1,0 +1,1 @@
+"""Whether a change moves what the methods end with."""

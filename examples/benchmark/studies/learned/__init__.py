@@ -1,0 +1,1 @@
+"""What the frozen policy is worth, alone and around cosines."""

@@ -1,0 +1,1 @@
+"""Whether the online learners earn their place around anchors."""

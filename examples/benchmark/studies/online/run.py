@@ -1,0 +1,196 @@
+"""Do the online learners earn their place? Around good and bad anchors, to JSONL.
+
+    cd examples && python -m benchmark.studies.online.run
+
+One line a seed; one that is there already is not repeated. The anchor is Adam under a
+cosine schedule whose peak is the best of the base rate study's grid (three rates a
+decade), or that times 0.1 or 10, with the rule within averaging, which shows it the
+averaging gap. Final metrics are those of the parameters, not of their average. Seeds
+are paired: the same first parameters and batches for every method.
+
+The ablations change one thing in a learner: `blind` to its state, or to what noise
+costs (`cost unseen`), `frozen` in its prior, with `no prior`, rewarded by the `raw
+loss`, with `no anchor` but a constant rate, or another thing in the bandit (Thompson
+sampling): `as wanted` does what it wants at once. `replay` repeats the mean log factor
+of its run with the same seed.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import optax_adaptive
+from benchmark import records
+from benchmark.studies.online.rules import (
+    ABLATIONS,
+    LEARNERS,
+    NO_ANCHOR,
+    RULES,
+    MakeRule,
+)
+from benchmark.tasks import TASKS
+from benchmark.tasks.task import Task
+from data import prepared
+from methods import rules
+
+RESULTS = Path(__file__).with_name("results.jsonl")
+
+PEAKS = {
+    "digits": -7 / 3,
+    "noisy": -7 / 3,
+    "cnn": -5 / 3,
+    "lstm": -4 / 3,
+    "demand": -5 / 3,
+    "transformer": -2.0,
+}
+
+ANCHOR = "cosine"  # as rows name it
+
+OFFSETS = (1.0, 0.1, 10.0)  # of the tuned peak
+
+TRACE = 40  # entries of the recorded log factor
+
+SHOWN = 5  # seeds of which a learner's is recorded whole, for the picture
+
+REPLAY = ", replay"  # follows the name of a learner
+METHODS = (*RULES, *ABLATIONS, *(name + REPLAY for name in LEARNERS))
+
+
+def make_run(
+    task: Task, make_rule: MakeRule | None, has_anchor: bool = True
+) -> Callable:
+    """A jitted run: peak, log factor, seeds -> metrics, log factors, last state.
+
+    ``make_rule`` None is no rule but the constant factor; without ``has_anchor`` the
+    base learning rate is constant.
+    """
+    size = rules.learner_window(task.steps)
+    block = task.steps // TRACE
+
+    def make(peak, seed):
+        base = optax.adam(peak)
+        if make_rule is not None:
+            rule = optax_adaptive.scale_by_controller(
+                make_rule(seed), accumulation_size=size
+            )
+            base = optax.chain(base, rule)
+        decay = optax.constant_schedule(1.0)
+        if has_anchor:
+            decay = optax.cosine_decay_schedule(1.0, task.steps)
+        tx = optax.chain(base, optax.scale_by_schedule(decay))
+        return optax_adaptive.with_averaging(tx)
+
+    def scaling(state: Any) -> Any:
+        """The state of the rule's transformation; of the base if there is no rule."""
+        return state.inner_state[0][1]
+
+    def log_factor(state):
+        return jnp.zeros(()) if make_rule is None else jnp.log(scaling(state).lr_scale)
+
+    def run(peak, constant, seed):
+        tx = optax.with_extra_args_support(make(peak * jnp.exp(constant), seed))
+        key = jax.random.key(seed)
+        params = task.init(key)
+
+        def step(carry, key):
+            params, state = carry
+            loss, grads = jax.value_and_grad(task.loss)(params, key)
+            updates, state = tx.update(grads, state, params, value=loss)
+            return (optax.apply_updates(params, updates), state), log_factor(state)
+
+        def to_checkpoint(carry, keys):
+            carry, factors = jax.lax.scan(step, carry, keys)
+            return carry, factors.mean()
+
+        keys = jax.random.split(jax.random.fold_in(key, 1), TRACE * block)
+        (params, state), factors = jax.lax.scan(
+            to_checkpoint, (params, tx.init(params)), keys.reshape(TRACE, block)
+        )
+        return task.evaluate(params, "test"), factors, scaling(state)
+
+    return jax.jit(jax.vmap(run, in_axes=(None, 0, 0)))
+
+
+def main() -> None:
+    """Runs what is asked for and is not there yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name, values in (
+        ("tasks", tuple(PEAKS)),
+        ("methods", METHODS),
+    ):
+        parser.add_argument(
+            f"--{name}", nargs="+", choices=values, default=values, metavar="NAME"
+        )
+    parser.add_argument("--offsets", nargs="+", type=float, default=OFFSETS)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--data-dir", type=Path, default=prepared.default_dir())
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    rows = records.rows(args.output)
+
+    def find(*names):
+        keys = ("task", "anchor", "offset", "method")
+        return [r for r in rows if tuple(r[k] for k in keys) == names]
+
+    def seeds_without(*names):
+        there = {row["seed"] for row in find(*names)}
+        return [seed for seed in range(args.seeds) if seed not in there]
+
+    with records.open_to_append(args.output) as output:
+        for name in args.tasks:
+            task = TASKS[name](args.data_dir)
+            for method in args.methods:
+                missing = {
+                    o: seeds_without(name, ANCHOR, o, method) for o in args.offsets
+                }
+                if not any(missing.values()):
+                    continue
+                start = time.time()
+                runs = run_method(task, name, method, missing, find)
+                rows += runs
+                seconds = round(time.time() - start, 1)
+                config = {"task": name, "anchor": ANCHOR, "method": method}
+                header = records.header(config | {"peaks": PEAKS}, seconds)
+                records.write(output, (header, *runs))
+                print(name, method, f"{seconds} s", file=sys.stderr)
+
+
+def run_method(task, name, method, missing, find) -> list[dict]:
+    """Seeds of a method, by offset."""
+    make_rule = (RULES | ABLATIONS).get(method)
+    rows = []
+    run = make_run(task, make_rule, not method.endswith(NO_ANCHOR))
+    for offset, seeds in missing.items():
+        log_factors = np.zeros(len(seeds))
+        if method.endswith(REPLAY):
+            replayed = {
+                r["seed"]: r["mean_log_factor"]
+                for r in find(name, ANCHOR, offset, method.removesuffix(REPLAY))
+            }
+            seeds = [seed for seed in seeds if seed in replayed]
+            log_factors = np.array([replayed[seed] for seed in seeds])
+        if not seeds:
+            continue
+        peak = jnp.float32(offset * 10 ** PEAKS[name])
+        metrics, traces, _ = run(peak, jnp.float32(log_factors), jnp.array(seeds))
+        for seed, metric, trace in zip(seeds, metrics, traces, strict=True):
+            row = {"task": name, "anchor": ANCHOR, "offset": offset}
+            row |= {"method": method, "seed": seed}
+            row["metric"] = records.number(metric)
+            row["mean_log_factor"] = round(float(trace.mean()), 4)
+            if method in LEARNERS and seed < SHOWN:
+                row["log_factors"] = [round(float(x), 3) for x in trace]
+            rows.append(row)
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""The table of README.md: what a step costs."""
+
+from pathlib import Path
+
+from benchmark import records
+from benchmark.tables import Table
+
+RESULTS = Path(__file__).with_name("results.jsonl")
+
+
+def overhead(path: Path = RESULTS) -> Table:
+    """From the lines of run.py: each method beside Adam alone."""
+    lines = records.read(path)
+    header, lines = lines[0]["header"], lines[1:]
+    device = f"{header['device']} ({header['config']['cores']} cores)"
+    small, *larger = dict.fromkeys(line["tree"] for line in lines)
+    rows = []
+    for method in dict.fromkeys(line["method"] for line in lines):
+        mine = {x["tree"]: x for x in lines if x["method"] == method}
+        if method != "adam":
+            compilation = mine[larger[0]]["compile_seconds_added"]
+            rows.append(
+                [
+                    f"`{method}`",
+                    f"{1e6 * mine[small]['step_seconds_added']:.1f} µs",
+                    *(
+                        f"{mine[tree]['step_ratio']:.3f}" if tree in mine else "–"
+                        for tree in larger
+                    ),
+                    f"{1e3 * compilation:.0f} ms",
+                    f"{mine[small]['state_bytes_added']} B",
+                ]
+            )
+    return Table(
+        "Overhead",
+        f"What a method adds to Adam alone, medians of paired ratios on {device}.",
+        [
+            *("beside Adam", f"{small}: adds"),
+            *(f"{tree}: step over Adam's" for tree in larger),
+            *(f"compile adds ({larger[0]})", f"state adds ({small})"),
+        ],
+        rows,
+    )

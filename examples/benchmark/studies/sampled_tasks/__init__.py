@@ -1,0 +1,1 @@
+"""autotune and learned on tasks sampled from task families."""

@@ -1,0 +1,1 @@
+"""autotune and learned on small trainings unlike those of the comparison."""
