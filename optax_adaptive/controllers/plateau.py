@@ -75,10 +75,10 @@ def plateau(
         )
 
     def is_falling(observation):
-        seen = jnp.sum(observation.mask, dtype=jnp.int32)
+        available = jnp.sum(observation.mask, dtype=jnp.int32)
         # Fewer than `patience`: an outlier leaves the fit before it has made that many
         # windows look bad.
-        count = jnp.minimum(seen, jnp.maximum(patience - 1, 5))
+        count = jnp.minimum(available, jnp.maximum(patience - 1, 5))
         is_short = count < 5  # too few to tell: wait
         slope = slope_test(observation.history, count)
         return jnp.isfinite(observation.value) & (is_short | (slope.z < -_Z_95))

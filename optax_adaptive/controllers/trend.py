@@ -30,7 +30,7 @@ def trend(
     * a strongly significant decrease (z below -3.29) raises the scale by ``growth``;
     * a strongly significant rise, or a window without a finite value, lowers it by
       ``decay``;
-    * once ``span`` windows have been seen, two tests in a row without a significant
+    * once ``span`` windows are available, two tests in a row without a significant
       decrease (z above -1.645) are a plateau, which lowers it too;
     * otherwise it stays.
 

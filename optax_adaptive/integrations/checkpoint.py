@@ -29,8 +29,8 @@ def graft(target: Any, restored: Any) -> Graft:
 
     Returns:
       A :class:`Graft`. A leaf of another shape or dtype does not fit. Look at ``fresh``
-      and ``unused``: they name the leaves that start anew and those that are dropped. A
-      leaf is put on the device of the target's leaf.
+      and ``unused``: they name the leaves that stay as they were and those that are
+      dropped. A leaf is put on the device of the target's leaf.
 
     Example:
       >>> import jax.numpy as jnp, optax

@@ -110,7 +110,7 @@ def remember(
     Args:
       memory: The memory before this window.
       observation: The window. A ``value`` of inf is a blow-up, at the scale in force.
-      part: The fraction that it makes up of the elapsed time; None if all windows are
+      part: The fraction that it covers of the elapsed time; None if all windows are
         of one size.
 
     Returns:
@@ -211,7 +211,7 @@ def _blow_up_log_scale(
 def _gap_memory(
     memory: FeatureMemory, window: Window, observation: Observation, part: float | None
 ) -> gap_features.GapMemory:
-    """The memory of the averaging gap, which starts anew after a blow-up."""
+    """The memory of the averaging gap, which restarts after a blow-up."""
     gap_memory = select(
         memory.is_blown_up, gap_features.first_memory(), memory.gap_memory
     )

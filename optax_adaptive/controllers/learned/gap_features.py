@@ -18,7 +18,7 @@ NAMES = (
 )
 SIZE = len(NAMES)
 
-# Weights of the newest window in the averages, over the fraction that it makes up of
+# Weights of the newest window in the averages, over the fraction that it covers of
 # the time since the last blow-up. So they lie at about a half and three quarters of it.
 _OLDER, _NEWER = 1.28, 3.2
 _FEWEST = 12  # windows before the features differ from 0
@@ -50,7 +50,7 @@ def remember(
     Args:
       memory: The memory before this window.
       observation: The window.
-      part: The fraction that it makes up of the time since the last blow-up. None if
+      part: The fraction that it covers of the time since the last blow-up. None if
         all windows are of one size: one over their number.
 
     Returns:

@@ -66,7 +66,7 @@ def load_weights(path: Any) -> PolicyWeights:
       ``()``.
 
     Raises:
-      ValueError: If the file is for other features, or holds other arrays.
+      ValueError: If the file is for other features, or contains other arrays.
 
     Example:
       >>> from importlib import resources
@@ -86,13 +86,13 @@ def read(path: Any, section: str) -> Any:
         path = Path(path)
     document = json.loads(path.read_text())
     if not isinstance(document, dict) or section not in document:
-        raise ValueError(f"{path} holds no {section!r}")
+        raise ValueError(f"{path} contains no {section!r}")
     if tuple(document.get("features", ())) != state_features.NAMES:
         raise ValueError(f"{path} is for other features: {document.get('features')}")
     return document[section]
 
 
-def check_holds(path: Any, lists: dict[str, Any], names: tuple[str, ...]) -> None:
+def check_contains(path: Any, lists: dict[str, Any], names: tuple[str, ...]) -> None:
     """Raises ValueError if one of ``names`` is missing."""
     missing = set(names) - set(lists)
     if missing:
@@ -100,8 +100,8 @@ def check_holds(path: Any, lists: dict[str, Any], names: tuple[str, ...]) -> Non
 
 
 def from_lists(path: Any, lists: dict[str, Any]) -> PolicyWeights:
-    """The weights that ``path`` holds by name, not yet checked."""
-    check_holds(path, lists, PolicyWeights._fields)
+    """The weights in ``path``, by name, not yet checked."""
+    check_contains(path, lists, PolicyWeights._fields)
     leaves: Any = (
         np.asarray(lists[name], np.float32) for name in PolicyWeights._fields
     )

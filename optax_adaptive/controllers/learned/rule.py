@@ -82,7 +82,7 @@ def learned(
     gap, over the decrease of the loss; how far the learning rate is below one that is
     taken to be too high; ...) and moves the factor from where it is, by up to 2 at a
     time. Where the updates shrink, as by a schedule that it is put around, the factor
-    makes up for that, up to 20 times. It was trained by PPO on nothing but the final
+    compensates for that, up to 20 times. It was trained by PPO on nothing but the final
     validation loss of averaged weights, with rollback. So it needs both::
 
         with_averaging(
@@ -176,7 +176,7 @@ def policy_rule(
     def warm_start_fn(state: PolicyState, found: Found):
         is_measured = ~jnp.isinf(found.first_value)
         zero = jnp.zeros((), jnp.float32)
-        noise = found.deviation / math.sqrt(SHORTEST)
+        noise = found.standard_deviation / math.sqrt(SHORTEST)
         memory = feature_memory.after_search(
             windows=jnp.where(is_measured, SEARCHED, 0).astype(jnp.int32),
             first_value=jnp.where(is_measured, found.first_value, zero),

@@ -1,4 +1,4 @@
-"""Schedule compensation: makes up for a schedule that shrinks the updates.
+"""Schedule compensation: undoes what a schedule does to the size of the updates.
 
 A rule sees its own factor, and not what else there is in the chain: around a schedule
 it would anneal what is annealed already. A schedule changes the size of the updates,

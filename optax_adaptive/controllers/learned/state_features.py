@@ -1,8 +1,8 @@
 """The state of a training as features: numbers without a unit.
 
 No feature changes when the loss is multiplied by a constant, or one is added to it, nor
-when the base learning rate is another: so what is learned on one task holds on the
-next. All are of the order of 1, and finite whatever the loss does.
+when the base learning rate is another: so what is learned on one task applies to
+the next. All are of the order of 1, and finite whatever the loss does.
 """
 
 import math

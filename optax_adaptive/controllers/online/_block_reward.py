@@ -27,7 +27,7 @@ class Track(NamedTuple):
 
     first: Reading  # of this block
     newest: Reading  # of all
-    before: Reading  # the newest when this block began
+    before: Reading  # the newest when this block started
     is_read: Array  # shape=(), dtype=bool: is there a reading in this block?
 
 
@@ -138,8 +138,8 @@ def is_over(block: Block, size: int | Array, settings: OnlineSettings) -> Array:
 def close(block: Block, settings: OnlineSettings) -> tuple[Array, Block]:
     """Ends a block: its reward, and an empty block.
 
-    The mean that is taken off makes it the reward of a *differential* problem: actions
-    are compared with those so far (Wan, Naik and Sutton, `Learning and planning in
+    With the mean subtracted it is the reward of a *differential* problem: actions are
+    compared with those so far (Wan, Naik and Sutton, `Learning and planning in
     average-reward Markov decision processes <https://arxiv.org/abs/2006.16318>`_,
     2021).
 

@@ -15,7 +15,7 @@ ACTIONS = tuple(sixths / 6 for sixths in range(-6, 7))
 class Transition(NamedTuple):
     """A block that is over, as a learner sees it."""
 
-    features_tm1: Array  # shape=(SIZE,), dtype=float32: when it began
+    features_tm1: Array  # shape=(SIZE,), dtype=float32: when it started
     a_tm1: Array  # shape=(), dtype=float32: the action taken, not the one proposed
     r_t: Array  # shape=(), dtype=float32: block reward
     features_t: Array  # shape=(SIZE,), dtype=float32: when it ended

@@ -20,7 +20,7 @@ class ResidualState(NamedTuple):
     memory: feature_memory.FeatureMemory
     block: _block_reward.Block
     ceiling: _action_ceiling.ActionCeiling
-    features: Array  # shape=(SIZE,), dtype=float32: when the open block began
+    features: Array  # shape=(SIZE,), dtype=float32: when the open block started
     proposal: Array  # shape=(), dtype=float32: mean of the learner's proposals
     action: Array  # shape=(), dtype=float32: taken in the open block
     choices: Array  # shape=(13,), dtype=float32: taken, had each been proposed

@@ -57,8 +57,8 @@ def actor_critic(
     """Keeps training, by PPO, a policy from the state of the training to the factor.
 
     A network with a hidden layer of 12 tanh units and a linear path samples the action
-    from a normal distribution squashed into (-1, 1), whose standard deviation falls as
-    one over the root of the number of actions. It was fitted offline, to the final
+    from a normal distribution squashed into (-1, 1), whose standard deviation shrinks
+    as one over the root of the number of actions. It was fitted offline, to the final
     losses that followed each action in thousands of states of small trainings. Every
     eight actions it takes eight small steps on the clipped surrogate. The network, its
     critic, their squared gradients and the experience are in the optimizer state, about
@@ -117,7 +117,7 @@ def actor_critic(
 
     def learn(state, transition):
         # Of the sample, and not of the action taken, which lies hundreds of standard
-        # deviations from the mean at the action ceiling: ratios of such densities
+        # deviations off the mean at the action ceiling: ratios of such densities
         # overflow.
         newest = Experience(
             features=transition.features_tm1,

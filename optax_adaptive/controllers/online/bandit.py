@@ -42,7 +42,7 @@ def bandit(
     prior: offline_prior.Prior | None = None,
     settings: OnlineSettings | None = None,
 ) -> Controller:
-    """Keeps learning which factor around an anchor makes the loss fall fastest.
+    """Keeps learning which factor around an anchor lowers the loss fastest.
 
     The anchor is the learning rate that the rest of the chain sets. An action, one of
     thirteen from -1 to 1, multiplies it by ``exp(alpha * action)`` for ``repeat``
@@ -64,7 +64,7 @@ def bandit(
     *mean* of the proposals, which falls at once and rises slowly: it is 0 where the
     mean is within a fifth of the bound (the dead band), and three times what exceeds
     that elsewhere. And no action is above the *action ceiling*. This starts at the
-    lowest action, so that a run begins at ``exp(-alpha)`` times the anchor, and grows,
+    lowest action, so that a run starts at ``exp(-alpha)`` times the anchor, and grows,
     by half the bound a block up to the anchor and by a quarter above it, unless the
     loss (or what :func:`optax_adaptive.observe` is given) rises beyond its noise. After
     a search, as in :func:`optax_adaptive.autotune` or after another rule in

@@ -65,7 +65,7 @@ def load_prior(path: Any) -> Prior:
       The argument ``prior`` of ``bandit``, ``q_learning`` and ``actor_critic``.
 
     Raises:
-      ValueError: If the file is for other features, or holds other arrays.
+      ValueError: If the file is for other features, or contains other arrays.
 
     Example:
       >>> from importlib import resources
@@ -75,7 +75,7 @@ def load_prior(path: Any) -> Prior:
       >>> rule = controllers.q_learning(prior=prior)
     """
     lists = policy_network.read(path, "prior")
-    policy_network.check_holds(path, lists, Prior._fields)
+    policy_network.check_contains(path, lists, Prior._fields)
     prior = Prior(
         actor=policy_network.from_lists(path, lists["actor"]),
         q_values=np.asarray(lists["q_values"], np.float32),

@@ -41,7 +41,7 @@ def q_learning(
     table was fitted offline, to the final losses that followed each action in thousands
     of states of small trainings. From there, Watkins's Q(λ) with replacing traces and
     small steps; random actions, sampled by a softmax of their values, with a
-    probability that falls as one over the root of the number of actions.
+    probability that shrinks as one over the root of the number of actions.
 
     Args:
       alpha: Log of the largest factor, above 0: the factor stays within

@@ -161,3 +161,12 @@ def test_a_block_that_begins_with_a_blow_up_has_nothing_to_earn():
     state = read(state, observation(np.inf))
     assert is_over(state, 4)
     assert float(close(state)[0]) == -11
+
+
+def test_the_raw_decrease_as_reward_includes_the_change_of_rate():
+    settings = DEFAULTS._replace(rewards_raw_decrease=True)
+    state = _block_reward.first_block()
+    _, state = play(state, [observation(2.0)] * 2)
+    state = read(read(state, observation(1.0)), observation(0.75))
+    reward, _ = _block_reward.close(state, settings)
+    assert float(reward) == 1.25

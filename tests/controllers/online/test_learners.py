@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from optax_adaptive import controllers
-from optax_adaptive.controllers.learned import feature_memory
+from optax_adaptive.controllers.learned import state_features
 from optax_adaptive.controllers.online import offline_prior
 from optax_adaptive.controllers.online._learner import ACTIONS, Transition
 from optax_adaptive.controllers.online.settings import OnlineSettings
 
-FEATURES = jnp.zeros((feature_memory.SIZE,), jnp.float32)
+FEATURES = jnp.zeros((state_features.SIZE,), jnp.float32)
 ONE = jnp.ones((), jnp.float32)
 EACH = jnp.array(ACTIONS, jnp.float32)  # taken as proposed
 FLAT = jax.tree.map(
@@ -111,7 +111,7 @@ def test_q_learning_explores_near_what_is_best():
 @pytest.mark.parametrize("best", [1.0, -1 / 3])
 def test_q_learning_gives_no_credit_past_an_action_not_the_best(best):
     q_values = FLAT.q_values + np.isclose(ACTIONS, best)
-    actor = FLAT.actor._replace(linear=np.eye(feature_memory.SIZE)[0])
+    actor = FLAT.actor._replace(linear=np.eye(state_features.SIZE)[0])
     prior = FLAT._replace(q_values=q_values, actor=actor)
     learner = learner_of("q_learning", prior=prior)
     second = FEATURES.at[0].set(1.0)  # of which the network wants something else
@@ -190,10 +190,10 @@ def test_a_file_for_other_features_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("load", "document", "message"),
     [
-        (controllers.load_weights, {"a": 1}, "holds no 'weights'"),
-        (controllers.load_weights, [], "holds no 'weights'"),
+        (controllers.load_weights, {"a": 1}, "contains no 'weights'"),
+        (controllers.load_weights, [], "contains no 'weights'"),
         (controllers.load_weights, {"weights": {}}, "is for other features: None"),
-        (controllers.load_prior, {"weights": {}}, "holds no 'prior'"),
+        (controllers.load_prior, {"weights": {}}, "contains no 'prior'"),
         (controllers.load_prior, {"prior": {"actor": {}}}, "lacks the arrays .*bandit"),
         (controllers.load_weights, {"weights": {"hidden": []}}, "lacks .*'linear'"),
     ],
@@ -203,7 +203,7 @@ def test_a_file_that_holds_something_else_is_an_error(
 ):
     path = tmp_path / "given.json"
     if "lacks" in message:
-        document |= {"features": feature_memory.NAMES}
+        document |= {"features": state_features.NAMES}
     path.write_text(json.dumps(document))
     with pytest.raises(ValueError, match=message):
         load(path)
