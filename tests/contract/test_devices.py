@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from optax_adaptive import Controller, lr_scale, observe, scale_by_controller
-from tests.contract.rules import every_rule, scaling, stream
+from tests.contract.rules import followed, scaling, stream
 
 P = PartitionSpec
 DEVICES = 8
@@ -21,13 +21,7 @@ def batches():
 
 
 def single_device_scales(rule):
-    tx = scaling(rule)
-
-    def step(state, losses):
-        _, state = tx.update(jnp.ones(()), state, value=jnp.mean(losses))
-        return state, state.lr_scale
-
-    return jax.jit(lambda b: jax.lax.scan(step, tx.init(None), b)[1])(batches())
+    return np.asarray(followed(rule)(batches().mean(1))[0])
 
 
 @pytest.fixture
@@ -37,7 +31,9 @@ def mesh():
     )
 
 
-@every_rule
+# What is sharded is the loss alone. These are a rule of plain numbers, one with a random
+# key, one with a network, and one that is handed what the wrappers measure.
+@pytest.mark.parametrize("rule", ["trend", "bandit", "actor_critic", "tuned"])
 def test_a_sharded_batch_needs_nothing(rule, mesh):
     tx = optax.chain(optax.sgd(0.1), scaling(rule))
     replicated = NamedSharding(mesh, P())

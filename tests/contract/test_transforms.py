@@ -8,6 +8,7 @@ import pytest
 
 from optax_adaptive import controllers, observe, summary
 from tests.contract.rules import (
+    RULES,
     every_rule,
     followed,
     scaled,
@@ -20,38 +21,28 @@ from tests.helpers.follow import follow
 
 
 @every_rule
-def test_vmap_over_values(rule):
+def test_vmap_over_values_and_hyperparameters(rule):
     values = np.stack([stream(seed) for seed in range(3)])
-    scales, _ = jax.vmap(followed(rule))(values)
-    for one, expected in zip(values, scales, strict=True):
-        np.testing.assert_allclose(followed(rule)(one)[0], expected, rtol=1e-5)
-
-
-@every_rule
-def test_vmap_over_hyperparameters(rule):
-    hyperparams = tunable(rule)
-    if not hyperparams:
-        pytest.skip(f"{rule} has no hyperparameters")
-    run = jax.vmap(
-        lambda hyperparams: follow(scaled(controllers.REGISTRY[rule](**hyperparams)))(
-            stream()
-        )[0]
-    )
-    copies = {
-        name: jnp.full(2, default, jnp.float32 if type(default) is float else jnp.int32)
-        for name, default in hyperparams.items()
+    traced = {
+        name: jnp.full(3, default, jnp.float32 if type(default) is float else jnp.int32)
+        for name, default in tunable(rule).items()
     }
-    expected, _ = followed(rule)(stream())
-    for scales in run(copies):
-        np.testing.assert_allclose(scales, expected, rtol=1e-5)
+
+    @jax.jit
+    @jax.vmap
+    def run(values, traced):
+        make = controllers.REGISTRY[rule] if traced else RULES[rule]
+        return follow(scaled(make(**traced)))(values)[0]
+
+    for one, scales in zip(values, run(values, traced), strict=True):
+        np.testing.assert_allclose(followed(rule)(one)[0], scales, rtol=1e-5)
 
 
-@every_rule
-def test_the_state_goes_through_cond(rule):
+def maybe_step(rule):
+    """A function of (state, is_on, value) -> state, and a first state."""
     tx = optax.chain(optax.sgd(0.1, momentum=0.9), scaling(rule))
     params = {name: jnp.ones(2, name) for name in ("float16", "bfloat16", "float32")}
 
-    @jax.jit
     def maybe(state, is_on, value):
         return jax.lax.cond(
             is_on,
@@ -60,18 +51,28 @@ def test_the_state_goes_through_cond(rule):
             state,
         )
 
-    state = tx.init(params)
-    value = jnp.array(2, jnp.float16)
-    kept = maybe(state, False, value)
-    jax.tree.map(np.testing.assert_array_equal, kept, state)
-    after = maybe(maybe(state, True, value), True, value)
-    # Two values: a window of SETTINGS, unless the rule asks for others.
-    windows = {"search": 2, "tuned": 2}
-    assert summary(after)["windows"] == windows.get(rule, 1)
-    assert jax.tree.map(jnp.result_type, after) == jax.tree.map(jnp.result_type, state)
+    return maybe, tx.init(params)
 
 
 @every_rule
+def test_the_state_goes_through_cond(rule):
+    """Both branches have one type, which is known without compiling them."""
+    maybe, state = maybe_step(rule)
+    after = jax.eval_shape(maybe, state, jnp.array(True), jnp.ones((), jnp.float16))
+    assert jax.tree.map(jnp.result_type, after) == jax.tree.map(jnp.result_type, state)
+
+
+def test_cond_takes_a_step_or_does_not():
+    maybe, state = maybe_step("plateau")
+    value = jnp.array(2, jnp.float16)
+    kept = jax.jit(maybe)(state, False, value)
+    jax.tree.map(np.testing.assert_array_equal, kept, state)
+    after = jax.jit(maybe)(jax.jit(maybe)(state, True, value), True, value)
+    assert summary(after)["windows"] == 1
+
+
+@every_rule
+@pytest.mark.filterwarnings("ignore:autotune decides by the training loss alone")
 def test_no_two_leaves_share_a_buffer(rule):
     step, state = stepping(rule), scaling(rule).init(None)
     for value in stream()[:5]:

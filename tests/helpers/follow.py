@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 
 def follow(tx):
-    """Returns a jitted function of (values, state=None) -> (scales, state).
+    """Returns a function of (values, state=None) -> (scales, state), and ``compiled``.
 
     The updates are one scalar 1, so that each updated value is the factor in force.
     """
@@ -15,9 +15,12 @@ def follow(tx):
         return state, scale
 
     @jax.jit
-    def run(values, state=None):
-        state = tx.init(None) if state is None else state
+    def scan(values, state):
         state, scales = jax.lax.scan(step, state, values)
         return scales, state
 
+    def run(values, state=None):
+        return scan(values, tx.init(None) if state is None else state)
+
+    run.compiled = scan._cache_size
     return run

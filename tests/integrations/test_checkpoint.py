@@ -36,7 +36,7 @@ def test_a_controller_is_added_to_a_run_without_one():
     old, target = trained(bare), with_controller(controllers.constant()).init(PARAMS)
     result = graft(target, restored(old))
     np.testing.assert_array_equal(result.tree[0].trace["w"], old[0].trace["w"])
-    memory = f"1/controller_memory/hold-8-v{VERSION}"
+    memory = f"1/controller_memory/constant-8-v{VERSION}"
     assert set(result.fresh) == {"1/lr_scale", memory}
     assert result.unused == ()
 
@@ -55,7 +55,7 @@ def test_another_rule_keeps_the_factor_and_forgets_the_rest():
     target = with_controller(controllers.constant(), window=5).init(PARAMS)
     result = graft(target, restored(state))
     assert lr_scale(result.tree) == lr_scale(state) == 0.25
-    assert result.fresh == (f"1/controller_memory/hold-5-v{VERSION}",)
+    assert result.fresh == (f"1/controller_memory/constant-5-v{VERSION}",)
     assert result.unused == (f"1/controller_memory/plateau-8-v{VERSION}",)
 
 

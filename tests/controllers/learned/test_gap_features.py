@@ -23,17 +23,25 @@ def seen(values, gaps, are_measured, noise, part):
         window = EMPTY._replace(
             value=value, averaging_gap=gap, has_averaging_gap=has_gap
         )
-        return gap_features.remember(memory, window, part), None
+        memory = gap_features.remember(memory, window, part)
+        return memory, gap_features.features(memory, noise)
 
     entries = (values, gaps, are_measured)
-    memory, _ = jax.lax.scan(step, gap_features.first_memory(), entries)
-    return gap_features.features(memory, noise)
+    _, rows = jax.lax.scan(step, gap_features.first_memory(), entries)
+    return rows
 
 
-def features(values, gaps, noise=NOISE, part=PART):
+def rows_of(values, gaps, noise=NOISE, part=PART):
+    """Features after each window."""
     are_measured = np.array([gap is not None for gap in gaps])
     gaps = np.float32([0.0 if gap is None else gap for gap in gaps])
-    return seen(np.float32(values), gaps, are_measured, np.float32(noise), part)
+    rows = seen(np.float32(values), gaps, are_measured, np.float32(noise), part)
+    return np.asarray(rows)
+
+
+def features(values, gaps, noise=NOISE):
+    """Features after the last window."""
+    return rows_of(values, gaps, noise)[-1]
 
 
 @pytest.mark.parametrize("windows", [11, 12, 40])
@@ -44,9 +52,9 @@ def test_matches_the_reference(windows, gap, part):
     values = 1.0 + 1.0 / np.arange(1.0, windows + 1.0) + rng.normal(0, 0.01, windows)
     gaps = [None if k % 9 == 5 else gap * (1 + 0.1 * k) for k in range(windows + 2)]
     values = np.append(values, values[-2:])
-    for count in range(1, len(gaps) + 1):
+    rows = rows_of(values, gaps, part=part)
+    for count, (above, below) in enumerate(rows, start=1):
         want = gap_reference(values[:count], gaps[:count], NOISE, part) or 0.0
-        above, below = features(values[:count], gaps[:count], part=part)
         np.testing.assert_allclose(above, max(want, 0.0), atol=2e-3)
         np.testing.assert_allclose(below, min(want, 0.0), atol=2e-3)
 
