@@ -21,6 +21,13 @@ class Dataset(NamedTuple):
     prepare: Transform = lambda arrays, rng: arrays  # of evaluation batches
 
 
-def size(split: Arrays) -> int:
+def size(arrays: Arrays) -> int:
     """How many examples there are."""
-    return len(next(iter(split.values())))
+    return len(next(iter(arrays.values())))
+
+
+def split(count: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of two parts, the second a ``share``, drawn with a fixed seed."""
+    order = np.random.default_rng(0).permutation(count)
+    cut = count - round(count * share)
+    return order[:cut], order[cut:]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from data import augment, prepared
-from data.dataset import Arrays, Dataset
+from data.dataset import Arrays, Dataset, split
 
 CIFAR = ("cifar10", "cifar100", "fashion_mnist", "digits")
 MNIST = ("mnist", "fashion_mnist", "digits")
@@ -90,10 +90,8 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _split(images: np.ndarray, labels: np.ndarray, share: float):
-    """Sets a share aside, chosen at random with a fixed seed."""
-    order = np.random.default_rng(0).permutation(len(labels))
-    cut = len(labels) - round(len(labels) * share)
-    first, second = order[:cut], order[cut:]
+    """Sets a share aside."""
+    first, second = split(len(labels), share)
     return (images[first], labels[first]), (images[second], labels[second])
 
 

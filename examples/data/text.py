@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data import prepared
+from data import dataset, prepared
 from data.dataset import Dataset
 
 NAMES = ("imdb_reviews", "docstrings")
@@ -96,10 +96,8 @@ def _read(source) -> tuple[list[str], np.ndarray]:
 
 
 def _split(texts: list[str], labels: np.ndarray, share: float):
-    """Sets a share aside, chosen at random with a fixed seed."""
-    order = np.random.default_rng(0).permutation(len(labels))
-    cut = len(labels) - round(len(labels) * share)
-    parts = order[:cut], order[cut:]
+    """Sets a share aside."""
+    parts = dataset.split(len(labels), share)
     return [([texts[i] for i in part], labels[part]) for part in parts]
 
 

@@ -69,12 +69,7 @@ def fit(
       Means of loss and metrics on the test split.
     """
     mesh = devices.make_mesh(config.batch_size)
-    steps_per_epoch = dataset.size(data.train) // config.batch_size
-    if steps_per_epoch == 0:
-        raise SystemExit(
-            f"--batch-size {config.batch_size} is more than the "
-            f"{dataset.size(data.train)} training examples"
-        )
+    steps_per_epoch = steps_in_epoch(config, data)
     steps = steps_per_epoch * config.epochs
     method = registry.build(
         config.method, config.optimizer, config.learning_rate, steps, steps_per_epoch
@@ -87,21 +82,7 @@ def fit(
         state = workdir.restore(state)
     start = int(state.step)
     log = Log(workdir, steps, start, method.decides)
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
-    log.write(
-        "resume" if start else "start",
-        start,
-        config=flags.identity(config),
-        source=data.source,
-        sizes=[dataset.size(s) for s in (data.train, data.validation, data.test)],
-        parameters=parameters,
-        devices=[jax.device_count(), jax.devices()[0].device_kind],
-        versions={m.__name__: m.__version__ for m in (jax, optax, optax_adaptive)},
-    )
-    log.say(
-        f"{data.source}; {parameters:,} parameters; {jax.device_count()} x "
-        f"{jax.devices()[0].device_kind}; {config.method}; step {start} of {steps}"
-    )
+    say_what_runs(log, config, data, params, start, steps)
     key = jax.random.key(config.seed)
     run_chunk = make_run_chunk(train_step, graphdef, method, key)
     evaluate = Evaluation(config, data, graphdef, method, per_example, mesh)
@@ -139,6 +120,43 @@ def fit(
     return values
 
 
+def steps_in_epoch(config: flags.RunConfig, data: Dataset) -> int:
+    """Whole batches in the training split, of which there must be one."""
+    count = dataset.size(data.train)
+    if count < config.batch_size:
+        raise SystemExit(
+            f"--batch-size {config.batch_size} is more than the {count} training "
+            "examples"
+        )
+    return count // config.batch_size
+
+
+def say_what_runs(
+    log: Log,
+    config: flags.RunConfig,
+    data: Dataset,
+    params: Any,
+    start: int,
+    steps: int,
+) -> None:
+    """Writes the first event of a run, or of what it resumes with."""
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+    log.write(
+        "resume" if start else "start",
+        start,
+        config=flags.identity(config),
+        source=data.source,
+        sizes=[dataset.size(s) for s in (data.train, data.validation, data.test)],
+        parameters=parameters,
+        devices=[jax.device_count(), jax.devices()[0].device_kind],
+        versions={m.__name__: m.__version__ for m in (jax, optax, optax_adaptive)},
+    )
+    log.say(
+        f"{data.source}; {parameters:,} parameters; {jax.device_count()} x "
+        f"{jax.devices()[0].device_kind}; {config.method}; step {start} of {steps}"
+    )
+
+
 def train_epoch(
     config: flags.RunConfig,
     data: Dataset,
@@ -154,7 +172,7 @@ def train_epoch(
     Returns:
       The state, and the seconds that it waited for data.
     """
-    steps_per_epoch = dataset.size(data.train) // config.batch_size
+    steps_per_epoch = steps_in_epoch(config, data)
     step, end = int(state.step), (epoch + 1) * steps_per_epoch
     chunks = batches.train_chunks(
         data,

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmark.tasks.layers import apply, cross_entropy, dense, percent_correct
+from benchmark.tasks.layers import cross_entropy, percent_correct
 from benchmark.tasks.task import Task
+from policy.networks import dense, linear, patches
 
 TRAIN, VALIDATION, TEST = 12_000, 600, 2_000
 STATISTICS = 128  # training images that give batch norm its statistics in evaluation
@@ -27,18 +28,6 @@ def load(split: str, size: int, data_dir: Path) -> tuple[jax.Array, jax.Array]:
     images = images.reshape(size, 16, 2, 16, 2, 3).mean((2, 4))
     labels = np.array([row["label"] for row in rows], np.int32)
     return jnp.asarray((images / 255 - 0.47) / 0.25), jnp.asarray(labels)
-
-
-def patches(x: jax.Array) -> jax.Array:
-    """3x3 neighbourhoods: (B, H, W, C) -> (B, H, W, 9 C).
-
-    A convolution as a matrix product: XLA on a CPU compiles convolutions inside a scan
-    to code that is 30 times slower.
-    """
-    height, width = x.shape[1:3]
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    shifts = [(i, j) for i in range(3) for j in range(3)]
-    return jnp.concatenate([x[:, i : i + height, j : j + width] for i, j in shifts], -1)
 
 
 def cnn(data_dir: Path, steps: int = 800, batch: int = 32) -> Task:
@@ -86,7 +75,7 @@ def cnn(data_dir: Path, steps: int = 800, batch: int = 32) -> Task:
             if i < 2:
                 b, h, w, c = x.shape
                 x = x.reshape(b, h // 2, 2, w // 2, 2, c).max((2, 4))
-        return apply(params["out"], x.mean((1, 2))), seen
+        return linear(params["out"], x.mean((1, 2))), seen
 
     def loss(params, key):
         index_key, flip_key = jax.random.split(key)

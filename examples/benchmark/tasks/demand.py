@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmark.tasks.layers import apply, dense, recur
+from benchmark.tasks.layers import recur
 from benchmark.tasks.task import Task
 from data import electricity
+from policy.networks import dense, linear
 
 DAY = 48
 TRAIN, VALIDATION = 3000, 3516  # where the splits end, of 4032 half hours
@@ -37,7 +38,7 @@ def demand(steps: int = 800, batch: int = 32, width: int = 32) -> Task:
     def mean_error(params, starts):
         windows = starts[:, None] + jnp.arange(DAY)
         hidden = recur(params["lstm"], features[windows], width)[:, -1]
-        return jnp.abs(apply(params["out"], hidden) - series[windows + DAY]).mean()
+        return jnp.abs(linear(params["out"], hidden) - series[windows + DAY]).mean()
 
     def loss(params, key):
         starts = jax.random.randint(key, (batch,), 0, TRAIN - 2 * DAY)

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmark.tasks.layers import apply, cross_entropy, dense, percent_correct
+from benchmark.tasks.layers import cross_entropy, percent_correct
 from benchmark.tasks.task import Task
+from policy.networks import dense, linear
 
 TRAIN, VALIDATION = 1200, 1500  # where the splits end, of 1797 images
 SIZES = (64, 128, 64, 10)
@@ -43,11 +44,11 @@ def digits(steps: int = 2000, batch: int = 64, label_noise: float = 0.0) -> Task
 
     def forward(params, x, key=None):
         for i, layer in enumerate(params[:-1]):
-            x = jax.nn.relu(apply(layer, x))
+            x = jax.nn.relu(linear(layer, x))
             if key is not None:
                 kept = jax.random.bernoulli(jax.random.fold_in(key, i), 0.5, x.shape)
                 x = jnp.where(kept, 2.0 * x, 0.0)
-        return apply(params[-1], x)
+        return linear(params[-1], x)
 
     def loss(params, key):
         index_key, noise_key, flip_key, label_key, drop_key = jax.random.split(key, 5)

@@ -2,21 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from benchmark.tasks.task import Array
-
-
-def dense(key: Array, inputs: int, outputs: int) -> dict[str, Array]:
-    """A linear layer of variance 1 / inputs."""
-    weights = jax.random.normal(key, (inputs, outputs)) / np.sqrt(inputs)
-    return {"weights": weights, "bias": jnp.zeros(outputs)}
-
-
-def apply(layer: dict[str, Array], x: Array) -> Array:
-    """The linear layer on the last axis of ``x``."""
-    return x @ layer["weights"] + layer["bias"]
 
 
 def cross_entropy(logits: Array, labels: Array) -> Array:

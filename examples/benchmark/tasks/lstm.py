@@ -3,8 +3,9 @@
 import jax
 
 from benchmark.tasks.language import language, read_text
-from benchmark.tasks.layers import apply, dense, recur
+from benchmark.tasks.layers import recur
 from benchmark.tasks.task import Task
+from policy.networks import dense, linear
 
 
 def lstm(steps: int = 800, width: int = 64) -> Task:
@@ -20,7 +21,7 @@ def lstm(steps: int = 800, width: int = 64) -> Task:
         }
 
     def logits(params, x):
-        return apply(
+        return linear(
             params["out"], recur(params["lstm"], params["embedding"][x], width)
         )
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmark.tasks.language import language, read_text
-from benchmark.tasks.layers import apply, dense
 from benchmark.tasks.task import Task
+from policy.networks import dense, linear
 
 
 def transformer(steps: int = 800, width: int = 32, length: int = 32) -> Task:
@@ -39,16 +39,16 @@ def transformer(steps: int = 800, width: int = 32, length: int = 32) -> Task:
         x = params["embedding"][x] + params["position"]
         batch = x.shape[0]
         for block in params["blocks"]:
-            qkv = apply(block["qkv"], norm(x) * block["norms"][0])
+            qkv = linear(block["qkv"], norm(x) * block["norms"][0])
             q, k, v = jnp.moveaxis(
                 qkv.reshape(batch, length, 3, heads, width // heads), 2, 0
             )
             scores = jnp.einsum("bthd,bshd->bhts", q, k) / np.sqrt(width // heads)
             weights = jax.nn.softmax(jnp.where(mask, scores, -1e9))
             mixed = jnp.einsum("bhts,bshd->bthd", weights, v)
-            x = x + apply(block["project"], mixed.reshape(batch, length, width))
-            wide = jax.nn.gelu(apply(block["widen"], norm(x) * block["norms"][1]))
-            x = x + apply(block["narrow"], wide)
-        return apply(params["out"], norm(x))
+            x = x + linear(block["project"], mixed.reshape(batch, length, width))
+            wide = jax.nn.gelu(linear(block["widen"], norm(x) * block["norms"][1]))
+            x = x + linear(block["narrow"], wide)
+        return linear(params["out"], norm(x))
 
     return language(text, init, logits, steps=steps, batch=16, length=length)
