@@ -6,7 +6,7 @@ import numpy as np
 
 from tests.references.features_reference import FeaturesReference
 from tests.references.gap_reference import gap_reference
-from tests.references.shrinkage_reference import shrinkage_reference
+from tests.references.update_sizes_reference import update_sizes_reference
 from tests.references.windows_reference import Window
 
 
@@ -69,4 +69,4 @@ class LearnedReference:
         return max(log_ratio or 0.0, 0.0), min(log_ratio or 0.0, 0.0)
 
     def shrunk(self):
-        return [0.0, *shrinkage_reference(self.update_sizes)][-1]
+        return [0.0, *update_sizes_reference(self.update_sizes)][-1]

@@ -72,7 +72,7 @@ def actor_critic(
         more: ``steps / (repeat * accumulation_size)``.
       seed: Seed of the exploration, an integer of at least 0.
       prior: Another prior, from :func:`load_prior`. Defaults to the one shipped.
-      settings: Other constants, for ablations.
+      settings: Other constants, a ``controllers.online.OnlineSettings``.
 
     Returns:
       A :class:`~optax_adaptive.Controller`. Chain it behind a schedule, or combine it

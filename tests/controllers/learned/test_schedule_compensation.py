@@ -16,7 +16,7 @@ from optax_adaptive import (
 )
 from optax_adaptive.controllers.learned import schedule_compensation
 from tests.helpers.known_rules import done_after
-from tests.references.shrinkage_reference import shrinkage_reference
+from tests.references.update_sizes_reference import update_sizes_reference
 
 EMPTY = Observation(*[jnp.zeros(())] * len(Observation._fields))
 
@@ -34,7 +34,7 @@ def test_matches_the_reference():
         sizes_so_far = add(sizes_so_far, jnp.float32(size))
         found.append(float(schedule_compensation.log_decrease(sizes_so_far)))
     assert min(found) < -1.0
-    np.testing.assert_allclose(found, [*shrinkage_reference(sizes)], atol=1e-4)
+    np.testing.assert_allclose(found, [*update_sizes_reference(sizes)], atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import math
 
 
-def shrinkage_reference(sizes):
+def update_sizes_reference(sizes):
     """Log of the average size after each window, over that after twenty."""
     averages = []
     for size in sizes:
