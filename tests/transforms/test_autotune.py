@@ -25,13 +25,19 @@ OPTIMIZERS = {
 }
 
 
+OTHERS = [name for name in OPTIMIZERS if not name.startswith("adam")] + ["adamw"]
+
+
 @pytest.mark.parametrize(
     ("name", "total_steps", "interpolate"),
     [
-        *((name, None, False) for name in list(OPTIMIZERS)[:-1]),
+        ("adam", None, False),
         ("adam", STEPS, False),
         ("adam without momentum", STEPS, True),
-        ("sgd", None, True),
+        *(
+            pytest.param(name, None, interpolate, marks=pytest.mark.slow)
+            for name, interpolate in [*((n, False) for n in OTHERS), ("sgd", True)]
+        ),
     ],
 )
 def test_every_optimizer_learns_from_any_base_rate(name, total_steps, interpolate):

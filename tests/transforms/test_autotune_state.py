@@ -181,8 +181,13 @@ def test_a_run_may_be_resumed_with_another_total_steps(others):
     tx = optax_adaptive.autotune(optax.sgd(0.1), total_steps=2_000)
     _, state = tx.update(params, tx.init(params), params, value=1.0)
     other = optax_adaptive.autotune(optax.sgd(0.1), total_steps=others)
-    _, resumed = other.update(params, state, params, value=1.0)
+    _, resumed = jax.eval_shape(
+        lambda state: other.update(params, state, params, value=1.0), state
+    )
     assert jax.tree.structure(resumed) == jax.tree.structure(state)
+    assert jax.tree.map(jnp.result_type, resumed) == jax.tree.map(
+        jnp.result_type, state
+    )
 
 
 @pytest.mark.parametrize("interpolate", [False, True])

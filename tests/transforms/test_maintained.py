@@ -1,5 +1,6 @@
 """maintain: rates that prove too high restart, early on, and come down later."""
 
+import functools
 import math
 from functools import partial
 
@@ -22,17 +23,14 @@ from optax_adaptive import (
 from optax_adaptive.controllers.maintain import MaintainSettings
 from optax_adaptive.transforms._measured import Measured
 
-FIRST_LOSS, NOISE = 10.0, 0.01
+FIRST_LOSS, NOISE, MOST_STEPS = 10.0, 0.01, 1500
 PROBATION, SHORT_RUN = 250, 240  # of a run of unknown length; with a probation of 60
 SETTINGS = MaintainSettings()
 
 
-def maintained(losses, gap=0.0, total_steps=None, slope=0.0, has_noise=True):
-    """By step: log factor, is a copy taken, is it gone back to, rollbacks.
-
-    Of losses with such an averaging gap, and such a slope towards the first parameters:
-    these are 1, and the average is 0 from then on.
-    """
+@functools.cache
+def maintaining(total_steps, has_noise):
+    """A jitted function of rows of (step, loss, gap, slope)."""
     rule = controllers.maintain(total_steps)
     found = Found(0.0, FIRST_LOSS, NOISE, has_noise)
     found = Found(*map(jnp.asarray, map(np.asarray, found)))
@@ -48,23 +46,35 @@ def maintained(losses, gap=0.0, total_steps=None, slope=0.0, has_noise=True):
     )
 
     def step(state, row):
-        index, value, gap = row
+        index, value, gap, slope = row
         measured = Measured(
             averaging_gap=gap,
             has_gap=index % 4 == 3,
             average=jnp.where(index > 0, 0.0, params),
         )
-        grad = jnp.float32(slope)
-        _, state = tx.update(grad, state, params, value=value, measured=measured)
+        _, state = tx.update(slope, state, params, value=value, measured=measured)
         snapshot = state.snapshot
         flags = snapshot.is_taken, snapshot.is_restored, snapshot.rollbacks
         return state, (jnp.log(lr_scale(state)), *flags)
 
-    losses = jnp.asarray(losses, jnp.float32)
-    gaps = jnp.broadcast_to(jnp.asarray(gap, jnp.float32), losses.shape)
-    rows = (jnp.arange(len(losses), dtype=jnp.int32), losses, gaps)
-    _, seen = jax.jit(lambda: jax.lax.scan(step, tx.init(params), rows))()
-    return [np.asarray(one) for one in seen]
+    return jax.jit(lambda rows: jax.lax.scan(step, tx.init(params), rows)[1])
+
+
+def maintained(losses, gap=0.0, total_steps=None, slope=0.0, has_noise=True):
+    """By step: log factor, is a copy taken, is it gone back to, rollbacks.
+
+    Of losses with such an averaging gap, and such a slope towards the first parameters:
+    these are 1, and the average is 0 from then on.
+    """
+    steps = len(losses)
+    padded = np.full(MOST_STEPS, losses[-1], np.float32)  # so it is compiled once
+    padded[:steps] = losses
+    gaps = np.full(MOST_STEPS, 0.0, np.float32)
+    gaps[:steps] = gap
+    slopes = np.full(MOST_STEPS, slope, np.float32)
+    rows = (np.arange(MOST_STEPS, dtype=np.int32), padded, gaps, slopes)
+    seen = maintaining(total_steps, has_noise)(rows)
+    return [np.asarray(one)[:steps] for one in seen]
 
 
 def noisy(levels):

@@ -175,6 +175,7 @@ def test_decisions_get_rarer_as_the_run_gets_longer():
 
 
 # Of the small inputs SGD diverges at 1,000: ten decades above the lowest base rate.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "size"), [(optax.adam, 1.0), (optax.sgd, 1.0), (optax.sgd, 0.03)]
 )
