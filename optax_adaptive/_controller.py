@@ -17,7 +17,7 @@ class Observation(NamedTuple):
 
     Smaller is always better here: with ``mode="max"`` the metric arrives negated.
     A window without a single finite value, or one that :func:`with_rollback` has ended
-    by going back to its copy, arrives as ``value = inf``; it never enters ``history``,
+    by rolling back, arrives as ``value = inf``; it never enters ``history``,
     whose entries are finite throughout.
 
     ``update_size`` is the largest entry of the update that this decision is for (of one
@@ -49,18 +49,18 @@ class Observation(NamedTuple):
     averaging_gap: Array  # shape=(), dtype=float32: mean over the window; or 0
     has_averaging_gap: Array  # shape=(), dtype=bool: was it measured in this window?
     return_slope: Array  # shape=(), dtype=float32: while ``keep_snapshot``; or 0
-    is_rolled_back: Array  # shape=(), dtype=bool: has with_rollback gone back?
+    is_rolled_back: Array  # shape=(), dtype=bool: has with_rollback rolled back?
 
 
 class Request(NamedTuple):
     """What a rule asks of the wrappers around it; the default asks for nothing.
 
-    ``restore`` and ``snapshot`` are events: they hold for the decision that raises
-    them. The others hold until the next decision.
+    ``restore`` and ``snapshot`` are events: they count for the decision that raises
+    them. The others count until the next decision.
     """
 
     probe: Array  # shape=(), dtype=int32: > 0 while parameters are temporary
-    restore: Array  # shape=(), dtype=bool: go back to the copy; it is no spike
+    restore: Array  # shape=(), dtype=bool: return to the copy; it is no spike
     snapshot: Array  # shape=(), dtype=bool: take a copy before the next update
     keep_snapshot: Array  # shape=(), dtype=bool: no other copies meanwhile
     half_life: Array  # shape=(), dtype=float32: factor on that of the average
@@ -72,12 +72,15 @@ class Found(NamedTuple):
     """What a search hands over to the rule that follows it."""
 
     log_scale: Array  # shape=(), dtype=float32: of the rate found
-    first_value: Array  # shape=(), dtype=float32: of the first parameters; inf: unknown
-    deviation: Array  # shape=(), dtype=float32: standard deviation of a value there
+    first_value: (
+        Array  # shape=(), dtype=float32: of the first parameters; inf if not measured
+    )
+    # shape=(), dtype=float32: of a value there; inf if not measured
+    standard_deviation: Array
     has_noise: Array  # shape=(), dtype=bool: does each batch have a loss of its own?
 
 
-def unknown() -> Found:
+def nothing_found() -> Found:
     """What no search has found."""
     inf = jnp.full((), jnp.inf, jnp.float32)
     return Found(inf, inf, inf, jnp.ones((), jnp.bool_))
@@ -128,7 +131,7 @@ class Controller(NamedTuple):
     """A learning-rate rule: a pair of pure functions, like an optax transformation.
 
     A rule never sees parameters, gradients, the clock or the disk. ``update`` returns
-    the *new* log factor, absolute and not additive, so that a rule which holds returns
+    the *new* log factor, absolute and not additive: a rule that keeps the rate returns
     ``observation.log_scale``.
 
     Attributes:

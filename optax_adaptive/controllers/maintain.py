@@ -1,6 +1,8 @@
-"""maintain: a rate that is known, guarded by rollback and corrected by the gap."""
+"""maintain: keeps a rate, guarded by rollback and corrected by the averaging gap."""
 
+import functools
 import math
+import operator
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -12,14 +14,14 @@ from optax_adaptive._controller import (
     Found,
     Observation,
     nothing,
-    unknown,
+    nothing_found,
 )
-from optax_adaptive.controllers.correction import (
+from optax_adaptive.controllers.rate_correction import (
     BLOCKS,
     Block,
-    Correction,
     CorrectionSettings,
-    correct,
+    Proposal,
+    propose,
 )
 from optax_adaptive.state.trees import select
 from optax_adaptive.state.validation import check_count, check_flag
@@ -40,7 +42,7 @@ class MaintainSettings(NamedTuple):
     # the first parameters, and so does one from which the gradient points back to them.
     # The first three blocks, by which that is known, take 120 steps.
     probation: float = 0.25
-    far: float = 0.7  # factor: the gap is twice what it may be
+    far: float = 0.7  # factor: the gap is twice what is allowed
     back_to: float = 0.4  # highest factor where the gradient points back; below far
     # Until so many steps the gap is small even at rates that prove far too high later.
     # So none is raised, and the probation, in which a blow-up costs all, is no longer.
@@ -89,7 +91,7 @@ def maintain(
     quarter of those so far, the averaging gap (the loss of the newest parameters above
     that of their average) is set against the decrease of the loss. Where the gap is
     larger, the rate comes down, and where it is less than a quarter, the rate goes up;
-    where batches differ, not so in the first 250 steps, nor while the loss falls
+    where batches differ, not so in the first 250 steps, nor while the loss decreases
     tenfold. A rate that proves far too high within the first quarter of the run, and
     250 steps, by that or because the gradient points back to the first parameters,
     restarts from them. After a rollback the rate is half, and is not raised any more.
@@ -136,43 +138,24 @@ def maintain(
         blocks = state.blocks + is_block.astype(jnp.int32)
         state = _with_start(state._replace(blocks=blocks), observation, settings)
         block = _block(observation, state, settings)
-        # Where the loss has not changed yet there is nothing to judge by.
-        has_moved = (
-            jnp.abs(state.found.first_value - block.mean) > state.found.deviation
-        )
-        is_judged = is_block & has_moved & (state.blocks >= BLOCKS)
-        is_judged &= observation.has_averaging_gap
-        correction = correct(block, settings.correction)
+        proposal = propose(block, settings.correction)
+        is_judged = is_block & _can_be_judged(observation, state, block)
         on_probation = state.elapsed <= probation
         change, restarts = _allowed(
-            correction, state, observation, on_probation, settings
+            proposal, state, observation, on_probation, settings
         )
         change = jnp.where(is_judged, change, 0.0)
         restarts &= is_judged
         went_on = state._replace(
             restarts=jnp.zeros((), jnp.bool_),
             rises=change > 0.0,
-            half_life=jnp.where(is_judged, correction.half_life, state.half_life),
+            half_life=jnp.where(is_judged, proposal.half_life, state.half_life),
             average_lags=jnp.where(
-                is_block, is_judged & correction.average_lags, state.average_lags
+                is_block, is_judged & proposal.average_lags, state.average_lags
             ),
         )
-        restarted = first_state()._replace(
-            found=state.found,
-            began=observation.step + 1,
-            value_left=block.mean,
-            restarts=restarts,
-        )
-        # What was normal before a rollback is not known to be normal from the copy on.
-        rolled_back = first_state()._replace(
-            found=state.found,
-            began=state.began,
-            elapsed=state.elapsed,
-            has_blown_up=jnp.ones((), jnp.bool_),
-            value_left=state.value_left,
-        )
-        new = select(restarts, restarted, went_on)
-        new = select(observation.is_rolled_back, rolled_back, new)
+        new = select(restarts, _restarted(state, observation, block, restarts), went_on)
+        new = select(observation.is_rolled_back, _rolled_back(state), new)
         back_off = math.log(settings.back_off)
         change = jnp.where(observation.is_rolled_back, back_off, change)
         return observation.log_scale + change, new
@@ -203,7 +186,7 @@ def first_state() -> MaintainState:
     """Before the first block."""
     none, no = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.bool_)
     return MaintainState(
-        found=unknown(),
+        found=nothing_found(),
         began=none - 1,
         elapsed=none,
         blocks=none,
@@ -222,12 +205,13 @@ def _with_start(
     """The state, with what no search has found: by the first block."""
     found, size = state.found, jnp.float32(settings.shortest_block)
     is_first = jnp.isinf(found.first_value) & jnp.isfinite(observation.value)
-    deviation = observation.standard_error[-1] * jnp.sqrt(size)
+    standard_deviation = observation.standard_error[-1] * jnp.sqrt(size)
     seen = Found(
         log_scale=observation.log_scale,
         first_value=observation.value,
-        deviation=jnp.zeros((), jnp.float32),  # it may hover there from the first step
-        has_noise=deviation > 1e-3 * jnp.abs(observation.value),
+        # It may hover there from the first step.
+        standard_deviation=jnp.zeros((), jnp.float32),
+        has_noise=standard_deviation > 1e-3 * jnp.abs(observation.value),
     )
     is_known = ~jnp.isinf(found.log_scale)
     log_scale = jnp.where(is_known, found.log_scale, observation.log_scale)
@@ -255,33 +239,80 @@ def _block(
     )
 
 
+def _can_be_judged(
+    observation: Observation, state: MaintainState, block: Block
+) -> Array:
+    """Whether there are gap and decrease; not where the loss has not changed yet."""
+    change = jnp.abs(state.found.first_value - block.mean)
+    has_moved = change > state.found.standard_deviation
+    is_judged = has_moved & (state.blocks >= BLOCKS)
+    return is_judged & observation.has_averaging_gap
+
+
 def _allowed(
-    correction: Correction,
+    proposal: Proposal,
     state: MaintainState,
     observation: Observation,
     on_probation: Array,
     settings: MaintainSettings,
 ) -> tuple[Array, Array]:
     """The change of the rate that is made of what is proposed; whether it restarts."""
-    change = correction.log_factor
+    change = proposal.log_factor
     # Not again if the lower rate has not even led to a lower loss: it was no cure.
     is_better = observation.value < state.value_left
-    is_astray = correction.points_back & on_probation & is_better
-    is_astray &= settings.points_back
+    points_back = proposal.points_back & on_probation & is_better
+    points_back &= settings.points_back
     back_to = math.log(settings.back_to)
-    change = jnp.where(is_astray, jnp.minimum(change, back_to), change)
-    # One that is below the rate found, or that blew up, is so for a reason.
-    is_lowered = observation.log_scale < state.found.log_scale - ROUNDING
-    # Without noise a rate too high shows at once, so one too low may rise at once; but
-    # near rest nothing speaks against a higher one until it blows up. The gap falls
-    # along with a loss that falls by orders of magnitude, and would speak against a
-    # higher rate only once all of that is undone.
-    is_late = state.elapsed > settings.early
-    is_time = jnp.where(
-        state.found.has_noise, is_late & ~correction.is_fast, ~correction.is_at_rest
-    )
-    may_rise = is_time & ~is_lowered & ~state.has_blown_up
-    change = jnp.where((change > 0.0) & ~may_rise, 0.0, change)
+    change = jnp.where(points_back, jnp.minimum(change, back_to), change)
+    vetoes = _vetoes_on_a_raise(proposal, state, observation, settings)
+    is_vetoed = functools.reduce(operator.or_, vetoes.values())
+    change = jnp.where((change > 0.0) & is_vetoed, 0.0, change)
     restarts = (change < math.log(settings.far)) & on_probation
     bounded = jnp.maximum(change, math.log(settings.lowest))
     return jnp.where(restarts, change, bounded), restarts
+
+
+def _vetoes_on_a_raise(
+    proposal: Proposal,
+    state: MaintainState,
+    observation: Observation,
+    settings: MaintainSettings,
+) -> dict[str, Array]:
+    """Each a bool of shape (), by its reason."""
+    has_noise = state.found.has_noise
+    return {
+        # A rate that came down did so for a reason.
+        "below the rate found": observation.log_scale
+        < state.found.log_scale - ROUNDING,
+        "rolled back before": state.has_blown_up,
+        # With noise, a rate too high does not show at once.
+        "too early": has_noise & (state.elapsed <= settings.early),
+        # The gap decreases with a loss that does so by orders of magnitude, and would
+        # speak against a higher rate only once all of that is undone.
+        "the loss decreases fast": has_noise & proposal.is_fast,
+        # Near rest nothing speaks against a higher rate until it blows up.
+        "the loss is at rest": ~has_noise & proposal.is_at_rest,
+    }
+
+
+def _restarted(
+    state: MaintainState, observation: Observation, block: Block, restarts: Array
+) -> MaintainState:
+    """The state that begins anew from the first parameters."""
+    return first_state()._replace(
+        found=state.found,
+        began=observation.step + 1,
+        value_left=block.mean,
+        restarts=restarts,
+    )
+
+
+def _rolled_back(state: MaintainState) -> MaintainState:
+    """What was normal before a rollback is not known to be so from the copy on."""
+    return first_state()._replace(
+        found=state.found,
+        began=state.began,
+        elapsed=state.elapsed,
+        has_blown_up=jnp.ones((), jnp.bool_),
+        value_left=state.value_left,
+    )

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optax_adaptive._controller import Array, Controller, ControllerState, unknown
+from optax_adaptive._controller import Array, Controller, ControllerState, nothing_found
 from optax_adaptive.signals.history import filled
 from optax_adaptive.state.packing import switch
 from optax_adaptive.state.trees import select
@@ -62,7 +62,7 @@ def then(first: Controller, second: Controller) -> Controller:
         )
 
     def found(log_scale, first_state):
-        known = getattr(first_state, "found", unknown())
+        known = getattr(first_state, "found", nothing_found())
         return known._replace(log_scale=jnp.asarray(log_scale, jnp.float32))
 
     def follow_first(observation, state):

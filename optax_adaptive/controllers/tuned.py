@@ -20,7 +20,7 @@ def tuned(
 
     Args:
       total_steps: Number of updates of the whole run, an integer of at least 200, or
-        None where it is not known.
+        None where that is not known.
       interpolate: Whether params are interpolated with the average, by 0.7.
       search_settings: Constants of the search; by default those for ``interpolate``.
       maintain_settings: Those of what follows it.

@@ -4,7 +4,7 @@ To first order that is (params - average) · gradient. Noise and oscillation mak
 and averaging takes it away. Below 0 the newest parameters are still ahead of their
 average: the rate is too low for anything but progress to be seen.
 
-Inner products with gradients have long told the two regimes apart: of successive ones
+Inner products with gradients have long told these regimes apart: of successive ones
 (Pflug, 1983; Chee and Toulis, 2018), and of the way from a start (Pesme, Dieuleveut and
 Flammarion, 2020). There they only ever lower a rate.
 """

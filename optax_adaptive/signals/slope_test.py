@@ -18,7 +18,7 @@ class Slope(NamedTuple):
 
 
 def slope_test(history: Array, count: Array) -> Slope:
-    """Tests whether the ``count`` newest entries rise or fall with their index.
+    """Tests whether the ``count`` newest entries rise or decrease with their index.
 
     Ordinary least squares; the t statistic with ``count - 2`` degrees of freedom is
     mapped to a standard normal one by Wallace's formula: up to 3.3 it is too small by
@@ -31,8 +31,8 @@ def slope_test(history: Array, count: Array) -> Slope:
       count: int32 of shape ``()``: how many of the newest count; above ``n``, all do.
 
     Returns:
-      The slope a window and its z score, negative where the metric falls. Both are 0
-      when fewer than three entries count or when all are equal.
+      The slope a window and its z score, negative where the metric decreases. Both are
+      0 when fewer than three entries count or when all are equal.
 
     Reference:
       Wallace, *Bounds on normal approximations to Student's and the chi-square

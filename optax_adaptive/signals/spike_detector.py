@@ -1,4 +1,4 @@
-"""A detector of blow-ups: does the loss rise by more than its noise explains?"""
+"""The spike detector: does the loss rise by more than its noise explains?"""
 
 from typing import NamedTuple
 
@@ -14,96 +14,104 @@ WILD = 100.0  # the same, while few values say what is normal
 RISE = 2.5  # standard deviations between the averages: seven clipped values in a row
 DRIFT = 4.0  # standard errors on either side of the long average
 LOOK_BACK = 0.05  # of the elapsed time in the long average
-WARM_UP = 20  # values before the first alarm
+WARM_UP = 20  # values before the first signal
 FEWEST = 3  # values before the first is cut
-# Steps without a copy after a return or a raise: a blow-up may be under way.
+# Steps without a copy after a rollback or a raise: a blow-up may be under way.
 QUIET = 100
 
 
-class Alarm(NamedTuple):
-    """Running statistics of the loss, each a robust average over another horizon."""
+class SpikeDetector(NamedTuple):
+    """Running statistics of the loss, each a robust average over another time."""
 
     seen: Array  # shape=(), dtype=int32: values so far
     fast: Array  # shape=(), dtype=float32: over about 10 values
     slow: Array  # shape=(), dtype=float32: over about 50 values
-    deviation: Array  # shape=(), dtype=float32: of single values from the fast average
+    standard_deviation: (
+        Array  # shape=(), dtype=float32: of single values from the fast average
+    )
     level: Array  # shape=(), dtype=float32: over a twentieth of all values
     ceiling: Array  # shape=(), dtype=float32: lowest upper bound of the level so far
     nonfinite: Array  # shape=(), dtype=int32: newest non-finite values in a row
 
 
-class Verdict(NamedTuple):
+class Signal(NamedTuple):
     """What the newest value says."""
 
-    is_raised: Array  # shape=(), dtype=bool: the run is lost, go back
+    is_spike: Array  # shape=(), dtype=bool: two non-finite values, or a rise: roll back
     is_calm: Array  # shape=(), dtype=bool: as good as ever, worth a snapshot
     is_finite: Array  # shape=(), dtype=bool
     unspiked: Array  # shape=(), dtype=float32: the value, cut where it is a spike
 
 
-def first_alarm() -> Alarm:
+def first_detector() -> SpikeDetector:
     """The detector before the first value."""
-    return Alarm(
+    return SpikeDetector(
         seen=jnp.zeros((), jnp.int32),
         fast=jnp.zeros((), jnp.float32),
         slow=jnp.zeros((), jnp.float32),
-        deviation=jnp.zeros((), jnp.float32),
+        standard_deviation=jnp.zeros((), jnp.float32),
         level=jnp.zeros((), jnp.float32),
         ceiling=jnp.zeros((), jnp.float32),
         nonfinite=jnp.zeros((), jnp.int32),
     )
 
 
-def watch(alarm: Alarm, value: Array) -> tuple[Alarm, Verdict]:
+def watch(detector: SpikeDetector, value: Array) -> tuple[SpikeDetector, Signal]:
     """Adds ``value``, a float32 loss of any sign, and judges it.
 
     Spikes are clipped, so that one bad batch is no blow-up, however high. A single
     non-finite value is none either (its update can be skipped), but two in a row are.
     """
     is_finite = jnp.abs(value) <= LARGEST  # NaN compares false
-    clip = jnp.where(alarm.seen >= WARM_UP // 2, CLIP, WILD)
-    highest = alarm.slow + clip * _noise(alarm.deviation, alarm.slow)
-    highest = jnp.where(alarm.seen >= FEWEST, highest, LARGEST)
-    clipped = jnp.where(is_finite, jnp.minimum(value, highest), alarm.slow)
+    clip = jnp.where(detector.seen >= WARM_UP // 2, CLIP, WILD)
+    highest = detector.slow + clip * _noise(detector.standard_deviation, detector.slow)
+    highest = jnp.where(detector.seen >= FEWEST, highest, LARGEST)
+    clipped = jnp.where(is_finite, jnp.minimum(value, highest), detector.slow)
 
-    elapsed = alarm.seen.astype(jnp.float32)
+    elapsed = detector.seen.astype(jnp.float32)
     plain = 1.0 / (elapsed + 1.0)  # the plain mean, until an average is as long
     slow_weight = jnp.maximum(SLOW, plain)
     level_weight = jnp.maximum(plain, 1.0 / (LOOK_BACK * elapsed + 5.0))
-    fast = alarm.fast + jnp.maximum(FAST, plain) * (clipped - alarm.fast)
-    slow = alarm.slow + slow_weight * (clipped - alarm.slow)
-    spread = jnp.where(alarm.seen > 0, jnp.abs(clipped - alarm.fast), 0.0)
+    fast = detector.fast + jnp.maximum(FAST, plain) * (clipped - detector.fast)
+    slow = detector.slow + slow_weight * (clipped - detector.slow)
+    spread = jnp.where(detector.seen > 0, jnp.abs(clipped - detector.fast), 0.0)
     # A mean square, of which only the root is kept: squares would overflow.
     spread = jnp.sqrt(slow_weight) * spread
-    deviation = jnp.hypot(jnp.sqrt(1.0 - slow_weight) * alarm.deviation, spread)
-    level = alarm.level + level_weight * (clipped - alarm.level)
-    is_early = alarm.seen < WARM_UP
+    standard_deviation = jnp.hypot(
+        jnp.sqrt(1.0 - slow_weight) * detector.standard_deviation, spread
+    )
+    level = detector.level + level_weight * (clipped - detector.level)
+    is_early = detector.seen < WARM_UP
 
     # The error of an exponential average of weight w is sqrt(w / 2) of a value's.
-    noise = _noise(deviation, slow)
+    noise = _noise(standard_deviation, slow)
     error = noise * jnp.sqrt(level_weight / 2.0)
     # Bounds, not the lowest level: of many levels the lowest is so by luck.
     bound = level + DRIFT * error
-    ceiling = jnp.where(is_early, bound, jnp.minimum(alarm.ceiling, bound))
-    nonfinite = jnp.where(is_finite, 0, alarm.nonfinite + 1)
+    ceiling = jnp.where(is_early, bound, jnp.minimum(detector.ceiling, bound))
+    nonfinite = jnp.where(is_finite, 0, detector.nonfinite + 1)
     is_rise = (fast > slow + RISE * noise) | (level - DRIFT * error > ceiling)
     is_calm = (fast <= slow + noise) & (level <= ceiling)
-    verdict = Verdict(
-        is_raised=(is_rise & ~is_early) | (nonfinite >= 2),
+    signal = Signal(
+        is_spike=(is_rise & ~is_early) | (nonfinite >= 2),
         is_calm=is_calm & is_finite,
         is_finite=is_finite,
         unspiked=jnp.where(is_finite, clipped, value),
     )
-    new = Alarm(alarm.seen + 1, fast, slow, deviation, level, ceiling, nonfinite)
-    return new, verdict
+    new = SpikeDetector(
+        detector.seen + 1, fast, slow, standard_deviation, level, ceiling, nonfinite
+    )
+    return new, signal
 
 
-def _noise(deviation: Array, level: Array) -> Array:
-    """The deviation, no less than float32's resolution: at it, rounding makes rises."""
-    return deviation + 1e-6 * jnp.abs(level)
+def _noise(standard_deviation: Array, level: Array) -> Array:
+    """At least what float32 resolves: below it, rounding looks like a rise."""
+    return standard_deviation + 1e-6 * jnp.abs(level)
 
 
-def next_copy(now: Array, planned: Array, is_taken: Array, is_risky: Array) -> Array:
+def next_snapshot(
+    now: Array, planned: Array, is_taken: Array, is_risky: Array
+) -> Array:
     """The step from which a copy may be taken again, int32.
 
     At growing intervals copies cost next to nothing, and lose a tenth at most.

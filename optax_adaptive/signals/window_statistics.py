@@ -1,4 +1,4 @@
-"""The meter: the open window of metric values, and what has been seen so far."""
+"""Window statistics: of the values in the open window, and of all so far."""
 
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ LARGEST = 1e37
 BLOWN_UP = 2**30  # non-finite values in a row: stays until the rule has seen it
 
 
-class Meter(NamedTuple):
+class WindowStatistics(NamedTuple):
     """What every step touches. Metrics are kept as they were handed in."""
 
     step: Array  # shape=(), dtype=int32: updates so far
@@ -28,7 +28,8 @@ class Meter(NamedTuple):
     size: Array  # shape=(), dtype=int32: finite values in the open window
     mean: Array  # shape=(), dtype=float32: their mean
     m2: Array  # shape=(), dtype=float32: their squared deviations, summed
-    run: Array  # shape=(), dtype=int32: newest non-finite values in a row
+    # shape=(), dtype=int32: newest non-finite values without a finite one between
+    nonfinite_in_a_row: Array
     nonfinite: Array  # shape=(), dtype=int32: non-finite values so far
     validation: Array  # shape=(), dtype=float32: newest value given to observe()
     is_validated: Array  # shape=(), dtype=bool: was it given since its last use?
@@ -39,9 +40,9 @@ class Meter(NamedTuple):
     request: Request  # of the rule, after its last decision
 
 
-def first(mode: str) -> Meter:
-    """The meter before the first step."""
-    return Meter(
+def first(mode: str) -> WindowStatistics:
+    """Those before the first step."""
+    return WindowStatistics(
         step=jnp.zeros((), jnp.int32),
         windows=jnp.zeros((), jnp.int32),
         last=jnp.zeros((), jnp.float32),
@@ -49,7 +50,7 @@ def first(mode: str) -> Meter:
         size=jnp.zeros((), jnp.int32),
         mean=jnp.zeros((), jnp.float32),
         m2=jnp.zeros((), jnp.float32),
-        run=jnp.zeros((), jnp.int32),
+        nonfinite_in_a_row=jnp.zeros((), jnp.int32),
         nonfinite=jnp.zeros((), jnp.int32),
         validation=jnp.zeros((), jnp.float32),
         is_validated=jnp.zeros((), jnp.bool_),
@@ -91,59 +92,69 @@ def as_metric(value: Any) -> Array:
     return lax.stop_gradient(value)
 
 
-def accumulate(meter: Meter, metric: Array, is_new: Array) -> Meter:
+def accumulate(
+    statistics: WindowStatistics, metric: Array, is_new: Array
+) -> WindowStatistics:
     """Adds ``metric`` to the open window (Welford, 1962), or counts it."""
     is_finite = is_new & (jnp.abs(metric) <= LARGEST)  # NaN compares false
     is_nonfinite = (is_new & ~is_finite).astype(jnp.int32)
-    size = meter.size + is_finite.astype(jnp.int32)
-    delta = jnp.where(is_finite, metric, 0.0) - meter.mean
+    size = statistics.size + is_finite.astype(jnp.int32)
+    delta = jnp.where(is_finite, metric, 0.0) - statistics.mean
     step = delta / jnp.maximum(size, 1).astype(jnp.float32)
     # A running mean of squares would cancel in float32; this one can only overflow.
-    m2 = jnp.minimum(meter.m2 + delta * (delta - step), jnp.finfo(jnp.float32).max)
-    return meter._replace(
-        step=optax.safe_increment(meter.step),
+    m2 = jnp.minimum(statistics.m2 + delta * (delta - step), jnp.finfo(jnp.float32).max)
+    return statistics._replace(
+        step=optax.safe_increment(statistics.step),
         size=size,
-        mean=jnp.where(is_finite, meter.mean + step, meter.mean),
-        m2=jnp.where(is_finite, m2, meter.m2),
-        run=jnp.where(is_finite & ~is_blown_up(meter), 0, meter.run + is_nonfinite),
-        nonfinite=meter.nonfinite + is_nonfinite,
+        mean=jnp.where(is_finite, statistics.mean + step, statistics.mean),
+        m2=jnp.where(is_finite, m2, statistics.m2),
+        nonfinite_in_a_row=jnp.where(
+            is_finite & ~is_blown_up(statistics),
+            0,
+            statistics.nonfinite_in_a_row + is_nonfinite,
+        ),
+        nonfinite=statistics.nonfinite + is_nonfinite,
     )
 
 
-def add_gap(meter: Meter, gap: Array, slope: Array, is_new: Array) -> Meter:
+def add_gap(
+    statistics: WindowStatistics, gap: Array, slope: Array, is_new: Array
+) -> WindowStatistics:
     """Adds an averaging gap and a slope to the open window, if new and finite."""
     is_new &= (jnp.abs(gap) <= LARGEST) & (jnp.abs(slope) <= LARGEST)  # NaN: false
-    return meter._replace(
-        gaps=meter.gaps + jnp.where(is_new, gap, 0.0),
-        slopes=meter.slopes + jnp.where(is_new, slope, 0.0),
-        gaps_size=meter.gaps_size + is_new.astype(jnp.int32),
+    return statistics._replace(
+        gaps=statistics.gaps + jnp.where(is_new, gap, 0.0),
+        slopes=statistics.slopes + jnp.where(is_new, slope, 0.0),
+        gaps_size=statistics.gaps_size + is_new.astype(jnp.int32),
     )
 
 
-def mean_gap(meter: Meter) -> tuple[Array, Array]:
+def mean_gap(statistics: WindowStatistics) -> tuple[Array, Array]:
     """Mean gap and slope of the open window, float32; 0 where none was measured."""
-    sums = jnp.clip(jnp.stack([meter.gaps, meter.slopes]), -LARGEST, LARGEST)
-    means = sums / jnp.maximum(meter.gaps_size, 1).astype(jnp.float32)
+    sums = jnp.clip(jnp.stack([statistics.gaps, statistics.slopes]), -LARGEST, LARGEST)
+    means = sums / jnp.maximum(statistics.gaps_size, 1).astype(jnp.float32)
     return means[0], means[1]
 
 
-def blow_up(meter: Meter) -> Meter:
+def blow_up(statistics: WindowStatistics) -> WindowStatistics:
     """The open window has blown up, whatever its values: the next decision is due."""
-    return open_window(meter)._replace(run=jnp.array(BLOWN_UP, jnp.int32))
+    return open_window(statistics)._replace(
+        nonfinite_in_a_row=jnp.array(BLOWN_UP, jnp.int32)
+    )
 
 
-def is_blown_up(meter: Meter) -> Array:
+def is_blown_up(statistics: WindowStatistics) -> Array:
     """Whether :func:`blow_up` was called since the last decision, bool."""
-    return meter.run >= BLOWN_UP
+    return statistics.nonfinite_in_a_row >= BLOWN_UP
 
 
-def open_window(meter: Meter) -> Meter:
+def open_window(statistics: WindowStatistics) -> WindowStatistics:
     """Empties the window: what follows a decision is judged on its own."""
-    return meter._replace(
+    return statistics._replace(
         size=jnp.zeros((), jnp.int32),
         mean=jnp.zeros((), jnp.float32),
         m2=jnp.zeros((), jnp.float32),
-        run=jnp.zeros((), jnp.int32),
+        nonfinite_in_a_row=jnp.zeros((), jnp.int32),
         is_validated=jnp.zeros((), jnp.bool_),
         gaps=jnp.zeros((), jnp.float32),
         slopes=jnp.zeros((), jnp.float32),
@@ -151,7 +162,7 @@ def open_window(meter: Meter) -> Meter:
     )
 
 
-def standard_error(meter: Meter) -> Array:
+def standard_error(statistics: WindowStatistics) -> Array:
     """Standard error of the open window's mean, from its own values."""
-    size = meter.size.astype(jnp.float32)
-    return jnp.sqrt(meter.m2 / jnp.maximum(size - 1, 1) / jnp.maximum(size, 1))
+    size = statistics.size.astype(jnp.float32)
+    return jnp.sqrt(statistics.m2 / jnp.maximum(size - 1, 1) / jnp.maximum(size, 1))

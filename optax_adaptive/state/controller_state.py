@@ -1,4 +1,4 @@
-"""The state of a controller in an optimizer state, and how to tell it."""
+"""The state of a controller in an optimizer state, and how to recognise it."""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""A copy to go back to, of params or their average, and what a loop needs to follow."""
+"""Snapshots of params, or of their average, and the return to them."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,8 +13,8 @@ from optax_adaptive.state.controller_state import is_controller_state
 from optax_adaptive.state.trees import in_dtypes_of, select
 
 LARGEST_GRADIENT = 1e18  # its square is a float32
-# What is added to params cannot lead back from inf. So larger updates are left out; by
-# then the loss has overflowed, and an alarm is due.
+# From inf nothing that is added to params returns. So larger updates are skipped; by
+# then the loss has overflowed, and a rollback is due.
 LARGEST_UPDATE = 1e30
 # The first return from params of 1e10 ends within their rounding, or at 0; from there
 # the second arrives.
@@ -105,7 +105,7 @@ def after_update(
     updates: optax.Updates,
     *,
     is_restored: Array,
-    is_blown_up: Array,
+    is_rolled_back: Array,
 ) -> tuple[optax.Updates, SnapshotState]:
     """Leads back to the copy, if ``is_restored``, or lets the update pass.
 
@@ -113,8 +113,8 @@ def after_update(
       snapshot: From :func:`before_update`.
       params: Parameters before this update.
       updates: Should they pass.
-      is_restored: Emit updates that lead back to the copy.
-      is_blown_up: Count a rollback.
+      is_restored: Emit updates that return to the copy.
+      is_rolled_back: Count a rollback.
 
     Returns:
       Updates and snapshot.
@@ -123,14 +123,14 @@ def after_update(
     # A select fuses with whatever uses the updates; a conditional would write them out.
     def back(c, p, u):
         if not jnp.issubdtype(p.dtype, jnp.number):
-            return u  # nothing that is added leads back, and no optimizer moves it
+            return u  # it cannot be added to, and no optimizer moves it
         update = jnp.where(is_restored, (c - p).astype(u.dtype), u)
         return bounded(update, is_restored)
 
     updates = jax.tree.map(back, snapshot.snapshot_params, params, updates)
     snapshot = snapshot._replace(
         is_restored=is_restored,
-        rollbacks=snapshot.rollbacks + is_blown_up.astype(jnp.int32),
+        rollbacks=snapshot.rollbacks + is_rolled_back.astype(jnp.int32),
     )
     return updates, snapshot
 
@@ -164,7 +164,7 @@ def keep_rules(restored: Any, current: Any) -> Any:
 def guarded(updates: optax.Updates, is_skipped: Array) -> optax.Updates:
     """Gradients, or 0 if ``is_skipped``, and for what is not finite or too large.
 
-    What a sample of them has not shown must not reach the state of the optimizer, nor
+    What a sample of them has not shown must not enter the state of the optimizer, nor
     what cannot be squared. (To keep that state as it was, where the update is skipped,
     would keep it from being updated in place, at every step.)
     """

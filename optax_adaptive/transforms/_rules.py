@@ -1,4 +1,4 @@
-"""The rules in an inner state: what they ask for, and what they are told."""
+"""The rules in an inner state: what they ask for, and how they learn of a spike."""
 
 from typing import Any
 
@@ -27,17 +27,17 @@ def requests(inner_state: Any) -> Request:
     return merged(*asked) if asked else nothing()
 
 
-def tell_rules(inner_state: Any, is_blown_up: Array) -> Any:
+def notify(inner_state: Any, is_spike: Array) -> Any:
     """Every controller in ``inner_state`` is asked next, with a window of value inf."""
 
-    def told(words):
-        meter = window_statistics.blow_up(unpack(window_statistics.LAYOUT, words))
-        return jnp.where(is_blown_up, overwrite(words, meter), words)
+    def notified(words):
+        statistics = window_statistics.blow_up(unpack(window_statistics.LAYOUT, words))
+        return jnp.where(is_spike, overwrite(words, statistics), words)
 
-    def tell(node):
+    def visit(node):
         if not is_controller_state(node):
             return node
-        memory = jax.tree.map(told, node.controller_memory)
+        memory = jax.tree.map(notified, node.controller_memory)
         return node._replace(controller_memory=memory)
 
-    return jax.tree.map(tell, inner_state, is_leaf=is_controller_state)
+    return jax.tree.map(visit, inner_state, is_leaf=is_controller_state)

@@ -39,18 +39,17 @@ def autotune(
         tx = with_averaging(tx, fraction=0.1)
 
     1. :func:`controllers.search` finds a rate: it calibrates, tests a range of rates
-       and compares short annealed runs below the largest stable one. It takes about 80
+       and compares annealed trial runs below the largest stable one. It takes about 80
        steps of 500, 135 of 2,000 and 530 of 10,000, and 105 where ``total_steps`` is
-       not known. In this time the parameters move to and fro: read its loss as that of
-       a search.
+       not given. In this time the parameters are temporary, and so is the loss.
     2. :func:`controllers.maintain` keeps that rate, and corrects it by the averaging
        gap. A rate that proves far too high early on restarts from the first parameters.
-    3. :func:`with_rollback` goes back to a copy of the average where the loss rises by
+    3. :func:`with_rollback` rolls back to a copy of the average where the loss rises by
        more than its noise explains, and skips the update of a single loss, or gradient,
        that is not finite.
     4. :func:`with_averaging` averages the parameters: evaluate :func:`eval_params`. The
-       average takes the place of annealing, which with ``total_steps`` known as well
-       gained nothing. Its half-life, a tenth of the steps (a fifth with
+       average takes the place of annealing, which with ``total_steps`` given
+       gained nothing as well. Its half-life, a tenth of the steps (a fifth with
        ``interpolate``), is longer where the gap is large, and shorter where the loss
        falls fast.
 
@@ -61,12 +60,12 @@ def autotune(
       optimizer: Any optimizer with a *constant* learning rate to which its update is
         proportional, such as ``optax.adamw(1e-3)`` (not so ``optax.rprop`` and
         ``optax.fromage``), without rules of this library inside. Its state begins anew
-        at each return, those of the search included: what was put into it by hand is
-        lost, and counts of schedules are 0 again. A run is resumed with the same
-        optimizer: what was found is a factor on its rate.
+        at each rollback and restart, and at each return of the search: what was put
+        into it by hand is lost, and counts of schedules are 0 again. A run is resumed
+        with the same optimizer: what was found is a factor on its rate.
       total_steps: Number of updates of the whole run, an integer of at least 200, or
-        None where it is not known. It sizes the search, and the first part after it, in
-        which a rate too high restarts. A run may be resumed with another one.
+        None where that is not known. It sizes the search, and the first part after it,
+        in which a rate too high restarts. A run may be resumed with another one.
       interpolate: Gradients are taken between the parameters and their average, seven
         tenths of the way, as in Schedule-Free. It takes the place of momentum, so give
         it an optimizer without: ``optax.adam(1e-3, b1=0.0)`` or ``optax.sgd(1e-3)``,
@@ -141,7 +140,7 @@ def without_rules(
         )
         if any(rules) or averaging.find_all(state) or snapshots.find_all(state):
             raise ValueError(
-                "autotune sets the rate, averages and goes back by itself: give it an "
+                "autotune sets the rate, averages and rolls back by itself: give it an "
                 "optimizer that holds no scale_by_controller, autotune, with_averaging "
                 "or with_rollback"
             )

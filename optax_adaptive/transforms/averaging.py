@@ -1,4 +1,4 @@
-"""Averaged parameters for evaluation: annealing that needs no horizon."""
+"""Averaged parameters for evaluation: annealing that needs no total_steps."""
 
 from typing import Any, NamedTuple
 
@@ -39,7 +39,7 @@ def with_averaging(
     exponential, with a half-life that grows in proportion to the elapsed time: at any
     moment it is about as good as parameters whose learning rate was annealed until
     then. It takes in 32 parameters over a half-life, or each, if there are fewer. Where
-    a :func:`with_rollback` inside goes back, it starts again from the restored
+    a :func:`with_rollback` inside rolls back, it begins anew from the restored
     parameters; while a rule inside probes, it is that of no parameters, and
     :func:`eval_params` gives the newest. Rules inside are handed the averaging gap,
     ``Observation.averaging_gap``, and may ask for another half-life (see
@@ -175,7 +175,7 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
       opt_state: The state of an optimizer that contains :func:`autotune` or
         :func:`with_averaging`, once.
       params: The current parameters, returned while there is no average yet, and where
-        :func:`autotune` finds that it lags behind. Of state and parameters with leading
+        :func:`autotune` finds that it lags. Of state and parameters with leading
         axes, as from ``jax.vmap``, each is read by itself.
 
     Returns:

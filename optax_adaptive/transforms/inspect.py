@@ -1,4 +1,4 @@
-"""observe, lr_scale, summary: reach a controller's state inside any optimizer state."""
+"""observe, lr_scale, summary: the controller's state inside any optimizer state."""
 
 import collections
 import warnings
@@ -41,9 +41,11 @@ def _bare(state: ScaleByControllerState) -> ScaleByControllerState:
     return ScaleByControllerState(lr_scale, {name: words})
 
 
-def _read_meter(state: ScaleByControllerState) -> window_statistics.Meter:
-    unpack_meter = partial(unpack, window_statistics.LAYOUT)
-    read = over_leading_axes(unpack_meter, state.lr_scale.ndim)
+def _read_statistics(
+    state: ScaleByControllerState,
+) -> window_statistics.WindowStatistics:
+    unpack_statistics = partial(unpack, window_statistics.LAYOUT)
+    read = over_leading_axes(unpack_statistics, state.lr_scale.ndim)
     return read(bare(state.controller_memory))
 
 
@@ -104,12 +106,12 @@ def observe(opt_state: Any, value: Any) -> Any:
                 f"the observed value must be a scalar, but its shape is "
                 f"{jnp.shape(value)}; average it first"
             )
-        meter = _read_meter(state)._replace(
+        statistics = _read_statistics(state)._replace(
             validation=jnp.broadcast_to(window_statistics.as_float32(value), shape),
             is_validated=jnp.ones(shape, jnp.bool_),
         )
         lay = over_leading_axes(overwrite, state.lr_scale.ndim)
-        words = lay(bare(state.controller_memory), meter)
+        words = lay(bare(state.controller_memory), statistics)
         return jax.tree.unflatten(jax.tree.structure(node), (state.lr_scale, words))
 
     return jax.tree.map(deposit, opt_state, is_leaf=_is_leaf(ScaleByControllerState))
@@ -204,16 +206,16 @@ def _nodes(opt_state: Any, kind: type) -> list[tuple[str, Any]]:
 
 def _of_controller(state: ScaleByControllerState) -> dict[str, Array]:
     state = _bare(state)
-    meter = _read_meter(state)
-    probe = meter.request.probe
+    statistics = _read_statistics(state)
+    probe = statistics.request.probe
     return {
         "lr_scale": state.lr_scale,
-        "last_value": meter.last,
-        "best_value": meter.best,
-        "windows": meter.windows,
-        "nonfinite_values": meter.nonfinite,
+        "last_value": statistics.last,
+        "best_value": statistics.best,
+        "windows": statistics.windows,
+        "nonfinite_values": statistics.nonfinite,
         "phase": jnp.where(probe > 0, jnp.minimum(probe - 1, 2), 3),
-        "found_scale": meter.found_scale,
+        "found_scale": statistics.found_scale,
     }
 
 

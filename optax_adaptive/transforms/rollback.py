@@ -1,4 +1,4 @@
-"""with_rollback: go back to a snapshot when the loss blows up."""
+"""with_rollback: return to a snapshot when the loss blows up."""
 
 from typing import Any, NamedTuple
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optax_adaptive._controller import Array
+from optax_adaptive._controller import Array, Request
 from optax_adaptive.signals import spike_detector
 from optax_adaptive.signals.averaging_gap import measure, product
 from optax_adaptive.signals.update_size import largest_entry, largest_of_sample
@@ -37,7 +37,7 @@ class RollbackState(NamedTuple):
 class Memory(NamedTuple):
     """All scalars that it remembers, but for those of the snapshot."""
 
-    alarm: spike_detector.Alarm
+    detector: spike_detector.SpikeDetector
     next_snapshot: Array  # shape=(), dtype=int32: in updates
     updates_seen: Array  # shape=(), dtype=int32
     returns_left: Array  # shape=(), dtype=int32: updates until params equal the copy
@@ -47,7 +47,7 @@ class Memory(NamedTuple):
 def first_memory() -> Memory:
     """Before the first update."""
     return Memory(
-        alarm=spike_detector.first_alarm(),
+        detector=spike_detector.first_detector(),
         next_snapshot=jnp.array(spike_detector.WARM_UP, jnp.int32),
         updates_seen=jnp.zeros((), jnp.int32),
         returns_left=jnp.zeros((), jnp.int32),
@@ -64,12 +64,12 @@ def with_rollback(
     backoff: float | Array = 0.5,
     restore_inner: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
-    """Goes back to the last healthy parameters when the loss blows up.
+    """Rolls back to the last healthy parameters when the loss blows up.
 
     A blow-up is two non-finite losses in a row, or a rise that the noise of the loss
-    does not explain. The updates then lead back to a snapshot of the parameters,
+    does not explain. The updates are then those to a snapshot of the parameters,
     ``snapshot - params``, twice, since the first from afar is rounded: so any loop that
-    applies updates goes back. The inner state follows, and from then on updates are
+    applies updates rolls back. The inner state follows, and from then on updates are
     multiplied by ``backoff`` once for each blow-up so far, and over the first ten by a
     ramp from 0. A controller in the inner state keeps its memory and its factor, and is
     asked at the next update, with a window of value inf.
@@ -104,7 +104,7 @@ def with_rollback(
 
     Raises:
       ValueError: If ``backoff`` is out of range or ``restore_inner`` no bool; if
-        ``init`` finds a copy to go back to inside already, or ``update`` is given no
+        ``init`` finds a snapshot inside already, or ``update`` is given no
         params or a ``value`` that is not a scalar.
       TypeError: If ``optimizer`` is none, or, in ``update``, if ``value`` is missing.
 
@@ -129,8 +129,8 @@ def with_rollback(
         inner_state = optimizer.init(params)
         if snapshots.find_all(inner_state):
             raise ValueError(
-                "the optimizer inside with_rollback goes back already: once is enough, "
-                "and autotune does so by itself"
+                "the optimizer inside with_rollback rolls back already: once is "
+                "enough, and autotune does so by itself"
             )
         return RollbackState(
             inner_state=inner_state,
@@ -148,98 +148,139 @@ def with_rollback(
         gradient_size = largest_of_sample(updates)
         value = jnp.where(jnp.isfinite(gradient_size), as_metric(value), jnp.nan)
         memory = unpack(LAYOUT, state.rollback_memory)
-        is_away = memory.returns_left > 0  # a value of no params that count
-        # A probe is meant to go too far; the rule itself says when.
-        asked = _rules.requests(state.inner_state)
-        is_probe = asked.probe > 0
-        alarm, verdict = spike_detector.watch(memory.alarm, value)
-        is_blown_up = verdict.is_raised & ~is_away & ~is_probe
-        seen = memory.updates_seen
-        is_due = (seen >= memory.next_snapshot) & verdict.is_calm
-        is_due &= ~is_probe & ~asked.keep_snapshot
-        is_taken = (is_due | (seen == 0) | asked.snapshot) & ~is_blown_up & ~is_away
+        plan = _plan(memory, value, _rules.requests(state.inner_state))
         inner_state, snapshot = snapshots.before_update(
             *(state.snapshot, state.inner_state, optimizer.init),
             source=params if measured.average is None else measured.average,
-            is_taken=is_taken,
+            is_taken=plan.is_taken,
             is_broken=memory.is_broken,
         )
-        (is_skipped,) = settled(~verdict.is_finite | is_away)
-        measured = measure_inside(
+        (is_skipped,) = settled(plan.is_skipped)
+        measured = _measure_inside(
             measured._replace(gradient_size=gradient_size),
-            snapshot.snapshot_params,
-            updates,
-            value=jnp.where(is_probe, value, verdict.unspiked),
-            is_new=~is_away,
-            is_typical=~is_away & (value <= verdict.unspiked),  # NaN compares false
-            is_kept=asked.keep_snapshot & ~is_probe,
+            *(snapshot.snapshot_params, updates, value, plan),
         )
         updates, inner_state = optimizer.update(
             snapshots.guarded(updates, is_skipped),
             *(inner_state, params),
-            value=jnp.where(is_away, jnp.nan, value),
+            value=jnp.where(plan.is_incomplete, jnp.nan, value),
             **handed_down(extra_args, measured),
         )
         is_broken = ~jnp.isfinite(largest_entry(updates))
-        is_returned = is_blown_up | _rules.requests(inner_state).restore
-        rollbacks = snapshot.rollbacks.astype(jnp.float32)
-        factor = jnp.power(jnp.float32(backoff), rollbacks)
-        ramp = jnp.clip(alarm.seen.astype(jnp.float32), 1.0, RAMP) / RAMP
-        factor *= jnp.where((rollbacks > 0.0) & ~is_probe, ramp, 1.0)
+        is_returned = plan.is_spike | _rules.requests(inner_state).restore
+        factor = _factor(jnp.float32(backoff), snapshot.rollbacks, plan)
         factor, is_restored = settled(
-            jnp.where(is_skipped, 0.0, factor), is_returned | is_away
+            jnp.where(is_skipped, 0.0, factor), is_returned | plan.is_incomplete
         )
         updates, snapshot = snapshots.after_update(
-            snapshot,
-            params,
-            multiply(updates, factor),
+            *(snapshot, params, multiply(updates, factor)),
             is_restored=is_restored,
-            is_blown_up=is_blown_up,
+            is_rolled_back=plan.is_spike,
         )
-        inner_state = _rules.tell_rules(inner_state, is_blown_up)
-        # What was normal before a return is not known to be normal from the copy on.
-        is_fresh = snapshot.is_restored | is_probe
-        memory = Memory(
-            alarm=select(is_fresh, spike_detector.first_alarm(), alarm),
-            next_snapshot=spike_detector.next_copy(
-                *(seen, memory.next_snapshot, is_due),
-                is_risky=is_fresh | asked.snapshot,
-            ),
-            updates_seen=jnp.asarray(optax.safe_increment(seen)),
-            returns_left=jnp.where(
-                is_returned,
-                snapshots.RETURNS - 1,
-                jnp.maximum(memory.returns_left - 1, 0),
-            ),
-            is_broken=is_broken,
-        )
+        inner_state = _rules.notify(inner_state, plan.is_spike)
+        memory = _next_memory(memory, plan, is_restored, is_returned, is_broken)
         return updates, RollbackState(inner_state, snapshot, pack(memory))
 
     return optax.GradientTransformationExtraArgs(init_fn, compiled(update_fn))
 
 
-def measure_inside(
+class Plan(NamedTuple):
+    """What an update does, by its value and by what the rules inside ask for."""
+
+    detector: spike_detector.SpikeDetector
+    unspiked: Array  # shape=(), dtype=float32: the value, cut where it is a spike
+    is_spike: Array  # shape=(), dtype=bool: roll back
+    is_incomplete: (
+        Array  # shape=(), dtype=bool: a rollback is, so its value says nothing
+    )
+    is_skipped: Array  # shape=(), dtype=bool: its gradients are not to be used
+    is_due: Array  # shape=(), dtype=bool: is it time for a copy?
+    is_taken: Array  # shape=(), dtype=bool: is one taken, for whatever reason?
+    asked: Request
+
+
+def _plan(memory: Memory, value: Array, asked: Request) -> Plan:
+    """The plan of an update; ``value`` is NaN where a gradient is not finite."""
+    is_incomplete = memory.returns_left > 0
+    # A probe is meant to go too far; the rule itself says when.
+    is_probe = asked.probe > 0
+    detector, signal = spike_detector.watch(memory.detector, value)
+    is_spike = signal.is_spike & ~is_incomplete & ~is_probe
+    seen = memory.updates_seen
+    is_due = (seen >= memory.next_snapshot) & signal.is_calm
+    is_due &= ~is_probe & ~asked.keep_snapshot
+    is_taken = (is_due | (seen == 0) | asked.snapshot) & ~is_spike & ~is_incomplete
+    return Plan(
+        detector=detector,
+        unspiked=signal.unspiked,
+        is_spike=is_spike,
+        is_incomplete=is_incomplete,
+        is_skipped=~signal.is_finite | is_incomplete,
+        is_due=is_due,
+        is_taken=is_taken,
+        asked=asked,
+    )
+
+
+def _factor(backoff: Array, rollbacks: Array, plan: Plan) -> Array:
+    """What updates are multiplied by after so many rollbacks, float32."""
+    rollbacks = rollbacks.astype(jnp.float32)
+    factor = jnp.power(backoff, rollbacks)
+    ramp = jnp.clip(plan.detector.seen.astype(jnp.float32), 1.0, RAMP) / RAMP
+    is_ramped = (rollbacks > 0.0) & (plan.asked.probe <= 0)
+    return factor * jnp.where(is_ramped, ramp, 1.0)
+
+
+def _next_memory(
+    memory: Memory,
+    plan: Plan,
+    is_restored: Array,
+    is_returned: Array,
+    is_broken: Array,
+) -> Memory:
+    """What is remembered of an update."""
+    # What was normal before a return is not known to be normal from the copy on.
+    is_fresh = is_restored | (plan.asked.probe > 0)
+    seen = memory.updates_seen
+    return Memory(
+        detector=select(is_fresh, spike_detector.first_detector(), plan.detector),
+        next_snapshot=spike_detector.next_snapshot(
+            *(seen, memory.next_snapshot, plan.is_due),
+            is_risky=is_fresh | plan.asked.snapshot,
+        ),
+        updates_seen=jnp.asarray(optax.safe_increment(seen)),
+        returns_left=jnp.where(
+            is_returned,
+            snapshots.RETURNS - 1,
+            jnp.maximum(memory.returns_left - 1, 0),
+        ),
+        is_broken=is_broken,
+    )
+
+
+def _measure_inside(
     measured: Measured,
     copied_params: optax.Params,
     grads: optax.Updates,
-    *,
     value: Array,
-    is_new: Array,
-    is_typical: Array,
-    is_kept: Array,
+    plan: Plan,
 ) -> Measured:
     """What rules are handed: of gaps those at typical losses, and the slope as well."""
+    is_new = ~plan.is_incomplete
+    is_probe = plan.asked.probe > 0
     slope = jnp.zeros((), jnp.float32)
     has_gap = measured.has_gap
     if measured.average is not None and has_gap is not None:
-        has_gap &= is_typical
+        has_gap &= is_new & (value <= plan.unspiked)  # NaN compares false
         slope = measure(
-            product, has_gap & is_kept, *(measured.average, copied_params, grads)
+            product,
+            has_gap & plan.asked.keep_snapshot & ~is_probe,
+            *(measured.average, copied_params, grads),
         )
     return measured._replace(
         average=None,
         has_gap=has_gap,
-        value=value,
+        value=jnp.where(is_probe, value, plan.unspiked),
         is_new=is_new,
         return_slope=slope,
     )

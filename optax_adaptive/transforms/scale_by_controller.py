@@ -1,6 +1,6 @@
 """scale_by_controller: the only place that multiplies updates."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,9 @@ from jax import lax
 from optax_adaptive._controller import (
     Array,
     Controller,
-    ControllerState,
-    Observation,
     checked_request,
 )
 from optax_adaptive.signals import window_statistics
-from optax_adaptive.signals.history import difference_error, filled, push
 from optax_adaptive.signals.update_size import largest_entry
 from optax_adaptive.state.controller_state import ScaleByControllerState
 from optax_adaptive.state.packing import (
@@ -37,17 +34,7 @@ from optax_adaptive.state.validation import (
 )
 from optax_adaptive.transforms._eager import compiled
 from optax_adaptive.transforms._measured import Measured
-
-
-class Memory(NamedTuple):
-    """All that a controller remembers; only a decision touches more than the meter."""
-
-    meter: (
-        window_statistics.Meter
-    )  # first: it is read by ``window_statistics.LAYOUT`` alone
-    history: Array  # shape=(window,), dtype=float32: window means, oldest first
-    errors: Array  # shape=(window,), dtype=float32: their standard errors
-    controller_state: ControllerState
+from optax_adaptive.transforms._observe import Memory, observe, record
 
 
 def scale_by_controller(
@@ -68,8 +55,8 @@ def scale_by_controller(
 
     Values are averaged over ``accumulation_size`` steps, the newest ``window`` means
     are kept, and once for each mean the rule is asked for the new factor. The first
-    factor is the rule's own. A value that is not finite, or above 1e37 in size, is left
-    out of its window and counted; ``accumulation_size`` of them in a row reach the rule
+    factor is the rule's own. A value that is not finite, or above 1e37 in size, is
+    skipped and counted; ``accumulation_size`` of them in a row reach the rule
     as one window of value inf.
 
     Args:
@@ -82,7 +69,7 @@ def scale_by_controller(
         shape, so under ``optax.inject_hyperparams`` name it in ``static_args``.
       min_scale: Lower bound of the factor, at least 0.
       max_scale: Upper bound of the factor, at least ``min_scale``. The default leaves
-        room for a climb from 1e-7 to where an SGD diverges, at 100 and more.
+        room for a range test from 1e-7 to where SGD diverges, at 100 and more.
       mode: ``"min"`` for a loss, ``"max"`` for a metric such as accuracy. It holds for
         ``value`` and for what :func:`observe` is given.
       feedback: ``"value"`` decides from the ``value`` of every update; ``"observe"``
@@ -97,7 +84,7 @@ def scale_by_controller(
       whatever the dtype of the parameters, and the rest of the state one array of
       uint32; updates keep their dtypes. The keyword ``measured`` is what
       :func:`with_averaging` and :func:`with_rollback` hand in: in units of the training
-      loss, so what a rule makes of it holds where ``value`` is that loss.
+      loss, so a rule may use it where ``value`` is that loss.
 
     Raises:
       ValueError: If an argument is out of its range, or, in ``update``, if ``value`` is
@@ -151,7 +138,7 @@ def scale_by_controller(
         controller_state = controller.init()
         request = checked_request(controller, controller_state)
         return Memory(
-            meter=window_statistics.first(mode)._replace(request=request),
+            statistics=window_statistics.first(mode)._replace(request=request),
             history=jnp.zeros((window,), jnp.float32),
             errors=jnp.zeros((window,), jnp.float32),
             controller_state=controller_state,
@@ -167,80 +154,36 @@ def scale_by_controller(
             controller_memory=tag.on(pack(first_memory())),
         )
 
-    def record(memory: Memory, is_finite: Array) -> Memory:
-        """Moves the open window, if it is finite, into the history."""
-        meter = memory.meter
-        windows = meter.windows + is_finite.astype(jnp.int32)
-        history = push(memory.history, meter.mean, is_finite)
-        error = jnp.where(
-            meter.size > 1,
-            window_statistics.standard_error(meter),
-            difference_error(history, jnp.minimum(windows, window)),
-        )
-        is_better = is_finite & (sign * meter.mean < sign * meter.best)
-        return memory._replace(
-            meter=meter._replace(
-                windows=windows,
-                last=jnp.where(is_finite, meter.mean, meter.last),
-                best=jnp.where(is_better, meter.mean, meter.best),
-            ),
-            history=history,
-            errors=push(memory.errors, error, is_finite),
-        )
-
-    def observe(
-        memory: Memory, is_finite: Array, log_scale: Array, sizes: Array
-    ) -> Observation:
-        """What the rule sees, of a memory that has recorded the open window."""
-        meter = memory.meter
-        # With feedback="observe" an observation is what made the decision due.
-        is_validated = meter.is_validated | (feedback == "observe")
-        is_validated &= jnp.abs(meter.validation) <= window_statistics.LARGEST
-        gap, slope = window_statistics.mean_gap(meter)
-        return Observation(
-            step=meter.step - 1,
-            value=jnp.where(is_finite, sign * meter.mean, jnp.inf),
-            history=memory.history if mode == "min" else -memory.history,
-            mask=filled(window, meter.windows),
-            standard_error=memory.errors,
-            validation=jnp.where(is_validated, sign * meter.validation, 0.0),
-            is_validated=is_validated,
-            log_scale=log_scale,
-            update_size=sizes[0],
-            gradient_size=sizes[1],
-            displacement=sizes[2],
-            averaging_gap=gap,
-            has_averaging_gap=meter.gaps_size > 0,
-            return_slope=slope,
-            is_rolled_back=window_statistics.is_blown_up(meter),
-        )
-
-    def size_in_force(meter: window_statistics.Meter) -> Array:
-        asked = meter.request.accumulation_size
+    def size_in_force(statistics: window_statistics.WindowStatistics) -> Array:
+        asked = statistics.request.accumulation_size
         return jnp.where(asked > 0, asked, accumulation_size)
 
     def decide(lr_scale: Array, words: Array, sizes: Array) -> tuple[Array, Array]:
         memory = unpack(layout, words)
-        meter = memory.meter
-        is_full = meter.size >= size_in_force(meter)  # else it is all non-finite
-        is_finite = is_full & ~window_statistics.is_blown_up(meter)
-        memory = record(memory, is_finite)
+        statistics = memory.statistics
+        is_full = statistics.size >= size_in_force(
+            statistics
+        )  # else it is all non-finite
+        is_finite = is_full & ~window_statistics.is_blown_up(statistics)
+        memory = record(memory, is_finite, sign)
         log_scale = jnp.log(lr_scale)
-        observation = observe(memory, is_finite, log_scale, sizes)
+        observation = observe(
+            memory, is_finite, log_scale, sizes, sign, feedback == "observe"
+        )
         answer = controller.update(observation, memory.controller_state)
         new_log_scale, controller_state = check_answer(controller.name, answer)
         check_same_layout(memory.controller_state, controller_state, "update")
-        # exp(log(x)) is not x: a rule that holds must not let the factor drift.
+        # exp(log(x)) is not x: where the rate is kept the factor must not drift.
         # Nor may a rule that fails, with what is not finite, poison it.
-        is_held = (new_log_scale == log_scale) | ~jnp.isfinite(new_log_scale)
-        lr_scale = jnp.where(is_held, lr_scale, bounded(new_log_scale))
+        is_kept = (new_log_scale == log_scale) | ~jnp.isfinite(new_log_scale)
+        lr_scale = jnp.where(is_kept, lr_scale, bounded(new_log_scale))
         request = checked_request(controller, controller_state)
-        has_found = (meter.request.probe > 0) & (request.probe == 0)
-        meter = window_statistics.open_window(memory.meter)
+        has_found = (statistics.request.probe > 0) & (request.probe == 0)
+        statistics = window_statistics.open_window(memory.statistics)
         memory = memory._replace(
-            meter=meter._replace(
+            statistics=statistics._replace(
                 request=request,
-                found_scale=jnp.where(has_found, lr_scale, meter.found_scale),
+                found_scale=jnp.where(has_found, lr_scale, statistics.found_scale),
             ),
             controller_state=controller_state,
         )
@@ -250,34 +193,36 @@ def scale_by_controller(
         del sizes
         return lr_scale, words
 
-    def metered(
+    def with_step(
         words: Array, value: Any, measured: Measured
-    ) -> window_statistics.Meter:
-        """The meter with this step's value, and what the wrappers have measured."""
-        meter = unpack(window_statistics.LAYOUT, words)
-        request = meter.request
-        no = jnp.zeros((), jnp.bool_)  # events hold for the step that raised them
-        meter = meter._replace(request=request._replace(restore=no, snapshot=no))
+    ) -> window_statistics.WindowStatistics:
+        """The statistics with the value of this step, and what wrappers measured."""
+        statistics = unpack(window_statistics.LAYOUT, words)
+        request = statistics.request
+        no = jnp.zeros((), jnp.bool_)  # events count for the step that raised them
+        statistics = statistics._replace(
+            request=request._replace(restore=no, snapshot=no)
+        )
         if feedback == "value":
             metric, is_new = window_statistics.as_metric(value), jnp.ones((), jnp.bool_)
             if measured.value is not None and measured.is_new is not None:
                 metric, is_new = measured.value, measured.is_new
         else:
-            metric, is_new = meter.validation, meter.is_validated
-            meter = meter._replace(is_validated=no)
+            metric, is_new = statistics.validation, statistics.is_validated
+            statistics = statistics._replace(is_validated=no)
         metric = mean_over_devices(metric)
-        meter = window_statistics.accumulate(meter, metric, is_new)
+        statistics = window_statistics.accumulate(statistics, metric, is_new)
         has_gap = measured.has_gap
         if measured.averaging_gap is None or has_gap is None:
-            return meter
+            return statistics
         if feedback != "value" or mode != "min":
-            return meter  # gaps are in units of the loss
+            return statistics  # gaps are in units of the loss
         gap = mean_over_devices(measured.averaging_gap)
         slope = jnp.zeros_like(gap)
         if measured.return_slope is not None:
             slope = mean_over_devices(measured.return_slope)
         is_measured = has_gap & is_new & (jnp.abs(metric) <= window_statistics.LARGEST)
-        return window_statistics.add_gap(meter, gap, slope, is_measured)
+        return window_statistics.add_gap(statistics, gap, slope, is_measured)
 
     def mean_over_devices(number: Array) -> Array:
         return number if axis_name is None else lax.pmean(number, axis_name)
@@ -291,10 +236,10 @@ def scale_by_controller(
         check_needs(controller, measured)
         words = tag.off(state.controller_memory)
         check_size(layout, words, "this rule, with this window")
-        meter = metered(words, value, measured)
-        size = size_in_force(meter)
-        is_due = (meter.size >= size) | (meter.run >= size)
-        words = overwrite(words, meter)
+        statistics = with_step(words, value, measured)
+        size = size_in_force(statistics)
+        is_due = (statistics.size >= size) | (statistics.nonfinite_in_a_row >= size)
+        words = overwrite(words, statistics)
         # XLA leaves it out where the rule does not look: so it is not remembered.
         own = largest_entry(updates)
         own = jnp.where(jnp.isfinite(own), own, 0.0)

@@ -1,4 +1,4 @@
-"""select_on_rollback: what lives outside params goes back with them."""
+"""select_on_rollback: what lives outside params returns with them."""
 
 from typing import Any
 

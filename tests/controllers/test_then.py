@@ -71,7 +71,7 @@ def test_of_a_rule_that_tells_nothing_the_factor_alone_is_known():
     scales_of(controllers.then(done_after(2), rule))
     jax.effects_barrier()
     np.testing.assert_allclose(seen[0].log_scale, np.log(4.0), rtol=1e-5)
-    assert np.isinf(seen[0].first_value) and np.isinf(seen[0].deviation)
+    assert np.isinf(seen[0].first_value) and np.isinf(seen[0].standard_deviation)
 
 
 def test_then_hands_over_with_the_factor_in_force():

@@ -9,14 +9,14 @@ from optax_adaptive.signals import spike_detector
 
 
 def watch_all(values):
-    """The verdicts on a stream of losses."""
+    """The signals on a stream of losses."""
 
     def step(alarm, value):
         return spike_detector.watch(alarm, value)
 
     values = jnp.asarray(values, jnp.float32)
-    _, verdicts = jax.lax.scan(step, spike_detector.first_alarm(), values)
-    return verdicts
+    _, signals = jax.lax.scan(step, spike_detector.first_detector(), values)
+    return signals
 
 
 def noise(steps, seed=0):
@@ -28,27 +28,27 @@ def noise(steps, seed=0):
 def test_no_alarm_on_noise_and_descent(offset, seed):
     descent = 3.0 * np.exp(-np.arange(2000) / 300)
     values = offset + descent + 0.3 * noise(2000, seed)
-    assert not watch_all(values).is_raised.any()
+    assert not watch_all(values).is_spike.any()
 
 
 def test_no_alarm_on_spikes_of_a_hundred_times_the_loss():
     values = 1.0 + 0.1 * noise(2000)
     values[np.random.default_rng(1).random(2000) < 0.01] *= 100
-    assert not watch_all(values).is_raised.any()
+    assert not watch_all(values).is_spike.any()
 
 
 @pytest.mark.parametrize("offset", [5.0, 0.0, -300.0])
 def test_alarm_soon_after_a_jump(offset):
     values = offset + 0.1 * noise(400)
     values[300:] += 2.0
-    raised = np.flatnonzero(watch_all(values).is_raised)
+    raised = np.flatnonzero(watch_all(values).is_spike)
     assert 300 < raised[0] < 315
 
 
 def test_alarm_on_a_slow_rise():
     values = 1.0 + 0.3 * noise(3000)
     values[1000:] += np.linspace(0, 0.5, 2000)
-    raised = np.flatnonzero(watch_all(values).is_raised)
+    raised = np.flatnonzero(watch_all(values).is_spike)
     assert 1000 < raised[0] < 2900
 
 
@@ -57,7 +57,7 @@ def test_a_spike_among_the_first_values_hides_no_later_rise(spike):
     values = 1.0 + 0.1 * noise(600)
     values[4] = spike
     values[500:] += 50.0
-    raised = np.flatnonzero(watch_all(values).is_raised)
+    raised = np.flatnonzero(watch_all(values).is_spike)
     assert raised.size and 500 <= raised[0] < 530
 
 
@@ -65,7 +65,7 @@ def test_a_spike_among_the_first_values_hides_no_later_rise(spike):
 def test_alarms_have_no_unit(unit):
     values = 1.0 + 0.1 * noise(400)
     values[300:] += 2.0
-    raised = np.flatnonzero(watch_all(unit * values).is_raised)
+    raised = np.flatnonzero(watch_all(unit * values).is_spike)
     assert 300 <= raised[0] < 320
 
 
@@ -73,6 +73,6 @@ def test_two_nonfinite_values_raise_one_does_not():
     values = np.ones(100)
     values[50] = np.nan
     values[80:82] = np.inf
-    verdicts = watch_all(values)
-    assert np.flatnonzero(verdicts.is_raised).tolist() == [81]
-    assert np.flatnonzero(~verdicts.is_finite).tolist() == [50, 80, 81]
+    signals = watch_all(values)
+    assert np.flatnonzero(signals.is_spike).tolist() == [81]
+    assert np.flatnonzero(~signals.is_finite).tolist() == [50, 80, 81]

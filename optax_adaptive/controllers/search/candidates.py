@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from optax_adaptive._controller import Array, Found
+from optax_adaptive._controller import Array
 from optax_adaptive.controllers.search.settings import (
     CANDIDATES,
     DONE,
@@ -19,7 +19,7 @@ from optax_adaptive.controllers.search.settings import (
     SearchSettings,
     SearchState,
     is_lost,
-    least_deviation,
+    least_standard_deviation,
     opened,
 )
 from optax_adaptive.signals import history
@@ -60,7 +60,7 @@ def run_candidate(
 
 def _error(state: SearchState, lengths: Lengths) -> Array:
     # As in calibration, one spike is forgiven, which makes the mean a little noisier.
-    return 1.3 * state.deviation / math.sqrt(lengths.tail)
+    return 1.3 * state.found.standard_deviation / math.sqrt(lengths.tail)
 
 
 def _is_third_above(
@@ -97,7 +97,7 @@ def _judge(
     best = jnp.min(losses)
     least = error if lengths.candidate >= settings.telling else 0.0
     is_plateau = worst - best < jnp.maximum(
-        settings.plateau * (state.first_value - best), least
+        settings.plateau * (state.found.first_value - best), least
     )
     is_enough = state.candidate >= settings.least_candidates - 1
     is_descent = is_best & (state.candidate >= settings.least_candidates)
@@ -119,20 +119,20 @@ def _answer(
     settings: SearchSettings,
 ) -> SearchState:
     """The rate for the whole run, and whether the last candidate begins it."""
-    decrease = state.first_value - jnp.min(judged.losses)
+    decrease = state.found.first_value - jnp.min(judged.losses)
     # Where none is sure to have helped, as from a flat start, a lower rate is no cure.
     counts = decrease > settings.clearly * judged.error
     counts |= jnp.arange(MOST_CANDIDATES, dtype=jnp.int32) < settings.least_candidates
     best = best_log_scale(
         jnp.where(counts, judged.losses, jnp.inf),
-        *(log_scales, state.first_value, judged.error),
+        *(log_scales, state.found.first_value, judged.error),
     )
     found = best + math.log(settings.long_over_short)
     is_low = log_scales[state.candidate] < found + math.log(settings.kept)
     return opened(ended, DONE)._replace(
         restores=~is_low | is_lost(state),
         is_done=jnp.ones((), jnp.bool_),
-        found=Found(found, state.first_value, state.deviation, judged.has_noise),
+        found=state.found._replace(log_scale=found, has_noise=judged.has_noise),
     )
 
 
@@ -141,17 +141,17 @@ def differs(state: SearchState, settings: SearchSettings, tail: int) -> Array:
 
     By the first alone it would not show in a network whose outputs begin at 0.
     """
-    least = least_deviation(state.first_value, settings)
+    least = least_standard_deviation(state.found.first_value, settings)
     last = state.losses[-tail:]
     rough = history.median(jnp.abs(jnp.diff(last, 2)))
-    is_smooth = rough < settings.rough * (state.first_value - last[-1])
-    return (state.deviation > 1.01 * least) | ~is_smooth
+    is_smooth = rough < settings.rough * (state.found.first_value - last[-1])
+    return (state.found.standard_deviation > 1.01 * least) | ~is_smooth
 
 
 def best_log_scale(
     losses: Array, log_scales: Array, first_value: Array, error: Array
 ) -> Array:
-    """Where the best of several short runs lies.
+    """The log factor of the best of several trial runs.
 
     Args:
       losses: float32 of shape (n,), what they ended with; inf if lost or not run.
@@ -162,7 +162,7 @@ def best_log_scale(
     Returns:
       float32 of shape (): the last log factor if all are lost.
     """
-    # Runs that cannot be told apart share the answer, so that noise does not decide
+    # Runs that cannot be distinguished share the answer, so that noise does not decide
     # alone; 1% of the progress made counts as no difference.
     best = jnp.min(losses)
     blur = error + 0.01 * jnp.maximum(first_value - best, 0.0) + TINY

@@ -21,7 +21,7 @@ from optax_adaptive.controllers.search.settings import (
     SearchState,
     first_state,
     is_lost,
-    least_deviation,
+    least_standard_deviation,
     lengths,
     opened,
 )
@@ -37,13 +37,13 @@ SETTINGS = SearchSettings()
 def search(
     total_steps: int | None = None, settings: SearchSettings = SETTINGS
 ) -> Controller:
-    """Finds a learning rate within the first steps of a run, then holds it.
+    """Finds a learning rate within the first steps of a run, then keeps it.
 
     1. *Calibrate*, 12 steps: updates too small to move anything show the loss, its
        noise, and the size of an update.
     2. *Range test*, about 20 to 80 steps: the rate rises exponentially from where
        nothing moves until the loss is clearly worse than at the start.
-    3. *Candidates*: three short runs from the first parameters, at rates a factor of
+    3. *Candidates*: three trial runs from the first parameters, at rates a factor of
        √10 apart below the largest stable one, each annealed to 0. More follow below
        where they all end alike. The best of them, times ``long_over_short``, is found.
 
@@ -51,7 +51,7 @@ def search(
 
     Args:
       total_steps: Number of updates of the whole run, an integer of at least 200, or
-        None where it is not known. It sizes the search.
+        None where that is not known. It sizes the search.
       settings: Its constants.
 
     Returns:
@@ -100,12 +100,12 @@ def search(
             operands=(state, observation.displacement, observation.gradient_size),
         )
         log_scale = jnp.where(state.is_done, state.found.log_scale, log_scale)
-        # From then on what is in force is held, bounds and all.
-        is_held = state.is_done & (state.clock > 0)
-        return jnp.where(is_held, observation.log_scale, log_scale), state
+        # From then on what is in force is kept, bounds and all.
+        is_kept = state.is_done & (state.clock > 0)
+        return jnp.where(is_kept, observation.log_scale, log_scale), state
 
     def begin_fn(state: SearchState, found: Found):
-        # A rate that is known is as good as the answer.
+        # A rate that is given is as good as the answer.
         return state._replace(
             stage=jnp.array(DONE, jnp.int32),
             is_done=jnp.ones((), jnp.bool_),
@@ -143,9 +143,9 @@ def _calibrate(
     center = history.median(losses)
     mean_deviation = history.mean_without_largest(jnp.abs(losses - center))
     # Mean over standard deviation is 0.8 for a normal, less without its largest.
-    least = least_deviation(center, settings)
-    deviation = jnp.maximum(1.45 * mean_deviation, least)
-    # A loss that is not finite tells nothing, nor does a gradient of 0: go on.
+    least = least_standard_deviation(center, settings)
+    standard_deviation = jnp.maximum(1.45 * mean_deviation, least)
+    # A loss that is not finite says nothing, nor does a gradient of 0: go on.
     is_finite = state.nonfinite == 0
     clock = state.clock - (~is_finite).astype(jnp.int32)
     # Known once params have moved at all. Until then the factor grows.
@@ -166,7 +166,10 @@ def _calibrate(
     )
     sizes = jnp.maximum(state.sizes, 1).astype(jnp.float32)
     start = math.log(settings.test_from) - state.log_size_sum / sizes
-    over = opened(state._replace(first_value=center, deviation=deviation), RANGE_TEST)
+    found = state.found._replace(
+        first_value=center, standard_deviation=standard_deviation
+    )
+    over = opened(state._replace(found=found), RANGE_TEST)
     is_over = (clock >= settings.calibration_steps) & (
         state.sizes >= settings.sized_steps
     )
@@ -177,16 +180,17 @@ def _test_range(
     state: SearchState, settings: SearchSettings, lengths: Lengths
 ) -> tuple[SearchState, Array]:
     """Raises the rate each step until the loss is worse than where it began."""
-    climbed = state.clock.astype(jnp.float32) - 1.0
-    log_scale = state.log_scale + climbed * (math.log(10.0) / lengths.decade)
-    first_value, deviation = state.first_value, state.deviation
-    is_low = history.median(state.losses[-5:]) < first_value - 2.0 * deviation
+    steps_up = state.clock.astype(jnp.float32) - 1.0
+    log_scale = state.log_scale + steps_up * (math.log(10.0) / lengths.decade)
+    first_value = state.found.first_value
+    standard_deviation = state.found.standard_deviation
+    is_low = history.median(state.losses[-5:]) < first_value - 2.0 * standard_deviation
     has_descended = state.has_descended | is_low
     # Before anything has moved, noise must not end the test.
-    margin = jnp.where(has_descended, 3.0, 10.0) * deviation
+    margin = jnp.where(has_descended, 3.0, 10.0) * standard_deviation
     is_risen = jnp.min(state.losses[-3:]) > first_value + margin
     top = math.log10(settings.test_to / settings.test_from) * lengths.decade
-    is_over = is_risen | is_lost(state) | (climbed >= top)
+    is_over = is_risen | is_lost(state) | (steps_up >= top)
     state = state._replace(has_descended=has_descended)
     over = opened(state, CANDIDATES)._replace(
         log_scale=log_scale, restores=jnp.ones((), jnp.bool_)

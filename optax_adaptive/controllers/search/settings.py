@@ -38,7 +38,7 @@ class SearchSettings(NamedTuple):
     # ones it may be a start that is flat.
     telling: int = 60
     clearly: float = 3.0  # standard errors by which one is better beyond doubt
-    # Best rate of a whole run over best rate of a short annealed one. It hardly depends
+    # Best rate of a whole run over best rate of a candidate. It hardly depends
     # on the optimizer, while the best rate over the largest stable one ranged from
     # 1/200 to 1/17. With gradients at an interpolation, which have less noise, a run
     # can take twice as much.
@@ -66,8 +66,6 @@ class SearchState(NamedTuple):
     clock: Array  # shape=(), dtype=int32: steps in this stage, or of this candidate
     losses: Array  # shape=(MOST_LOSSES,), dtype=float32: newest finite, oldest first
     nonfinite: Array  # shape=(), dtype=int32: newest non-finite ones in a row
-    first_value: Array  # shape=(), dtype=float32: median loss while nothing moves
-    deviation: Array  # shape=(), dtype=float32: standard deviation of a value there
     has_descended: Array  # shape=(), dtype=bool: has any rate lowered the loss?
     # shape=(), dtype=float32: of the newest update while calibrating; then where the
     # range test begins, and where it ended
@@ -79,7 +77,7 @@ class SearchState(NamedTuple):
     candidate_losses: Array  # shape=(8,), dtype=float32: inf if it diverged or not run
     restores: Array  # shape=(), dtype=bool: does this decision end a probe?
     is_done: Array  # shape=(), dtype=bool: then() hands over
-    found: Found
+    found: Found  # its first two losses are known after calibration
 
 
 def lengths(total_steps: int | None, settings: SearchSettings) -> Lengths:
@@ -102,8 +100,6 @@ def first_state(settings: SearchSettings) -> SearchState:
         clock=none,
         losses=jnp.zeros((MOST_LOSSES,), jnp.float32),
         nonfinite=none,
-        first_value=zero,
-        deviation=zero,
         has_descended=no,
         log_scale=jnp.full((), math.log(settings.least_scale), jnp.float32),
         had_gradient=no,
@@ -122,12 +118,12 @@ def opened(state: SearchState, stage: int) -> SearchState:
     return state._replace(
         stage=jnp.array(stage, jnp.int32),
         clock=jnp.zeros((), jnp.int32),
-        losses=jnp.full_like(state.losses, state.first_value),
+        losses=jnp.full_like(state.losses, state.found.first_value),
         nonfinite=jnp.zeros((), jnp.int32),
     )
 
 
-def least_deviation(value: Array, settings: SearchSettings) -> Array:
+def least_standard_deviation(value: Array, settings: SearchSettings) -> Array:
     """What a loss of this size is taken to have."""
     return settings.least_noise * jnp.abs(value) + TINY
 

@@ -110,14 +110,21 @@ def observed(value):
     )
 
 
+def calibrated(state, standard_deviation):
+    """The state once the first loss, 3, is known, and its standard deviation."""
+    found = state.found._replace(
+        first_value=jnp.float32(3.0),
+        standard_deviation=jnp.float32(standard_deviation),
+    )
+    return state._replace(found=found)
+
+
 def after_candidates(losses, total_steps, settings=SETTINGS):
     """The state after candidates with these losses, and what is asked for then."""
     rule = controllers.search(total_steps, settings)
-    state = rule.init()._replace(
+    state = calibrated(rule.init(), 0.1)._replace(
         stage=jnp.int32(CANDIDATES),
         log_scale=jnp.float32(0.0),  # of the largest stable rate
-        first_value=jnp.float32(3.0),
-        deviation=jnp.float32(0.1),
     )
     update = jax.jit(rule.update)
     for _ in range(MOST_CANDIDATES * lengths(total_steps, settings).candidate):
@@ -157,7 +164,7 @@ SMOOTH, ROUGH = np.linspace(1.1, 1.0, 7), 1.0 + 0.1 * (-1.0) ** np.arange(7)
 
 
 @pytest.mark.parametrize(
-    ("deviation", "tail", "expected"),
+    ("standard_deviation", "tail", "expected"),
     [
         (0.003, SMOOTH, False),  # what a loss of 3 is taken to have at least
         (0.003, ROUGH, True),  # as of a network whose outputs begin at 0
@@ -166,13 +173,9 @@ SMOOTH, ROUGH = np.linspace(1.1, 1.0, 7), 1.0 + 0.1 * (-1.0) ** np.arange(7)
         (0.003, np.where(np.arange(7) == 6, np.inf, SMOOTH), True),
     ],
 )
-def test_whether_batches_differ(deviation, tail, expected):
-    state = first_state(SETTINGS)
-    state = state._replace(
-        first_value=jnp.float32(3.0),
-        deviation=jnp.float32(deviation),
-        losses=state.losses.at[-7:].set(tail),
-    )
+def test_whether_batches_differ(standard_deviation, tail, expected):
+    state = calibrated(first_state(SETTINGS), standard_deviation)
+    state = state._replace(losses=state.losses.at[-7:].set(tail))
     assert bool(differs(state, SETTINGS, 7)) == expected
 
 

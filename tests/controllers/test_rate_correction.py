@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from optax_adaptive import Found, controllers, scale_by_controller
-from optax_adaptive.controllers.correction import Block, CorrectionSettings, correct
 from optax_adaptive.controllers.maintain import MaintainSettings
+from optax_adaptive.controllers.rate_correction import (
+    Block,
+    CorrectionSettings,
+    propose,
+)
 from optax_adaptive.transforms._measured import Measured
 
 SETTINGS = CorrectionSettings()
@@ -18,7 +22,7 @@ def corrected(**fields):
     """Of a block with these fields, that has come down by 1 in all."""
     block = dict(mean=2.0, decrease=0.8, error=0.0, total=1.0, gap=0.4, slope=0.0)
     block = Block(**{name: jnp.float32(x) for name, x in (block | fields).items()})
-    return jax.tree.map(np.asarray, correct(block, SETTINGS))
+    return jax.tree.map(np.asarray, propose(block, SETTINGS))
 
 
 @pytest.mark.parametrize(

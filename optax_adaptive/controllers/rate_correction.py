@@ -1,10 +1,10 @@
-"""Is the rate too high, or too low? Asked once a block of steps, of its losses.
+"""Rate correction: is the rate too high, or too low? Asked once a block of steps.
 
 Two things are set against each other: the *averaging gap*, the loss of the parameters
 above that of their average, which grows with the rate; and the *decrease* of the loss
-over a constant fraction of the elapsed time. Where a loss falls as a power of time, the
-two are in a constant proportion at the best rate, and figures in
-docs/autotune_experiments.md bear that out over optimizers, batches and noise. At a rate
+over a constant fraction of the elapsed time. Where a loss decreases as a power of time,
+the two are in a constant proportion at the best rate, as figures in
+docs/autotune_experiments.md show over optimizers, batches and noise. At a rate
 that is too low the newest parameters are ahead of their average, and the gap is below
 0; at one that is too high the loss soon hovers about a level that its own noise sets.
 Blocks in proportion to the time keep the answer as sharp late as early, and are few.
@@ -31,7 +31,7 @@ TINY = 1e-30
 
 
 class CorrectionSettings(NamedTuple):
-    """What a correction goes by."""
+    """Constants of a rate correction."""
 
     low: float = 0.25  # gap over decrease, below which the rate goes up
     high: float = 1.0  # and above which it comes down
@@ -45,7 +45,7 @@ class CorrectionSettings(NamedTuple):
     shortest: float = 0.0  # half-life at least
     back: float = 0.2  # slope over decrease, below minus which the gradient points back
     # Gap over decrease that the shortest average costs, of half-life a twentieth:
-    # 0.05 / ln 2, over the half of the time in which the loss falls by one.
+    # 0.05 / ln 2, over the half of the time in which the loss decreases by one.
     lag: float = 0.125
     fast: float = (
         9.0  # decrease over the loss: that is less than a tenth of what it was
@@ -64,20 +64,20 @@ class Block(NamedTuple):
     slope: Array  # shape=(), dtype=float32: mean slope towards the first parameters
 
 
-class Correction(NamedTuple):
+class Proposal(NamedTuple):
     """What the losses of a block say."""
 
     log_factor: Array  # shape=(), dtype=float32: natural, by which to change the rate
     points_back: Array  # shape=(), dtype=bool: does the gradient, to the first params?
     is_at_rest: Array  # shape=(), dtype=bool: is next to nothing left to gain?
-    is_fast: Array  # shape=(), dtype=bool: does the loss fall by orders of magnitude?
+    is_fast: Array  # shape=(), dtype=bool: does the loss decrease tenfold?
     half_life: Array  # shape=(), dtype=float32: factor on that of the average
     average_lags: Array  # shape=(), dtype=bool: is the average worse than the newest?
 
 
-def correct(block: Block, settings: CorrectionSettings) -> Correction:
+def propose(block: Block, settings: CorrectionSettings) -> Proposal:
     """Proposes a change of the rate, and an average."""
-    return Correction(
+    return Proposal(
         log_factor=_change(block, settings),
         points_back=block.slope < -settings.back * block.total,
         is_at_rest=block.decrease
@@ -103,7 +103,7 @@ def _change(block: Block, settings: CorrectionSettings) -> Array:
 def _half_life(block: Block, settings: CorrectionSettings) -> Array:
     """Factor on how long to average: the root of the gap over the decrease.
 
-    An average lags behind, which costs a part of the decrease as large as it is long,
+    An average lags, which costs a part of the decrease as large as it is long,
     and leaves a part of the gap that is one over that.
     """
     ratio = block.gap / jnp.maximum(block.decrease, TINY)

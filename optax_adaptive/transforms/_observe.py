@@ -1,0 +1,83 @@
+"""From a window of values that has ended to what a rule sees."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from optax_adaptive._controller import Array, ControllerState, Observation
+from optax_adaptive.signals import window_statistics
+from optax_adaptive.signals.history import difference_error, filled, push
+
+
+class Memory(NamedTuple):
+    """All that is remembered; what is not statistics only a decision touches."""
+
+    statistics: (
+        window_statistics.WindowStatistics
+    )  # first: it is read by ``window_statistics.LAYOUT`` alone
+    history: Array  # shape=(window,), dtype=float32: window means, oldest first
+    errors: Array  # shape=(window,), dtype=float32: their standard errors
+    controller_state: ControllerState
+
+
+def record(memory: Memory, is_finite: Array, sign: float) -> Memory:
+    """Moves the open window, if it is finite, into the history."""
+    statistics, size = memory.statistics, memory.history.shape[0]
+    windows = statistics.windows + is_finite.astype(jnp.int32)
+    history = push(memory.history, statistics.mean, is_finite)
+    error = jnp.where(
+        statistics.size > 1,
+        window_statistics.standard_error(statistics),
+        difference_error(history, jnp.minimum(windows, size)),
+    )
+    is_better = is_finite & (sign * statistics.mean < sign * statistics.best)
+    return memory._replace(
+        statistics=statistics._replace(
+            windows=windows,
+            last=jnp.where(is_finite, statistics.mean, statistics.last),
+            best=jnp.where(is_better, statistics.mean, statistics.best),
+        ),
+        history=history,
+        errors=push(memory.errors, error, is_finite),
+    )
+
+
+def observe(
+    memory: Memory,
+    is_finite: Array,
+    log_scale: Array,
+    sizes: Array,
+    sign: float,
+    is_always_validated: bool,
+) -> Observation:
+    """What the rule sees, of a memory that has recorded the open window.
+
+    Args:
+      memory: The memory.
+      is_finite: Whether the open window holds a mean.
+      log_scale: Log of the factor in force.
+      sizes: float32 of shape (3,): of update, gradient and displacement.
+      sign: 1, or -1 where a larger metric is better.
+      is_always_validated: Whether an observed metric is what makes a decision due.
+    """
+    statistics = memory.statistics
+    is_validated = statistics.is_validated | is_always_validated
+    is_validated &= jnp.abs(statistics.validation) <= window_statistics.LARGEST
+    gap, slope = window_statistics.mean_gap(statistics)
+    return Observation(
+        step=statistics.step - 1,
+        value=jnp.where(is_finite, sign * statistics.mean, jnp.inf),
+        history=memory.history if sign > 0 else -memory.history,
+        mask=filled(memory.history.shape[0], statistics.windows),
+        standard_error=memory.errors,
+        validation=jnp.where(is_validated, sign * statistics.validation, 0.0),
+        is_validated=is_validated,
+        log_scale=log_scale,
+        update_size=sizes[0],
+        gradient_size=sizes[1],
+        displacement=sizes[2],
+        averaging_gap=gap,
+        has_averaging_gap=statistics.gaps_size > 0,
+        return_slope=slope,
+        is_rolled_back=window_statistics.is_blown_up(statistics),
+    )
