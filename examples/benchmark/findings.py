@@ -38,14 +38,14 @@ def sentences(results: Results) -> list[str]:
     tasks, names = summaries.complete(results)
     rows = summaries.summaries(results)
 
-    def kind(*families: str) -> list[str]:
+    def of_family(*families: str) -> list[str]:
         return [name for name in names if summaries.family(name) in families]
 
     found, wins = [], []
     for task in tasks:
         is_accuracy = results[task, "adam", "cosine"].facts.is_accuracy
-        static, a = best_of(results, task, kind("schedule"))
-        ours, b = best_of(results, task, kind(*FEEDBACK) or [static])
+        static, a = best_of(results, task, of_family("schedule"))
+        ours, b = best_of(results, task, of_family(*FEEDBACK) or [static])
         if measures.improvement(a, b, is_accuracy) > 0:
             wins.append(f"{task} (`{static}` {a:#.4g}, `{ours}` {b:#.4g})")
     found.append(
@@ -55,10 +55,10 @@ def sentences(results: Results) -> list[str]:
         + (f": {', '.join(wins)}." if wins else ".")
     )
     for label, members in (
-        ("static schedule", kind("schedule")),
-        ("published method", kind("peer")),
-        ("rule or learner of this library", kind("rule", "learner")),
-        ("form of autotune", kind("autotune")),
+        ("static schedule", of_family("schedule")),
+        ("published method", of_family("peer")),
+        ("rule or learner of this library", of_family("rule", "learner")),
+        ("form of autotune", of_family("autotune")),
     ):
         mine = [row for row in rows if row.method in members]
         if not mine:

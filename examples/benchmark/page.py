@@ -135,15 +135,15 @@ def profiles(results: Results) -> str:
         if not members:
             continue
         shown = [name for name in names if name in REFERENCES or name in members]
-        drawn = {
+        panels = {
             title: lines_of(shown, lambda n, s=share: (taus, s[n]))
             for title, share in shares.items()
         }
         body = "".join(
             charts.chart(title, lines, "factor of the fastest time")
-            for title, lines in drawn.items()
+            for title, lines in panels.items()
         )
-        legend = charts.legend(drawn["tuned base rate"])
+        legend = charts.legend(panels["tuned base rate"])
         parts.append(f'<h3>{heading}</h3>{legend}<div class="panels">{body}</div>')
     return "".join(parts)
 

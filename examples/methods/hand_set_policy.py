@@ -10,8 +10,8 @@ from optax_adaptive.controllers.learned.policy_network import PolicyWeights
 from optax_adaptive.controllers.learned.state_features import NAMES, SIZE
 
 # The policy before training: towards twice what the trials found, further up where
-# noise costs less than half of the fall, down where it costs more, and down after a
-# blow-up.
+# noise costs less than half of the decrease, down where it costs more, and down
+# after a blow-up.
 FIRST = {
     "near_blow_up": -1.0,
     "is_blown_up": -1.0,

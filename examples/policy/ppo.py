@@ -140,11 +140,11 @@ def explore(
     )
     tried = rollout.after_search(task, rule(0), empty)
 
-    def hold(run):
+    def ended_run(run):
         ended = rollout.go_on(task, rule(run), tried, note=note)
         return rollout.final_loss(task, ended), ended.notes
 
-    return jax.vmap(hold)(jnp.arange(count))
+    return jax.vmap(ended_run)(jnp.arange(count))
 
 
 def advantages(trace: Trace, rewards: np.ndarray) -> np.ndarray:

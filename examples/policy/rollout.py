@@ -30,7 +30,7 @@ class Setting(NamedTuple):
 
     offset: Array  # shape=(), dtype=float32: decades by which the base rate is off
     steps: Array  # shape=(), dtype=int32: length of the run
-    is_known: Array  # shape=(), dtype=bool: are they told of it?
+    is_known: Array  # shape=(), dtype=bool: is it given to the policy?
     is_annealed: Array  # shape=(), dtype=bool: does the base rate follow a cosine?
 
 
@@ -47,14 +47,14 @@ def setting(
 
 
 def train(
-    draw: Callable[[Array], families.Problem],
+    sample: Callable[[Array], families.Problem],
     steps: int,
     tx: optax.GradientTransformationExtraArgs,
     key: Array,
 ) -> tuple[Any, families.Problem, Any]:
     """One training; batches depend on the key alone, so vmap draws them once."""
     problem_key, init_key, batch_key = jax.random.split(key, 3)
-    problem = draw(problem_key)
+    problem = sample(problem_key)
     params = problem.init(init_key)
 
     def step(carry, key):
@@ -82,7 +82,7 @@ class Task(NamedTuple):
     base: optax.GradientTransformation
     batch_key: Array
     steps: Array
-    horizon: Array  # shape=(), dtype=float32: steps, or inf where they are not told
+    horizon: Array  # shape=(), dtype=float32: steps, or inf where they are not given
 
 
 class Training(NamedTuple):
@@ -183,10 +183,10 @@ def policy_losses(
     first = jax.tree.map(lambda leaf: leaf[0], policies)
     tried = after_search(task, learned(task.horizon, first))
 
-    def hold(weights):
+    def loss_of(weights):
         return final_loss(task, go_on(task, learned(task.horizon, weights), tried))
 
-    return jax.vmap(hold)(policies)
+    return jax.vmap(loss_of)(policies)
 
 
 def cosine_loss(family: families.Family, offset: Array, key: Array) -> Array:

@@ -1,4 +1,4 @@
-"""A generation of the policy's training: tasks are drawn, policies tried, one moved."""
+"""A generation of the policy's training: sample tasks, try policies, move one."""
 
 import argparse
 from typing import Any
@@ -15,7 +15,7 @@ from policy.held_out import HeldOut
 
 SPREAD = 3.0  # decades by which the base rate may be off, either way
 LONGEST = 4.0  # times the family's steps
-KNOWN, ANNEALED = 0.5, 0.25  # parts of the runs: length told, base rate a cosine
+KNOWN, ANNEALED = 0.5, 0.25  # parts of the runs: length given, base rate a cosine
 
 
 def tables(
@@ -37,7 +37,7 @@ def only(wanted: list[str] | None, table: dict[str, Any]) -> dict[str, Any]:
     return {name: family for name, family in table.items() if name in wanted}
 
 
-def draw_tasks(
+def sample_tasks(
     table: dict[str, families.Family], count: int, key: jax.Array
 ) -> list[tuple[str, rollout.Setting]]:
     """Families without repetition, and how each is set: offsets are spread evenly."""
@@ -79,10 +79,10 @@ class Trainer:
     ) -> tuple[evolution.Evolution, dict[str, Any]]:
         """Tries policies on new tasks, and moves the centre."""
         key = jax.random.fold_in(self.key, int(state.generation))
-        noise_key, draw_key, task_key = jax.random.split(key, 3)
-        drawn = draw_tasks(self.training, self.args.tasks, draw_key)
-        keys = [jax.random.fold_in(task_key, i) for i in range(len(drawn))]
-        tasks = [(*task, key) for task, key in zip(drawn, keys, strict=True)]
+        noise_key, sample_key, task_key = jax.random.split(key, 3)
+        sampled = sample_tasks(self.training, self.args.tasks, sample_key)
+        keys = [jax.random.fold_in(task_key, i) for i in range(len(sampled))]
+        tasks = [(*task, key) for task, key in zip(sampled, keys, strict=True)]
         state, losses = self.improve(state, noise_key, tasks)
         row = []
         for (name, setting, _), found in zip(tasks, losses, strict=True):

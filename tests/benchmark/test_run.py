@@ -10,9 +10,11 @@ import optax
 import pytest
 
 from benchmark import plans, records, run, tasks, training
-from methods import peers, registry
+from methods import peers, registry, rules
 from methods.learned_ablations import LEARNED_ABLATIONS
 from methods.method import Method
+from methods.schedules import SCHEDULES
+from optax_adaptive import controllers
 
 RUNS = ((1e-7, 0), (1e-3, 0), (1e-1, 1), (10.0, 0))
 HERE = Path(".")
@@ -131,6 +133,8 @@ def test_methods_see_the_same_start_and_batches(toy):
 
 def test_the_standard_list_has_every_method():
     standard = plans.PLANS["standard"]
-    assert set(registry.NAMES) <= set(standard.methods)
+    ours = (controllers.REGISTRY, rules.AUTOTUNE, rules.LEARNED)
+    every = set().union(*ours, SCHEDULES, peers.PEERS)
+    assert every <= set(standard.methods)
     assert len(standard.tasks) >= 6 and standard.seeds >= 3
     assert min(standard.base_rates) == 1e-7 and max(standard.base_rates) == 10.0

@@ -48,9 +48,11 @@ def test_method(name):
     state, last = run_chunk(state, chunk)
     assert int(state.step) == 40
     if name not in ("autotune", *rules.LEARNED):  # which still search
-        assert float(last["loss"]) <= float(first["loss"])  # mechanize begins at 1e-8
+        if name != "mechanize":  # which begins at 1e-8
+            assert float(last["loss"]) < float(first["loss"])
     rate = float(last["learning_rate"])
-    assert rate > 0 or name in ("dog", "dowg", "cocob")  # which have none
+    assert np.isnan(rate) == (name in ("dog", "dowg", "cocob"))  # which have none
+    assert not rate <= 0
     averaged = method.eval_params(state.opt_state, state.params)
     is_same = jax.tree.all(jax.tree.map(jnp.allclose, averaged, state.params))
     assert method.averages or is_same

@@ -107,7 +107,7 @@ def measure(
 
 
 def run(family: families.Family) -> dict[str, Any]:
-    """What the line of a kind says of it."""
+    """The line of a family."""
     rates = 10.0 ** (first_rate(family.optimizer) + np.arange(10) / 3.0)
     keys = [jax.random.fold_in(jax.random.key(KEY), i) for i in range(SAMPLES)]
     over_rates = jax.jit(
@@ -177,7 +177,7 @@ def table(lines: list[dict[str, Any]]) -> str:
 
 
 def return_slope_table(lines: list[dict[str, Any]]) -> str:
-    """Markdown: a row a kind, at the best rate and at 2.2, 4.6 and 10 times it."""
+    """Markdown: a row a family, at the best rate and at 2.2, 4.6 and 10 times it."""
     rows = []
     shares = []
     for line in lines:
