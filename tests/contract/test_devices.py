@@ -31,8 +31,8 @@ def mesh():
     )
 
 
-# What is sharded is the loss alone. These are a rule of plain numbers, one with a random
-# key, one with a network, and one that is handed what the wrappers measure.
+# What is sharded is the loss alone. These are a rule of plain numbers, one with a key,
+# one with a network, and one that is handed what the wrappers measure.
 @pytest.mark.parametrize("rule", ["trend", "bandit", "actor_critic", "tuned"])
 def test_a_sharded_batch_needs_nothing(rule, mesh):
     tx = optax.chain(optax.sgd(0.1), scaling(rule))

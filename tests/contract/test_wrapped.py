@@ -144,8 +144,8 @@ def test_one_nan_costs_a_batch(rule, where):
     (params, state), scales = trained(rule, stream)
     assert summary(state)["nonfinite_values"] == 1
     assert summary(state)["rollbacks"] == summary(whole)["rollbacks"] == 0
-    assert loss_fn(eval_params(state, params), 0.0) < 0.1 * loss_fn(jnp.zeros(3), 0.0)
-    assert 1 / 3 < scales[-1] / expected[-1] < 3
+    assert loss_fn(eval_params(state, params), 0.0) < 0.05 * loss_fn(jnp.zeros(3), 0.0)
+    np.testing.assert_allclose(scales[-1], expected[-1], rtol=0.1)
 
 
 @every_needy_rule

@@ -54,8 +54,8 @@ def test_every_optimizer_learns_from_any_base_rate(name, total_steps, interpolat
         jnp.array([1e-7, 1e-2, 10.0])
     )
     assert (phase == 3).all()
-    assert (progress < 0.1).all()
-    np.testing.assert_allclose(found, found[0], rtol=0.5)
+    assert (progress < 0.02).all()
+    np.testing.assert_allclose(found, found[0], rtol=1e-3)  # as the docstring says
 
 
 def test_bfloat16_params():
@@ -197,8 +197,8 @@ def test_the_slope_is_that_on_the_way_to_the_first_parameters():
 
     slope = mean_product(jax.tree.map(np.subtract, kept, averages))
     gap = mean_product(jax.tree.map(np.subtract, points, averages))
-    np.testing.assert_allclose(seen.return_slope, slope, rtol=0.25)
-    np.testing.assert_allclose(seen.averaging_gap, gap, rtol=0.5)
+    np.testing.assert_allclose(seen.return_slope, slope, rtol=1e-4)
+    np.testing.assert_allclose(seen.averaging_gap, gap, rtol=1e-4)
 
 
 def test_summary_and_lr_scale():

@@ -25,7 +25,6 @@ from optax_adaptive.transforms._measured import Measured
 
 FIRST_LOSS, NOISE, MOST_STEPS = 10.0, 0.01, 1500
 PROBATION, SHORT_RUN = 250, 240  # of a run of unknown length; with a probation of 60
-SETTINGS = MaintainSettings()
 
 
 @functools.cache
@@ -101,7 +100,7 @@ def test_a_rate_that_fails_early_restarts():
 def test_a_rate_from_which_the_gradient_points_back_restarts_at_less():
     log_scales, _, restored, _ = maintained(falling(130), slope=-3.0)
     assert where(restored) == [119, 120]
-    np.testing.assert_allclose(log_scales[-1], math.log(SETTINGS.back_to), rtol=1e-5)
+    np.testing.assert_allclose(log_scales[-1], math.log(0.4), rtol=1e-5)
     # Not after the first quarter of the run.
     log_scales, _, restored, _ = maintained(falling(600), slope=-3.0, total_steps=400)
     assert not restored.any() and not (log_scales < 0.0).any()
@@ -131,7 +130,7 @@ def test_a_plateau_later_on_is_no_reason_to_restart():
     losses = np.maximum(falling(1500), noisy(np.full(1500, 5.0)))
     log_scales, taken, restored, _ = maintained(losses, gap=0.5)
     assert log_scales[-1] < 0.0
-    assert (np.diff(log_scales) > math.log(0.9 * SETTINGS.lowest)).all()
+    assert (np.diff(log_scales) > -0.5 * math.log(10) - 0.1).all()
     assert not restored.any()
     assert taken[0] and where(taken)[1] > PROBATION
 
@@ -142,13 +141,13 @@ def test_a_blow_up_early_on_leads_to_the_start():
     log_scales, taken, restored, rollbacks = maintained(losses)
     assert where(restored) == [101, 102] and rollbacks[-1] == 1
     assert where(taken) == [0]
-    np.testing.assert_allclose(np.exp(log_scales[102:]), SETTINGS.back_off, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(log_scales[102:]), 0.5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("total_steps", [SHORT_RUN, None])
 def test_a_rate_is_not_raised_before_it_may_prove_too_high(total_steps):
     log_scales, *_ = maintained(falling(400), total_steps=total_steps)
-    assert where(log_scales > 0.0)[0] >= SETTINGS.early
+    assert where(log_scales > 0.0)[0] >= 250
 
 
 def test_without_noise_a_rate_rises_at_once_while_the_loss_still_falls():
@@ -258,7 +257,7 @@ def test_alone_it_lowers_a_rate_far_too_high(rate):
 
 
 def test_settings_are_arguments():
-    settings = SETTINGS._replace(shortest_block=1000, back_off=1.0)
+    settings = MaintainSettings(shortest_block=1000, back_off=1.0)
     rule = controllers.maintain(settings=settings)
     assert int(rule.request(rule.init()).accumulation_size) == 1000
     _, numbers, _ = regression(rule, 10.0, 900)

@@ -18,9 +18,7 @@ from optax_adaptive import (
     with_rollback,
 )
 from optax_adaptive._controller import Found
-from optax_adaptive.controllers.learned.rule import LONG_OVER_SHORT
 from optax_adaptive.controllers.learned.state_features import NAMES, SIZE
-from optax_adaptive.controllers.search import SearchSettings
 from optax_adaptive.transforms._measured import Measured
 from tests.helpers.policies import constant_policy, random_weights
 from tests.helpers.streams import STREAMS
@@ -95,7 +93,7 @@ def test_matches_the_reference(total_steps, first_value):
     moves = np.diff(np.flatnonzero(np.diff(expected)))
     assert {5, 6} <= set(moves) and np.ptp(expected) > 0.5
     assert np.any(reference.gap_features(False))
-    np.testing.assert_allclose(np.log(scales), expected, atol=0.05)
+    np.testing.assert_allclose(np.log(scales), expected, atol=1e-4)
 
 
 def test_opens_with_the_search_of_autotune():
@@ -145,9 +143,8 @@ def test_begins_lower_than_autotune_below_the_best_candidate():
         numbers = summary(state)
         assert numbers["phase"] == 3
         scales[name] = float(numbers["found_scale"])
-    ratio = LONG_OVER_SHORT / SearchSettings().long_over_short
-    assert scales["learned"] / scales["tuned"] == pytest.approx(ratio, rel=1e-3)
-    assert ratio < 1
+    # A tenth of the best candidate's, in place of a fifth.
+    assert scales["learned"] / scales["tuned"] == pytest.approx(0.5, rel=1e-3)
 
 
 def test_never_goes_back_to_a_rate_that_blew_up():
