@@ -28,6 +28,7 @@ class Runs(NamedTuple):
     failed: Array  # (r, s), bool
     initial: Array  # (r, s), validation metric before the first step
     validation: Array  # (r, s, c), or the last alone where no time is measured
+    best: Array  # (r, s, c), of validation so far, or validation where that is whole
     learning_rate: Array  # (r, s, c), of the first seed alone in most files
     late_loss_std: Array  # (r, s)
     train: Array  # (r, s)
@@ -48,6 +49,8 @@ def gather(lines: list[dict[str, Any]]) -> Results:
             facts[config["task"]] = Facts(*(config[name] for name in Facts._fields))
         else:
             name = (line["task"], line["optimizer"], line["method"])
+            if "validation" in line:
+                line = {"best": line["validation"]} | line
             groups.setdefault(name, {})[line["base_rate"], line["seed"]] = line
     whole = [row for rows in groups.values() for row in rows.values() if "test" in row]
     begin = {row["task"]: row["initial"] for row in whole}  # for rows of an exception
@@ -70,6 +73,7 @@ def gather(lines: list[dict[str, Any]]) -> Results:
             ),
             initial=stack("initial", begin.get(name[0])),
             validation=stack("validation", missing_curve(rows, "validation", whole)),
+            best=stack("best", missing_curve(rows, "best", whole)),
             learning_rate=stack(
                 "learning_rate", missing_curve(rows, "learning_rate", whole)
             ),

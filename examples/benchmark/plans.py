@@ -57,9 +57,10 @@ class Plan(NamedTuple):
 
 
 # For times to a target, and of autotune's search.
-TIMES = ("validation", "rollbacks", "search_steps")
+SEARCH = ("rollbacks", "search_steps")
+TIMES = ("best", *SEARCH)
 # And for the page: learning rates, generalisation and stability.
-WHOLE = (*TIMES, "learning_rate", "late_loss_std", "train")
+WHOLE = ("validation", *SEARCH, "learning_rate", "late_loss_std", "train")
 STANDARD_TASKS = tuple(task for task in TASKS if task != "short")  # digits once
 
 PLANS = {

@@ -21,7 +21,7 @@ Line = dict[str, Any]
 
 HERE = Path(__file__).parent
 INHERITED = ("task", "optimizer", "anchor", "method")  # by a row, from its header
-CURVES = ("validation", "learning_rate", "log_factors")
+CURVES = ("validation", "best", "learning_rate", "log_factors")
 KEY = ("task", "optimizer", "method", "base_rate", "seed")
 
 

@@ -59,7 +59,8 @@ def run_group(group: Group) -> list[dict[str, Any]]:
     task = make_task(group.task, group.data_dir)
     try:
         train = training.make_training(task, group.optimizer, group.method)
-        rows = take(train, group.runs, is_vmapped, group.keeps)
+        keeps, is_accuracy = group.keeps, task.is_accuracy
+        rows = take(train, group.runs, is_vmapped, is_accuracy, keeps)
     except Exception as error:
         failed = f"{type(error).__name__}: {error}"[:200]
         rows = [{"failed": failed} for _ in group.runs]
@@ -78,6 +79,7 @@ def take(
     train: Any,
     runs: Iterable[tuple[float, int]],
     is_vmapped: bool,
+    is_accuracy: bool = False,
     keeps: tuple[str, ...] = training.FIELDS,
 ) -> list[dict[str, Any]]:
     """Takes a training over base rates and seeds."""
@@ -94,7 +96,7 @@ def take(
     # Pictures draw the learning rate of the first seed alone.
     others = tuple(name for name in keeps if name != "learning_rate")
     return [
-        training.as_row(trace, keeps if first else others)
+        training.as_row(trace, is_accuracy, keeps if first else others)
         for trace, first in zip(each, is_first, strict=True)
     ]
 

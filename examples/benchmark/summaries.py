@@ -90,9 +90,7 @@ def shares(
 
 def all_times(runs: Runs, cosine: Runs) -> np.ndarray:
     """(r, s): fraction of the run until the target."""
-    return measures.time_to(
-        runs.validation, measures.target(cosine), runs.facts.is_accuracy
-    )
+    return measures.time_to(runs.best, measures.target(cosine), runs.facts.is_accuracy)
 
 
 def complete(results: Results, optimizer: str = "adam") -> tuple[list[str], list[str]]:

@@ -20,7 +20,8 @@ LATE = CHECKPOINTS // 10  # checkpoints in the last tenth
 EPOCHS = 50
 # What a row may keep. Nothing reads all of it everywhere: a plan says what it keeps.
 FIELDS = (
-    "validation",  # the whole curve, for times to a target
+    "validation",  # the whole curve
+    "best",  # of the validation metric so far: all that times to a target need
     "learning_rate",  # of each checkpoint
     "mean_rate",  # geometric, after the quarter of a run in which searches lie
     "late_loss_std",
@@ -105,7 +106,9 @@ def make_training(
     return train
 
 
-def as_row(trace: Trace, keeps: Collection[str] = FIELDS) -> dict[str, Any]:
+def as_row(
+    trace: Trace, is_accuracy: bool, keeps: Collection[str] = FIELDS
+) -> dict[str, Any]:
     """The record of one run as JSON takes it, with null for what isn't finite.
 
     An average of weights that were finite at the end may hide that some were not on the
@@ -113,6 +116,7 @@ def as_row(trace: Trace, keeps: Collection[str] = FIELDS) -> dict[str, Any]:
 
     Args:
       trace: Of the run.
+      is_accuracy: Whether more is better.
       keeps: What is recorded beside the first and the final metrics, of ``FIELDS``.
         Without the curve, ``validation`` is its last point.
 
@@ -129,7 +133,9 @@ def as_row(trace: Trace, keeps: Collection[str] = FIELDS) -> dict[str, Any]:
         "validation": records.numbers(validation, 4),
         "test": records.number(trace.test),
     }
+    better = np.fmax if is_accuracy else np.fmin  # they pass over nan
     others = {
+        "best": records.numbers(better.accumulate(trace.validation), 4),
         "learning_rate": records.numbers(trace.learning_rate, 3),
         "mean_rate": records.number(mean_rate),
         "late_loss_std": records.number(trace.late_loss_std),

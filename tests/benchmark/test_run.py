@@ -57,6 +57,25 @@ def test_record_of_a_run(toy):
     assert row["failed"] is None and row["late_loss_std"] > 0
 
 
+@pytest.mark.parametrize("is_accuracy", [True, False])
+def test_a_row_keeps_what_it_is_asked_for(is_accuracy):
+    curve = np.array([3.0, np.nan, 5.0, 2.0, 4.0] + 35 * [4.0])
+    rates = np.full(training.CHECKPOINTS, 0.1)
+    one = np.float64(1.0)
+    found = {"rollbacks": one}
+    trace = training.Trace(one, curve, rates, one, one, one, np.True_, found)
+    row = training.as_row(trace, is_accuracy, ("best", "rollbacks"))
+    assert row.keys() == {"failed", "initial", "validation", "test"} | {
+        *("best", "rollbacks")
+    }
+    assert row["validation"] == [4.0]
+    expected = [3, 3, 5, 5, 5] if is_accuracy else [3, 3, 3, 2, 2]
+    assert row["best"][:5] == expected and len(row["best"]) == 40
+    whole = training.as_row(trace, is_accuracy, ("validation", "mean_rate"))
+    assert whole["validation"][:5] == [3.0, None, 5.0, 2.0, 4.0]
+    assert whole["mean_rate"] == pytest.approx(0.1)
+
+
 def test_what_is_done_is_skipped(plan, tmp_path):
     output = tmp_path / "deep" / "results.jsonl"
     run.execute(plan._replace(seeds=1), output, HERE, jobs=1)
