@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmark import measures, records, run, summaries
+from benchmark import measures, pictures, records, run, summaries
 
 PICTURE = Path(__file__).parents[4] / "docs" / "autotune.png"
 THICK = {"color": "C3", "linewidth": 3, "zorder": 3}
@@ -51,7 +51,7 @@ def main() -> None:
     panels[4].set_xlabel("base learning rate")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.savefig(PICTURE, dpi=100, bbox_inches="tight")
+    pictures.save(figure, PICTURE, dpi=100, bbox_inches="tight")
 
 
 if __name__ == "__main__":

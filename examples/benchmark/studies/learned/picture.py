@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmark import pictures
 from benchmark.plans import as_written
 from benchmark.studies.learned import run as learned
 from optax_adaptive.controllers.learned.policy_network import act, shipped_weights
@@ -87,7 +88,7 @@ def draw(rows: learned.Rows, path: Path) -> None:
         axis.set(yscale="log", xlabel="part of the run", title=task)
     axes[1].set_ylabel("learning rate (dotted: length unknown)")
     axes[1].legend(fontsize=7)
-    figure.savefig(path, dpi=130)
+    pictures.save(figure, path, dpi=130)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmark import pictures
 from benchmark.studies.learned.picture import states_along
 from benchmark.studies.online import run as experiment
 from benchmark.studies.online.report import read
@@ -50,7 +51,7 @@ def draw(table: dict, path: Path) -> None:
         axes.axhline(1, color="black", lw=0.8)
         axes.set(yscale="log", xlabel="part of the run")
         axes.set_title(f"digits, cosine peak {offset:g} x tuned")
-    figure.savefig(path, dpi=110)
+    pictures.save(figure, path, dpi=110)
 
 
 if __name__ == "__main__":
