@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optax_adaptive import Observation, controllers
+from optax_adaptive import controllers
 from optax_adaptive._controller import Found
+from tests.helpers.observations import observation
 from tests.references.maintain_reference import Block, MaintainReference
 
 FOUND = (-1.0, 4.0, 0.3, True)  # log factor, first loss, its deviation, is it noisy?
@@ -31,23 +32,18 @@ def make_observe():
             means = np.append(means[1:], np.float32(block.value))
             errors = np.append(errors[1:], np.float32(block.error))
             count += 1
-        none = np.float32(0.0)
-        return Observation(
-            step=np.int32(block.step),
-            value=np.float32(block.value),
+        return observation(
+            5,
+            step=block.step,
+            value=block.value,
             history=means,
             mask=np.arange(5) >= 5 - count,
             standard_error=errors,
-            validation=none,
-            is_validated=np.bool_(False),
-            log_scale=np.float32(log_scale),
-            update_size=none,
-            gradient_size=none,
-            displacement=none,
-            averaging_gap=np.float32(block.gap or 0.0),
-            has_averaging_gap=np.bool_(block.gap is not None),
-            return_slope=np.float32(block.slope),
-            is_rolled_back=np.bool_(block.is_rolled_back),
+            log_scale=log_scale,
+            averaging_gap=block.gap or 0.0,
+            has_averaging_gap=block.gap is not None,
+            return_slope=block.slope,
+            is_rolled_back=block.is_rolled_back,
         )
 
     return observe
@@ -127,8 +123,8 @@ def run(blocks, found=FOUND, log_scale=-1.0, **kwargs):
     update, step = jax.jit(rule.update), 0
     for block in blocks:
         step += int(rule.request(state).accumulation_size)
-        observation = observe(block._replace(step=step - 1), log_scale)
-        log_scale, state = update(observation, state)
+        shown = observe(block._replace(step=step - 1), log_scale)
+        log_scale, state = update(shown, state)
         log_scale = float(log_scale)
         logs.append(log_scale)
     return logs, rule.request(state)

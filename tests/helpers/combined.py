@@ -8,12 +8,12 @@ import numpy as np
 
 from optax_adaptive import (
     Controller,
-    Observation,
     scale_by_controller,
 )
 from optax_adaptive._controller import Found, Request, nothing
 from tests.contract.rules import told
 from tests.helpers.follow import follow
+from tests.helpers.observations import observation
 
 
 def scales_of(rule, values=None, accumulation_size=1):
@@ -49,26 +49,23 @@ def asking(name="asking", needs=(), own_size=20, **fields):
 
 def requests_of(rule, decisions):
     """What it asks for at first, and after each decision."""
-    observe, state = observation_of(), rule.init()
+    state = rule.init()
     asked = [rule.request(state)]
     for _ in range(decisions):
-        _, state = rule.update(observe, state)
+        _, state = rule.update(SHOWN, state)
         asked.append(rule.request(state))
     return asked
 
 
-def observation_of():
-    numbers = dict.fromkeys(Observation._fields, jnp.ones((), jnp.float32))
-    entries = jnp.ones((6,), jnp.float32)
-    return Observation(**numbers)._replace(
-        step=jnp.array(9, jnp.int32),
-        history=entries,
-        mask=entries > 0,
-        standard_error=entries,
-        is_validated=jnp.array(False),
-        has_averaging_gap=jnp.array(True),
-        is_rolled_back=jnp.array(False),
-    )
+SHOWN = observation(
+    6,
+    step=9,
+    history=np.ones(6),
+    mask=np.ones(6),
+    standard_error=np.ones(6),
+    averaging_gap=1.0,
+    has_averaging_gap=True,
+)
 
 
 def differs_from_nothing(asked):

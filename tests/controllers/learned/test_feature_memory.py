@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optax_adaptive import Observation
 from optax_adaptive.controllers.learned import (
     feature_memory,
     gap_features,
     state_features,
 )
+from tests.helpers.observations import observation
 from tests.helpers.streams import STREAMS
 from tests.references.features_reference import FeaturesReference
 from tests.references.windows_reference import Window, windows_reference
@@ -31,22 +31,14 @@ def observe(window, log_scale):
         padded[WINDOW - known :] = entries[-WINDOW:]
         return padded
 
-    return Observation(
-        step=np.int32(window.step),
-        value=np.float32(window.value),
+    return observation(
+        WINDOW,
+        step=window.step,
+        value=window.value,
         history=buffer(window.means),
         mask=np.arange(WINDOW) >= WINDOW - known,
         standard_error=buffer(window.errors),
-        validation=np.float32(0),
-        is_validated=np.bool_(False),
-        log_scale=np.float32(log_scale),
-        update_size=np.float32(0),
-        gradient_size=np.float32(0),
-        displacement=np.float32(0),
-        averaging_gap=np.float32(0),
-        has_averaging_gap=np.bool_(False),
-        return_slope=np.float32(0),
-        is_rolled_back=np.bool_(False),
+        log_scale=log_scale,
     )
 
 

@@ -7,20 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optax_adaptive import Observation
 from optax_adaptive.controllers.learned import gap_features
+from tests.helpers.observations import observation
 from tests.references.gap_reference import gap_reference
 
 NOISE = 0.01
 PART = 1 / 32  # of the elapsed time
-EMPTY = Observation(*[jnp.zeros(())] * len(Observation._fields))
 
 
 @functools.partial(jax.jit, static_argnums=4)
 def seen(values, gaps, are_measured, noise, part):
     def step(memory, entry):
         value, gap, has_gap = entry
-        window = EMPTY._replace(
+        window = observation()._replace(
             value=value, averaging_gap=gap, has_averaging_gap=has_gap
         )
         memory = gap_features.remember(memory, window, part)

@@ -9,16 +9,14 @@ import pytest
 
 from optax_adaptive import (
     Controller,
-    Observation,
     controllers,
     lr_scale,
     scale_by_controller,
 )
 from optax_adaptive.controllers.learned import schedule_compensation
 from tests.helpers.known_rules import done_after
+from tests.helpers.observations import observation
 from tests.references.update_sizes_reference import update_sizes_reference
-
-EMPTY = Observation(*[jnp.zeros(())] * len(Observation._fields))
 
 
 def test_matches_the_reference():
@@ -74,12 +72,12 @@ def test_blow_ups_do_not_count():
     for window in range(80):
         size = 100.0 if window == 30 else 1.0 if window < 50 else 0.5
         value = jnp.inf if window == 30 else 1.0
-        observation = EMPTY._replace(
+        shown = observation()._replace(
             value=jnp.float32(value),
             log_scale=log_scale,
             update_size=jnp.float32(size),
         )
-        log_scale, state = rule.update(observation, state)
+        log_scale, state = rule.update(shown, state)
         factors.append(float(log_scale))
     np.testing.assert_allclose(factors[:50], 0.0, atol=1e-6)
     assert factors[-1] == pytest.approx(math.log(2.0), abs=0.05)

@@ -1,0 +1,169 @@
+"""What candidates say: where the answer lies, and whether batches differ."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from optax_adaptive import (
+    controllers,
+)
+from optax_adaptive.controllers.search import SearchSettings
+from optax_adaptive.controllers.search.candidates import best_log_scale, differs
+from optax_adaptive.controllers.search.settings import (
+    CANDIDATES,
+    MOST_CANDIDATES,
+    first_state,
+    lengths,
+)
+from tests.helpers.observations import observation
+
+LOG_SCALES = jnp.array([0.0, -1.0, -2.0])
+
+
+SETTINGS = SearchSettings()
+
+
+INTERPOLATED = SearchSettings(long_over_short=0.4)
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ([2.0, 1.0, 2.0], -1.0),  # better beyond doubt
+        ([1.0, 1.0, 2.0], -0.5),  # noise does not tell two of them apart
+        ([1.0, 1.0, 1.0], -1.0),
+        ([np.inf, 1.0, np.inf], -1.0),  # those that diverged count for nothing
+        ([np.inf, np.inf, np.inf], -2.0),  # the lowest
+    ],
+)
+def test_what_noise_does_not_tell_apart_shares_the_answer(losses, expected):
+    losses = jnp.array(losses, jnp.float32)
+    answer = best_log_scale(losses, LOG_SCALES, jnp.float32(3.0), jnp.float32(0.01))
+    assert float(answer) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("losses", "candidates", "best"),
+    [
+        ([1.6, 1.2, 1.8], 3, 1),
+        ([1.2, 1.6, 1.8], 3, 0),  # the third was above the first
+        ([2.5, 2.2, 1.8], 3, 2),
+        ([2.02, 2.0, 2.01, 1.6, 1.2, 1.5], 6, 4),  # a plateau, and what lies below it
+        ([2.02, 2.0, 2.01, 2.5], 4, 1),  # a flat optimum
+        ([2.0] * 8, 8, 3.5),
+        ([3.0] * 8, 3, 1),  # nothing was gained
+        ([np.inf, 2.0, 2.0], 3, 1.5),  # the first diverged
+        ([np.inf] * 8, 3, 2),  # all did: the lowest that was run
+    ],
+)
+def test_candidates_on_a_plateau_go_on_below_it(losses, candidates, best):
+    assert compared(losses, 2000) == (candidates, pytest.approx(best, abs=0.05))
+
+
+@pytest.mark.parametrize(
+    ("losses", "candidates", "best"),
+    [
+        ([3.0] * 8, 8, 1),  # nothing was gained, by any: the first three count alone
+        ([3.02, 3.01, 3.0, 1.6, 1.2, 1.5], 6, 4),  # nor was here, by the first three
+        ([2.94, 2.96, 2.95, 1.6, 1.2, 1.5], 6, 4),  # noise is all that lies between
+        ([2.5, 2.49, 2.51, 2.5, 2.7], 5, 1.5),
+    ],
+)
+def test_where_candidates_are_long_enough_so_do_those_that_noise_tells_not_apart(
+    losses, candidates, best
+):
+    assert compared(losses, 6000) == (candidates, pytest.approx(best, abs=0.05))
+
+
+def compared(losses, total_steps):
+    """Number of candidates with these losses, and how far below the first the best."""
+    state, _ = after_candidates(losses, total_steps)
+    # A fifth of it is found. The first lies 10^0.75 below the largest stable rate, 1, and
+    # each 10^0.5 below the one before.
+    below = np.log10(0.2) - state.found.log_scale / np.log(10) - 0.75
+    return int(state.candidate), float(below / 0.5)
+
+
+def calibrated(state, standard_deviation):
+    """The state once the first loss, 3, is known, and its standard deviation."""
+    found = state.found._replace(
+        first_value=jnp.float32(3.0),
+        standard_deviation=jnp.float32(standard_deviation),
+    )
+    return state._replace(found=found)
+
+
+@functools.cache
+def searching(total_steps, settings):
+    """The rule, and its functions compiled."""
+    rule = controllers.search(total_steps, settings)
+    return rule, jax.jit(rule.update), jax.jit(rule.request)
+
+
+def after_candidates(losses, total_steps, settings=SETTINGS):
+    """The state after candidates with these losses, and what is asked for then."""
+    rule, update, request = searching(total_steps, settings)
+    state = calibrated(rule.init(), 0.1)._replace(
+        stage=jnp.int32(CANDIDATES),
+        log_scale=jnp.float32(0.0),  # of the largest stable rate
+    )
+    for _ in range(MOST_CANDIDATES * lengths(total_steps, settings).candidate):
+        if state.is_done:
+            break
+        number, asked = int(state.candidate), request(state)
+        assert asked.probe == CANDIDATES + 1 + number and not state.restores
+        while not (state.is_done or state.candidate > number):
+            _, state = update(observation(value=losses[number]), state)
+        if not state.is_done:
+            assert request(state).restore
+            state = state._replace(restores=jnp.array(False))
+    assert state.is_done
+    return state, request(state)
+
+
+@pytest.mark.parametrize(
+    ("losses", "settings", "is_restored"),
+    [
+        ([1.6, 1.2, 1.8], SETTINGS, False),  # 1.6 times the rate that is found
+        ([1.6, 1.2, 1.8], INTERPOLATED, False),  # 0.8 times it
+        ([2.5, 2.2, 1.8], SETTINGS, True),  # 5 times it
+        ([2.5, 2.2, 1.8], INTERPOLATED, True),  # 2.5 times it
+        ([1.2, 1.6, 1.8], SETTINGS, True),  # it was above the others
+        ([1.6, 1.2, np.inf], SETTINGS, True),  # it diverged
+    ],
+)
+def test_the_run_goes_on_from_a_last_candidate_whose_rate_was_as_low(
+    losses, settings, is_restored
+):
+    _, asked = after_candidates(losses, 2000, settings)
+    assert bool(asked.restore) == is_restored
+    assert asked.probe == 0 and asked.accumulation_size == 0
+
+
+SMOOTH, ROUGH = np.linspace(1.1, 1.0, 7), 1.0 + 0.1 * (-1.0) ** np.arange(7)
+
+
+@pytest.mark.parametrize(
+    ("standard_deviation", "tail", "expected"),
+    [
+        (0.003, SMOOTH, False),  # what a loss of 3 is taken to have at least
+        (0.003, ROUGH, True),  # as of a network whose outputs begin at 0
+        (0.1, SMOOTH, True),
+        (0.003, SMOOTH + 3.0, True),  # it has not descended, so nothing is known
+        (0.003, np.where(np.arange(7) == 6, np.inf, SMOOTH), True),
+    ],
+)
+def test_whether_batches_differ(standard_deviation, tail, expected):
+    state = calibrated(first_state(SETTINGS), standard_deviation)
+    state = state._replace(losses=state.losses.at[-7:].set(tail))
+    assert bool(differs(state, SETTINGS, 7)) == expected
+
+
+@pytest.mark.parametrize(
+    ("total_steps", "candidate"), [(None, 20), (200, 5), (2000, 30), (10**6, 200)]
+)
+def test_candidates_are_in_proportion_to_the_run(total_steps, candidate):
+    assert lengths(total_steps, SETTINGS).candidate == candidate
