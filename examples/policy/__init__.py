@@ -1,1 +1,1 @@
-"""What train_policy.py is made of: tasks, whole trainings, evolution."""
+"""Trains what learned and the online learners begin with: tasks, trainings, fits."""
