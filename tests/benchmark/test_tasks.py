@@ -19,6 +19,7 @@ def make(name):
     return tasks.TASKS[name](folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in tasks.TASKS if name != "short"])
 def test_task_learns(name):
     task = make(name)

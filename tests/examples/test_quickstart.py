@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart.py"
 
 
+@pytest.mark.slow
 def test_quickstart(tmp_path):
     picture = tmp_path / "picture.png"
     flags = ["--steps", "20", "--seeds", "1", "--output", str(picture)]

@@ -16,11 +16,18 @@ SCRIPTS = (
     "lstm_electricity.py",
     "mlp_mnist.py",
 )
+FAST = "lstm_electricity.py"
 # Dropout in the one, batch norm in the other.
 ON_EIGHT_DEVICES = ("mlp_mnist.py", "resnet18_cifar.py")
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(script, marks=() if script == FAST else pytest.mark.slow)
+        for script in SCRIPTS
+    ],
+)
 def test_smoke(script, tmp_path):
     arguments = (script, "--smoke", "--method", "trend", "--workdir")
     run(*arguments, tmp_path)

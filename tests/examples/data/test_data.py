@@ -163,6 +163,7 @@ def test_missing_data_fails_at_once(tmp_path):
     assert "python examples/prepare_data.py cifar10" in output
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_real_data(prepared_data):
     data, texts = text.load("imdb_reviews", str(prepared_data))

@@ -69,6 +69,7 @@ def test_actions_with_an_advantage_become_more_likely():
     assert 0.01 < float(jnp.mean(after - means)) < 0.3
 
 
+@pytest.mark.slow
 def test_runs_of_ppo_differ_by_their_noise_alone(monkeypatch):
     family = families.TRAINING["values-sgd"]._replace(steps=250)
     weights = first_policy(jax.random.key(0))
@@ -102,6 +103,7 @@ def test_no_window_lies_in_training_and_validation(draw):
     assert not any(np.array_equal(last[i:], first[: length - i]) for i in range(8))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_once")
 @pytest.mark.parametrize("by", train_policy.TRAINERS)
 def test_smoke_resumes_exactly_and_exports(by, tmp_path):

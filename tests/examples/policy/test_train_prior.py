@@ -61,6 +61,7 @@ def test_a_fifth_of_what_is_fitted_to_has_no_averaging_gap():
     np.testing.assert_allclose(mixed.weights[3:], 0.2 * seen.weights)
 
 
+@pytest.mark.slow
 def test_regrets_on_kinds_left_out():
     rng = np.random.default_rng(0)
 
@@ -127,6 +128,7 @@ def test_a_learner_sees_what_it_would_see_in_a_users_training():
     np.testing.assert_allclose(rollout.final(problem, params), final, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_once")
 def test_smoke_resumes_exactly_and_exports(tmp_path):
     def run(name):

@@ -3,6 +3,7 @@
 import socket
 
 import numpy as np
+import pytest
 
 from tests.examples.run import losses, run, start
 
@@ -13,6 +14,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_losses_of_one(tmp_path):
     args = ("mlp_mnist.py", "--smoke", "--method", "trend")
     run(*args, "--workdir", tmp_path / "one")

@@ -7,6 +7,7 @@ import pytest
 import mlp_mnist
 from tests.examples.run import losses, run, start
 
+pytestmark = pytest.mark.slow
 FLAGS = ("--smoke", "--epochs", "6", "--method", "trend")
 FLAGS += ("--steps-per-dispatch", "4", "--checkpoint-steps", "8")
 RUN = ("mlp_mnist.py", *FLAGS)
