@@ -127,11 +127,11 @@ WRAPPERS = {"autotune": autotune, "averaging": with_averaging, "back": with_roll
     [
         ("averaging", "averaging", "keeps an average already"),
         ("averaging", "autotune", "keeps an average already"),
-        ("back", "back", "goes back already"),
-        ("back", "autotune", "goes back already"),
-        ("autotune", "averaging", "averages and goes back by itself"),
-        ("autotune", "back", "averages and goes back by itself"),
-        ("autotune", "autotune", "averages and goes back by itself"),
+        ("back", "back", "rolls back already"),
+        ("back", "autotune", "rolls back already"),
+        ("autotune", "averaging", "averages and rolls back by itself"),
+        ("autotune", "back", "averages and rolls back by itself"),
+        ("autotune", "autotune", "averages and rolls back by itself"),
     ],
 )
 def test_a_wrapper_around_one_that_does_the_same(outer, inner, message):

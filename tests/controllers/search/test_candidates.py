@@ -81,7 +81,7 @@ def test_where_candidates_are_long_enough_so_do_those_that_noise_tells_not_apart
 def compared(losses, total_steps):
     """Number of candidates with these losses, and how far below the first the best."""
     state, _ = after_candidates(losses, total_steps)
-    # A fifth of it is found. The first lies 10^0.75 below the largest stable rate, 1, and
+    # A fifth of it is found. The first is 10^0.75 below the largest stable rate, 1, and
     # each 10^0.5 below the one before.
     below = np.log10(0.2) - state.found.log_scale / np.log(10) - 0.75
     return int(state.candidate), float(below / 0.5)
