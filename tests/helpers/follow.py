@@ -1,5 +1,7 @@
 """Runs a transformation over a stream of metrics, compiled once."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -19,8 +21,10 @@ def follow(tx):
         state, scales = jax.lax.scan(step, state, values)
         return scales, state
 
+    start = functools.cache(lambda: tx.init(None))
+
     def run(values, state=None):
-        return scan(values, tx.init(None) if state is None else state)
+        return scan(values, start() if state is None else state)
 
     run.compiled = scan._cache_size
     return run

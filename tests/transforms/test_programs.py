@@ -12,15 +12,16 @@ import optax_adaptive
 pytestmark = pytest.mark.usefixtures("optimized", "standard_promotion")
 
 
+MOMENTUM = optax.sgd(0.1, 0.9)
+
+
 @pytest.mark.parametrize(
     ("wrap", "optimizer"),
     [
         (optax_adaptive.with_rollback, optax.adam(0.1)),
-        (optax_adaptive.with_averaging, optax.adam(0.1)),
         (optax_adaptive.autotune, optax.adam(0.1)),
-        (optax_adaptive.autotune, optax.sgd(0.1, 0.9)),
         (partial(optax_adaptive.autotune, interpolate=True), optax.sgd(0.1)),
-        (partial(optax_adaptive.with_rollback, restore_inner=False), optax.adam(0.1)),
+        (partial(optax_adaptive.with_rollback, restore_inner=False), MOMENTUM),
     ],
 )
 def test_a_step_copies_nothing_large_but_in_its_loop(optimized, wrap, optimizer):
@@ -48,7 +49,7 @@ def test_a_step_copies_nothing_large_but_in_its_loop(optimized, wrap, optimizer)
 
 def fusions(count, options):
     """Of the program of one update of autotune, of so many leaves."""
-    tx = optax_adaptive.autotune(optax.adam(0.1))
+    tx = optax_adaptive.autotune(MOMENTUM)
     params = [jnp.zeros((8, 8 + i % 3)) for i in range(count)]
 
     def step(params, state, grads, value):
