@@ -63,7 +63,7 @@ RULES = {name: lambda make=make: loud(make()) for name, make in MAKE.items()}
 NEEDY = {name for name, make in RULES.items() if make().needs}
 
 
-def told(tx, has_gap=True):
+def with_measured(tx, has_gap=True):
     """What the wrappers would measure, of a model: gaps in the unit of the loss."""
 
     def update_fn(updates, state, params=None, *, value=None, **extra_args):
@@ -84,7 +84,7 @@ def told(tx, has_gap=True):
 def scaled(rule, has_gap=True, **kwargs):
     """The transformation of a rule, handed what it needs."""
     tx = scale_by_controller(rule, **SETTINGS | kwargs)
-    return told(tx, has_gap) if rule.needs else tx
+    return with_measured(tx, has_gap) if rule.needs else tx
 
 
 @functools.cache

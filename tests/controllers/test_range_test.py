@@ -1,4 +1,4 @@
-"""range_test against a slow reference, and what must and must not end its climb."""
+"""range_test against a slow reference, and what must and must not end it."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def test_matches_the_reference(settings):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_noise_cannot_end_a_climb_that_has_not_begun(seed):
+def test_noise_cannot_end_what_has_not_begun(seed):
     noise = np.random.default_rng(seed).normal(2.3, 0.3, 100)
     climbed = scales_of(noise, start=1e-9, stop=1e5)
     assert np.all(np.diff(climbed) >= 0)
@@ -40,7 +40,7 @@ def loss_at(scale, rng):
 
 
 @pytest.mark.parametrize("start", [1e-9, 1e-5, 1e-3])
-def test_finds_the_edge_from_any_start(start):
+def test_finds_the_largest_stable_rate_from_any_start(start):
     rng = np.random.default_rng(0)
     tx = scale_by_controller(controllers.range_test(start=start), accumulation_size=5)
     run, state = follow(tx), None
@@ -50,11 +50,11 @@ def test_finds_the_edge_from_any_start(start):
         _, state = run(values, state) if state is not None else run(values)
         scale = float(lr_scale(state))
     assert 1 <= scale <= 10
-    edge, state = run(np.full(5, 1e6, np.float32), state)
-    assert edge[-1] == np.float32(scale)  # the climb is over: nothing moves it
+    largest, state = run(np.full(5, 1e6, np.float32), state)
+    assert largest[-1] == np.float32(scale)  # it is over: nothing moves it
 
 
-def test_a_window_without_a_finite_value_ends_the_climb():
+def test_a_window_without_a_finite_value_ends_it():
     values = np.full(30, 2.0)
     values[10:15] = np.nan
     scales = scales_of(values)

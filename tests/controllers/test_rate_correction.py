@@ -167,9 +167,9 @@ def test_a_rule_sets_the_gap_against_the_decrease(ratio, factor, offset):
 @pytest.mark.parametrize("place", ["gaps", "slopes"])
 def test_what_is_not_finite_leaves_the_others_to_say(bad, place):
     losses, measured = 2.0 - 0.01 * np.arange(1, 130), {"gaps": 1.6, "slopes": 0.0}
-    spoilt = np.full(len(losses), measured[place])
-    spoilt[100::8] = bad
-    where, made = changed(losses, **measured | {place: spoilt})
+    altered = np.full(len(losses), measured[place])
+    altered[100::8] = bad
+    where, made = changed(losses, **measured | {place: altered})
     assert where.tolist() == [119]
     np.testing.assert_allclose(made, 0.5**0.5, rtol=0.04)
 

@@ -11,7 +11,7 @@ from optax_adaptive import (
     scale_by_controller,
 )
 from optax_adaptive._controller import Found, Request, nothing
-from tests.contract.rules import told
+from tests.contract.rules import with_measured
 from tests.helpers.follow import follow
 from tests.helpers.observations import observation
 
@@ -19,7 +19,7 @@ from tests.helpers.observations import observation
 def scales_of(rule, values=None, accumulation_size=1):
     values = np.ones(6, np.float32) if values is None else np.float32(values)
     tx = scale_by_controller(rule, accumulation_size=accumulation_size, window=6)
-    tx = told(tx) if rule.needs else tx
+    tx = with_measured(tx) if rule.needs else tx
     return np.asarray(follow(tx)(values)[0])
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from optax_adaptive import controllers, lr_scale, with_averaging, with_rollback
 from optax_adaptive.integrations import as_schedule
-from tests.contract.rules import RULES, SETTINGS, followed, stream, told
+from tests.contract.rules import RULES, SETTINGS, followed, stream, with_measured
 
 
 # as_schedule does not know which rule is inside: one with a first factor, one with a
@@ -18,7 +18,7 @@ def test_the_rate_is_the_base_rate_times_the_factor_a_step_late(rule):
     made = RULES[rule]()
     rate = as_schedule(0.1, made, **SETTINGS)
     tx = optax.inject_hyperparams(optax.sgd)(learning_rate=rate)
-    tx = told(tx) if made.needs else tx
+    tx = with_measured(tx) if made.needs else tx
     params = jnp.ones(())
 
     def step(state, value):

@@ -16,7 +16,7 @@ def ratio(numerator, denominator):
 
 
 class FeaturesReference:
-    """Is told each window and the rate in force; ``action`` is set from outside."""
+    """Is handed each window and the rate in force; ``action`` is set from outside."""
 
     def __init__(self, total_steps=math.inf):
         self.total_steps = total_steps

@@ -17,7 +17,7 @@ def act_reference(weights, seen):
 
 
 class LearnedReference:
-    """Is told each step, and says the log factor from then on."""
+    """Is handed each step, and says the log factor from then on."""
 
     def __init__(self, weights, log_scale, first_value=None, deviation=0.0, total=None):
         self.weights, self.total = weights, math.inf if total is None else total

@@ -27,7 +27,7 @@ class Decided(NamedTuple):
 
 
 class MaintainReference:
-    """Is told of each block and the log factor in force, and says what follows."""
+    """Is handed each block and the log factor in force, and says what follows."""
 
     def __init__(self, total_steps=None, found=None, is_interpolated=False):
         self.probation = min(total_steps // 4, 250) if total_steps else 250

@@ -32,7 +32,7 @@ def range_test_reference(
         is_suspect = is_bad
         if is_bad:
             return log_scale
-        climb = growth if has_descended else idle_growth
-        return min(log_scale + math.log(climb), math.log(stop))
+        factor = growth if has_descended else idle_growth
+        return min(log_scale + math.log(factor), math.log(stop))
 
     return decide

@@ -11,8 +11,8 @@ from optax_adaptive.signals import spike_detector
 def watch_all(values):
     """The signals on a stream of losses."""
 
-    def step(alarm, value):
-        return spike_detector.watch(alarm, value)
+    def step(detector, value):
+        return spike_detector.watch(detector, value)
 
     values = jnp.asarray(values, jnp.float32)
     _, signals = jax.lax.scan(step, spike_detector.first_detector(), values)
@@ -25,27 +25,27 @@ def noise(steps, seed=0):
 
 @pytest.mark.parametrize("offset", [5.0, 0.0, -300.0])
 @pytest.mark.parametrize("seed", range(5))
-def test_no_alarm_on_noise_and_descent(offset, seed):
+def test_no_signal_on_noise_and_descent(offset, seed):
     descent = 3.0 * np.exp(-np.arange(2000) / 300)
     values = offset + descent + 0.3 * noise(2000, seed)
     assert not watch_all(values).is_spike.any()
 
 
-def test_no_alarm_on_spikes_of_a_hundred_times_the_loss():
+def test_no_signal_on_spikes_of_a_hundred_times_the_loss():
     values = 1.0 + 0.1 * noise(2000)
     values[np.random.default_rng(1).random(2000) < 0.01] *= 100
     assert not watch_all(values).is_spike.any()
 
 
 @pytest.mark.parametrize("offset", [5.0, 0.0, -300.0])
-def test_alarm_soon_after_a_jump(offset):
+def test_signal_soon_after_a_jump(offset):
     values = offset + 0.1 * noise(400)
     values[300:] += 2.0
     raised = np.flatnonzero(watch_all(values).is_spike)
     assert 300 < raised[0] < 315
 
 
-def test_alarm_on_a_slow_rise():
+def test_signal_on_a_slow_rise():
     values = 1.0 + 0.3 * noise(3000)
     values[1000:] += np.linspace(0, 0.5, 2000)
     raised = np.flatnonzero(watch_all(values).is_spike)
@@ -62,7 +62,7 @@ def test_a_spike_among_the_first_values_hides_no_later_rise(spike):
 
 
 @pytest.mark.parametrize("unit", [1e-30, 1.0, 1e30])
-def test_alarms_have_no_unit(unit):
+def test_signals_have_no_unit(unit):
     values = 1.0 + 0.1 * noise(400)
     values[300:] += 2.0
     raised = np.flatnonzero(watch_all(unit * values).is_spike)

@@ -1,4 +1,4 @@
-"""with_rollback: what rules inside remember, ask for and are told."""
+"""with_rollback: what rules inside remember, ask for and see."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
 @pytest.mark.parametrize("restore_inner", [True, False])
-def test_a_controller_remembers_and_is_told(restore_inner):
+def test_a_controller_remembers_and_sees_it(restore_inner):
     def update_fn(observation, seen):
         is_blown_up = jnp.isinf(observation.value)
         log_scale = observation.log_scale + jnp.where(is_blown_up, -1.0, 0.5)
@@ -30,7 +30,7 @@ def test_a_controller_remembers_and_is_told(restore_inner):
     # Two windows, of which the copy knows none; a blow-up; the rest of a window.
     values = [1.0, 1.0, 1.0, 1.0, jnp.nan, jnp.nan, 1.0, 1.0]
     _, state = run(tx, params, [params] * len(values), values)
-    # NaN twice is a window of its own, and then the rule is told of the return.
+    # NaN twice is a window of its own, and then the rule sees the rollback.
     scale = optax_adaptive.lr_scale(state)
     np.testing.assert_allclose(scale, np.exp(2 * 0.5 - 2 * 1.0), rtol=1e-5)
     (memory,) = state.inner_state[1].controller_memory.values()

@@ -52,7 +52,7 @@ def measured(gap=0.0, has_gap=False):
 
 
 def follow_alone(rule, values, gaps=None, sizes=None):
-    """Factors of a rule that is told what the wrappers would measure, by step."""
+    """Factors of a rule that is handed what the wrappers would measure, by step."""
     tx = scale_by_controller(rule, min_scale=1e-10)
     values = np.float32(values)
     gaps = np.full(len(values), np.nan) if gaps is None else gaps
@@ -60,8 +60,8 @@ def follow_alone(rule, values, gaps=None, sizes=None):
 
     def step(state, entries):
         value, gap, size = entries
-        told = measured(jnp.nan_to_num(gap), ~jnp.isnan(gap))
-        _, state = tx.update(size, state, value=value, measured=told)
+        handed = measured(jnp.nan_to_num(gap), ~jnp.isnan(gap))
+        _, state = tx.update(size, state, value=value, measured=handed)
         return state, lr_scale(state)
 
     entries = values, np.float32(gaps), np.float32(sizes)
@@ -210,16 +210,16 @@ def test_the_base_rate_hardly_matters(optimizer, size):
 
 
 def test_a_rate_whose_gap_is_above_the_decrease_comes_down():
-    """As a policy that sees nothing else has it, and only where it is told."""
+    """As a policy that sees nothing else has it, and only where it is handed one."""
     linear = np.zeros(SIZE, np.float32)
     linear[NAMES.index("gap_above")] = -1.0
     weights = constant_policy(0.0)._replace(linear=linear)
     rule = begun(controllers.learned(weights=weights), found(0.1))
     values = 1 + 0.1 * np.random.default_rng(0).normal(size=400)
-    told = follow_alone(rule, values, np.full(400, 0.1))
-    untold = follow_alone(rule, values)
-    assert told[-1] < 0.1 * untold[-1]
-    np.testing.assert_allclose(untold, 0.1, rtol=1e-5)
+    with_gap = follow_alone(rule, values, np.full(400, 0.1))
+    without = follow_alone(rule, values)
+    assert with_gap[-1] < 0.1 * without[-1]
+    np.testing.assert_allclose(without, 0.1, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("action", "highest"), [(0.0, 1.0), (1.0, 5.0)])
