@@ -103,8 +103,7 @@ def own_lines(function, source):
     if ast.get_docstring(function) is not None:
         lines -= set(range(first.lineno, first.end_lineno + 1))
     for node in ast.walk(function):
-        is_inner = isinstance(node, ast.FunctionDef | ast.ClassDef) and node != function
-        if is_inner:
+        if node is not function and isinstance(node, ast.FunctionDef | ast.ClassDef):
             start = min([node.lineno, *(one.lineno for one in node.decorator_list)])
             lines -= set(range(start, node.end_lineno + 1))
     text = source.splitlines()

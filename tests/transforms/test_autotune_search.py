@@ -1,0 +1,62 @@
+"""autotune: its search outlasts losses and gradients that say nothing."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import optax_adaptive
+
+
+@functools.cache
+def descending():
+    """A jitted run of 400 steps of autotune down a quadratic; params of each step.
+
+    Of these steps arrays say where a loss, and where a gradient, is another.
+    """
+    tx = optax_adaptive.autotune(optax.sgd(1e-3), total_steps=400)
+
+    def step(carry, row):
+        has_loss, other_loss, has_grad, other_grad = row
+        params, state = carry
+        loss, grad = jax.value_and_grad(lambda p: jnp.sum(jnp.square(p - 1.0)))(params)
+        grad = jnp.where(has_grad, other_grad, grad)
+        value = jnp.where(has_loss, other_loss, loss)
+        updates, state = tx.update(grad, state, params, value=value)
+        return (optax.apply_updates(params, updates), state), params
+
+    params = jnp.zeros(3)
+    return jax.jit(lambda rows: jax.lax.scan(step, (params, tx.init(params)), rows))
+
+
+def descend(is_other, loss=None, grad=None):
+    """Largest error of the average, summary, and params of each step."""
+    others = [
+        np.broadcast_to(column, (400,))
+        for number in (loss, grad)
+        for column in (is_other & (number is not None), np.float32(number or 0.0))
+    ]
+    (params, state), seen = descending()(tuple(others))
+    averaged = optax_adaptive.eval_params(state, params)
+    error = float(jnp.abs(averaged - 1.0).max())
+    return error, optax_adaptive.summary(state), np.asarray(seen)
+
+
+@pytest.mark.parametrize(
+    "others", [dict(loss=np.nan), dict(grad=np.inf), dict(grad=0.0)], ids=str
+)
+@pytest.mark.parametrize("steps", [6, 12, 30])
+def test_calibration_outlasts_steps_that_tell_nothing(others, steps):
+    error, numbers, seen = descend(np.arange(400) < steps, **others)
+    assert np.abs(seen[:steps]).max() < 1e-4
+    assert numbers["phase"] == 3 and 1.0 < numbers["found_scale"] < 1e4
+    assert error < 0.05
+
+
+@pytest.mark.parametrize("every", [2, 3])
+def test_losses_of_inf_among_others_lose_no_candidate(every):
+    error, *_ = descend(np.arange(400) % every == 0, loss=np.inf)
+    assert error < 0.1
