@@ -17,7 +17,7 @@ class Observation(NamedTuple):
 
     Smaller is always better here: with ``mode="max"`` the metric arrives negated.
     A window without a single finite value, or one that :func:`with_rollback` has ended
-    by rolling back, arrives as ``value = inf``; it never enters ``history``,
+    since the rate is to blame, arrives as ``value = inf``; it never enters ``history``,
     whose entries are finite throughout.
 
     ``update_size`` is the largest entry of the update that this decision is for (of one
@@ -27,8 +27,8 @@ class Observation(NamedTuple):
     ``averaging_gap`` is (params - average) · gradient: to first order, the loss of the
     newest parameters above that of their average, the excess that noise induces. It is
     measured within :func:`with_averaging`, and the metric is the loss itself. With
-    interpolation it is the geometric mean of that of the point which the optimizer
-    moves, and of params. ``return_slope`` is (copy - average) · gradient, the slope of
+    interpolation it is the geometric mean of the gaps of params and of the point that
+    the optimizer moves. ``return_slope`` is (copy - average) · gradient, the slope of
     the loss along the way from the average to the copy that :func:`with_rollback`
     keeps: below 0 the copy is the better direction. While a rule calibrates (``probe``
     is 1) ``displacement`` is by how much the last update has moved the parameters,
@@ -49,7 +49,7 @@ class Observation(NamedTuple):
     averaging_gap: Array  # shape=(), dtype=float32: mean over the window; or 0
     has_averaging_gap: Array  # shape=(), dtype=bool: was it measured in this window?
     return_slope: Array  # shape=(), dtype=float32: while ``keep_snapshot``; or 0
-    is_rolled_back: Array  # shape=(), dtype=bool: has with_rollback rolled back?
+    is_rolled_back: Array  # shape=(), dtype=bool: has with_rollback, in this window?
 
 
 class Request(NamedTuple):
@@ -59,7 +59,9 @@ class Request(NamedTuple):
     them. The others count until the next decision.
     """
 
-    probe: Array  # shape=(), dtype=int32: > 0 while parameters are temporary
+    # shape=(), dtype=int32: 0, or > 0 while parameters are temporary: 1 calibrates, and
+    # displacement is measured; 2 tests a range of rates; 3 and more are candidates
+    probe: Array
     restore: Array  # shape=(), dtype=bool: return to the copy; it is no spike
     snapshot: Array  # shape=(), dtype=bool: take a copy before the next update
     keep_snapshot: Array  # shape=(), dtype=bool: no other copies meanwhile
@@ -122,7 +124,7 @@ def no_request(state: ControllerState) -> Request:
 
 
 def keep_state(state: ControllerState, found: Found) -> ControllerState:
-    """How a rule goes on to which ``observation.log_scale`` says all of the factor."""
+    """The default of ``begin``: what counts is ``observation.log_scale`` alone."""
     del found
     return state
 
@@ -146,7 +148,7 @@ class Controller(NamedTuple):
         its request does not either.
       begin: Maps the first state, and what a search has :class:`Found`, to the state
         that goes on from there. :func:`then` calls it before it first asks the second
-        rule. To most ``observation.log_scale`` says it.
+        rule. By default it changes nothing: ``observation.log_scale`` has the factor.
       name: What it is called, in errors and in the state that it leaves: one of another
         name is refused.
       needs: The wrappers without which it does not work, of ``"with_averaging"`` and

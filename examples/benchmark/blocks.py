@@ -11,6 +11,9 @@ from benchmark.studies.learned import report as learned
 from benchmark.studies.online import report as online
 from benchmark.studies.online import run as online_run
 from benchmark.studies.overhead import report as overhead
+from benchmark.studies.reliability import raised_rate
+from benchmark.studies.reliability import report as reliability
+from benchmark.studies.reliability import run as reliability_run
 from benchmark.studies.sampled_tasks import noise_ratio
 from benchmark.studies.sampled_tasks import run as sampled_tasks
 from benchmark.studies.transfer_tasks import run as transfer_tasks
@@ -77,6 +80,10 @@ def blocks(lines: list[records.Line]) -> dict[tuple[Path, str], str]:
         "docs/rl_experiments.md": of_learners,
         "docs/learned.md": policy,
         "docs/learned_experiments.md": of_policy,
+        "docs/reliability.md": {
+            "faults": reliability.table(records.read(reliability_run.RESULTS)),
+            "raised": raised_rate.table(records.read(raised_rate.RESULTS)),
+        },
     }
     return {
         (ROOT / page, name): text

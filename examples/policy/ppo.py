@@ -123,7 +123,7 @@ def explore(
         )
 
     def note(trace, state):
-        words = tag.bare(state.inner_state.inner_state[1].controller_memory)
+        words = tag.unwrap_any(state.inner_state.inner_state[1].controller_memory)
         memory = unpack(jax.eval_shape(layout), words)
         explored = memory.controller_state.second_state.rule_state
         at = jnp.where(explored.decisions > 0, explored.decisions - 1, MOST)

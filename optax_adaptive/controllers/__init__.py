@@ -9,8 +9,9 @@ from optax_adaptive.controllers.clip import clip
 from optax_adaptive.controllers.constant import constant
 from optax_adaptive.controllers.greedy import greedy
 from optax_adaptive.controllers.learned import learned, load_weights
-from optax_adaptive.controllers.maintain import maintain
+from optax_adaptive.controllers.maintain import MaintainSettings, maintain
 from optax_adaptive.controllers.online import (
+    OnlineSettings,
     actor_critic,
     bandit,
     load_prior,
@@ -18,13 +19,14 @@ from optax_adaptive.controllers.online import (
 )
 from optax_adaptive.controllers.plateau import plateau
 from optax_adaptive.controllers.range_test import range_test
-from optax_adaptive.controllers.search import search
+from optax_adaptive.controllers.rate_correction import CorrectionSettings
+from optax_adaptive.controllers.search import SearchSettings, search
 from optax_adaptive.controllers.then import then
 from optax_adaptive.controllers.trend import trend
 from optax_adaptive.controllers.tuned import tuned
 from optax_adaptive.controllers.warmup import warmup
 
-hold = constant  # an alias, the name before 0.2
+hold = constant  # its older name
 
 # Every rule by name, ready with its defaults: what the common tests and the
 # benchmarks run over.
@@ -45,7 +47,11 @@ REGISTRY: dict[str, Callable[[], Controller]] = {
 }
 
 __all__ = [
+    "CorrectionSettings",
+    "MaintainSettings",
+    "OnlineSettings",
     "REGISTRY",
+    "SearchSettings",
     "actor_critic",
     "anchored",
     "bandit",

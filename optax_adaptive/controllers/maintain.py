@@ -37,6 +37,7 @@ class MaintainSettings(NamedTuple):
     block: float = 1 / 3
     lowest: float = 10.0**-0.5  # factor at once, but where the run restarts
     back_off: float = 0.5  # factor on a rate at which the loss has blown up
+    floor: float = 1e-3  # lowest factor on the rate found
     # What a rate far too high has done, a lower one hardly makes good. So one that has
     # to come down by ``far`` at once, within this fraction of the run, restarts from
     # the first parameters, and so does one from which the gradient points back to them.
@@ -71,7 +72,8 @@ class MaintainState(NamedTuple):
     began: Array  # shape=(), dtype=int32: step at which it did, or restarted
     elapsed: Array  # shape=(), dtype=int32: steps since then
     blocks: Array  # shape=(), dtype=int32: since then, or since a rollback
-    has_blown_up: Array  # shape=(), dtype=bool: since it began
+    blown_up_at: Array  # shape=(), dtype=int32: value of elapsed, or where undone; or 0
+    backoffs: Array  # shape=(), dtype=int32: that are not undone yet
     value_left: Array  # shape=(), dtype=float32: where it last restarted; inf before
     restarts: Array  # shape=(), dtype=bool: does this decision?
     rises: Array  # shape=(), dtype=bool: does this decision raise the rate?
@@ -94,7 +96,8 @@ def maintain(
     where batches differ, not so in the first 250 steps, nor while the loss decreases
     tenfold. A rate that proves far too high within the first quarter of the run, and
     250 steps, by that or because the gradient points back to the first parameters,
-    restarts from them. After a rollback the rate is half, and is not raised any more.
+    restarts from them. Where it blows up a rate is halved, and is raised again
+    once twice that time has passed.
 
     Args:
       total_steps: Number of updates of the whole run, or None: it bounds the first
@@ -134,7 +137,9 @@ def maintain(
         probation = min(int(settings.probation * total_steps), settings.early)
 
     def update_fn(observation: Observation, state: MaintainState):
-        is_block = jnp.isfinite(observation.value)  # and not of a rollback
+        is_block = jnp.isfinite(observation.value)
+        is_blown_up = observation.is_rolled_back & ~is_block
+        state = select(observation.is_rolled_back, _rolled_back(state), state)
         blocks = state.blocks + is_block.astype(jnp.int32)
         state = _with_start(state._replace(blocks=blocks), observation, settings)
         block = _block(observation, state, settings)
@@ -146,19 +151,27 @@ def maintain(
         )
         change = jnp.where(is_judged, change, 0.0)
         restarts &= is_judged
+        is_undone = is_block & (state.backoffs > 0) & ~_is_soon(state) & (change >= 0.0)
+        change = jnp.where(is_undone, -math.log(settings.back_off), change)
         went_on = state._replace(
             restarts=jnp.zeros((), jnp.bool_),
             rises=change > 0.0,
+            blown_up_at=jnp.where(is_undone, state.elapsed, state.blown_up_at),
+            backoffs=state.backoffs - is_undone.astype(jnp.int32),
             half_life=jnp.where(is_judged, proposal.half_life, state.half_life),
             average_lags=jnp.where(
                 is_block, is_judged & proposal.average_lags, state.average_lags
             ),
         )
         new = select(restarts, _restarted(state, observation, block, restarts), went_on)
-        new = select(observation.is_rolled_back, _rolled_back(state), new)
-        back_off = math.log(settings.back_off)
-        change = jnp.where(observation.is_rolled_back, back_off, change)
-        return observation.log_scale + change, new
+        backed_off = _rolled_back(state)._replace(
+            blown_up_at=state.elapsed, backoffs=state.backoffs + 1
+        )
+        new = select(is_blown_up, backed_off, new)
+        change = jnp.where(is_blown_up, math.log(settings.back_off), change)
+        log_scale = observation.log_scale
+        floor = jnp.minimum(log_scale, state.found.log_scale + math.log(settings.floor))
+        return jnp.maximum(log_scale + change, floor), new
 
     def request_fn(state: MaintainState):
         size = settings.block * state.elapsed.astype(jnp.float32)
@@ -190,7 +203,8 @@ def first_state() -> MaintainState:
         began=none - 1,
         elapsed=none,
         blocks=none,
-        has_blown_up=no,
+        blown_up_at=none,
+        backoffs=none,
         value_left=jnp.full((), jnp.inf, jnp.float32),
         restarts=no,
         rises=no,
@@ -284,7 +298,8 @@ def _vetoes_on_a_raise(
         # A rate that came down did so for a reason.
         "below the rate found": observation.log_scale
         < state.found.log_scale - ROUNDING,
-        "rolled back before": state.has_blown_up,
+        # What went well for some time has to go well for as long again.
+        "blew up": _is_soon(state),
         # With noise, a rate too high does not show at once.
         "too early": has_noise & (state.elapsed <= settings.early),
         # The gap decreases with a loss that does so by orders of magnitude, and would
@@ -307,12 +322,18 @@ def _restarted(
     )
 
 
+def _is_soon(state: MaintainState) -> Array:
+    """Whether less time has passed since a blow-up than before it."""
+    return state.elapsed - state.blown_up_at < state.blown_up_at
+
+
 def _rolled_back(state: MaintainState) -> MaintainState:
     """What was normal before a rollback is not known to be so from the copy on."""
     return first_state()._replace(
         found=state.found,
         began=state.began,
         elapsed=state.elapsed,
-        has_blown_up=jnp.ones((), jnp.bool_),
+        blown_up_at=state.blown_up_at,
+        backoffs=state.backoffs,
         value_left=state.value_left,
     )

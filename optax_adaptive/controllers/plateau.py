@@ -44,8 +44,8 @@ def plateau(
       cooldown: Windows after a reduction that do not count as bad, at least 0.
       criterion: ``"best"``: a window improves if it beats the best one so far by the
         margin. ``"slope"``: it improves while the newest ``patience - 1`` windows
-        (at least 5) fall significantly, at 5%, so that one lucky window does not make a
-        steady descent look like a plateau. Then the margins play no part.
+        (at least 5) decrease significantly, at 5%, so that one lucky window does not
+        make a steady descent look like a plateau. Then the margins play no part.
 
     Returns:
       A :class:`~optax_adaptive.Controller`.

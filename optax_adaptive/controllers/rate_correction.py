@@ -44,8 +44,9 @@ class CorrectionSettings(NamedTuple):
     )
     shortest: float = 0.0  # half-life at least
     back: float = 0.2  # slope over decrease, below minus which the gradient points back
-    # Gap over decrease that the shortest average costs, of half-life a twentieth:
-    # 0.05 / ln 2, over the half of the time in which the loss decreases by one.
+    # Gap over decrease below which even the shortest average, whose half-life is 5% of
+    # the steps, lags by more than it saves: about 0.05 / ln 2, over half the time in
+    # which the loss decreases by that.
     lag: float = 0.125
     fast: float = (
         9.0  # decrease over the loss: that is less than a tenth of what it was

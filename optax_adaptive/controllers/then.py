@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from optax_adaptive._controller import Array, Controller, ControllerState, nothing_found
 from optax_adaptive.signals.history import filled
 from optax_adaptive.state.packing import switch
-from optax_adaptive.state.trees import select
+from optax_adaptive.state.trees import saturating_add, select
 from optax_adaptive.state.validation import check_controller
 
 
@@ -80,7 +80,7 @@ def then(first: Controller, second: Controller) -> Controller:
         begun = second.begin(state.second_state, handed)
         begun = select(state.has_begun, state.second_state, begun)
         is_finite = jnp.isfinite(observation.value)
-        windows = state.windows_in_second + is_finite.astype(jnp.int32)
+        windows = saturating_add(state.windows_in_second, is_finite)
         since = filled(observation.mask.shape[0], windows)
         observation = observation._replace(mask=observation.mask & since)
         log_scale, second_state = second.update(observation, begun)

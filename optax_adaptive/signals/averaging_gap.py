@@ -4,7 +4,7 @@ To first order that is (params - average) · gradient. Noise and oscillation mak
 and averaging takes it away. Below 0 the newest parameters are still ahead of their
 average: the rate is too low for anything but progress to be seen.
 
-Inner products with gradients have long told these regimes apart: of successive ones
+Inner products with gradients have long separated these regimes: of successive ones
 (Pflug, 1983; Chee and Toulis, 2018), and of the way from a start (Pesme, Dieuleveut and
 Flammarion, 2020). There they only ever lower a rate.
 """
@@ -20,7 +20,7 @@ from jax import lax
 from optax_adaptive._controller import Array
 
 
-def product(origin: optax.Params, params: optax.Params, grads: Any) -> Array:
+def gap(origin: optax.Params, params: optax.Params, grads: Any) -> Array:
     """(params - origin) · gradient, float32 of shape (); origin is an average."""
     return _summed(
         jnp.sum(grad.astype(mean.dtype).conj() * (param.astype(mean.dtype) - mean))
@@ -50,11 +50,11 @@ def _summed(totals: Iterable[Array]) -> Array:
     return jnp.sum(jnp.where(jnp.abs(stacked) < jnp.inf, stacked, 0.0))
 
 
-def measure(
-    function: Callable[..., Array], is_measured: Array, *operands: Any
+def compute_if(
+    function: Callable[..., Array], condition: Array, *operands: Any
 ) -> Array:
-    """A function of what is large, if ``is_measured``, else 0; float32 of shape ()."""
-    return lax.cond(is_measured, function, _zero, *operands)
+    """A function of what is large, if ``condition``, else 0; float32 of shape ()."""
+    return lax.cond(condition, function, _zero, *operands)
 
 
 def _zero(*operands: Any) -> Array:

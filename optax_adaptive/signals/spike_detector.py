@@ -6,16 +6,22 @@ import jax.numpy as jnp
 
 from optax_adaptive._controller import Array
 from optax_adaptive.signals.window_statistics import LARGEST
+from optax_adaptive.state.trees import saturating_add, select
 
 FAST = 0.1  # weight of the newest value in the fast average
 SLOW = 0.02  # and in the slow one, and in the variance
 CLIP = 5.0  # standard deviations above the slow average; the rest of a spike is cut
 WILD = 100.0  # the same, while few values say what is normal
+TIMES = 10.0  # of the size of the loss, beside WILD, above which a batch is not used
 RISE = 2.5  # standard deviations between the averages: seven clipped values in a row
+MEAN_RISE = 1.5  # standard deviations of a mean of ten: seven standard errors
 DRIFT = 4.0  # standard errors on either side of the long average
 LOOK_BACK = 0.05  # of the elapsed time in the long average
 WARM_UP = 20  # values before the first signal
 FEWEST = 3  # values before the first is cut
+# Non-finite values in a row that are a spike. Their updates are skipped, so to wait for
+# so many costs no more than their steps, and a few bad batches are no spike.
+NONFINITE = 10
 # Steps without a copy after a rollback or a raise: a blow-up may be under way.
 QUIET = 100
 
@@ -34,13 +40,26 @@ class SpikeDetector(NamedTuple):
     nonfinite: Array  # shape=(), dtype=int32: newest non-finite values in a row
 
 
+class Normal(NamedTuple):
+    """Upper bounds of what is normal; LARGEST while that is not known."""
+
+    value: Array  # shape=(), dtype=float32: of a single value
+    mean: Array  # shape=(), dtype=float32: of the fast average
+    level: Array  # shape=(), dtype=float32: of the level
+
+
 class Signal(NamedTuple):
     """What the newest value says."""
 
-    is_spike: Array  # shape=(), dtype=bool: two non-finite values, or a rise: roll back
+    is_spike: Array  # shape=(), dtype=bool: ten non-finite values, or a rise: roll back
     is_calm: Array  # shape=(), dtype=bool: as good as ever, worth a snapshot
+    is_usable: (
+        Array  # shape=(), dtype=bool: finite, and not wildly above what is normal
+    )
     is_finite: Array  # shape=(), dtype=bool
     unspiked: Array  # shape=(), dtype=float32: the value, cut where it is a spike
+    lowest_level: Array  # shape=(), dtype=float32: lower bound of the level
+    normal: Normal
 
 
 def first_detector() -> SpikeDetector:
@@ -56,16 +75,23 @@ def first_detector() -> SpikeDetector:
     )
 
 
+def unknown() -> Normal:
+    """Before there are enough values to say."""
+    return Normal(*(jnp.full((), LARGEST, jnp.float32) for _ in Normal._fields))
+
+
 def watch(detector: SpikeDetector, value: Array) -> tuple[SpikeDetector, Signal]:
     """Adds ``value``, a float32 loss of any sign, and judges it.
 
-    Spikes are clipped, so that one bad batch is no blow-up, however high. A single
-    non-finite value is none either (its update can be skipped), but two in a row are.
+    Spikes are clipped, so that one bad batch is no blow-up, however high. Nor are a few
+    non-finite values, whose updates can be skipped.
     """
     is_finite = jnp.abs(value) <= LARGEST  # NaN compares false
-    clip = jnp.where(detector.seen >= WARM_UP // 2, CLIP, WILD)
-    highest = detector.slow + clip * _noise(detector.standard_deviation, detector.slow)
-    highest = jnp.where(detector.seen >= FEWEST, highest, LARGEST)
+    before = _noise(detector.standard_deviation, detector.slow)
+    wild = detector.slow + WILD * before
+    wild = jnp.where(detector.seen >= FEWEST, wild, LARGEST)
+    highest = detector.slow + CLIP * before
+    highest = jnp.where(detector.seen >= WARM_UP // 2, highest, wild)
     clipped = jnp.where(is_finite, jnp.minimum(value, highest), detector.slow)
 
     elapsed = detector.seen.astype(jnp.float32)
@@ -93,13 +119,26 @@ def watch(detector: SpikeDetector, value: Array) -> tuple[SpikeDetector, Signal]
     is_rise = (fast > slow + RISE * noise) | (level - DRIFT * error > ceiling)
     is_calm = (fast <= slow + noise) & (level <= ceiling)
     signal = Signal(
-        is_spike=(is_rise & ~is_early) | (nonfinite >= 2),
+        is_spike=(is_rise & ~is_early) | (nonfinite >= NONFINITE),
         is_calm=is_calm & is_finite,
+        is_usable=is_finite & (value <= wild + TIMES * jnp.abs(detector.slow)),
         is_finite=is_finite,
         unspiked=jnp.where(is_finite, clipped, value),
+        lowest_level=level - DRIFT * error,
+        normal=select(
+            is_early,
+            unknown(),
+            Normal(slow + CLIP * noise, slow + MEAN_RISE * noise, ceiling),
+        ),
     )
     new = SpikeDetector(
-        detector.seen + 1, fast, slow, standard_deviation, level, ceiling, nonfinite
+        saturating_add(detector.seen, 1),
+        fast,
+        slow,
+        standard_deviation,
+        level,
+        ceiling,
+        nonfinite,
     )
     return new, signal
 
@@ -116,5 +155,5 @@ def next_snapshot(
 
     At growing intervals copies cost next to nothing, and lose a tenth at most.
     """
-    planned = jnp.where(is_taken, now + now // 10 + 10, planned)
-    return jnp.where(is_risky, now + QUIET, planned)
+    planned = jnp.where(is_taken, saturating_add(now, now // 10 + 10), planned)
+    return jnp.where(is_risky, saturating_add(now, QUIET), planned)

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import lax
 
 from optax_adaptive._controller import Request, nothing
+from optax_adaptive.state.trees import saturating_add
 from optax_adaptive.state.validation import check_real
 
 Array = jax.Array
@@ -33,6 +33,7 @@ class WindowStatistics(NamedTuple):
     nonfinite: Array  # shape=(), dtype=int32: non-finite values so far
     validation: Array  # shape=(), dtype=float32: newest value given to observe()
     is_validated: Array  # shape=(), dtype=bool: was it given since its last use?
+    is_rolled_back: Array  # shape=(), dtype=bool: has params, in the open window?
     gaps: Array  # shape=(), dtype=float32: averaging gaps, summed over the open window
     slopes: Array  # shape=(), dtype=float32: the same of the slopes towards the copy
     gaps_size: Array  # shape=(), dtype=int32: number of both
@@ -54,6 +55,7 @@ def first(mode: str) -> WindowStatistics:
         nonfinite=jnp.zeros((), jnp.int32),
         validation=jnp.zeros((), jnp.float32),
         is_validated=jnp.zeros((), jnp.bool_),
+        is_rolled_back=jnp.zeros((), jnp.bool_),
         gaps=jnp.zeros((), jnp.float32),
         slopes=jnp.zeros((), jnp.float32),
         gaps_size=jnp.zeros((), jnp.int32),
@@ -104,7 +106,7 @@ def accumulate(
     # A running mean of squares would cancel in float32; this one can only overflow.
     m2 = jnp.minimum(statistics.m2 + delta * (delta - step), jnp.finfo(jnp.float32).max)
     return statistics._replace(
-        step=optax.safe_increment(statistics.step),
+        step=saturating_add(statistics.step, 1),
         size=size,
         mean=jnp.where(is_finite, statistics.mean + step, statistics.mean),
         m2=jnp.where(is_finite, m2, statistics.m2),
@@ -113,7 +115,7 @@ def accumulate(
             0,
             statistics.nonfinite_in_a_row + is_nonfinite,
         ),
-        nonfinite=statistics.nonfinite + is_nonfinite,
+        nonfinite=saturating_add(statistics.nonfinite, is_nonfinite),
     )
 
 
@@ -136,15 +138,19 @@ def mean_gap(statistics: WindowStatistics) -> tuple[Array, Array]:
     return means[0], means[1]
 
 
-def blow_up(statistics: WindowStatistics) -> WindowStatistics:
-    """The open window has blown up, whatever its values: the next decision is due."""
+def roll_back(statistics: WindowStatistics, is_blown_up: Array) -> WindowStatistics:
+    """Empties the window: the params are others.
+
+    If it has blown up, whatever its values, the next decision is due.
+    """
     return open_window(statistics)._replace(
-        nonfinite_in_a_row=jnp.array(BLOWN_UP, jnp.int32)
+        is_rolled_back=jnp.ones((), jnp.bool_),
+        nonfinite_in_a_row=jnp.where(is_blown_up, BLOWN_UP, 0).astype(jnp.int32),
     )
 
 
 def is_blown_up(statistics: WindowStatistics) -> Array:
-    """Whether :func:`blow_up` was called since the last decision, bool."""
+    """Whether the open window has blown up, bool."""
     return statistics.nonfinite_in_a_row >= BLOWN_UP
 
 
@@ -156,6 +162,7 @@ def open_window(statistics: WindowStatistics) -> WindowStatistics:
         m2=jnp.zeros((), jnp.float32),
         nonfinite_in_a_row=jnp.zeros((), jnp.int32),
         is_validated=jnp.zeros((), jnp.bool_),
+        is_rolled_back=jnp.zeros((), jnp.bool_),
         gaps=jnp.zeros((), jnp.float32),
         slopes=jnp.zeros((), jnp.float32),
         gaps_size=jnp.zeros((), jnp.int32),

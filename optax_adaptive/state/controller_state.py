@@ -8,7 +8,7 @@ from optax_adaptive._controller import Array
 class ScaleByControllerState(NamedTuple):
     """State of :func:`scale_by_controller`: read it by ``lr_scale`` and ``summary``.
 
-    Two leaves, since each costs dispatch time in every step: see ``_pack``. The second
+    Two leaves, since each costs dispatch time in every step: see ``packing``. The other
     lies under the name of its rule and window, so that no other takes it for its own.
     """
 

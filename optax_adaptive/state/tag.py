@@ -1,4 +1,4 @@
-"""Names that lie in a state, so that what another one left is refused, not misread.
+"""Tags that name the owner of a packed state: that of another is refused, not misread.
 
 As keys of a dict: they are part of the structure, which is known when a step is traced,
 and of the paths under which checkpoints keep the leaves.
@@ -15,11 +15,11 @@ class Tag(NamedTuple):
     kind: str
     name: str
 
-    def on(self, leaf: Any) -> dict[str, Any]:
+    def wrap(self, leaf: Any) -> dict[str, Any]:
         """The leaf under the name."""
         return {self._key(): leaf}
 
-    def off(self, tagged: Any) -> Any:
+    def unwrap(self, tagged: Any) -> Any:
         """The leaf; raises ValueError if it lies under another name."""
         if not isinstance(tagged, dict) or list(tagged) != [self._key()]:
             found = ", ".join(tagged) if isinstance(tagged, dict) else "none"
@@ -34,7 +34,7 @@ class Tag(NamedTuple):
         return f"{self.name}-v{VERSION}"
 
 
-def bare(tagged: dict[str, Any]) -> Any:
+def unwrap_any(tagged: dict[str, Any]) -> Any:
     """The leaf, whatever its name."""
     (leaf,) = tagged.values()
     return leaf

@@ -1,4 +1,4 @@
-"""What is asked of leaves of any kind: their dtype, and what they lie in."""
+"""Helpers on pytrees: dtypes, selection, leading axes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -55,7 +55,7 @@ def over_leading_axes(function: Callable, count: int) -> Callable:
     return function
 
 
-def settled(*scalars: Any) -> tuple[Any, ...]:
+def as_reduction(*scalars: Any) -> tuple[Any, ...]:
     """The same float32 or bool scalars, for use over many leaves.
 
     XLA for CPU repeats the chain of scalars that leads to one in every kernel that uses
@@ -67,3 +67,9 @@ def settled(*scalars: Any) -> tuple[Any, ...]:
     is_own = np.eye(len(padded), dtype=np.bool_)
     reduced = jnp.max(jnp.where(is_own, stacked[None, :], -jnp.inf), axis=1)
     return tuple(reduced[i].astype(jnp.asarray(x).dtype) for i, x in enumerate(scalars))
+
+
+def saturating_add(count: Array, other: Any) -> Array:
+    """Of int32 that are not negative; a bool counts as one."""
+    most = jnp.iinfo(jnp.int32).max
+    return count + jnp.minimum(jnp.asarray(other).astype(jnp.int32), most - count)

@@ -20,6 +20,8 @@ from optax_adaptive.state.validation import is_concrete
 # first, and later ever fewer. So it costs little, and a share of float32 that would be
 # lost in rounding, at 1e7 steps, never occurs.
 SAMPLES = 32
+# The same where params are interpolated, which takes in each as long as it can.
+SAMPLES_INTERPOLATED = 2**14
 MOST = 2**30  # steps that are counted
 GAP_EVERY = 4  # updates, where the average moves at each
 
@@ -31,7 +33,7 @@ class AveragingState(NamedTuple):
     # shape=(), dtype=int32: since the last restart, the newest included, which the next
     # update adds; under a name that says whether params are interpolated.
     averaged_steps: dict[str, Array]
-    average_lags: Array  # shape=(), dtype=bool: known to be worse than params
+    is_served: Array  # shape=(), dtype=bool: by eval_params, in the place of params
 
 
 def empty(params: optax.Params, tag: Tag) -> AveragingState:
@@ -42,8 +44,8 @@ def empty(params: optax.Params, tag: Tag) -> AveragingState:
 
     return AveragingState(
         averaged_params=jax.tree.map(zeros, params),
-        averaged_steps=tag.on(jnp.zeros((), jnp.int32)),
-        average_lags=jnp.zeros((), jnp.bool_),
+        averaged_steps=tag.wrap(jnp.zeros((), jnp.int32)),
+        is_served=jnp.zeros((), jnp.bool_),
     )
 
 
@@ -68,9 +70,8 @@ class Pace(NamedTuple):
 def pace(steps: Array, fraction: Array, interpolation: float | Array) -> Pace:
     """The pace after ``steps``, int32, with a half-life of ``fraction`` of them."""
     half_life = fraction * steps.astype(jnp.float32) + 1.0
-    every = jnp.ones((), jnp.int32)  # interpolated params depend on it at each step
-    if not interpolates(interpolation):
-        every = power_of_two((half_life / SAMPLES).astype(jnp.int32))
+    samples = SAMPLES_INTERPOLATED if interpolates(interpolation) else SAMPLES
+    every = power_of_two((half_life / samples).astype(jnp.int32))
     share = -jnp.expm1(-math.log(2.0) * every.astype(jnp.float32) / half_life)
     moved = 1.0 - (1.0 - share) * interpolation
     return Pace(
@@ -95,7 +96,9 @@ class Seen(NamedTuple):
     """The average that has followed, and what was measured meanwhile."""
 
     average: optax.Params
-    one: Array  # shape=(), dtype=float32: 1, for updates of params
+    # shape=(), dtype=float32: 1, but known only once the average has moved: multiplied
+    # by it, updates are computed after that, and XLA need not copy params before.
+    after_average: Array
     gap: Array  # shape=(), dtype=float32: averaging gap; 0 if not measured
     has_gap: Array  # shape=(), dtype=bool
     displacement: Array  # shape=(), dtype=float32: of params; 0 if not calibrating
@@ -120,34 +123,34 @@ def take_in(
     zero = jnp.zeros((), jnp.float32)
 
     def displacement(average, params):
-        return averaging_gap.measure(
+        return averaging_gap.compute_if(
             averaging_gap.displacement, is_calibrating, *(average, params)
         )
 
     if interpolates:
         has_gap = is_due & (count > 1) & is_multiple(count, GAP_EVERY)
-        gap = averaging_gap.measure(
-            averaging_gap.product, has_gap, *(average, params, grads)
+        gap = averaging_gap.compute_if(
+            averaging_gap.gap, has_gap, *(average, params, grads)
         )
         moved = displacement(average, params)
-        one = _one_after(gap + moved)
-        share = jnp.where(is_due, share, 0.0) * one
+        after_average = _one_after(gap + moved)
+        share = jnp.where(is_due, share, 0.0) * after_average
         average = follow(average, params, share)
     else:
         has_gap = is_due & (count > 1)
 
         def move(carry):
             average, *_ = carry
-            gap = averaging_gap.product(average, params, grads)
+            gap = averaging_gap.gap(average, params, grads)
             moved = displacement(average, params)
             average = follow(average, params, share)
             return average, gap, moved, largest_entry(average)
 
         average, gap, moved, entry = in_place(is_due, move, (average, zero, zero, zero))
-        one = _one_after(entry)
+        after_average = _one_after(entry)
     # It was of the average before it moved.
     gap = jnp.where(has_gap, gap * (1.0 - share), 0.0)
-    return Seen(average, one, gap, has_gap, moved)
+    return Seen(average, after_average, gap, has_gap, moved)
 
 
 def _one_after(number: Array) -> Array:

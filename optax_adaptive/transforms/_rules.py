@@ -10,7 +10,7 @@ from optax_adaptive.signals import window_statistics
 from optax_adaptive.state.controller_state import is_controller_state
 from optax_adaptive.state.packing import overwrite, unpack
 from optax_adaptive.state.snapshots import SnapshotState
-from optax_adaptive.state.tag import bare
+from optax_adaptive.state.tag import unwrap_any
 
 
 def requests(inner_state: Any) -> Request:
@@ -20,18 +20,20 @@ def requests(inner_state: Any) -> Request:
         return is_controller_state(node) or isinstance(node, SnapshotState)
 
     asked = [
-        unpack(window_statistics.LAYOUT, bare(node.controller_memory)).request
+        unpack(window_statistics.LAYOUT, unwrap_any(node.controller_memory)).request
         for node in jax.tree.leaves(inner_state, is_leaf=is_end)
         if is_controller_state(node)
     ]
     return merged(*asked) if asked else nothing()
 
 
-def notify(inner_state: Any, is_spike: Array) -> Any:
-    """Every controller in ``inner_state`` is asked next, with a window of value inf."""
+def notify(inner_state: Any, is_spike: Array, is_blown_up: Array) -> Any:
+    """After a spike the open window is empty; if the rate is to blame, it is of inf."""
 
     def notified(words):
-        statistics = window_statistics.blow_up(unpack(window_statistics.LAYOUT, words))
+        statistics = window_statistics.roll_back(
+            unpack(window_statistics.LAYOUT, words), is_blown_up
+        )
         return jnp.where(is_spike, overwrite(words, statistics), words)
 
     def visit(node):

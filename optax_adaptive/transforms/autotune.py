@@ -45,8 +45,8 @@ def autotune(
     2. :func:`controllers.maintain` keeps that rate, and corrects it by the averaging
        gap. A rate that proves far too high early on restarts from the first parameters.
     3. :func:`with_rollback` rolls back to a copy of the average where the loss rises by
-       more than its noise explains, and skips the update of a single loss, or gradient,
-       that is not finite.
+       more than its noise explains, finds out whether a batch or the rate is to blame,
+       and skips the updates of losses and gradients that are not finite.
     4. :func:`with_averaging` averages the parameters: evaluate :func:`eval_params`. The
        average takes the place of annealing, which with ``total_steps`` given
        gained nothing as well. Its half-life, a tenth of the steps (a fifth with

@@ -40,12 +40,12 @@ def with_averaging(
     moment it is about as good as parameters whose learning rate was annealed until
     then. It takes in 32 parameters over a half-life, or each, if there are fewer. Where
     a :func:`with_rollback` inside rolls back, it begins anew from the restored
-    parameters; while a rule inside probes, it is that of no parameters, and
-    :func:`eval_params` gives the newest. Rules inside are handed the averaging gap,
-    ``Observation.averaging_gap``, and may ask for another half-life (see
-    :class:`Request`). The gap is measured where the average follows, which takes two
-    passes over params, average and gradients then (at every step under ``vmap``), and
-    gradients that are not accumulated inside: ``optax.MultiSteps`` belongs around.
+    parameters; while a rule inside probes, :func:`eval_params` gives those of before.
+    Rules inside are handed the averaging gap, ``Observation.averaging_gap``, and may
+    ask for another half-life (see :class:`Request`). The gap is measured where the
+    average follows, which takes two passes over params, average and gradients then (at
+    every step under ``vmap``), and gradients that are not accumulated inside:
+    ``optax.MultiSteps`` belongs around.
 
     Memory: one copy of params, in float32 where they are coarser.
 
@@ -114,10 +114,12 @@ def with_averaging(
         updates = lax.optimization_barrier(updates)
         asked = _rules.requests(inner_state)
         # How many params there are to average: those handed in are the newest.
-        count = tag.off(averaging.averaged_steps)
+        count = tag.unwrap(averaging.averaged_steps)
         last = _average.pace(count - 1, fraction * asked.half_life, interpolation)
         # While there are none the average is what params were before.
         is_due = (count == 0) | _average.is_multiple(count - 1, last.every)
+        # Before a probe moves them far, params are kept for whoever evaluates.
+        is_due &= ~((asked.probe > 1) & averaging.is_served)
         seen = _average.take_in(
             *(averaging.averaged_params, params, updates),
             share=jnp.where(count < 2, 1.0, last.share),
@@ -146,20 +148,26 @@ def with_averaging(
             is_restarted |= snapshot.is_restored
         if _average.interpolates(interpolation):
             now = _average.pace(count, fraction * asked.half_life, interpolation)
+            # Where the average will not move, nor do params towards it.
             is_one = is_restarted | (count == 0)
+            is_next = _average.is_multiple(count, now.every)
+            moved = jnp.where(is_next, now.moved, ahead)
             now = now._replace(
-                moved=jnp.where(is_one, 1.0, now.moved),
-                followed=jnp.where(is_one, 0.0, now.followed),
+                moved=jnp.where(is_one, 1.0, moved),
+                followed=jnp.where(is_one | ~is_next, 0.0, now.followed),
             )
             updates = _average.interpolate(updates, average, params, now)
-        updates = multiply(updates, seen.one)
+        updates = multiply(updates, seen.after_average)
         # After so many steps the half-life is halved, before the count overflows.
         count = jnp.where(count < _average.MOST, count + 1, _average.MOST // 2)
         count = jnp.where(is_restarted, 0, count)
         count += (is_restarted & ~is_probe).astype(jnp.int32)  # the copy is the first
+        is_served = jnp.where(
+            is_probe, asked.probe > 1, (count > 1) & ~asked.average_lags
+        )
         return updates, WithAveragingState(
             inner_state,
-            AveragingState(average, tag.on(count), asked.average_lags),
+            AveragingState(average, tag.wrap(count), is_served),
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, compiled(update_fn))
@@ -199,7 +207,7 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
             f"{len(found)}"
         )
     (state,) = found
-    steps, lags = jax.tree.leaves((state.averaged_steps, state.average_lags))
+    (is_served,) = jax.tree.leaves(state.is_served)
     leaves, structure = jax.tree.flatten(as_arrays(params))
     means = _means(state.averaged_params, params)
     if len(means) != len(leaves):
@@ -215,18 +223,17 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
             )
 
     # Of masks of -inf the average is NaN: to see to that here costs no training step.
-    def read(is_read, leaves, means):
+    def read(is_served, leaves, means):
         return [
-            jnp.where(is_read & ~jnp.isnan(mean), mean.astype(leaf.dtype), leaf)
+            jnp.where(is_served & ~jnp.isnan(mean), mean.astype(leaf.dtype), leaf)
             if jnp.issubdtype(leaf.dtype, jnp.inexact)
             else leaf  # of integers there is no average
             for leaf, mean in zip(leaves, means, strict=True)
         ]
 
     # By leaves: what wraps params, as in nnx, does not wrap the average.
-    read = over_leading_axes(read, steps.ndim)
-    is_read = (steps > 1) & ~lags
-    return jax.tree.unflatten(structure, read(is_read, leaves, means))
+    read = over_leading_axes(read, is_served.ndim)
+    return jax.tree.unflatten(structure, read(is_served, leaves, means))
 
 
 def find_all(opt_state: Any) -> list[AveragingState]:

@@ -10,14 +10,17 @@ import jax
 import jax.numpy as jnp
 
 from optax_adaptive._controller import Array
+from optax_adaptive.controllers.maintain import SETTINGS as MAINTAIN
 from optax_adaptive.signals import window_statistics
+from optax_adaptive.state.controller_state import (
+    ScaleByControllerState,
+    is_controller_state,
+)
 from optax_adaptive.state.packing import overwrite, unpack
 from optax_adaptive.state.snapshots import SnapshotState
-from optax_adaptive.state.tag import bare
+from optax_adaptive.state.tag import unwrap_any
 from optax_adaptive.state.trees import over_leading_axes
 from optax_adaptive.state.validation import check_real
-from optax_adaptive.transforms._rules import is_controller_state
-from optax_adaptive.transforms.scale_by_controller import ScaleByControllerState
 
 
 def _find(opt_state: Any) -> dict[str, ScaleByControllerState]:
@@ -46,7 +49,7 @@ def _read_statistics(
 ) -> window_statistics.WindowStatistics:
     unpack_statistics = partial(unpack, window_statistics.LAYOUT)
     read = over_leading_axes(unpack_statistics, state.lr_scale.ndim)
-    return read(bare(state.controller_memory))
+    return read(unwrap_any(state.controller_memory))
 
 
 def observe(opt_state: Any, value: Any) -> Any:
@@ -111,7 +114,7 @@ def observe(opt_state: Any, value: Any) -> Any:
             is_validated=jnp.ones(shape, jnp.bool_),
         )
         lay = over_leading_axes(overwrite, state.lr_scale.ndim)
-        words = lay(bare(state.controller_memory), statistics)
+        words = lay(unwrap_any(state.controller_memory), statistics)
         return jax.tree.unflatten(jax.tree.structure(node), (state.lr_scale, words))
 
     return jax.tree.map(deposit, opt_state, is_leaf=_is_leaf(ScaleByControllerState))
@@ -160,9 +163,11 @@ def summary(opt_state: Any) -> dict[str, Array]:
       0 and ±inf before the first), ``windows`` (int32: window means so far),
       ``nonfinite_values`` (int32: values skipped), ``phase`` (int32: of a search that
       it opens with, 0 calibrates, 1 tests a range of rates, 2 compares candidates; 3
-      without or after a search) and ``found_scale`` (float32: the factor that the
-      search has found; 0 before, and without one); of :func:`with_rollback`
-      ``rollbacks`` (int32: blow-ups so far). A name that several states have is
+      without or after a search), ``found_scale`` (float32: the factor that the search
+      has found; 0 before, and without one) and ``is_stuck`` (bool: the factor is a
+      thousandth of that, the lowest that :func:`autotune` goes to); of
+      :func:`with_rollback` ``rollbacks`` (int32: returns to the copy after spikes so
+      far). A name that several states have is
       preceded by where each lies, as in ``"1/lr_scale"``.
 
     Raises:
@@ -172,7 +177,7 @@ def summary(opt_state: Any) -> dict[str, Array]:
       >>> import optax_adaptive
       >>> tx = optax_adaptive.scale_by_controller(optax_adaptive.controllers.constant())
       >>> sorted(optax_adaptive.summary(tx.init(None)))[:5]
-      ['best_value', 'found_scale', 'last_value', 'lr_scale', 'nonfinite_values']
+      ['best_value', 'found_scale', 'is_stuck', 'last_value', 'lr_scale']
     """
     found = [
         (path, name, number)
@@ -216,6 +221,8 @@ def _of_controller(state: ScaleByControllerState) -> dict[str, Array]:
         "nonfinite_values": statistics.nonfinite,
         "phase": jnp.where(probe > 0, jnp.minimum(probe - 1, 2), 3),
         "found_scale": statistics.found_scale,
+        "is_stuck": (statistics.found_scale > 0.0)
+        & (state.lr_scale <= 1.01 * MAINTAIN.floor * statistics.found_scale),
     }
 
 

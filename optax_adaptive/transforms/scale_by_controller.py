@@ -1,4 +1,4 @@
-"""scale_by_controller: the only place that multiplies updates."""
+"""scale_by_controller: asks a rule once a window, and multiplies updates."""
 
 from typing import Any, Literal
 
@@ -34,7 +34,7 @@ from optax_adaptive.state.validation import (
 )
 from optax_adaptive.transforms._eager import compiled
 from optax_adaptive.transforms._measured import Measured
-from optax_adaptive.transforms._observe import Memory, observe, record
+from optax_adaptive.transforms._observation import Memory, make_observation, record
 
 
 def scale_by_controller(
@@ -151,7 +151,7 @@ def scale_by_controller(
         del params  # Its contents may be placeholders.
         return ScaleByControllerState(
             lr_scale=bounded(jnp.array(controller.initial_log_scale, jnp.float32)),
-            controller_memory=tag.on(pack(first_memory())),
+            controller_memory=tag.wrap(pack(first_memory())),
         )
 
     def size_in_force(statistics: window_statistics.WindowStatistics) -> Array:
@@ -167,7 +167,7 @@ def scale_by_controller(
         is_finite = is_full & ~window_statistics.is_blown_up(statistics)
         memory = record(memory, is_finite, sign)
         log_scale = jnp.log(lr_scale)
-        observation = observe(
+        observation = make_observation(
             memory, is_finite, log_scale, sizes, sign, feedback == "observe"
         )
         answer = controller.update(observation, memory.controller_state)
@@ -234,7 +234,7 @@ def scale_by_controller(
         updates = as_arrays(updates)
         measured = Measured() if measured is None else measured
         check_needs(controller, measured)
-        words = tag.off(state.controller_memory)
+        words = tag.unwrap(state.controller_memory)
         check_size(layout, words, "this rule, with this window")
         statistics = with_step(words, value, measured)
         size = size_in_force(statistics)
@@ -249,7 +249,7 @@ def scale_by_controller(
             is_due, decide, keep, state.lr_scale, words, mean_over_devices(sizes)
         )
         return multiply(updates, lr_scale), ScaleByControllerState(
-            lr_scale, tag.on(words)
+            lr_scale, tag.wrap(words)
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, compiled(update_fn))

@@ -37,7 +37,7 @@ def select_on_rollback(opt_state: Any, healthy: Any, current: Any) -> tuple[Any,
       >>> tx = optax_adaptive.with_rollback(optax.sgd(0.1))
       >>> params = jnp.array(1.0)
       >>> state, healthy, seen = tx.init(params), 0, 0
-      >>> for step, loss in enumerate([1.0, 0.9, float("nan"), float("nan")]):
+      >>> for step, loss in enumerate([1.0, 0.9] + 10 * [float("nan")]):
       ...     updates, state = tx.update(params, state, params, value=loss)
       ...     healthy, seen = optax_adaptive.select_on_rollback(state, healthy, step)
       >>> int(seen)

@@ -62,13 +62,14 @@ def record(seed, is_smooth=False):
         gap = ratio * abs(decrease) * rng.uniform(0.5, 2.0) * rng.choice([1, 1, 1, -1])
         slope = rng.uniform(-0.25, 0.2) * (4.0 - value)
         is_blown_up = rng.random() < 0.03
+        is_rolled_back = is_blown_up or rng.random() < 0.02
         yield Block(
             step=0,
             value=math.inf if is_blown_up or rng.random() < 0.04 else value,
             error=error * rng.uniform(0.5, 1.5),
             gap=None if rng.random() < 0.05 else gap,
             slope=slope,
-            is_rolled_back=is_blown_up,
+            is_rolled_back=is_rolled_back,
         )
 
 
@@ -108,6 +109,7 @@ def test_matches_the_reference(kwargs, found):
     # The streams have led to all that there is.
     changes = [change for change, _ in seen]
     assert any(np.isclose(changes, -math.log(2), atol=1e-6))  # rolled back
+    assert any(np.isclose(changes, math.log(2), atol=1e-6))  # and undone
     assert any(decided.rises for _, decided in seen)
     assert any(-1.0 < change < -0.1 for change in changes)
     assert any(decided.restarts for _, decided in seen)
@@ -180,11 +182,27 @@ def test_it_restarts_where_the_gradient_points_back_unless_that_was_no_cure():
     assert logs[-1] < logs[2] and bool(asked.restore)
 
 
-def test_a_rollback_halves_the_rate_which_is_not_raised_again():
+def test_a_blow_up_halves_the_rate_until_it_has_gone_well_for_as_long_again():
     falls = [block(4.0 - 0.3 * k, 0.0001) for k in range(1, 11)]
     blown_up = block(math.inf, None, is_rolled_back=True)
-    logs, _ = run([*falls[:2], blown_up, *falls[2:]])
-    np.testing.assert_allclose(logs[2:], -1.0 - math.log(2), atol=1e-5)
+    logs, _ = run([*falls[:4], blown_up, *falls[4:]])
+    half = -1.0 - math.log(2)
+    steps = np.cumsum([40, 40, 40, 40, 54, 72, 96, 128, 170, 227, 302])
+    is_soon = (steps > 160) & (steps < 2 * 214)
+    np.testing.assert_allclose(np.array(logs)[is_soon], half, atol=1e-5)
+    assert logs[np.argmax(steps >= 2 * 214)] == pytest.approx(-1.0, abs=1e-5)
+
+
+def test_a_rollback_that_is_not_the_rates_fault_changes_nothing():
+    falls = [block(3.0, 0.3), block(2.9, 0.3), block(3.1, 0.3, is_rolled_back=True)]
+    logs, asked = run([*falls, block(2.9, 0.3)])  # two blocks since then are too few
+    assert logs == [-1.0] * 4 and not asked.restore
+
+
+def test_there_is_a_floor():
+    blown_up = block(math.inf, None, is_rolled_back=True)
+    logs, _ = run([blown_up] * 20)
+    assert logs[-1] == pytest.approx(-1.0 - math.log(1000), abs=1e-4)
 
 
 def test_a_window_that_is_not_finite_is_no_rollback():

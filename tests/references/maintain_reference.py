@@ -39,7 +39,8 @@ class MaintainReference:
         self.begin(None)
 
     def begin(self, began):
-        self.began, self.elapsed, self.has_blown_up = began, 0, False
+        self.began, self.elapsed = began, 0
+        self.blown_up_at, self.backoffs = 0, 0
         self.forget()
 
     def forget(self):
@@ -58,8 +59,10 @@ class MaintainReference:
         self.elapsed = block.step + 1 - self.began
         if block.is_rolled_back:
             self.forget()
-            self.has_blown_up = True
-            return self.decided(log_scale - math.log(2))
+        if block.is_rolled_back and not is_finite:  # the rate is to blame
+            self.blown_up_at = self.elapsed
+            self.backoffs += 1
+            return self.decided(self.floored(log_scale, -math.log(2)))
         change = 0.0
         if is_finite:
             self.blocks.append((block.value, block.error))
@@ -72,7 +75,17 @@ class MaintainReference:
                     self.begin(block.step + 1)
                     return self.decided(log_scale + change, restarts=True)
                 change = max(change, -math.log(10) / 2)
-        return self.decided(log_scale + change, rises=change > 0)
+            # What has gone well for as long again is undone.
+            is_long = self.elapsed >= 2 * self.blown_up_at
+            if self.backoffs and is_long and change >= 0:
+                change = math.log(2)
+                self.blown_up_at, self.backoffs = self.elapsed, self.backoffs - 1
+        return self.decided(self.floored(log_scale, change), rises=change > 0)
+
+    def floored(self, log_scale, change):
+        """No lower than a thousandth of the rate found, or than it was."""
+        floor = min(log_scale, self.found_scale - math.log(1000))
+        return max(log_scale + change, floor)
 
     def judge(self, block, log_scale):
         """The change that is allowed, as a log factor; sets the average."""
@@ -103,7 +116,8 @@ class MaintainReference:
             may_rise = self.elapsed > 250 and decrease <= 9 * abs(newest)
         else:
             may_rise = decrease >= 0.1 * min(abs(newest), total)
-        if self.has_blown_up or log_scale < self.found_scale - 1e-4:
+        is_soon = self.elapsed < 2 * self.blown_up_at
+        if is_soon or log_scale < self.found_scale - 1e-4:
             may_rise = False
         return change if may_rise else min(change, 0.0)
 

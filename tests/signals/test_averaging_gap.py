@@ -18,7 +18,7 @@ def test_product_is_the_loss_above_that_of_the_average():
         squares = [jnp.sum(jnp.square(p)) for p in jax.tree.leaves(params)]
         return sum(square.astype(jnp.float32) for square in squares) / 2.0
 
-    product = averaging_gap.product(average, params, jax.grad(loss)(params))
+    product = averaging_gap.gap(average, params, jax.grad(loss)(params))
     assert product.shape == () and product.dtype == jnp.float32
     np.testing.assert_allclose(product, 0.5 * 1.0 - 0.01 * 3.0, rtol=1e-3)
 
@@ -28,8 +28,8 @@ def test_it_is_0_where_it_is_not_measured(dtype):
     average, params, grads = jnp.ones(2), jnp.full(2, 1.5, dtype), jnp.ones(2, dtype)
 
     def measure(is_measured):
-        product, is_measured = averaging_gap.product, jnp.array(is_measured)
-        return averaging_gap.measure(product, is_measured, average, params, grads)
+        product, is_measured = averaging_gap.gap, jnp.array(is_measured)
+        return averaging_gap.compute_if(product, is_measured, average, params, grads)
 
     assert measure(True).dtype == jnp.float32
     assert float(measure(True)) == 1.0 and float(measure(False)) == 0.0
@@ -39,11 +39,11 @@ def test_masks_of_minus_infinity_and_what_is_complex():
     mask, ones = jnp.array([0.0, -jnp.inf]), jnp.ones(2)
     average, grads = {"m": mask, "w": ones}, {"m": jnp.zeros(2), "w": ones}
     params = {"m": mask, "w": 2.0 * ones}
-    assert float(averaging_gap.product(average, params, grads)) == 2.0
+    assert float(averaging_gap.gap(average, params, grads)) == 2.0
     turned = jax.lax.complex(0.0 * ones, ones)
-    product = averaging_gap.product(0.0 * turned, turned, turned)
+    product = averaging_gap.gap(0.0 * turned, turned, turned)
     assert product.dtype == jnp.float32 and float(product) == 2.0
-    assert float(averaging_gap.product({}, {}, {})) == 0.0
+    assert float(averaging_gap.gap({}, {}, {})) == 0.0
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.complex64])

@@ -69,10 +69,17 @@ def test_signals_have_no_unit(unit):
     assert 300 <= raised[0] < 320
 
 
-def test_two_nonfinite_values_raise_one_does_not():
+def test_ten_nonfinite_values_in_a_row_are_a_spike_and_fewer_are_not():
     values = np.ones(100)
-    values[50] = np.nan
-    values[80:82] = np.inf
+    values[50:59] = np.nan
+    values[80:90] = np.inf
     signals = watch_all(values)
-    assert np.flatnonzero(signals.is_spike).tolist() == [81]
-    assert np.flatnonzero(~signals.is_finite).tolist() == [50, 80, 81]
+    assert np.flatnonzero(signals.is_spike).tolist() == [89]
+    bad = [*range(50, 59), *range(80, 90)]
+    assert np.flatnonzero(~signals.is_finite).tolist() == bad
+
+
+def test_a_loss_far_above_what_is_normal_is_not_used():
+    values = 1.0 + 0.01 * noise(100)
+    values[50], values[60], values[70] = 8.0, 1e3, np.nan
+    assert np.flatnonzero(~watch_all(values).is_usable).tolist() == [60, 70]

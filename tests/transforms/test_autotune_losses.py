@@ -91,19 +91,19 @@ def test_an_adam_that_begins_anew_does_not_leave_the_copy_at_once():
     def step(carry, index):
         params, state = carry
         loss, grads = jax.value_and_grad(lambda p: jnp.sum(jnp.square(p)))(params)
-        is_bad = (index == 600) | (index == 601)
+        is_bad = (index >= 600) & (index < 610)
         value = jnp.where(is_bad, jnp.inf, loss)
         updates, state = tx.update(grads, state, params, value=value)
         scale = optax_adaptive.lr_scale(state)
         return (optax.apply_updates(params, updates), state), (loss, scale)
 
     start = jnp.ones(50), tx.init(jnp.ones(50))
-    (_, state), (losses, scales) = jax.lax.scan(step, start, jnp.arange(640))
+    (_, state), (losses, scales) = jax.lax.scan(step, start, jnp.arange(650))
     assert int(optax_adaptive.summary(state)["rollbacks"]) == 1
     # The return takes two updates.
-    np.testing.assert_allclose(scales[603], 0.5 * scales[600], rtol=1e-5)
-    whole_step = 50 * jnp.square(scales[603])  # loss that it would lead to
-    assert float(losses[603:].max()) < 0.5 * float(whole_step)
+    np.testing.assert_allclose(scales[611], scales[600], rtol=1e-5)
+    whole_step = 50 * jnp.square(scales[611])  # loss that it would lead to
+    assert float(losses[611:].max()) < 0.5 * float(whole_step)
 
 
 @pytest.mark.parametrize("interpolate", [False, True])
@@ -114,7 +114,7 @@ def test_it_goes_back_to_the_average_and_to_a_first_inner_state(interpolate):
         params, state = carry
         noise = 0.1 * jax.random.normal(jax.random.key(index), (4,))
         loss = 0.5 * jnp.sum(jnp.square(params)) + noise @ params
-        loss = jnp.where(index >= 998, jnp.nan, loss)
+        loss = jnp.where(index >= 990, jnp.nan, loss)
         updates, state = tx.update(params + noise, state, params, value=loss)
         carry = optax.apply_updates(params, updates), state
         snapshot = state.inner_state.snapshot
@@ -135,7 +135,7 @@ def test_it_goes_back_to_the_average_and_to_a_first_inner_state(interpolate):
     np.testing.assert_allclose(params, copies[-1], rtol=1e-5)
     # The second update of the return, and then momentum is that of a first step.
     grads = jnp.full(4, 2.0)
-    for value in (jnp.nan, 0.5):
+    for value in (jnp.nan, 0.0):
         updates, state = tx.update(grads, state, params, value=value)
         params = optax.apply_updates(params, updates)
     np.testing.assert_allclose(optax.tree.get(state, "trace"), grads)

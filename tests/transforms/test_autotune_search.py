@@ -60,3 +60,20 @@ def test_calibration_outlasts_steps_that_tell_nothing(others, steps):
 def test_losses_of_inf_among_others_lose_no_candidate(every):
     error, *_ = descend(np.arange(400) % every == 0, loss=np.inf)
     assert error < 0.1
+
+
+@functools.cache
+def found_without():
+    _, numbers, _ = descend(np.zeros(400, bool))
+    return float(numbers["found_scale"])
+
+
+@pytest.mark.parametrize("length", [1, 5, 30])
+@pytest.mark.parametrize("start", [3, 16, 40, 60, 75])
+def test_a_burst_in_any_phase_does_not_change_what_is_found(start, length):
+    """It costs its steps, and the candidate that it stops is repeated."""
+    steps = np.arange(400)
+    is_bad = (steps >= start) & (steps < start + length)
+    error, numbers, _ = descend(is_bad, loss=np.nan)
+    assert numbers["phase"] == 3 and error < 0.05
+    np.testing.assert_allclose(numbers["found_scale"], found_without(), rtol=0.2)

@@ -69,7 +69,7 @@ def run_with_value(tx, params, steps):
 
 
 @pytest.mark.parametrize("interpolation", [0.0, 0.8])
-def test_while_a_rule_probes_there_is_no_average(interpolation):
+def test_while_a_rule_probes_params_of_before_are_served(interpolation):
     tx, observations = asking(probe=2)
     tx = optax_adaptive.with_averaging(tx, interpolation=interpolation)
     bare, _ = asking()
@@ -77,7 +77,8 @@ def test_while_a_rule_probes_there_is_no_average(interpolation):
     expected = run_with_value(optax.chain(bare), jnp.ones(3), 10)
     for (params, state), (want, _) in zip(seen, expected, strict=True):
         np.testing.assert_allclose(params, want, rtol=1e-6)  # nor is any in between
-        np.testing.assert_array_equal(optax_adaptive.eval_params(state, params), params)
+        served = optax_adaptive.eval_params(state, params)
+        np.testing.assert_array_equal(served, np.ones(3))
     jax.effects_barrier()
     assert not any(o.has_averaging_gap for o in observations)
     assert not any(o.displacement for o in observations)
@@ -118,3 +119,30 @@ def test_where_a_rule_says_that_it_lags_the_average_is_not_read():
     read = optax_adaptive.eval_params(state, params)
     np.testing.assert_array_equal(read, params)
     assert not np.allclose(state.averaging.averaged_params, params, rtol=1e-3)
+
+
+def test_params_in_transit_are_not_served():
+    """While the search of autotune moves them far, those of before are."""
+    tx = optax_adaptive.autotune(optax.sgd(1e-3), total_steps=400)
+
+    def loss_fn(params):
+        return jnp.sum(jnp.square(params - 1.0))
+
+    def step(carry, _):
+        params, state = carry
+        loss, grads = jax.value_and_grad(loss_fn)(params)
+        updates, state = tx.update(grads, state, params, value=loss)
+        params = optax.apply_updates(params, updates)
+        served = loss_fn(optax_adaptive.eval_params(state, params))
+        phase = optax_adaptive.summary(state)["phase"]
+        return (params, state), (loss_fn(params), served, phase)
+
+    params = jnp.zeros(3)
+    start = params, tx.init(params)
+    _, (newest, served, phases) = jax.jit(
+        lambda start: jax.lax.scan(step, start, length=400)
+    )(start)
+    is_searching = phases < 3
+    assert float(newest[is_searching].max()) > 10.0  # the range test goes too far
+    np.testing.assert_allclose(served[is_searching], 3.0, rtol=1e-3)
+    assert float(served[-1]) < 1e-3

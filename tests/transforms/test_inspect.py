@@ -30,6 +30,7 @@ def test_summary_counts_what_was_seen():
         "nonfinite_values": 1,
         "phase": 3,
         "found_scale": 0,
+        "is_stuck": 0,
     }
 
 

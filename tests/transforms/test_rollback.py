@@ -12,30 +12,77 @@ from tests.helpers.loop import run
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
-def test_returns_to_the_snapshot_exactly_and_backs_off():
+BURST = [jnp.nan] * 10  # as many as are a spike
+
+
+def test_returns_to_the_snapshot_exactly():
     tx = optax_adaptive.with_rollback(optax.adam(0.1), backoff=0.25)
     params = {"w": jnp.arange(4.0), "b": jnp.array(0.5, jnp.bfloat16)}
     grads = jax.tree.map(jnp.ones_like, params)
-    values = [1.0, 1.0, 1.0, jnp.nan, jnp.nan, 1.0, 1.0]
-    seen, state = run(tx, params, [grads] * 7, values)
-    for returned in seen[4:6]:  # a return takes two updates
+    values = [1.0, 1.0, 1.0, *BURST, 1.0, 1.0]
+    seen, state = run(tx, params, [grads] * len(values), values)
+    for returned in seen[12:14]:  # a return takes two updates
         jax.tree.map(np.testing.assert_array_equal, returned, params)
     assert int(state.snapshot.rollbacks) == 1
     fresh = optax.adam(0.1)
     updates, _ = fresh.update(grads, fresh.init(params), params)
-    moved = params["w"] + 0.25 / 10 * updates["w"]
-    np.testing.assert_allclose(seen[6]["w"], moved, rtol=1e-6)
+    moved = params["w"] + updates["w"] / 10  # the rate is not to blame yet
+    np.testing.assert_allclose(seen[14]["w"], moved, rtol=1e-6)
+
+
+def rolled_back_twice(gap, burst, backoff=0.25):
+    """Params and state after bursts of non-finite losses, ``gap`` updates apart."""
+    tx = optax_adaptive.with_rollback(optax.sgd(1.0), backoff=backoff)
+    values = [1.0] * 40 + burst + [1.0] * gap + burst + [1.0] * 20
+    seen, state = run(tx, jnp.zeros(()), [jnp.ones(())] * len(values), values)
+    return np.diff(seen, prepend=0.0), state
+
+
+@pytest.mark.parametrize(("gap", "expected"), [(60, 0.25), (400, 1.0)])
+def test_a_second_spike_on_probation_backs_off(gap, expected):
+    # As long as it went well, 50 updates, or 100 if that is more.
+    updates, state = rolled_back_twice(gap, BURST)
+    assert int(state.snapshot.rollbacks) == 2
+    np.testing.assert_allclose(updates[-5:], -expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("length", [13, 100])
+def test_a_burst_that_goes_on_at_the_copy_acquits_the_rate(length):
+    updates, state = rolled_back_twice(60, [jnp.nan] * length)
+    assert int(state.snapshot.rollbacks) == 2
+    np.testing.assert_allclose(updates[-5:], -1.0, rtol=1e-4)
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
+def test_fewer_non_finite_losses_cost_their_steps(bad):
+    updates, state = rolled_back_twice(60, [bad] * 9)
+    assert int(state.snapshot.rollbacks) == 0
+    is_skipped = np.r_[np.arange(40, 49), np.arange(109, 118)]
+    np.testing.assert_array_equal(np.flatnonzero(updates == 0.0), is_skipped)
+
+
+def test_losses_that_are_no_more_normal_are_waited_for_and_then_believed():
+    tx = optax_adaptive.with_rollback(optax.sgd(1.0))
+    noise = 0.1 * np.random.default_rng(0).normal(size=400)
+    values = 1.0 + noise + 50.0 * (np.arange(400) >= 200)
+    seen, state = run(tx, jnp.zeros(()), [jnp.ones(())] * 400, values)
+    updates = np.diff(seen, prepend=0.0)
+    assert int(state.snapshot.rollbacks) == 1
+    waited = np.flatnonzero(updates[212:] == 0.0).size
+    assert 65 <= waited <= 75  # 50, and a tenth of the updates so far
+    np.testing.assert_allclose(updates[-50:], -1.0, rtol=1e-4)
 
 
 @pytest.mark.parametrize("backoff", [1.0, 0.5])
 def test_after_a_rollback_the_rate_comes_back_over_ten_updates(backoff):
     tx = optax_adaptive.with_rollback(optax.sgd(1.0), backoff=backoff)
-    values = [1.0] * 30 + [jnp.inf] * 2 + [1.0] * 15
+    values = [1.0] * 30 + BURST + [1.0] * 30 + BURST + [1.0] * 15
     seen, _ = run(tx, jnp.zeros(()), [jnp.ones(())] * len(values), values)
     updates = np.diff(seen, prepend=0.0)
     np.testing.assert_allclose(updates[:30], -1.0)
     ramp = np.minimum(np.arange(1, 15) / 10, 1.0)
-    np.testing.assert_allclose(updates[33:], -backoff * ramp, atol=4e-6)
+    np.testing.assert_allclose(updates[41:55], -ramp, atol=4e-6)
+    np.testing.assert_allclose(updates[81:], -backoff * ramp, atol=4e-6)
 
 
 @pytest.mark.parametrize("loss", [jnp.nan, 1.0])
@@ -47,10 +94,10 @@ def test_a_single_nan_skips_one_update(loss):
     assert jnp.isfinite(seen[2]).all() and int(state.snapshot.rollbacks) == 0
 
 
-def test_two_nan_gradients_are_a_blow_up():
+def test_gradients_that_are_nan_are_a_spike():
     tx = optax_adaptive.with_rollback(optax.adam(0.1))
     grad, bad = jnp.ones(3), jnp.array([1.0, jnp.nan, 1.0])
-    _, state = run(tx, jnp.zeros(3), [grad, bad, bad, grad], [1.0] * 4)
+    _, state = run(tx, jnp.zeros(3), [grad, *[bad] * 10, grad], [1.0] * 12)
     assert int(state.snapshot.rollbacks) == 1
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state.inner_state))
 
@@ -80,8 +127,8 @@ def test_a_row_that_is_looked_at_skips_the_update():
 def test_params_only_initialises_the_inner_state_anew():
     tx = optax_adaptive.with_rollback(optax.adam(0.1), restore_inner=False)
     params = jnp.ones(3)
-    values = [1.0, 1.0, jnp.inf, jnp.inf, 1.0, 1.0]
-    _, state = run(tx, params, [params] * 6, values)
+    values = [1.0, 1.0, *BURST, 1.0, 1.0]
+    _, state = run(tx, params, [params] * len(values), values)
     assert int(state.inner_state[0].count) == 1
     assert jax.tree.leaves(state.snapshot.snapshot_inner_state) == []
 
@@ -103,13 +150,13 @@ def test_returns_exactly_from_afar():
     # From 1e10, snapshot - params rounds to -params: one update leads to 0 alone.
     tx = optax_adaptive.with_rollback(optax.sgd(1.0))
     params = jnp.array([0.5, -3.0])
-    grads = [jnp.array([-1e10, 1e14]), *[jnp.ones(2)] * 6]
-    values = [1.0, jnp.inf, jnp.inf, jnp.inf, 5.0, 2.0, 1.0]
+    values = [1.0, *BURST, jnp.inf, 5.0, 2.0, 1.0]
+    grads = [jnp.array([-1e10, 1e14]), *[jnp.ones(2)] * (len(values) - 1)]
     seen, state = run(tx, params, grads, values)
-    assert not np.array_equal(seen[2], params)
-    np.testing.assert_array_equal(seen[3], params)
-    # Three updates at half the rate, and of these a tenth, two and three tenths.
-    np.testing.assert_allclose(seen[6], params - 0.3, rtol=1e-6)
+    assert not np.array_equal(seen[10], params)
+    np.testing.assert_array_equal(seen[11], params)
+    # Three updates, of these a tenth, two and three tenths.
+    np.testing.assert_allclose(seen[14], params - 0.6, rtol=1e-6)
     assert int(state.snapshot.rollbacks) == 1
 
 
@@ -124,7 +171,8 @@ def test_float16_returns_from_updates_that_would_overflow():
     tx = optax_adaptive.with_rollback(optax.sgd(1.0))
     params = jnp.ones(2, jnp.float16)
     grads = [jnp.full(2, -4e4, jnp.float16)] * 2
-    seen, _ = run(tx, params, [*grads, params, params], [1.0, jnp.inf, jnp.inf, 1.0])
+    values = [1.0, 1.0, *BURST, 1.0, 1.0]
+    seen, _ = run(tx, params, [*grads, *[params] * 12], values)
     assert np.isfinite(seen).all()
 
 

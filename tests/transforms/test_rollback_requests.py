@@ -27,14 +27,15 @@ def test_a_controller_remembers_and_sees_it(restore_inner):
         optax.chain(optax.adam(0.1), scaling), restore_inner=restore_inner
     )
     params = jnp.ones(2)
-    # Two windows, of which the copy knows none; a blow-up; the rest of a window.
-    values = [1.0, 1.0, 1.0, 1.0, jnp.nan, jnp.nan, 1.0, 1.0]
+    # Two windows, of which the copy knows none; a spike; and another on probation.
+    burst = [jnp.nan] * 10
+    values = [1.0] * 4 + burst + [1.0] * 2 + burst + [1.0] * 3
     _, state = run(tx, params, [params] * len(values), values)
-    # NaN twice is a window of its own, and then the rule sees the rollback.
+    # NaN twice is a window of its own, five a burst; then the rule sees the blow-up.
     scale = optax_adaptive.lr_scale(state)
-    np.testing.assert_allclose(scale, np.exp(2 * 0.5 - 2 * 1.0), rtol=1e-5)
+    np.testing.assert_allclose(scale, np.exp(2 * 0.5 - 11 * 1.0), rtol=1e-5)
     (memory,) = state.inner_state[1].controller_memory.values()
-    assert int(memory[-1]) == 202
+    assert int(memory[-1]) == 1102
     assert int(state.inner_state[0][0].count) < 4  # Adam went back
 
 
@@ -129,7 +130,7 @@ def test_within_averaging_copies_are_of_the_average(restore_inner):
     def step(carry, index):
         params, state = carry
         noise = jax.random.normal(jax.random.key(index), (4,))
-        value = jnp.where(index >= 198, jnp.nan, 1.0)
+        value = jnp.where(index >= 190, jnp.nan, 1.0)
         updates, state = tx.update(params + noise, state, params, value=value)
         carry = optax.apply_updates(params, updates), state
         average = state.averaging.averaged_params

@@ -83,7 +83,7 @@ def features(memory: GapMemory, noise: Array) -> Array:
       float32 of shape ``(SIZE,)``, in the order of ``NAMES``, in [-1.5, 1.5].
     """
     # Of the difference of the two averages, were they independent, and the weights
-    # constant: for those that fall as one over the number of windows, an eighth less.
+    # constant: for those that decrease as one over the windows, an eighth less.
     scales = jnp.array([_OLDER, _NEWER], jnp.float32)
     weights = jnp.minimum(scales * memory.part, 1.0)
     error = jnp.sqrt(jnp.sum(weights / (2.0 - weights))) * noise

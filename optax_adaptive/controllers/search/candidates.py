@@ -18,7 +18,6 @@ from optax_adaptive.controllers.search.settings import (
     Lengths,
     SearchSettings,
     SearchState,
-    is_lost,
     least_standard_deviation,
     opened,
 )
@@ -36,17 +35,17 @@ class Judged(NamedTuple):
 
 
 def run_candidate(
-    state: SearchState, settings: SearchSettings, lengths: Lengths
+    state: SearchState, settings: SearchSettings, sized: Lengths
 ) -> tuple[SearchState, Array]:
     """A step of a trial run; at its end it is judged, and the next or none follows."""
-    error = _error(state, lengths)
+    error = _error(state, sized)
     is_above = _is_third_above(state, error, settings)
     log_scales = _log_scales(state, is_above, settings)
-    annealed = 1.0 - (state.clock.astype(jnp.float32) - 1.0) / lengths.candidate
+    annealed = 1.0 - (state.clock.astype(jnp.float32) - 1.0) / sized.candidate_steps
     log_scale = log_scales[state.candidate] + jnp.log(annealed)
     # A high loss does not end one: the first steps at a good rate may overshoot.
-    is_over = is_lost(state) | (state.clock == lengths.candidate)
-    judged = _judge(state, is_above, settings, lengths)
+    is_over = state.is_lost | (state.clock == sized.candidate_steps)
+    judged = _judge(state, is_above, settings, sized)
     ended = opened(state, CANDIDATES)._replace(
         candidate=state.candidate + 1,
         candidate_losses=judged.losses,
@@ -58,9 +57,9 @@ def run_candidate(
     return select(is_over, ended, state), log_scale
 
 
-def _error(state: SearchState, lengths: Lengths) -> Array:
+def _error(state: SearchState, sized: Lengths) -> Array:
     # As in calibration, one spike is forgiven, which makes the mean a little noisier.
-    return 1.3 * state.found.standard_deviation / math.sqrt(lengths.tail)
+    return 1.3 * state.found.standard_deviation / math.sqrt(sized.tail)
 
 
 def _is_third_above(
@@ -68,7 +67,7 @@ def _is_third_above(
 ) -> Array:
     """Each lies below the last one, but the third above the first, if that is best."""
     first, second = state.candidate_losses[:2]
-    return jnp.isfinite(second) & (second > first + settings.clearly * error)
+    return jnp.isfinite(second) & (second > first + settings.clear_errors * error)
 
 
 def _log_scales(state: SearchState, is_above: Array, settings: SearchSettings) -> Array:
@@ -82,12 +81,12 @@ def _log_scales(state: SearchState, is_above: Array, settings: SearchSettings) -
 
 
 def _judge(
-    state: SearchState, is_above: Array, settings: SearchSettings, lengths: Lengths
+    state: SearchState, is_above: Array, settings: SearchSettings, sized: Lengths
 ) -> Judged:
     """Adds the loss of the candidate that has ended, and asks whether others follow."""
-    error = _error(state, lengths)
-    loss = history.mean_without_largest(state.losses[-lengths.tail :])
-    loss = jnp.where(is_lost(state), jnp.inf, loss)
+    error = _error(state, sized)
+    loss = history.mean_without_largest(state.losses[-sized.tail :])
+    loss = jnp.where(state.is_lost, jnp.inf, loss)
     is_best = loss <= jnp.min(state.candidate_losses)
     losses = state.candidate_losses.at[state.candidate].set(loss)
     # Below a plateau there may be a better one: go on until one is worse. On it may be
@@ -95,14 +94,14 @@ def _judge(
     was_run = jnp.arange(MOST_CANDIDATES, dtype=jnp.int32) <= state.candidate
     worst = jnp.max(losses, where=was_run, initial=-jnp.inf)
     best = jnp.min(losses)
-    least = error if lengths.candidate >= settings.telling else 0.0
+    least = error if sized.candidate_steps >= settings.trusted_steps else 0.0
     is_plateau = worst - best < jnp.maximum(
-        settings.plateau * (state.found.first_value - best), least
+        settings.plateau_fraction * (state.found.first_value - best), least
     )
     is_enough = state.candidate >= settings.least_candidates - 1
     is_descent = is_best & (state.candidate >= settings.least_candidates)
     goes_on = ~is_above & (is_plateau | is_descent)
-    has_noise = differs(state, settings, lengths.tail)
+    has_noise = differs(state, settings, sized.tail)
     return Judged(
         losses=losses,
         error=error,
@@ -121,16 +120,16 @@ def _answer(
     """The rate for the whole run, and whether the last candidate begins it."""
     decrease = state.found.first_value - jnp.min(judged.losses)
     # Where none is sure to have helped, as from a flat start, a lower rate is no cure.
-    counts = decrease > settings.clearly * judged.error
+    counts = decrease > settings.clear_errors * judged.error
     counts |= jnp.arange(MOST_CANDIDATES, dtype=jnp.int32) < settings.least_candidates
     best = best_log_scale(
         jnp.where(counts, judged.losses, jnp.inf),
         *(log_scales, state.found.first_value, judged.error),
     )
     found = best + math.log(settings.long_over_short)
-    is_low = log_scales[state.candidate] < found + math.log(settings.kept)
+    is_low = log_scales[state.candidate] < found + math.log(settings.keep_below)
     return opened(ended, DONE)._replace(
-        restores=~is_low | is_lost(state),
+        restores=~is_low | state.is_lost,
         is_done=jnp.ones((), jnp.bool_),
         found=state.found._replace(log_scale=found, has_noise=judged.has_noise),
     )
@@ -144,7 +143,7 @@ def differs(state: SearchState, settings: SearchSettings, tail: int) -> Array:
     least = least_standard_deviation(state.found.first_value, settings)
     last = state.losses[-tail:]
     rough = history.median(jnp.abs(jnp.diff(last, 2)))
-    is_smooth = rough < settings.rough * (state.found.first_value - last[-1])
+    is_smooth = rough < settings.roughness * (state.found.first_value - last[-1])
     return (state.found.standard_deviation > 1.01 * least) | ~is_smooth
 
 

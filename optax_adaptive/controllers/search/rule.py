@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from optax_adaptive._controller import Array, Controller, Found, Observation, nothing
 from optax_adaptive.controllers.search.candidates import run_candidate
 from optax_adaptive.controllers.search.settings import (
+    CALIBRATE,
     CANDIDATES,
     DONE,
     RANGE_TEST,
@@ -20,13 +21,12 @@ from optax_adaptive.controllers.search.settings import (
     SearchSettings,
     SearchState,
     first_state,
-    is_lost,
     least_standard_deviation,
     lengths,
     opened,
+    watch,
 )
 from optax_adaptive.signals import history
-from optax_adaptive.signals.window_statistics import LARGEST
 from optax_adaptive.state import packing
 from optax_adaptive.state.trees import select
 from optax_adaptive.state.validation import check_count
@@ -87,18 +87,17 @@ def search(
     ]
 
     def update_fn(observation: Observation, state: SearchState):
-        is_finite = jnp.abs(observation.value) <= LARGEST  # NaN compares false
-        state = state._replace(
-            losses=history.push(state.losses, observation.value, is_finite),
-            nonfinite=jnp.where(is_finite, 0, state.nonfinite + 1),
-            clock=state.clock + 1,
-            restores=jnp.zeros((), jnp.bool_),
-        )
-        state, log_scale = packing.switch(
+        state = watch(state, observation.value, settings)
+        went_on, log_scale = packing.switch(
             *(state.stage, stages),
             like=(state, observation.log_scale),
             operands=(state, observation.displacement, observation.gradient_size),
         )
+        # A step without a loss is none, but shows how far the one before has moved.
+        is_step = (state.nonfinite == 0) & ~state.is_waiting
+        is_step |= state.stage == CALIBRATE
+        log_scale = jnp.where(is_step, log_scale, observation.log_scale)
+        state = select(is_step, went_on, state)
         log_scale = jnp.where(state.is_done, state.found.log_scale, log_scale)
         # From then on what is in force is kept, bounds and all.
         is_kept = state.is_done & (state.clock > 0)
@@ -145,9 +144,6 @@ def _calibrate(
     # Mean over standard deviation is 0.8 for a normal, less without its largest.
     least = least_standard_deviation(center, settings)
     standard_deviation = jnp.maximum(1.45 * mean_deviation, least)
-    # A loss that is not finite says nothing, nor does a gradient of 0: go on.
-    is_finite = state.nonfinite == 0
-    clock = state.clock - (~is_finite).astype(jnp.int32)
     # Known once params have moved at all. Until then the factor grows.
     is_sized = state.had_gradient & (displacement > 0.0)
     log_size = jnp.log(jnp.where(is_sized, displacement, 1.0)) - state.log_scale
@@ -155,12 +151,13 @@ def _calibrate(
     highest = state.log_scale + log_growth
     wanted = jnp.minimum(math.log(settings.first_move) - log_size, highest)
     log_scale = jnp.where(is_sized, wanted, highest)
-    counts = is_sized & (clock > settings.calibration_steps - settings.sized_steps)
+    counts = is_sized & (
+        state.clock > settings.calibration_steps - settings.sized_steps
+    )
     counts &= displacement > 0.1 * settings.first_move
     state = state._replace(
-        clock=clock,
         log_scale=log_scale,
-        had_gradient=is_finite & (gradient_size > 0.0),
+        had_gradient=(state.nonfinite == 0) & (gradient_size > 0.0),
         log_size_sum=state.log_size_sum + jnp.where(counts, log_size, 0.0),
         sizes=state.sizes + counts.astype(jnp.int32),
     )
@@ -170,18 +167,18 @@ def _calibrate(
         first_value=center, standard_deviation=standard_deviation
     )
     over = opened(state._replace(found=found), RANGE_TEST)
-    is_over = (clock >= settings.calibration_steps) & (
+    is_over = (state.clock >= settings.calibration_steps) & (
         state.sizes >= settings.sized_steps
     )
     return select(is_over, over._replace(log_scale=start), state), log_scale
 
 
 def _test_range(
-    state: SearchState, settings: SearchSettings, lengths: Lengths
+    state: SearchState, settings: SearchSettings, sized: Lengths
 ) -> tuple[SearchState, Array]:
     """Raises the rate each step until the loss is worse than where it began."""
     steps_up = state.clock.astype(jnp.float32) - 1.0
-    log_scale = state.log_scale + steps_up * (math.log(10.0) / lengths.decade)
+    log_scale = state.log_scale + steps_up * (math.log(10.0) / sized.decade)
     first_value = state.found.first_value
     standard_deviation = state.found.standard_deviation
     is_low = history.median(state.losses[-5:]) < first_value - 2.0 * standard_deviation
@@ -189,8 +186,8 @@ def _test_range(
     # Before anything has moved, noise must not end the test.
     margin = jnp.where(has_descended, 3.0, 10.0) * standard_deviation
     is_risen = jnp.min(state.losses[-3:]) > first_value + margin
-    top = math.log10(settings.test_to / settings.test_from) * lengths.decade
-    is_over = is_risen | is_lost(state) | (steps_up >= top)
+    top = math.log10(settings.test_to / settings.test_from) * sized.decade
+    is_over = is_risen | state.is_lost | (steps_up >= top)
     state = state._replace(has_descended=has_descended)
     over = opened(state, CANDIDATES)._replace(
         log_scale=log_scale, restores=jnp.ones((), jnp.bool_)

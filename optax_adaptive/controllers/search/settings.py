@@ -6,6 +6,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from optax_adaptive._controller import Array, Found
+from optax_adaptive.signals import history
+from optax_adaptive.signals.window_statistics import LARGEST
 
 CALIBRATE, RANGE_TEST, CANDIDATES, DONE = range(4)
 
@@ -18,6 +20,11 @@ class SearchSettings(NamedTuple):
     """What a search goes by; steps are of the optimizer."""
 
     calibration_steps: int = 12
+    most_nonfinite: int = 10  # losses in a row, before it is asked whose fault it is
+    # A loss in a candidate counts as not finite, since a batch may be bad in that way
+    # too, if it is above the first one by so many standard deviations and sizes of it.
+    wild: float = 100.0
+    times: float = 10.0
     least_noise: float = 1e-3  # that a loss is taken to have, as a part of its size
     unknown_steps: int = 800  # search as for so many where total_steps is not given
     sized_steps: int = 4  # the last of those, which say how far an update moves
@@ -32,12 +39,12 @@ class SearchSettings(NamedTuple):
     # Of the decrease, by which the losses of candidates on one plateau differ at most:
     # 0.02 to 0.04 where large rates teach a language model no more than how often
     # letters occur; in 62 other settings 0.047 and more (docs/autotune_experiments.md).
-    plateau: float = 0.04
+    plateau_fraction: float = 0.04
     # Steps of a candidate in which any good rate would show a decrease. So if no more
     # than noise lies between such candidates, that is a plateau too; between shorter
     # ones it may be a start that is flat.
-    telling: int = 60
-    clearly: float = 3.0  # standard errors by which one is better beyond doubt
+    trusted_steps: int = 60
+    clear_errors: float = 3.0  # standard errors by which one is better beyond doubt
     # Best rate of a whole run over best rate of a candidate. It hardly depends
     # on the optimizer, while the best rate over the largest stable one ranged from
     # 1/200 to 1/17. With gradients at an interpolation, which have less noise, a run
@@ -45,16 +52,16 @@ class SearchSettings(NamedTuple):
     long_over_short: float = 0.2
     # Highest rate of the last candidate, over the rate found, at which its parameters
     # are kept. What is learned at a far higher one generalises less.
-    kept: float = 2.0
+    keep_below: float = 2.0
     # Second difference of the losses at the end of a candidate, as a part of its
     # decrease: up to 0.01 of full batches, 0.04 and more of batches of 64 or less.
-    rough: float = 0.015
+    roughness: float = 0.015
 
 
 class Lengths(NamedTuple):
     """What the search may spend, in steps, fixed at construction."""
 
-    candidate: int
+    candidate_steps: int
     decade: int  # of the range test
     tail: int  # losses, at the end of a candidate, by which it is judged
 
@@ -66,6 +73,9 @@ class SearchState(NamedTuple):
     clock: Array  # shape=(), dtype=int32: steps in this stage, or of this candidate
     losses: Array  # shape=(MOST_LOSSES,), dtype=float32: newest finite, oldest first
     nonfinite: Array  # shape=(), dtype=int32: newest non-finite ones in a row
+    is_waiting: Array  # shape=(), dtype=bool: at the first parameters, for a finite one
+    is_acquitted: Array  # shape=(), dtype=bool: was a loss not finite there either?
+    is_lost: Array  # shape=(), dtype=bool: the rate is to blame for those before
     has_descended: Array  # shape=(), dtype=bool: has any rate lowered the loss?
     # shape=(), dtype=float32: of the newest update while calibrating; then where the
     # range test begins, and where it ended
@@ -85,7 +95,7 @@ def lengths(total_steps: int | None, settings: SearchSettings) -> Lengths:
     steps = settings.unknown_steps if total_steps is None else total_steps
     candidate = max(min(steps // 40, 30), min(3 * steps // 200, 200))
     return Lengths(
-        candidate=candidate,
+        candidate_steps=candidate,
         decade=min(max(steps // 250, 8), 16),
         tail=max(3, candidate // 4),
     )
@@ -100,6 +110,9 @@ def first_state(settings: SearchSettings) -> SearchState:
         clock=none,
         losses=jnp.zeros((MOST_LOSSES,), jnp.float32),
         nonfinite=none,
+        is_waiting=no,
+        is_acquitted=no,
+        is_lost=no,
         has_descended=no,
         log_scale=jnp.full((), math.log(settings.least_scale), jnp.float32),
         had_gradient=no,
@@ -128,6 +141,30 @@ def least_standard_deviation(value: Array, settings: SearchSettings) -> Array:
     return settings.least_noise * jnp.abs(value) + TINY
 
 
-def is_lost(state: SearchState) -> Array:
-    """One non-finite loss may be the batch's fault, two in a row are the rate's."""
-    return state.nonfinite >= 2
+def watch(state: SearchState, value: Array, settings: SearchSettings) -> SearchState:
+    """Takes in the newest loss, and finds out whose fault non-finite ones are.
+
+    A few of them cost their steps. After more, the first parameters are restored: where
+    the loss is finite at once, the rate was to blame. Where it is not, the batches are.
+    Then that is waited for, and the stage goes on; a candidate begins anew.
+    """
+    is_finite = jnp.abs(value) <= LARGEST  # NaN compares false
+    first, noise = state.found.first_value, state.found.standard_deviation
+    is_wild = value > first + settings.wild * noise + settings.times * jnp.abs(first)
+    is_finite &= ~(is_wild & (state.stage == CANDIDATES))
+    is_resumed = state.is_waiting & is_finite
+    is_again = is_resumed & state.is_acquitted & (state.stage == CANDIDATES)
+    losses = jnp.where(is_resumed, state.found.first_value, state.losses)
+    clock = jnp.where(is_again, 0, state.clock) + is_finite.astype(jnp.int32)
+    nonfinite = jnp.where(is_finite | state.is_waiting, 0, state.nonfinite + 1)
+    is_test = (state.stage == RANGE_TEST) | (state.stage == CANDIDATES)
+    is_stopped = (nonfinite >= settings.most_nonfinite) & is_test
+    return state._replace(
+        clock=clock,
+        losses=history.push(losses, value, is_finite),
+        nonfinite=nonfinite,
+        is_waiting=(state.is_waiting & ~is_finite) | is_stopped,
+        is_acquitted=state.is_waiting & (state.is_acquitted | ~is_finite),
+        is_lost=is_resumed & ~state.is_acquitted,
+        restores=is_stopped,
+    )

@@ -110,13 +110,15 @@ def after_candidates(losses, total_steps, settings=SETTINGS):
         stage=jnp.int32(CANDIDATES),
         log_scale=jnp.float32(0.0),  # of the largest stable rate
     )
-    for _ in range(MOST_CANDIDATES * lengths(total_steps, settings).candidate):
+    for _ in range(MOST_CANDIDATES * lengths(total_steps, settings).candidate_steps):
         if state.is_done:
             break
         number, asked = int(state.candidate), request(state)
         assert asked.probe == CANDIDATES + 1 + number and not state.restores
         while not (state.is_done or state.candidate > number):
-            _, state = update(observation(value=losses[number]), state)
+            # One that is not finite restores the first parameters, whose loss is.
+            value = 3.0 if state.is_waiting else losses[number]
+            _, state = update(observation(value=value), state)
         if not state.is_done:
             assert request(state).restore
             state = state._replace(restores=jnp.array(False))
@@ -166,4 +168,4 @@ def test_whether_batches_differ(standard_deviation, tail, expected):
     ("total_steps", "candidate"), [(None, 20), (200, 5), (2000, 30), (10**6, 200)]
 )
 def test_candidates_are_in_proportion_to_the_run(total_steps, candidate):
-    assert lengths(total_steps, SETTINGS).candidate == candidate
+    assert lengths(total_steps, SETTINGS).candidate_steps == candidate

@@ -72,8 +72,8 @@ def measure(
         params, state = carry
         loss, grads = jax.value_and_grad(problem.loss)(params, key)
         average = eval_params(state, params)
-        product = averaging_gap.product(average, params, grads)
-        return_slope = averaging_gap.product(average, first, grads)
+        product = averaging_gap.gap(average, params, grads)
+        return_slope = averaging_gap.gap(average, first, grads)
         updates, state = tx.update(grads, state, params)
         return (optax.apply_updates(params, updates), state), (
             loss,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from optax_adaptive._controller import Array, ControllerState, Observation
 from optax_adaptive.signals import window_statistics
 from optax_adaptive.signals.history import difference_error, filled, push
+from optax_adaptive.state.trees import saturating_add
 
 
 class Memory(NamedTuple):
@@ -23,7 +24,7 @@ class Memory(NamedTuple):
 def record(memory: Memory, is_finite: Array, sign: float) -> Memory:
     """Moves the open window, if it is finite, into the history."""
     statistics, size = memory.statistics, memory.history.shape[0]
-    windows = statistics.windows + is_finite.astype(jnp.int32)
+    windows = saturating_add(statistics.windows, is_finite)
     history = push(memory.history, statistics.mean, is_finite)
     error = jnp.where(
         statistics.size > 1,
@@ -42,7 +43,7 @@ def record(memory: Memory, is_finite: Array, sign: float) -> Memory:
     )
 
 
-def observe(
+def make_observation(
     memory: Memory,
     is_finite: Array,
     log_scale: Array,
@@ -79,5 +80,5 @@ def observe(
         averaging_gap=gap,
         has_averaging_gap=statistics.gaps_size > 0,
         return_slope=slope,
-        is_rolled_back=window_statistics.is_blown_up(statistics),
+        is_rolled_back=statistics.is_rolled_back,
     )

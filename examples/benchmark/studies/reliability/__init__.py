@@ -1,0 +1,1 @@
+"""Faults of losses and gradients, and what they leave of a run."""
