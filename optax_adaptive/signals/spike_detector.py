@@ -13,6 +13,7 @@ SLOW = 0.02  # and in the slow one, and in the variance
 CLIP = 5.0  # standard deviations above the slow average; the rest of a spike is cut
 WILD = 100.0  # the same, while few values say what is normal
 TIMES = 10.0  # of the size of the loss, beside WILD, above which a batch is not used
+MOST_FAR = 3  # such batches in a row; then it is the parameters that are bad
 RISE = 2.5  # standard deviations between the averages: seven clipped values in a row
 MEAN_RISE = 1.5  # standard deviations of a mean of ten: seven standard errors
 DRIFT = 4.0  # standard errors on either side of the long average
@@ -38,12 +39,12 @@ class SpikeDetector(NamedTuple):
     level: Array  # shape=(), dtype=float32: over a twentieth of all values
     ceiling: Array  # shape=(), dtype=float32: lowest upper bound of the level so far
     nonfinite: Array  # shape=(), dtype=int32: newest non-finite values in a row
+    far: Array  # shape=(), dtype=int32: newest values in a row that are far above
 
 
 class Normal(NamedTuple):
     """Upper bounds of what is normal; LARGEST while that is not known."""
 
-    value: Array  # shape=(), dtype=float32: of a single value
     mean: Array  # shape=(), dtype=float32: of the fast average
     level: Array  # shape=(), dtype=float32: of the level
 
@@ -72,6 +73,7 @@ def first_detector() -> SpikeDetector:
         level=jnp.zeros((), jnp.float32),
         ceiling=jnp.zeros((), jnp.float32),
         nonfinite=jnp.zeros((), jnp.int32),
+        far=jnp.zeros((), jnp.int32),
     )
 
 
@@ -116,19 +118,21 @@ def watch(detector: SpikeDetector, value: Array) -> tuple[SpikeDetector, Signal]
     bound = level + DRIFT * error
     ceiling = jnp.where(is_early, bound, jnp.minimum(detector.ceiling, bound))
     nonfinite = jnp.where(is_finite, 0, detector.nonfinite + 1)
+    is_far = is_finite & (value > wild + TIMES * jnp.abs(detector.slow))
+    far = jnp.where(is_far, detector.far + 1, 0)
     is_rise = (fast > slow + RISE * noise) | (level - DRIFT * error > ceiling)
     is_calm = (fast <= slow + noise) & (level <= ceiling)
     signal = Signal(
         is_spike=(is_rise & ~is_early) | (nonfinite >= NONFINITE),
         is_calm=is_calm & is_finite,
-        is_usable=is_finite & (value <= wild + TIMES * jnp.abs(detector.slow)),
+        is_usable=is_finite & ((far == 0) | (far > MOST_FAR)),
         is_finite=is_finite,
         unspiked=jnp.where(is_finite, clipped, value),
         lowest_level=level - DRIFT * error,
         normal=select(
             is_early,
             unknown(),
-            Normal(slow + CLIP * noise, slow + MEAN_RISE * noise, ceiling),
+            Normal(slow + MEAN_RISE * noise, ceiling),
         ),
     )
     new = SpikeDetector(
@@ -139,6 +143,7 @@ def watch(detector: SpikeDetector, value: Array) -> tuple[SpikeDetector, Signal]
         level,
         ceiling,
         nonfinite,
+        far,
     )
     return new, signal
 

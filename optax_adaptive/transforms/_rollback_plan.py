@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from optax_adaptive._controller import Array, Request
 from optax_adaptive.signals import spike_detector
+from optax_adaptive.signals.window_statistics import LARGEST
 from optax_adaptive.state import snapshots
 from optax_adaptive.state.trees import saturating_add, select
 
@@ -18,7 +19,7 @@ RAMP = 10
 # are counts as normal.
 PATIENCE = 50
 # Values since a rollback after which their mean is compared with those at the copy.
-FEWEST = 7
+FEWEST = 20
 
 
 class Memory(NamedTuple):
@@ -29,6 +30,9 @@ class Memory(NamedTuple):
     updates_seen: Array  # shape=(), dtype=int32
     returns_left: Array  # shape=(), dtype=int32: updates until params equal the copy
     normal: spike_detector.Normal  # when the copy was taken
+    bad_value: (
+        Array  # shape=(), dtype=float32: one above it is as bad as the last spike
+    )
     is_waiting: Array  # shape=(), dtype=bool: at the copy, for a value that is normal
     waited: Array  # shape=(), dtype=int32: finite values since then
     is_suspect: Array  # shape=(), dtype=bool: did the last spike come on probation?
@@ -48,6 +52,7 @@ def first_memory() -> Memory:
         updates_seen=none,
         returns_left=none,
         normal=spike_detector.unknown(),
+        bad_value=jnp.full((), LARGEST, jnp.float32),
         is_waiting=no,
         waited=none,
         is_suspect=no,
@@ -68,6 +73,8 @@ class Plan(NamedTuple):
     detector: spike_detector.SpikeDetector
     unspiked: Array  # shape=(), dtype=float32: the value, cut where it is a spike
     normal: spike_detector.Normal  # as the detector has it now
+    # shape=(), dtype=float32: halfway from what is normal to the value
+    bad_value: Array
     is_given_up: Array  # shape=(), dtype=bool: values above that are normal from now on
     is_finite: Array  # shape=(), dtype=bool: is the value?
     is_new: Array  # shape=(), dtype=bool: is it of params that count?
@@ -91,7 +98,7 @@ def make_plan(memory: Memory, value: Array, asked: Request) -> Plan:
     seen = memory.updates_seen
     # What is wrong with a batch is wrong at the copy too, and what is wrong with a rate
     # is not. So the first values there say which of the two it was.
-    is_normal = signal.is_finite & (value <= memory.normal.value)
+    is_normal = signal.is_finite & (value <= memory.bad_value)
     is_normal |= signal.is_finite & (memory.waited >= PATIENCE + seen // 10)
     is_waiting = memory.is_waiting & ~is_returning & ~is_probe
     is_held_back = is_waiting & ~is_normal
@@ -100,7 +107,8 @@ def make_plan(memory: Memory, value: Array, asked: Request) -> Plan:
     # The detector begins anew at the copy, where a rate too high may do so as well.
     has_risen = detector.fast > memory.normal.mean
     has_risen |= signal.lowest_level > memory.normal.level
-    has_risen &= detector.seen >= FEWEST
+    # Not so where it comes down again, as after a step of a state that begins anew.
+    has_risen &= (detector.seen >= FEWEST) & (detector.fast >= detector.slow)
     is_spike = signal.is_spike | has_risen
     is_spike &= is_new & ~is_waiting & ~is_probe
     is_due = (seen >= memory.next_snapshot) & signal.is_calm
@@ -116,7 +124,8 @@ def make_plan(memory: Memory, value: Array, asked: Request) -> Plan:
         is_resumed=is_resumed,
         is_new=is_new,
         normal=signal.normal,
-        is_given_up=is_waiting & is_normal & (value > memory.normal.value),
+        bad_value=jnp.where(signal.is_finite, (detector.slow + value) / 2.0, LARGEST),
+        is_given_up=is_waiting & is_normal & (value > memory.bad_value),
         is_finite=signal.is_finite,
         is_skipped=~signal.is_usable & ~is_probe | ~signal.is_finite | ~is_new,
         is_due=is_due,
@@ -174,6 +183,7 @@ def next_memory(
             jnp.maximum(memory.returns_left - 1, 0),
         ),
         normal=normal,
+        bad_value=jnp.where(plan.is_spike, plan.bad_value, memory.bad_value),
         is_waiting=plan.is_spike
         | (memory.is_waiting & ~plan.is_resumed & ~starts_return & ~is_probe),
         waited=jnp.where(

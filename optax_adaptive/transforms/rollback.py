@@ -63,12 +63,12 @@ def with_rollback(
     return, or say that all that it does is a probe: then no snapshot is taken and
     nothing counts as a spike (see :class:`Request`).
 
-    Of a loss that is not finite, or above the usual one by 100 standard deviations and
-    ten times its size, and of gradients that are not finite, the update is skipped: the
-    optimizer sees a gradient of 0, and its update is not applied. Should that make its
-    state NaN, it begins anew. Of leaves of more than 4,096 entries one row is looked
-    at; any other entry that is not finite, or above 1e18, counts as 0. Controllers
-    inside see the loss without its spikes.
+    Updates are skipped of a loss that is not finite, of up to three in a row that are
+    above the usual one by 100 standard deviations and ten times its size, and of
+    gradients that are not finite: the optimizer sees a gradient of 0, and its update is
+    not applied. Should that make its state NaN, it begins anew. Of leaves of more than
+    4,096 entries one row is looked at; any other entry that is not finite, or above
+    1e18, counts as 0. Controllers inside see the loss without its spikes.
 
     Memory: one copy of params and, with ``restore_inner``, of the inner state.
 

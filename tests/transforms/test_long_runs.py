@@ -60,7 +60,6 @@ def test_a_rollback_of_a_run_that_old(seen):
         detector=detector,
         updates_seen=jnp.int32(seen),
         next_snapshot=jnp.int32(seen - 5),
-        normal=memory.normal._replace(value=jnp.float32(1.5)),
     )
     snapshot = state.snapshot._replace(snapshot_params=params)
     state = state._replace(rollback_memory=pack(memory), snapshot=snapshot)
