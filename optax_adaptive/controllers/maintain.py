@@ -164,7 +164,7 @@ def maintain(
             ),
         )
         new = select(restarts, _restarted(state, observation, block, restarts), went_on)
-        backed_off = _rolled_back(state)._replace(
+        backed_off = state._replace(  # which is that after a rollback already
             blown_up_at=state.elapsed, backoffs=state.backoffs + 1
         )
         new = select(is_blown_up, backed_off, new)

@@ -115,12 +115,12 @@ def watch(detector: SpikeDetector, value: Array) -> tuple[SpikeDetector, Signal]
     noise = _noise(standard_deviation, slow)
     error = noise * jnp.sqrt(level_weight / 2.0)
     # Bounds, not the lowest level: of many levels the lowest is so by luck.
-    bound = level + DRIFT * error
+    lowest, bound = level - DRIFT * error, level + DRIFT * error
     ceiling = jnp.where(is_early, bound, jnp.minimum(detector.ceiling, bound))
     nonfinite = jnp.where(is_finite, 0, detector.nonfinite + 1)
     is_far = is_finite & (value > wild + TIMES * jnp.abs(detector.slow))
     far = jnp.where(is_far, detector.far + 1, 0)
-    is_rise = (fast > slow + RISE * noise) | (level - DRIFT * error > ceiling)
+    is_rise = (fast > slow + RISE * noise) | (lowest > ceiling)
     is_calm = (fast <= slow + noise) & (level <= ceiling)
     signal = Signal(
         is_spike=(is_rise & ~is_early) | (nonfinite >= NONFINITE),
@@ -128,12 +128,8 @@ def watch(detector: SpikeDetector, value: Array) -> tuple[SpikeDetector, Signal]
         is_usable=is_finite & ((far == 0) | (far > MOST_FAR)),
         is_finite=is_finite,
         unspiked=jnp.where(is_finite, clipped, value),
-        lowest_level=level - DRIFT * error,
-        normal=select(
-            is_early,
-            unknown(),
-            Normal(slow + MEAN_RISE * noise, ceiling),
-        ),
+        lowest_level=lowest,
+        normal=select(is_early, unknown(), Normal(slow + MEAN_RISE * noise, ceiling)),
     )
     new = SpikeDetector(
         saturating_add(detector.seen, 1),

@@ -30,9 +30,8 @@ class Memory(NamedTuple):
     updates_seen: Array  # shape=(), dtype=int32
     returns_left: Array  # shape=(), dtype=int32: updates until params equal the copy
     normal: spike_detector.Normal  # when the copy was taken
-    bad_value: (
-        Array  # shape=(), dtype=float32: one above it is as bad as the last spike
-    )
+    # shape=(), dtype=float32: a value above it is as bad as the last spike
+    bad_value: Array
     is_waiting: Array  # shape=(), dtype=bool: at the copy, for a value that is normal
     waited: Array  # shape=(), dtype=int32: finite values since then
     is_suspect: Array  # shape=(), dtype=bool: did the last spike come on probation?
