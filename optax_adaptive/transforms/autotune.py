@@ -1,5 +1,7 @@
 """autotune: no learning rate to tune. A search, a rate maintained, and an average."""
 
+from typing import Any
+
 import jax
 import optax
 
@@ -27,6 +29,7 @@ def autotune(
     *,
     total_steps: int | None = None,
     interpolate: bool = False,
+    axis_name: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Finds the learning rate of ``optimizer`` by itself, and maintains it.
 
@@ -71,6 +74,10 @@ def autotune(
         it an optimizer without: ``optax.adam(1e-3, b1=0.0)`` or ``optax.sgd(1e-3)``,
         and parameters of float32, whose rounding it multiplies by three.
         What it gains is in docs/autotune.md; with momentum as well it loses.
+      axis_name: Axis, or tuple of axes, over which to average ``value``, inside
+        ``jax.pmap`` or ``jax.shard_map``. Gradients are averaged before, and params
+        whole on each device (docs/devices.md). Under ``jax.jit``, with whatever
+        sharding, None is right.
 
     Returns:
       A transformation to use outermost (its updates must be what is added to the
@@ -84,8 +91,9 @@ def autotune(
     Raises:
       ValueError: If ``total_steps`` is out of range or ``interpolate`` no bool; if
         ``init`` finds a rule or a wrapper of this library inside; if ``update`` is
-        given no params, a ``value`` that is not a scalar, or a state that is not of
-        autotune with the same ``interpolate``.
+        given no params, a ``value`` that is not a scalar, a ``value`` or gradients that
+        vary over a mesh axis, or a state that is not of autotune with the same
+        ``interpolate``.
       TypeError: If ``optimizer`` is none, or, in ``update``, if ``value`` is missing.
 
     Example:
@@ -118,7 +126,10 @@ def autotune(
     )
     # The rule backs off by itself, and an optimizer that begins anew is one copy less.
     tx = with_rollback(
-        optax.chain(without_rules(optimizer), rule), backoff=1.0, restore_inner=False
+        optax.chain(without_rules(optimizer), rule),
+        backoff=1.0,
+        restore_inner=False,
+        axis_name=axis_name,
     )
     return with_averaging(
         tx,

@@ -9,6 +9,7 @@ from jax import lax
 
 from optax_adaptive._controller import Array
 from optax_adaptive.state import snapshots
+from optax_adaptive.state.devices import AVERAGE_GRADIENTS, check_same_on_devices
 from optax_adaptive.state.placement import beside
 from optax_adaptive.state.tag import Tag
 from optax_adaptive.state.trees import as_arrays, over_leading_axes
@@ -65,7 +66,8 @@ def with_averaging(
 
     Raises:
       ValueError: If ``fraction`` or ``interpolation`` is out of range; if ``init``
-        finds an average inside already, or ``update`` is given no params.
+        finds an average inside already, or ``update`` is given no params, or
+        gradients that vary over a mesh axis.
       TypeError: If ``optimizer`` is none.
 
     Example:
@@ -110,6 +112,9 @@ def with_averaging(
             raise ValueError("update() needs the argument `params`")
         updates, params = as_arrays((updates, params))
         inner_state, averaging = state
+        check_same_on_devices(
+            "gradients", updates, averaging.is_served, AVERAGE_GRADIENTS
+        )
         # Or XLA moves what computes gradients into the conditional that uses them.
         updates = lax.optimization_barrier(updates)
         asked = _rules.requests(inner_state)

@@ -10,6 +10,12 @@ from optax_adaptive.signals import averaging_gap
 from optax_adaptive.signals.update_size import largest_entry, largest_of_sample
 from optax_adaptive.signals.window_statistics import as_metric
 from optax_adaptive.state import snapshots
+from optax_adaptive.state.devices import (
+    AVERAGE,
+    AVERAGE_GRADIENTS,
+    check_same_on_devices,
+    mean_over_devices,
+)
 from optax_adaptive.state.packing import pack, unpack
 from optax_adaptive.state.trees import as_arrays, as_reduction
 from optax_adaptive.state.validation import check_flag, check_optimizer, check_range
@@ -40,6 +46,7 @@ def with_rollback(
     *,
     backoff: float | Array = 0.5,
     restore_inner: bool = True,
+    axis_name: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Rolls back to the last healthy parameters when the loss blows up.
 
@@ -78,6 +85,10 @@ def with_rollback(
       backoff: Factor on all later updates after each blow-up, in (0, 1].
       restore_inner: Whether the inner state is copied and restored. Otherwise it is
         initialised anew, which saves the memory of its copy.
+      axis_name: Axis, or tuple of axes, over which to average ``value``, also for the
+        controllers inside, in ``jax.pmap`` or ``jax.shard_map``. Gradients are averaged
+        before, and params whole on each device (docs/devices.md). Under ``jax.jit``
+        None is right.
 
     Returns:
       A transformation whose ``update`` takes the keyword ``value``: the scalar loss at
@@ -89,7 +100,8 @@ def with_rollback(
     Raises:
       ValueError: If ``backoff`` is out of range or ``restore_inner`` no bool; if
         ``init`` finds a snapshot inside already, or ``update`` is given no
-        params or a ``value`` that is not a scalar.
+        params or a ``value`` that is not a scalar, or if that or gradients vary over a
+        mesh axis.
       TypeError: If ``optimizer`` is none, or, in ``update``, if ``value`` is missing.
 
     Example:
@@ -130,8 +142,12 @@ def with_rollback(
         updates, params = as_arrays((updates, params))
         measured = Measured() if measured is None else measured
         gradient_size = largest_of_sample(updates)
-        value = jnp.where(jnp.isfinite(gradient_size), as_metric(value), jnp.nan)
-        memory = unpack(LAYOUT, state.rollback_memory)
+        value = mean_over_devices(as_metric(value), axis_name)
+        words = state.rollback_memory
+        check_same_on_devices("`value`", value, words, AVERAGE)
+        check_same_on_devices("gradients", updates, words, AVERAGE_GRADIENTS)
+        value = jnp.where(jnp.isfinite(gradient_size), value, jnp.nan)
+        memory = unpack(LAYOUT, words)
         plan = make_plan(memory, value, _rules.requests(state.inner_state))
         inner_state, snapshot = snapshots.before_update(
             *(state.snapshot, state.inner_state, optimizer.init),

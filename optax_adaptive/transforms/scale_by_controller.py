@@ -15,6 +15,11 @@ from optax_adaptive._controller import (
 from optax_adaptive.signals import window_statistics
 from optax_adaptive.signals.update_size import largest_entry
 from optax_adaptive.state.controller_state import ScaleByControllerState
+from optax_adaptive.state.devices import (
+    AVERAGE,
+    check_same_on_devices,
+    mean_over_devices,
+)
 from optax_adaptive.state.packing import (
     check_same_layout,
     check_size,
@@ -74,9 +79,9 @@ def scale_by_controller(
         ``value`` and for what :func:`observe` is given.
       feedback: ``"value"`` decides from the ``value`` of every update; ``"observe"``
         from what :func:`observe` is given alone, and then ``value`` is not required.
-      axis_name: Axis over which to average what rules see, inside ``jax.pmap`` or
-        ``jax.shard_map``. Under ``jax.jit`` the loss of a sharded batch is global
-        already, and None is right.
+      axis_name: Axis, or tuple of axes, over which to average what rules see, inside
+        ``jax.pmap`` or ``jax.shard_map``. Under ``jax.jit`` the loss of a sharded batch
+        is global already, and None is right.
 
     Returns:
       A transformation whose ``update`` takes the keyword ``value``: the scalar loss at
@@ -88,7 +93,8 @@ def scale_by_controller(
 
     Raises:
       ValueError: If an argument is out of its range, or, in ``update``, if ``value`` is
-        not a scalar, if the state is that of another rule or ``window``, or if a
+        not a scalar, if it, or the size of updates where the rule uses it, varies
+        over a mesh axis, if the state is that of another rule or ``window``, or if a
         wrapper is missing that the rule needs.
       TypeError: If ``controller`` is not a :class:`Controller`, or its state not of
         32-bit or bool arrays whose shapes stay the same, or, in ``update``, if
@@ -173,6 +179,8 @@ def scale_by_controller(
         answer = controller.update(observation, memory.controller_state)
         new_log_scale, controller_state = check_answer(controller.name, answer)
         check_same_layout(memory.controller_state, controller_state, "update")
+        used = f"the size of updates, which the rule {controller.name!r} uses,"
+        check_same_on_devices(used, answer, (lr_scale, words), AVERAGE)
         # exp(log(x)) is not x: where the rate is kept the factor must not drift.
         # Nor may a rule that fails, with what is not finite, poison it.
         is_kept = (new_log_scale == log_scale) | ~jnp.isfinite(new_log_scale)
@@ -210,22 +218,20 @@ def scale_by_controller(
         else:
             metric, is_new = statistics.validation, statistics.is_validated
             statistics = statistics._replace(is_validated=no)
-        metric = mean_over_devices(metric)
+        metric = mean_over_devices(metric, axis_name)
+        check_same_on_devices("`value`", metric, words, AVERAGE)
         statistics = window_statistics.accumulate(statistics, metric, is_new)
         has_gap = measured.has_gap
         if measured.averaging_gap is None or has_gap is None:
             return statistics
         if feedback != "value" or mode != "min":
             return statistics  # gaps are in units of the loss
-        gap = mean_over_devices(measured.averaging_gap)
+        gap = mean_over_devices(measured.averaging_gap, axis_name)
         slope = jnp.zeros_like(gap)
         if measured.return_slope is not None:
-            slope = mean_over_devices(measured.return_slope)
+            slope = mean_over_devices(measured.return_slope, axis_name)
         is_measured = has_gap & is_new & (jnp.abs(metric) <= window_statistics.LARGEST)
         return window_statistics.add_gap(statistics, gap, slope, is_measured)
-
-    def mean_over_devices(number: Array) -> Array:
-        return number if axis_name is None else lax.pmean(number, axis_name)
 
     def update_fn(
         updates, state, params=None, *, value=None, measured=None, **extra_args
@@ -245,9 +251,8 @@ def scale_by_controller(
         own = jnp.where(jnp.isfinite(own), own, 0.0)
         handed, none = (measured.gradient_size, measured.displacement), jnp.float32(0.0)
         sizes = jnp.stack([own, *(none if size is None else size for size in handed)])
-        lr_scale, words = lax.cond(
-            is_due, decide, keep, state.lr_scale, words, mean_over_devices(sizes)
-        )
+        sizes = mean_over_devices(sizes, axis_name)
+        lr_scale, words = lax.cond(is_due, decide, keep, state.lr_scale, words, sizes)
         return multiply(updates, lr_scale), ScaleByControllerState(
             lr_scale, tag.wrap(words)
         )

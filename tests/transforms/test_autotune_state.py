@@ -1,6 +1,4 @@
-"""autotune: its state is resumed, donated, sharded, and compiled once."""
-
-from functools import partial
+"""autotune: its state is resumed, donated, and compiled once."""
 
 import flax.serialization
 import jax
@@ -8,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import optax_adaptive
 from optax_adaptive import controllers
@@ -63,65 +60,6 @@ def test_donation():
         large = [leaf for leaf in jax.tree.leaves(given) if leaf.ndim]
         assert all(leaf.is_deleted() for leaf in large)
     assert int(optax_adaptive.summary(state)["phase"]) >= 2
-
-
-def test_sharded_data_lead_to_what_whole_ones_do():
-    tx = optax_adaptive.autotune(optax.adam(0.1), total_steps=STEPS)
-    mesh = Mesh(np.array(jax.devices()[:8]), ("data",))
-    split = NamedSharding(mesh, PartitionSpec("data"))
-    whole = NamedSharding(mesh, PartitionSpec())
-    step = jax.jit(make_step(tx))
-    alone = student(jax.random.key(0)), tx.init(student(jax.random.key(0)))
-    params, state = jax.device_put(alone, whole)
-    for i in range(120):
-        batch = teacher(jax.random.key(i))
-        alone = step(*alone, batch)
-        # One step at a time: many in flight may starve the all-reduce.
-        params, state = jax.block_until_ready(
-            step(params, state, jax.device_put(batch, split))
-        )
-    assert step._cache_size() == 2  # of one device, and of eight
-    scales = [float(optax_adaptive.lr_scale(one)) for one in (state, alone[1])]
-    assert scales[0] == pytest.approx(scales[1], rel=1e-3) and scales[0] != 1.0
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3), params, alone[0])
-
-
-@pytest.mark.parametrize("interpolate", [False, True])
-def test_sharded_params_compile_once(interpolate):
-    mesh = Mesh(np.array(jax.devices()[:8]), ("model",))
-    split = NamedSharding(mesh, PartitionSpec("model"))
-    params = jax.device_put({"w": jnp.ones((16, 8)), "b": jnp.ones(16)}, split)
-    tx = optax_adaptive.autotune(optax.adam(0.1), interpolate=interpolate)
-    state = tx.init(params)
-
-    @jax.jit
-    def step(params, state):
-        loss, grads = jax.value_and_grad(
-            lambda p: jnp.mean(jnp.square(p["w"] - p["b"][:, None] - 1.0))
-        )(params)
-        updates, state = tx.update(grads, state, params, value=loss)
-        return optax.apply_updates(params, updates), state
-
-    for _ in range(4):
-        params, state = jax.block_until_ready(step(params, state))
-    assert step._cache_size() == 1
-    for copy in (state.averaging, state.inner_state.snapshot):
-        assert copy[0]["w"].sharding.is_equivalent_to(split, 2)
-
-
-def test_copies_are_sharded_as_the_params_are():
-    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Explicit,))
-    with jax.set_mesh(mesh):
-        split = NamedSharding(mesh, PartitionSpec("x"))
-        params = jax.device_put(jnp.ones((8, 4)), split)
-        tx = optax_adaptive.autotune(optax.adam(0.1))
-        state = tx.init(params)
-        snapshot = state.inner_state.snapshot
-        copies = (snapshot.snapshot_params, state.averaging.averaged_params)
-        assert all(copy.sharding == split for copy in copies)
-        for _ in range(2):
-            updates, state = jax.jit(tx.update)(params, state, params, value=1.0)
-        assert updates.sharding.is_equivalent_to(split, updates.ndim)
 
 
 def test_eager_updates_trace_their_rule_once():

@@ -1,0 +1,241 @@
+"""autotune on eight devices: through its search and after as on one."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+import optax_adaptive
+from optax_adaptive import controllers
+from tests.helpers.regression import make_step, squared_error, student, teacher
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
+P = PartitionSpec
+STEPS = 280  # the search takes 65
+
+
+def mesh_of(devices=8):
+    return jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
+
+
+@functools.cache
+def tuning(interpolate=False, axis_name=None):
+    optimizer = optax.adam(1e-3, b1=0.0) if interpolate else optax.adam(1e-3)
+    return optax_adaptive.autotune(
+        optimizer, total_steps=STEPS, interpolate=interpolate, axis_name=axis_name
+    )
+
+
+@functools.cache
+def batches():
+    """Inputs (STEPS, 32, 8) and targets (STEPS, 32)."""
+    return jax.vmap(teacher)(jax.random.split(jax.random.key(1), STEPS))
+
+
+def scanned(step):
+    """A function of (params, state, batches), which gives losses and rates as well."""
+
+    def run(params, state, batches):
+        def body(carry, batch):
+            params, state, loss = step(*carry, batch)
+            return (params, state), (loss, optax_adaptive.lr_scale(state))
+
+        (params, state), seen = jax.lax.scan(body, (params, state), batches)
+        return params, state, seen
+
+    return run
+
+
+def whole_step(tx):
+    """One of the whole batch, or of one that ``jax.jit`` splits by itself."""
+    step = make_step(tx)
+    return lambda params, state, batch: (
+        *step(params, state, batch),
+        squared_error(params, batch),
+    )
+
+
+@functools.cache
+def unsharded(interpolate=False):
+    tx, params = tuning(interpolate), student(jax.random.key(0))
+    return jax.jit(scanned(whole_step(tx)))(params, tx.init(params), batches())
+
+
+def assert_same_run(run, interpolate=False):
+    """Of params, state, and (losses, rates)."""
+    expected = unsharded(interpolate)
+    assert optax_adaptive.summary(expected[1])["phase"] == 3
+    # A sum over devices rounds otherwise than one over rows. What that comes to here is
+    # 2e-6 of a loss, and through the search 1e-6 of the rate.
+    for here, there in zip(run[2], expected[2], strict=True):
+        np.testing.assert_allclose(here, there, rtol=1e-4)
+    averages = [
+        optax_adaptive.eval_params(state, params)
+        for params, state, _ in (run, expected)
+    ]
+    for pair in ((run[0], expected[0]), averages):
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), *pair
+        )
+
+
+@pytest.mark.parametrize(
+    ("spec", "interpolate"), [(P(), False), (P("data"), False), (P("data"), True)]
+)
+def test_a_whole_run_under_jit_is_that_of_one_device(spec, interpolate):
+    mesh, tx = mesh_of(), tuning(interpolate)
+    placement = NamedSharding(mesh, spec)
+    params = jax.device_put(student(jax.random.key(0)), placement)
+    data = jax.device_put(batches(), NamedSharding(mesh, P(None, "data")))
+    state, run = tx.init(params), jax.jit(scanned(whole_step(tx)))
+
+    def assert_placed(state):
+        for leaf in jax.tree.leaves(state):  # params have 128 and 16 entries
+            is_large = leaf.shape in ((8, 16), (16,))
+            wanted = placement if is_large else NamedSharding(mesh, P())
+            assert leaf.sharding.is_equivalent_to(wanted, leaf.ndim)
+
+    assert_placed(state)
+    seen = []
+    for half in (slice(0, STEPS // 2), slice(STEPS // 2, STEPS)):
+        part = jax.tree.map(lambda leaf, half=half: leaf[half], data)
+        params, state, part_seen = jax.block_until_ready(run(params, state, part))
+        seen.append(part_seen)
+    assert run._cache_size() == 1
+    assert_placed(state)
+    losses_and_rates = jax.tree.map(lambda *parts: np.concatenate(parts), *seen)
+    assert_same_run((params, state, losses_and_rates), interpolate)
+
+
+def device_step(tx):
+    """One of a device's own part of a batch."""
+
+    def step(params, state, batch):
+        varying = jax.lax.pcast(params, "data", to="varying")
+        loss, grads = jax.value_and_grad(squared_error)(varying, batch)
+        grads = jax.lax.pmean(grads, "data")
+        updates, state = tx.update(grads, state, params, value=loss)
+        params = optax.apply_updates(params, updates)
+        return params, state, jax.lax.pmean(loss, "data")
+
+    return step
+
+
+@pytest.mark.parametrize(
+    "check_vma", [True, pytest.param(False, marks=pytest.mark.slow)]
+)
+def test_axis_name_under_shard_map(check_vma):
+    tx, params = tuning(axis_name="data"), student(jax.random.key(0))
+    run = jax.shard_map(
+        scanned(device_step(tx)),
+        mesh=mesh_of(),
+        in_specs=(P(), P(), P(None, "data")),
+        out_specs=P(),
+        check_vma=check_vma,
+    )
+    assert_same_run(jax.jit(run)(params, tx.init(params), batches()))
+
+
+def test_axis_name_under_pmap():
+    tx, params = tuning(axis_name="data"), student(jax.random.key(0))
+    run = jax.pmap(scanned(device_step(tx)), axis_name="data", in_axes=(None, None, 1))
+    parts = jax.tree.map(
+        lambda leaf: leaf.reshape(STEPS, 8, 4, *leaf.shape[2:]), batches()
+    )
+    every = jax.device_get(run(params, tx.init(params), parts))
+    first = jax.tree.map(lambda leaf: leaf[0], every)
+    jax.tree.map(
+        lambda leaf, one: np.testing.assert_array_equal(leaf, np.stack([one] * 8)),
+        *(every, first),
+    )
+    assert_same_run(first)
+
+
+def lowered(tx, averages_value=False, averages_grads=False):
+    """A step in ``shard_map``, traced, of what is averaged over devices or not."""
+
+    def step(params, state, batch):
+        varying = jax.lax.pcast(params, "data", to="varying")
+        loss, grads = jax.value_and_grad(squared_error)(varying, batch)
+        grads = jax.lax.pmean(grads, "data") if averages_grads else grads
+        loss = jax.lax.pmean(loss, "data") if averages_value else loss
+        updates, state = tx.update(grads, state, params, value=loss)
+        return state, updates if averages_grads else ()
+
+    params = student(jax.random.key(0))
+    specs = (P(), P(), P("data"))
+    mapped = jax.shard_map(step, mesh=mesh_of(), in_specs=specs, out_specs=P())
+    return jax.eval_shape(mapped, params, tx.init(params), teacher(jax.random.key(1)))
+
+
+def size_reader():
+    return optax_adaptive.Controller(
+        init=lambda: jnp.zeros(()),
+        update=lambda observation, state: (jnp.log(observation.update_size), state),
+        name="reader",
+    )
+
+
+SCALINGS = {
+    "autotune": lambda **axis: optax_adaptive.autotune(optax.adam(0.1), **axis),
+    "with_rollback": lambda **axis: optax_adaptive.with_rollback(
+        optax.adam(0.1), **axis
+    ),
+    "trend": lambda **axis: optax_adaptive.scale_by_controller(
+        controllers.trend(), **axis
+    ),
+    "size_reader": lambda **axis: optax_adaptive.scale_by_controller(
+        size_reader(), **axis
+    ),
+}
+every_scaling = pytest.mark.parametrize("make", SCALINGS.values(), ids=SCALINGS)
+
+
+@every_scaling
+def test_a_value_of_each_device_is_refused_without_an_axis_name(make):
+    with pytest.raises(ValueError, match="`value` must be the same .* axis 'data': .*"):
+        lowered(make(), averages_grads=True)
+    lowered(make(), averages_grads=True, averages_value=True)
+    lowered(make(axis_name="data"), averages_grads=True)
+
+
+@pytest.mark.parametrize("name", ["autotune", "with_rollback"])
+@pytest.mark.parametrize("axis", [{}, {"axis_name": "data"}], ids=str)
+def test_gradients_of_each_device_are_refused(name, axis):
+    with pytest.raises(ValueError, match="gradients must be the same .* axis 'data'"):
+        lowered(SCALINGS[name](**axis), averages_value=True)
+
+
+def test_gradients_of_each_device_are_refused_by_an_average():
+    tx = optax_adaptive.with_averaging(optax.adam(0.1))
+    with pytest.raises(ValueError, match="gradients must be the same .* axis 'data'"):
+        lowered(tx)
+    lowered(tx, averages_grads=True)
+
+
+def test_updates_of_each_device_are_refused_where_a_rule_reads_their_size():
+    make = SCALINGS["size_reader"]
+    with pytest.raises(ValueError, match="size of updates, which the rule 'reader'"):
+        lowered(make(), averages_value=True)
+    lowered(make(axis_name="data"))
+    lowered(SCALINGS["trend"](), averages_value=True)  # that does not
+
+
+def test_copies_are_sharded_as_the_params_are():
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        split = NamedSharding(mesh, PartitionSpec("x"))
+        params = jax.device_put(jnp.ones((8, 4)), split)
+        tx = optax_adaptive.autotune(optax.adam(0.1))
+        state = tx.init(params)
+        snapshot = state.inner_state.snapshot
+        copies = (snapshot.snapshot_params, state.averaging.averaged_params)
+        assert all(copy.sharding == split for copy in copies)
+        for _ in range(2):
+            updates, state = jax.jit(tx.update)(params, state, params, value=1.0)
+        assert updates.sharding.is_equivalent_to(split, updates.ndim)
