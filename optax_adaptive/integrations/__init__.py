@@ -5,7 +5,15 @@ No third-party library is imported here: the functions use the objects they are 
 
 from optax_adaptive.integrations.as_schedule import as_schedule
 from optax_adaptive.integrations.checkpoint import Graft, graft
+from optax_adaptive.integrations.export import register_for_export
 from optax_adaptive.integrations.multi_steps import multi_steps
 from optax_adaptive.integrations.train_state import apply_gradients
 
-__all__ = ["Graft", "apply_gradients", "as_schedule", "graft", "multi_steps"]
+__all__ = [
+    "Graft",
+    "apply_gradients",
+    "as_schedule",
+    "graft",
+    "multi_steps",
+    "register_for_export",
+]

@@ -3,8 +3,10 @@
 from typing import Any, NamedTuple
 
 from optax_adaptive._controller import Array
+from optax_adaptive.state.exportable import exportable
 
 
+@exportable
 class ScaleByControllerState(NamedTuple):
     """State of :func:`scale_by_controller`: read it by ``lr_scale`` and ``summary``.
 

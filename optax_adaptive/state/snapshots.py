@@ -10,6 +10,7 @@ from jax import lax
 
 from optax_adaptive._controller import Array
 from optax_adaptive.state.controller_state import is_controller_state
+from optax_adaptive.state.exportable import exportable
 from optax_adaptive.state.trees import in_dtypes_of, select
 
 LARGEST_GRADIENT = 1e18  # its square is a float32
@@ -21,6 +22,7 @@ LARGEST_UPDATE = 1e30
 RETURNS = 2
 
 
+@exportable
 class SnapshotState(NamedTuple):
     """The copy, and what the last update did with it."""
 

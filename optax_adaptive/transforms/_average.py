@@ -11,6 +11,7 @@ from jax import lax
 from optax_adaptive._controller import Array
 from optax_adaptive.signals import averaging_gap
 from optax_adaptive.signals.update_size import largest_entry
+from optax_adaptive.state.exportable import exportable
 from optax_adaptive.state.snapshots import in_place
 from optax_adaptive.state.tag import Tag
 from optax_adaptive.state.trees import wide
@@ -26,6 +27,7 @@ MOST = 2**30  # steps that are counted
 GAP_EVERY = 4  # updates, where the average moves at each
 
 
+@exportable
 class AveragingState(NamedTuple):
     """The average, kept in float32 where params are coarser."""
 

@@ -10,6 +10,7 @@ from jax import lax
 from optax_adaptive._controller import Array
 from optax_adaptive.state import snapshots
 from optax_adaptive.state.devices import AVERAGE_GRADIENTS, check_same_on_devices
+from optax_adaptive.state.exportable import exportable
 from optax_adaptive.state.placement import beside
 from optax_adaptive.state.tag import Tag
 from optax_adaptive.state.trees import as_arrays, over_leading_axes
@@ -21,6 +22,7 @@ from optax_adaptive.transforms._measured import Measured, handed_down
 from optax_adaptive.transforms.scale_by_controller import multiply
 
 
+@exportable
 class WithAveragingState(NamedTuple):
     """State of :func:`with_averaging`, and of :func:`autotune`."""
 

@@ -16,6 +16,7 @@ from optax_adaptive.state.devices import (
     check_same_on_devices,
     mean_over_devices,
 )
+from optax_adaptive.state.exportable import exportable
 from optax_adaptive.state.packing import pack, unpack
 from optax_adaptive.state.trees import as_arrays, as_reduction
 from optax_adaptive.state.validation import check_flag, check_optimizer, check_range
@@ -33,6 +34,7 @@ from optax_adaptive.transforms._rollback_plan import (
 from optax_adaptive.transforms.scale_by_controller import multiply
 
 
+@exportable
 class RollbackState(NamedTuple):
     """State of :func:`with_rollback`."""
 
