@@ -4,6 +4,7 @@ No third-party library is imported here: the functions use the objects they are 
 """
 
 from optax_adaptive.integrations.as_schedule import as_schedule
+from optax_adaptive.integrations.check_replicas import check_replicas
 from optax_adaptive.integrations.checkpoint import Graft, graft
 from optax_adaptive.integrations.export import register_for_export
 from optax_adaptive.integrations.multi_steps import multi_steps
@@ -13,6 +14,7 @@ __all__ = [
     "Graft",
     "apply_gradients",
     "as_schedule",
+    "check_replicas",
     "graft",
     "multi_steps",
     "register_for_export",

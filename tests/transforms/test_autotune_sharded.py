@@ -1,7 +1,5 @@
 """autotune on eight devices: through its search and after as on one."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,77 +9,24 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import optax_adaptive
 from optax_adaptive import controllers
-from tests.helpers.regression import make_step, squared_error, student, teacher
+from tests.helpers.regression import squared_error, teacher
+from tests.helpers.whole_run import (
+    STEPS,
+    assert_same_run,
+    batches,
+    first_params,
+    scanned,
+    tuning,
+    whole_step,
+)
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 P = PartitionSpec
-STEPS = 280  # the search takes 65
 
 
 def mesh_of(devices=8):
     return jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
-
-
-@functools.cache
-def tuning(interpolate=False, axis_name=None):
-    optimizer = optax.adam(1e-3, b1=0.0) if interpolate else optax.adam(1e-3)
-    return optax_adaptive.autotune(
-        optimizer, total_steps=STEPS, interpolate=interpolate, axis_name=axis_name
-    )
-
-
-@functools.cache
-def batches():
-    """Inputs (STEPS, 32, 8) and targets (STEPS, 32)."""
-    return jax.vmap(teacher)(jax.random.split(jax.random.key(1), STEPS))
-
-
-def scanned(step):
-    """A function of (params, state, batches), which gives losses and rates as well."""
-
-    def run(params, state, batches):
-        def body(carry, batch):
-            params, state, loss = step(*carry, batch)
-            return (params, state), (loss, optax_adaptive.lr_scale(state))
-
-        (params, state), seen = jax.lax.scan(body, (params, state), batches)
-        return params, state, seen
-
-    return run
-
-
-def whole_step(tx):
-    """One of the whole batch, or of one that ``jax.jit`` splits by itself."""
-    step = make_step(tx)
-    return lambda params, state, batch: (
-        *step(params, state, batch),
-        squared_error(params, batch),
-    )
-
-
-@functools.cache
-def unsharded(interpolate=False):
-    tx, params = tuning(interpolate), student(jax.random.key(0))
-    return jax.jit(scanned(whole_step(tx)))(params, tx.init(params), batches())
-
-
-def assert_same_run(run, interpolate=False):
-    """Of params, state, and (losses, rates)."""
-    expected = unsharded(interpolate)
-    assert optax_adaptive.summary(expected[1])["phase"] == 3
-    # A sum over devices rounds otherwise than one over rows. What that comes to here is
-    # 2e-6 of a loss, and through the search 1e-6 of the rate.
-    for here, there in zip(run[2], expected[2], strict=True):
-        np.testing.assert_allclose(here, there, rtol=1e-4)
-    averages = [
-        optax_adaptive.eval_params(state, params)
-        for params, state, _ in (run, expected)
-    ]
-    for pair in ((run[0], expected[0]), averages):
-        jax.tree.map(
-            functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), *pair
-        )
 
 
 @pytest.mark.parametrize(
@@ -90,7 +35,7 @@ def assert_same_run(run, interpolate=False):
 def test_a_whole_run_under_jit_is_that_of_one_device(spec, interpolate):
     mesh, tx = mesh_of(), tuning(interpolate)
     placement = NamedSharding(mesh, spec)
-    params = jax.device_put(student(jax.random.key(0)), placement)
+    params = jax.device_put(first_params(), placement)
     data = jax.device_put(batches(), NamedSharding(mesh, P(None, "data")))
     state, run = tx.init(params), jax.jit(scanned(whole_step(tx)))
 
@@ -130,7 +75,7 @@ def device_step(tx):
     "check_vma", [True, pytest.param(False, marks=pytest.mark.slow)]
 )
 def test_axis_name_under_shard_map(check_vma):
-    tx, params = tuning(axis_name="data"), student(jax.random.key(0))
+    tx, params = tuning(axis_name="data"), first_params()
     run = jax.shard_map(
         scanned(device_step(tx)),
         mesh=mesh_of(),
@@ -142,7 +87,7 @@ def test_axis_name_under_shard_map(check_vma):
 
 
 def test_axis_name_under_pmap():
-    tx, params = tuning(axis_name="data"), student(jax.random.key(0))
+    tx, params = tuning(axis_name="data"), first_params()
     run = jax.pmap(scanned(device_step(tx)), axis_name="data", in_axes=(None, None, 1))
     parts = jax.tree.map(
         lambda leaf: leaf.reshape(STEPS, 8, 4, *leaf.shape[2:]), batches()
@@ -167,7 +112,7 @@ def lowered(tx, averages_value=False, averages_grads=False):
         updates, state = tx.update(grads, state, params, value=loss)
         return state, updates if averages_grads else ()
 
-    params = student(jax.random.key(0))
+    params = first_params()
     specs = (P(), P(), P("data"))
     mapped = jax.shard_map(step, mesh=mesh_of(), in_specs=specs, out_specs=P())
     return jax.eval_shape(mapped, params, tx.init(params), teacher(jax.random.key(1)))
