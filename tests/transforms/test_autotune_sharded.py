@@ -1,9 +1,12 @@
 """autotune on eight devices: through its search and after as on one."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -23,6 +26,7 @@ from tests.helpers.whole_run import (
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 P = PartitionSpec
+SAVED = 40  # steps before a checkpoint, which is within the search
 
 
 def mesh_of(devices=8):
@@ -55,6 +59,36 @@ def test_a_whole_run_under_jit_is_that_of_one_device(spec, interpolate):
     assert_placed(state)
     losses_and_rates = jax.tree.map(lambda *parts: np.concatenate(parts), *seen)
     assert_same_run((params, state, losses_and_rates), interpolate)
+
+
+@functools.cache
+def saved(folder):
+    """A checkpoint of eight devices in the middle of the search, and what was seen."""
+    params = jax.device_put(first_params(), NamedSharding(mesh_of(), P("data")))
+    tx = tuning()
+    data = jax.tree.map(lambda leaf: leaf[:SAVED], batches())
+    run = jax.jit(scanned(whole_step(tx)))
+    params, state, seen = run(params, tx.init(params), data)
+    assert optax_adaptive.summary(state)["phase"] == 1
+    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder / "run", (params, state))
+    return seen
+
+
+@pytest.mark.parametrize("devices", [2, 1])
+def test_a_run_goes_on_on_another_number_of_devices(devices, tmp_path_factory):
+    folder = tmp_path_factory.getbasetemp()
+    before = saved(folder)
+    placement = NamedSharding(mesh_of(devices), P("data"))
+    params, tx = jax.device_put(first_params(), placement), tuning()
+    # As docs/devices.md has it: a state of the new machine says where all belongs.
+    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+        params, state = checkpointer.restore(folder / "run", (params, tx.init(params)))
+    assert len(state.averaging.averaged_params["out"].sharding.device_set) == devices
+    data = jax.tree.map(lambda leaf: leaf[SAVED:], batches())
+    params, state, after = jax.jit(scanned(whole_step(tx)))(params, state, data)
+    seen = jax.tree.map(lambda *parts: np.concatenate(parts), before, after)
+    assert_same_run((params, state, seen))
 
 
 def device_step(tx):
