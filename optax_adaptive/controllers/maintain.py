@@ -164,11 +164,13 @@ def maintain(
             ),
         )
         new = select(restarts, _restarted(state, observation, block, restarts), went_on)
+        halvings = jnp.where(_is_soon(state), state.backoffs + 1, 1)
         backed_off = state._replace(  # which is that after a rollback already
-            blown_up_at=state.elapsed, backoffs=state.backoffs + 1
+            blown_up_at=state.elapsed, backoffs=state.backoffs + halvings
         )
         new = select(is_blown_up, backed_off, new)
-        change = jnp.where(is_blown_up, math.log(settings.back_off), change)
+        down = math.log(settings.back_off) * halvings.astype(jnp.float32)
+        change = jnp.where(is_blown_up, down, change)
         log_scale = observation.log_scale
         floor = jnp.minimum(log_scale, state.found.log_scale + math.log(settings.floor))
         return jnp.maximum(log_scale + change, floor), new

@@ -18,6 +18,7 @@ RAMP = 10
 # Finite values at the copy, beside a tenth of the updates so far, after which what they
 # are counts as normal.
 PATIENCE = 50
+HOLD = 20
 # Values since a rollback after which their mean is compared with those at the copy.
 FEWEST = 20
 
@@ -32,6 +33,8 @@ class Memory(NamedTuple):
     normal: spike_detector.Normal  # when the copy was taken
     # shape=(), dtype=float32: a value above it is as bad as the last spike
     bad_value: Array
+    bad_mean: Array
+    is_unproven: Array
     is_waiting: Array  # shape=(), dtype=bool: at the copy, for a value that is normal
     waited: Array  # shape=(), dtype=int32: finite values since then
     is_suspect: Array  # shape=(), dtype=bool: did the last spike come on probation?
@@ -52,6 +55,8 @@ def first_memory() -> Memory:
         returns_left=none,
         normal=spike_detector.unknown(),
         bad_value=jnp.full((), LARGEST, jnp.float32),
+        bad_mean=jnp.full((), LARGEST, jnp.float32),
+        is_unproven=no,
         is_waiting=no,
         waited=none,
         is_suspect=no,
@@ -74,6 +79,8 @@ class Plan(NamedTuple):
     normal: spike_detector.Normal  # as the detector has it now
     # shape=(), dtype=float32: halfway from what is normal to the value
     bad_value: Array
+    bad_mean: Array
+    is_bad: Array
     is_given_up: Array  # shape=(), dtype=bool: values above that are normal from now on
     is_finite: Array  # shape=(), dtype=bool: is the value?
     is_new: Array  # shape=(), dtype=bool: is it of params that count?
@@ -97,34 +104,53 @@ def make_plan(memory: Memory, value: Array, asked: Request) -> Plan:
     seen = memory.updates_seen
     # What is wrong with a batch is wrong at the copy too, and what is wrong with a rate
     # is not. So the first values there say which of the two it was.
-    is_normal = signal.is_finite & (value <= memory.bad_value)
-    is_normal |= signal.is_finite & (memory.waited >= PATIENCE + seen // 10)
     is_waiting = memory.is_waiting & ~is_returning & ~is_probe
-    is_held_back = is_waiting & ~is_normal
-    is_resumed = is_waiting & is_normal
+    is_normal = is_waiting & signal.is_finite & (value <= memory.bad_value)
+    # One finite loss says that a burst of others is over. Whether a rise is one of the
+    # data takes as many as show what is normal at the copy.
+    needed = jnp.where(memory.bad_mean < LARGEST, HOLD + seen // 50, 1)
+    is_given_up = is_waiting & signal.is_finite
+    is_given_up &= memory.waited >= PATIENCE + seen // 10
+    is_resumed = (is_normal & (detector.seen >= needed)) | is_given_up
+    is_given_up |= is_resumed & (detector.slow > memory.bad_mean)
+    is_held_back = is_waiting & ~is_resumed
     is_new = ~is_returning & ~is_held_back
     # The detector begins anew at the copy, where a rate too high may do so as well.
     has_risen = detector.fast > memory.normal.mean
     has_risen |= signal.lowest_level > memory.normal.level
     # Not so where it comes down again, as after a step of a state that begins anew.
-    has_risen &= (detector.seen >= FEWEST) & (detector.fast >= detector.slow)
+    is_late = (detector.fast >= detector.slow) | (detector.seen >= spike_detector.QUIET)
+    is_late |= detector.fast > memory.bad_value
+    has_risen &= (detector.seen >= FEWEST) & is_late
     is_spike = signal.is_spike | has_risen
     is_spike &= is_new & ~is_waiting & ~is_probe
     is_due = (seen >= memory.next_snapshot) & signal.is_calm
     is_due &= ~is_probe & ~asked.keep_snapshot & ~is_waiting & ~has_risen
+    # After a rollback, not before it is as good again as it was.
+    is_due &= detector.level <= memory.normal.level
     is_taken = (is_due | (seen == 0) | asked.snapshot) & ~is_spike & is_new
+    wild = detector.slow + spike_detector.CLIP * detector.standard_deviation
+    halfway = (detector.slow + value) / 2.0
+    bad_mean = (memory.normal.level + detector.fast) / 2.0
+    bad_mean = jnp.where(value > wild, halfway, bad_mean)
+    bad_value = jnp.maximum(jnp.maximum(halfway, wild), memory.normal.mean)
     return Plan(
         detector=detector,
         unspiked=signal.unspiked,
         is_spike=is_spike,
-        is_blown_up=is_resumed & memory.is_suspect & ~memory.is_acquitted,
+        is_blown_up=is_resumed
+        & memory.is_suspect
+        & ~memory.is_acquitted
+        & ~is_given_up,
         is_returning=is_returning,
         is_held_back=is_held_back,
         is_resumed=is_resumed,
         is_new=is_new,
         normal=signal.normal,
-        bad_value=jnp.where(signal.is_finite, (detector.slow + value) / 2.0, LARGEST),
-        is_given_up=is_waiting & is_normal & (value > memory.bad_value),
+        bad_value=jnp.where(signal.is_finite, bad_value, LARGEST),
+        bad_mean=jnp.where(signal.is_finite, bad_mean, LARGEST),
+        is_bad=is_waiting & ~is_normal,
+        is_given_up=is_given_up,
         is_finite=signal.is_finite,
         is_skipped=~signal.is_usable & ~is_probe | ~signal.is_finite | ~is_new,
         is_due=is_due,
@@ -137,7 +163,8 @@ def factor_of(backoff: Array, memory: Memory, plan: Plan) -> Array:
     """What updates are multiplied by, float32."""
     backoffs = memory.backoffs + plan.is_blown_up.astype(jnp.int32)
     factor = jnp.power(backoff, backoffs.astype(jnp.float32))
-    ramp = jnp.clip(plan.detector.seen.astype(jnp.float32), 1.0, RAMP) / RAMP
+    seen = jnp.where(plan.is_resumed, 1, plan.detector.seen)
+    ramp = jnp.clip(seen.astype(jnp.float32), 1.0, RAMP) / RAMP
     is_ramped = (memory.safe_since > 0) & (plan.asked.probe <= 0)
     return factor * jnp.where(is_ramped, ramp, 1.0)
 
@@ -156,18 +183,19 @@ def next_memory(
     seen = memory.updates_seen
     # As long as it went well it has to go well again.
     probation = jnp.maximum(seen - memory.safe_since, spike_detector.QUIET)
-    is_acquitted = memory.is_acquitted | plan.is_held_back
-    is_over = plan.is_resumed & is_acquitted
+    is_acquitted = memory.is_acquitted | plan.is_bad
+    is_over = plan.is_resumed & (is_acquitted | plan.is_given_up)
     probation_end = jnp.where(is_over, seen, memory.probation_end)
     # A raise is on probation for as long as a rule waits until it judges it.
     after_raise = saturating_add(seen, spike_detector.QUIET + seen // 4)
     after_raise = jnp.maximum(after_raise, probation_end)
     probation_end = jnp.where(plan.asked.snapshot, after_raise, probation_end)
-    normal = select(plan.is_taken, plan.normal, memory.normal)
-    normal = select(plan.is_given_up, spike_detector.unknown(), normal)
+    lowest = jax.tree.map(jnp.minimum, plan.normal, memory.normal)
+    normal = select(plan.is_taken | plan.is_resumed, lowest, memory.normal)
+    normal = select(plan.is_given_up, plan.normal, normal)
     return Memory(
         detector=select(
-            is_fresh | plan.is_held_back,
+            is_fresh | plan.is_bad | plan.is_resumed,
             spike_detector.first_detector(),
             plan.detector,
         ),
@@ -183,6 +211,8 @@ def next_memory(
         ),
         normal=normal,
         bad_value=jnp.where(plan.is_spike, plan.bad_value, memory.bad_value),
+        bad_mean=jnp.where(plan.is_spike, plan.bad_mean, memory.bad_mean),
+        is_unproven=plan.is_spike | (memory.is_unproven & ~plan.is_taken & ~is_over),
         is_waiting=plan.is_spike
         | (memory.is_waiting & ~plan.is_resumed & ~starts_return & ~is_probe),
         waited=jnp.where(
@@ -191,7 +221,9 @@ def next_memory(
             memory.waited + (plan.is_held_back & plan.is_finite).astype(jnp.int32),
         ),
         is_suspect=jnp.where(
-            plan.is_spike, seen < memory.probation_end, memory.is_suspect
+            plan.is_spike,
+            (seen < memory.probation_end) | memory.is_unproven,
+            memory.is_suspect,
         ),
         is_acquitted=is_acquitted & ~plan.is_spike,
         safe_since=jnp.where(plan.is_spike, seen, memory.safe_since),
