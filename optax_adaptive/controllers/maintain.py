@@ -23,7 +23,7 @@ from optax_adaptive.controllers.rate_correction import (
     Proposal,
     propose,
 )
-from optax_adaptive.state.trees import select
+from optax_adaptive.state.trees import saturating_add, select
 from optax_adaptive.state.validation import check_count, check_flag
 
 INTERPOLATION = 0.7  # of params with the average, for which the settings below are
@@ -74,6 +74,7 @@ class MaintainState(NamedTuple):
     blocks: Array  # shape=(), dtype=int32: since then, or since a rollback
     blown_up_at: Array  # shape=(), dtype=int32: value of elapsed, or where undone; or 0
     backoffs: Array  # shape=(), dtype=int32: that are not undone yet
+    in_a_row: Array  # shape=(), dtype=int32: newest blow-ups, each soon after another
     value_left: Array  # shape=(), dtype=float32: where it last restarted; inf before
     restarts: Array  # shape=(), dtype=bool: does this decision?
     rises: Array  # shape=(), dtype=bool: does this decision raise the rate?
@@ -96,8 +97,8 @@ def maintain(
     where batches differ, not so in the first 250 steps, nor while the loss decreases
     tenfold. A rate that proves far too high within the first quarter of the run, and
     250 steps, by that or because the gradient points back to the first parameters,
-    restarts from them. Where it blows up a rate is halved, and is raised again
-    once twice that time has passed.
+    restarts from them. Where it blows up a rate is halved, soon again twice and then
+    four times, and each halving is undone once twice that time has passed.
 
     Args:
       total_steps: Number of updates of the whole run, or None: it bounds the first
@@ -158,18 +159,15 @@ def maintain(
             rises=change > 0.0,
             blown_up_at=jnp.where(is_undone, state.elapsed, state.blown_up_at),
             backoffs=state.backoffs - is_undone.astype(jnp.int32),
+            in_a_row=jnp.where(is_undone, 0, state.in_a_row),
             half_life=jnp.where(is_judged, proposal.half_life, state.half_life),
             average_lags=jnp.where(
                 is_block, is_judged & proposal.average_lags, state.average_lags
             ),
         )
         new = select(restarts, _restarted(state, observation, block, restarts), went_on)
-        halvings = jnp.where(_is_soon(state), state.backoffs + 1, 1)
-        backed_off = state._replace(  # which is that after a rollback already
-            blown_up_at=state.elapsed, backoffs=state.backoffs + halvings
-        )
+        backed_off, down = _backed_off(state, settings)
         new = select(is_blown_up, backed_off, new)
-        down = math.log(settings.back_off) * halvings.astype(jnp.float32)
         change = jnp.where(is_blown_up, down, change)
         log_scale = observation.log_scale
         floor = jnp.minimum(log_scale, state.found.log_scale + math.log(settings.floor))
@@ -207,6 +205,7 @@ def first_state() -> MaintainState:
         blocks=none,
         blown_up_at=none,
         backoffs=none,
+        in_a_row=none,
         value_left=jnp.full((), jnp.inf, jnp.float32),
         restarts=no,
         rises=no,
@@ -324,6 +323,23 @@ def _restarted(
     )
 
 
+def _backed_off(
+    state: MaintainState, settings: MaintainSettings
+) -> tuple[MaintainState, Array]:
+    """The state after a blow-up, given that after a rollback; the change of the rate.
+
+    Once, twice, four times as far: each attempt costs a rollback.
+    """
+    in_a_row = jnp.where(_is_soon(state), state.in_a_row + 1, 1)
+    backoffs = jnp.left_shift(1, jnp.minimum(in_a_row - 1, 10))
+    new = state._replace(
+        blown_up_at=state.elapsed,
+        backoffs=saturating_add(state.backoffs, backoffs),
+        in_a_row=in_a_row,
+    )
+    return new, math.log(settings.back_off) * backoffs.astype(jnp.float32)
+
+
 def _is_soon(state: MaintainState) -> Array:
     """Whether less time has passed since a blow-up than before it."""
     return state.elapsed - state.blown_up_at < state.blown_up_at
@@ -337,5 +353,6 @@ def _rolled_back(state: MaintainState) -> MaintainState:
         elapsed=state.elapsed,
         blown_up_at=state.blown_up_at,
         backoffs=state.backoffs,
+        in_a_row=state.in_a_row,
         value_left=state.value_left,
     )
