@@ -72,7 +72,7 @@ LAYOUT = jax.eval_shape(first_memory)
 class AtCopy(NamedTuple):
     """What a value at the copy says."""
 
-    is_bad: Array  # shape=(), dtype=bool: as bad as the spike: the batch is to blame
+    is_bad: Array  # shape=(), dtype=bool: as bad as the spike
     is_given_up: Array  # shape=(), dtype=bool: so it will be: the data have changed
     is_resumed: Array  # shape=(), dtype=bool: it is known by now which of them it was
 
@@ -210,7 +210,8 @@ def next_memory(
     seen, at_copy = memory.updates_seen, plan.at_copy
     # As long as it went well it has to go well again.
     probation = jnp.maximum(seen - memory.safe_since, spike_detector.QUIET)
-    is_acquitted = memory.is_acquitted | at_copy.is_bad
+    # The first of them; of many, a few may be that bad by chance.
+    is_acquitted = memory.is_acquitted | (at_copy.is_bad & (memory.detector.seen == 0))
     is_over = at_copy.is_resumed & (is_acquitted | at_copy.is_given_up)
     probation_end = jnp.where(is_over, seen, memory.probation_end)
     # A raise is on probation for as long as a rule waits until it judges it.
@@ -227,9 +228,9 @@ def next_memory(
 
     return Memory(
         detector=select(
-            is_fresh | at_copy.is_bad | at_copy.is_resumed,
+            is_fresh | at_copy.is_resumed,
             spike_detector.first_detector(),
-            plan.detector,
+            select(at_copy.is_bad, memory.detector, plan.detector),
         ),
         next_snapshot=spike_detector.next_snapshot(
             *(seen, memory.next_snapshot, plan.is_due),
