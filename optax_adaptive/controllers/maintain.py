@@ -74,7 +74,6 @@ class MaintainState(NamedTuple):
     blocks: Array  # shape=(), dtype=int32: since then, or since a rollback
     blown_up_at: Array  # shape=(), dtype=int32: value of elapsed, or where undone; or 0
     backoffs: Array  # shape=(), dtype=int32: that are not undone yet
-    in_a_row: Array  # shape=(), dtype=int32: newest blow-ups, each soon after another
     value_left: Array  # shape=(), dtype=float32: where it last restarted; inf before
     restarts: Array  # shape=(), dtype=bool: does this decision?
     rises: Array  # shape=(), dtype=bool: does this decision raise the rate?
@@ -97,8 +96,8 @@ def maintain(
     where batches differ, not so in the first 250 steps, nor while the loss decreases
     tenfold. A rate that proves far too high within the first quarter of the run, and
     250 steps, by that or because the gradient points back to the first parameters,
-    restarts from them. Where it blows up a rate is halved, soon again twice and then
-    four times, and each halving is undone once twice that time has passed.
+    restarts from them. Where it blows up a rate is halved, and soon again quartered.
+    Each halving is undone once twice that time has passed.
 
     Args:
       total_steps: Number of updates of the whole run, or None: it bounds the first
@@ -159,7 +158,6 @@ def maintain(
             rises=change > 0.0,
             blown_up_at=jnp.where(is_undone, state.elapsed, state.blown_up_at),
             backoffs=state.backoffs - is_undone.astype(jnp.int32),
-            in_a_row=jnp.where(is_undone, 0, state.in_a_row),
             half_life=jnp.where(is_judged, proposal.half_life, state.half_life),
             average_lags=jnp.where(
                 is_block, is_judged & proposal.average_lags, state.average_lags
@@ -205,7 +203,6 @@ def first_state() -> MaintainState:
         blocks=none,
         blown_up_at=none,
         backoffs=none,
-        in_a_row=none,
         value_left=jnp.full((), jnp.inf, jnp.float32),
         restarts=no,
         rises=no,
@@ -328,14 +325,11 @@ def _backed_off(
 ) -> tuple[MaintainState, Array]:
     """The state after a blow-up, given that after a rollback; the change of the rate.
 
-    Once, twice, four times as far: each attempt costs a rollback.
+    Where it soon blows up again it is far too high, and each attempt costs a rollback.
     """
-    in_a_row = jnp.where(_is_soon(state), state.in_a_row + 1, 1)
-    backoffs = jnp.left_shift(1, jnp.minimum(in_a_row - 1, 10))
+    backoffs = jnp.where(_is_soon(state), 2, 1)
     new = state._replace(
-        blown_up_at=state.elapsed,
-        backoffs=saturating_add(state.backoffs, backoffs),
-        in_a_row=in_a_row,
+        blown_up_at=state.elapsed, backoffs=saturating_add(state.backoffs, backoffs)
     )
     return new, math.log(settings.back_off) * backoffs.astype(jnp.float32)
 
@@ -353,6 +347,5 @@ def _rolled_back(state: MaintainState) -> MaintainState:
         elapsed=state.elapsed,
         blown_up_at=state.blown_up_at,
         backoffs=state.backoffs,
-        in_a_row=state.in_a_row,
         value_left=state.value_left,
     )

@@ -40,7 +40,7 @@ class MaintainReference:
 
     def begin(self, began):
         self.began, self.elapsed = began, 0
-        self.blown_up_at, self.backoffs, self.in_a_row = 0, 0, 0
+        self.blown_up_at, self.backoffs = 0, 0
         self.forget()
 
     def forget(self):
@@ -61,8 +61,7 @@ class MaintainReference:
             self.forget()
         if block.is_rolled_back and not is_finite:  # the rate is to blame
             is_soon = self.elapsed < 2 * self.blown_up_at
-            self.in_a_row = self.in_a_row + 1 if is_soon else 1
-            halvings = 2 ** (self.in_a_row - 1)
+            halvings = 2 if is_soon else 1
             self.blown_up_at = self.elapsed
             self.backoffs += halvings
             return self.decided(self.floored(log_scale, -halvings * math.log(2)))
@@ -83,7 +82,6 @@ class MaintainReference:
             if self.backoffs and is_long and change >= 0:
                 change = math.log(2)
                 self.blown_up_at, self.backoffs = self.elapsed, self.backoffs - 1
-                self.in_a_row = 0
         return self.decided(self.floored(log_scale, change), rises=change > 0)
 
     def floored(self, log_scale, change):
