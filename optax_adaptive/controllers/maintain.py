@@ -23,7 +23,7 @@ from optax_adaptive.controllers.rate_correction import (
     Proposal,
     propose,
 )
-from optax_adaptive.state.trees import select
+from optax_adaptive.state.trees import saturating_add, select
 from optax_adaptive.state.validation import check_count, check_flag
 
 INTERPOLATION = 0.7  # of params with the average, for which the settings below are
@@ -96,8 +96,8 @@ def maintain(
     where batches differ, not so in the first 250 steps, nor while the loss decreases
     tenfold. A rate that proves far too high within the first quarter of the run, and
     250 steps, by that or because the gradient points back to the first parameters,
-    restarts from them. Where it blows up a rate is halved, and is raised again
-    once twice that time has passed.
+    restarts from them. Where it blows up a rate is halved, and soon again quartered.
+    Each halving is undone once twice that time has passed.
 
     Args:
       total_steps: Number of updates of the whole run, or None: it bounds the first
@@ -164,11 +164,9 @@ def maintain(
             ),
         )
         new = select(restarts, _restarted(state, observation, block, restarts), went_on)
-        backed_off = state._replace(  # which is that after a rollback already
-            blown_up_at=state.elapsed, backoffs=state.backoffs + 1
-        )
+        backed_off, down = _backed_off(state, settings)
         new = select(is_blown_up, backed_off, new)
-        change = jnp.where(is_blown_up, math.log(settings.back_off), change)
+        change = jnp.where(is_blown_up, down, change)
         log_scale = observation.log_scale
         floor = jnp.minimum(log_scale, state.found.log_scale + math.log(settings.floor))
         return jnp.maximum(log_scale + change, floor), new
@@ -320,6 +318,20 @@ def _restarted(
         value_left=block.mean,
         restarts=restarts,
     )
+
+
+def _backed_off(
+    state: MaintainState, settings: MaintainSettings
+) -> tuple[MaintainState, Array]:
+    """The state after a blow-up, given that after a rollback; the change of the rate.
+
+    Where it soon blows up again it is far too high, and each attempt costs a rollback.
+    """
+    backoffs = jnp.where(_is_soon(state), 2, 1)
+    new = state._replace(
+        blown_up_at=state.elapsed, backoffs=saturating_add(state.backoffs, backoffs)
+    )
+    return new, math.log(settings.back_off) * backoffs.astype(jnp.float32)
 
 
 def _is_soon(state: MaintainState) -> Array:

@@ -18,7 +18,7 @@ RAMP = 10
 # Finite values at the copy, beside a tenth of the updates so far, after which what they
 # are counts as normal.
 PATIENCE = 50
-# Values since a rollback after which their mean is compared with those at the copy.
+# Values whose mean is compared with those at the copy, and at the copy itself.
 FEWEST = 20
 
 
@@ -29,13 +29,14 @@ class Memory(NamedTuple):
     next_snapshot: Array  # shape=(), dtype=int32: in updates
     updates_seen: Array  # shape=(), dtype=int32
     returns_left: Array  # shape=(), dtype=int32: updates until params equal the copy
-    normal: spike_detector.Normal  # when the copy was taken
-    # shape=(), dtype=float32: a value above it is as bad as the last spike
-    bad_value: Array
+    normal: spike_detector.Normal  # when copies were taken: the lowest so far
+    bad_value: Array  # shape=(), dtype=float32: above it a value is as bad as the spike
+    bad_mean: Array  # shape=(), dtype=float32: the same of a mean
     is_waiting: Array  # shape=(), dtype=bool: at the copy, for a value that is normal
     waited: Array  # shape=(), dtype=int32: finite values since then
     is_suspect: Array  # shape=(), dtype=bool: did the last spike come on probation?
     is_acquitted: Array  # shape=(), dtype=bool: was a value at the copy as bad?
+    is_unproven: Array  # shape=(), dtype=bool: no copy since the last spike
     safe_since: Array  # shape=(), dtype=int32: update of the last rollback; or 0
     probation_end: Array  # shape=(), dtype=int32: before it a spike is the rate's fault
     backoffs: Array  # shape=(), dtype=int32: spikes so far that were the rate's fault
@@ -52,10 +53,12 @@ def first_memory() -> Memory:
         returns_left=none,
         normal=spike_detector.unknown(),
         bad_value=jnp.full((), LARGEST, jnp.float32),
+        bad_mean=jnp.full((), LARGEST, jnp.float32),
         is_waiting=no,
         waited=none,
         is_suspect=no,
         is_acquitted=no,
+        is_unproven=no,
         safe_since=none,
         probation_end=none,
         backoffs=none,
@@ -66,26 +69,68 @@ def first_memory() -> Memory:
 LAYOUT = jax.eval_shape(first_memory)
 
 
+class AtCopy(NamedTuple):
+    """What a value at the copy says."""
+
+    is_bad: Array  # shape=(), dtype=bool: as bad as the spike
+    is_given_up: Array  # shape=(), dtype=bool: so it will be: the data have changed
+    is_resumed: Array  # shape=(), dtype=bool: it is known by now which of them it was
+
+
 class Plan(NamedTuple):
     """What an update does, by its value and by what the rules inside ask for."""
 
+    value: Array  # shape=(), dtype=float32: NaN where a gradient is not finite
     detector: spike_detector.SpikeDetector
-    unspiked: Array  # shape=(), dtype=float32: the value, cut where it is a spike
-    normal: spike_detector.Normal  # as the detector has it now
-    # shape=(), dtype=float32: halfway from what is normal to the value
-    bad_value: Array
-    is_given_up: Array  # shape=(), dtype=bool: values above that are normal from now on
-    is_finite: Array  # shape=(), dtype=bool: is the value?
-    is_new: Array  # shape=(), dtype=bool: is it of params that count?
+    signal: spike_detector.Signal
     is_spike: Array  # shape=(), dtype=bool: roll back
     is_blown_up: Array  # shape=(), dtype=bool: the last spike was the rate's fault
     is_returning: Array  # shape=(), dtype=bool: it is under way to the copy
-    is_held_back: Array  # shape=(), dtype=bool: it goes on waiting at the copy
-    is_resumed: Array  # shape=(), dtype=bool: it has waited until now
+    is_waiting: Array  # shape=(), dtype=bool: it is there, and makes no update
+    is_new: Array  # shape=(), dtype=bool: is the value of params that count?
+    at_copy: AtCopy  # all False where it is not waiting
     is_skipped: Array  # shape=(), dtype=bool: its gradients are not to be used
     is_due: Array  # shape=(), dtype=bool: is it time for a copy?
     is_taken: Array  # shape=(), dtype=bool: is one taken, for whatever reason?
     asked: Request
+
+
+def judge_at_copy(
+    memory: Memory,
+    detector: spike_detector.SpikeDetector,
+    value: Array,
+    is_finite: Array,
+) -> AtCopy:
+    """Judges a value at the copy, with ``detector`` begun anew there.
+
+    What is wrong with a batch is wrong there too, and what is wrong with a rate is not.
+    One finite loss says that a burst of others is over. Whether a rise is one of the
+    data takes a mean, of as many as would show it.
+    """
+    seen = memory.updates_seen
+    is_bad = ~(is_finite & (value <= memory.bad_value))
+    needed = jnp.where(memory.bad_mean < LARGEST, FEWEST + seen // 50, 1)
+    is_late = is_finite & (memory.waited >= PATIENCE + seen // 10)
+    is_known = ~is_bad & (detector.seen >= needed)
+    is_changed = is_known & (detector.slow > memory.bad_mean)
+    return AtCopy(is_bad, is_late | is_changed, is_late | is_known)
+
+
+def has_risen(
+    memory: Memory, detector: spike_detector.SpikeDetector, lowest_level: Array
+) -> Array:
+    """Whether it is worse than when the copy was taken.
+
+    The detector begins anew at the copy, and takes for normal what it sees there, where
+    a rate too high may do harm as well. An optimizer that begins anew may do some too,
+    which it makes good; so not while the loss comes down again, for a time.
+    """
+    is_worse = detector.fast > memory.normal.mean
+    is_worse |= lowest_level > memory.normal.level
+    is_lasting = detector.fast >= detector.slow
+    is_lasting |= detector.fast > memory.bad_value
+    is_lasting |= detector.seen >= spike_detector.QUIET
+    return is_worse & is_lasting & (detector.seen >= FEWEST)
 
 
 def make_plan(memory: Memory, value: Array, asked: Request) -> Plan:
@@ -93,43 +138,52 @@ def make_plan(memory: Memory, value: Array, asked: Request) -> Plan:
     is_returning = memory.returns_left > 0
     # A probe is meant to go too far; the rule itself says when.
     is_probe = asked.probe > 0
-    detector, signal = spike_detector.watch(memory.detector, value)
-    seen = memory.updates_seen
-    # What is wrong with a batch is wrong at the copy too, and what is wrong with a rate
-    # is not. So the first values there say which of the two it was.
-    is_normal = signal.is_finite & (value <= memory.bad_value)
-    is_normal |= signal.is_finite & (memory.waited >= PATIENCE + seen // 10)
     is_waiting = memory.is_waiting & ~is_returning & ~is_probe
-    is_held_back = is_waiting & ~is_normal
-    is_resumed = is_waiting & is_normal
-    is_new = ~is_returning & ~is_held_back
-    # The detector begins anew at the copy, where a rate too high may do so as well.
-    has_risen = detector.fast > memory.normal.mean
-    has_risen |= signal.lowest_level > memory.normal.level
-    # Not so where it comes down again, as after a step of a state that begins anew.
-    has_risen &= (detector.seen >= FEWEST) & (detector.fast >= detector.slow)
-    is_spike = signal.is_spike | has_risen
-    is_spike &= is_new & ~is_waiting & ~is_probe
-    is_due = (seen >= memory.next_snapshot) & signal.is_calm
-    is_due &= ~is_probe & ~asked.keep_snapshot & ~is_waiting & ~has_risen
-    is_taken = (is_due | (seen == 0) | asked.snapshot) & ~is_spike & is_new
+    is_new = ~is_returning & ~is_waiting
+    detector, signal = spike_detector.watch(memory.detector, value)
+    at_copy = judge_at_copy(memory, detector, value, signal.is_finite)
+    is_risen = has_risen(memory, detector, signal.lowest_level)
+    is_spike = (signal.is_spike | is_risen) & is_new & ~is_probe
+    is_due = (memory.updates_seen >= memory.next_snapshot) & signal.is_calm
+    # After a rollback, not before it is as good again as it was.
+    is_due &= detector.level <= memory.normal.level
+    is_due &= ~is_probe & ~asked.keep_snapshot & ~is_risen
+    is_taken = is_due | (memory.updates_seen == 0) | asked.snapshot
+    blames_rate = memory.is_suspect & ~memory.is_acquitted & ~at_copy.is_given_up
     return Plan(
+        value=value,
         detector=detector,
-        unspiked=signal.unspiked,
+        signal=signal,
         is_spike=is_spike,
-        is_blown_up=is_resumed & memory.is_suspect & ~memory.is_acquitted,
+        is_blown_up=is_waiting & at_copy.is_resumed & blames_rate,
         is_returning=is_returning,
-        is_held_back=is_held_back,
-        is_resumed=is_resumed,
+        is_waiting=is_waiting,
         is_new=is_new,
-        normal=signal.normal,
-        bad_value=jnp.where(signal.is_finite, (detector.slow + value) / 2.0, LARGEST),
-        is_given_up=is_waiting & is_normal & (value > memory.bad_value),
-        is_finite=signal.is_finite,
+        at_copy=AtCopy(*(is_waiting & said for said in at_copy)),
         is_skipped=~signal.is_usable & ~is_probe | ~signal.is_finite | ~is_new,
         is_due=is_due,
-        is_taken=is_taken,
+        is_taken=is_taken & ~is_spike & is_new,
         asked=asked,
+    )
+
+
+def bounds_after(
+    spike: Array, detector: spike_detector.SpikeDetector, normal: spike_detector.Normal
+) -> tuple[Array, Array]:
+    """Above which a value, or a mean, at the copy is as bad as the spike, float32.
+
+    Both halfway to it: a value no lower than chance may lead to, a mean from where the
+    level was when the copy was taken.
+    """
+    wild = detector.slow + spike_detector.CLIP * detector.standard_deviation
+    halfway = (detector.slow + spike) / 2.0
+    bad_value = jnp.maximum(jnp.maximum(halfway, wild), normal.mean)
+    bad_mean = jnp.where(spike > wild, halfway, (normal.level + detector.fast) / 2.0)
+    is_finite = jnp.abs(spike) <= LARGEST
+    unknown = jnp.full((), LARGEST, jnp.float32)
+    return (
+        jnp.where(is_finite, bad_value, unknown),
+        jnp.where(is_finite, bad_mean, unknown),
     )
 
 
@@ -153,23 +207,30 @@ def next_memory(
     # What was normal before a return is not known to be normal from the copy on.
     is_probe = plan.asked.probe > 0
     is_fresh = is_restored | is_probe
-    seen = memory.updates_seen
+    seen, at_copy = memory.updates_seen, plan.at_copy
     # As long as it went well it has to go well again.
     probation = jnp.maximum(seen - memory.safe_since, spike_detector.QUIET)
-    is_acquitted = memory.is_acquitted | plan.is_held_back
-    is_over = plan.is_resumed & is_acquitted
+    # The first of them; of many, a few may be that bad by chance.
+    is_acquitted = memory.is_acquitted | (at_copy.is_bad & (memory.detector.seen == 0))
+    is_over = at_copy.is_resumed & (is_acquitted | at_copy.is_given_up)
     probation_end = jnp.where(is_over, seen, memory.probation_end)
     # A raise is on probation for as long as a rule waits until it judges it.
     after_raise = saturating_add(seen, spike_detector.QUIET + seen // 4)
     after_raise = jnp.maximum(after_raise, probation_end)
     probation_end = jnp.where(plan.asked.snapshot, after_raise, probation_end)
-    normal = select(plan.is_taken, plan.normal, memory.normal)
-    normal = select(plan.is_given_up, spike_detector.unknown(), normal)
+    is_suspect = (seen < memory.probation_end) | memory.is_unproven
+    spike = jnp.where(plan.signal.is_finite, plan.value, jnp.inf)
+    bad_value, bad_mean = bounds_after(spike, plan.detector, memory.normal)
+    waited = memory.waited + (plan.is_waiting & plan.signal.is_finite).astype(jnp.int32)
+
+    def at_spike(new, old):
+        return jnp.where(plan.is_spike, new, old)
+
     return Memory(
         detector=select(
-            is_fresh | plan.is_held_back,
+            is_fresh | at_copy.is_resumed,
             spike_detector.first_detector(),
-            plan.detector,
+            select(at_copy.is_bad, memory.detector, plan.detector),
         ),
         next_snapshot=spike_detector.next_snapshot(
             *(seen, memory.next_snapshot, plan.is_due),
@@ -181,23 +242,26 @@ def next_memory(
             snapshots.RETURNS - 1,
             jnp.maximum(memory.returns_left - 1, 0),
         ),
-        normal=normal,
-        bad_value=jnp.where(plan.is_spike, plan.bad_value, memory.bad_value),
+        normal=_next_normal(memory, plan),
+        bad_value=at_spike(bad_value, memory.bad_value),
+        bad_mean=at_spike(bad_mean, memory.bad_mean),
         is_waiting=plan.is_spike
-        | (memory.is_waiting & ~plan.is_resumed & ~starts_return & ~is_probe),
-        waited=jnp.where(
-            plan.is_spike,
-            0,
-            memory.waited + (plan.is_held_back & plan.is_finite).astype(jnp.int32),
-        ),
-        is_suspect=jnp.where(
-            plan.is_spike, seen < memory.probation_end, memory.is_suspect
-        ),
+        | (memory.is_waiting & ~at_copy.is_resumed & ~starts_return & ~is_probe),
+        waited=at_spike(0, waited),
+        is_suspect=at_spike(is_suspect, memory.is_suspect),
         is_acquitted=is_acquitted & ~plan.is_spike,
-        safe_since=jnp.where(plan.is_spike, seen, memory.safe_since),
-        probation_end=jnp.where(
-            plan.is_spike, saturating_add(seen, probation), probation_end
-        ),
+        is_unproven=plan.is_spike | (memory.is_unproven & ~plan.is_taken & ~is_over),
+        safe_since=at_spike(seen, memory.safe_since),
+        probation_end=at_spike(saturating_add(seen, probation), probation_end),
         backoffs=memory.backoffs + plan.is_blown_up.astype(jnp.int32),
         is_broken=is_broken,
     )
+
+
+def _next_normal(memory: Memory, plan: Plan) -> spike_detector.Normal:
+    """The lowest bounds so far, unless the data have changed."""
+    seen = plan.signal.normal
+    lowest = jax.tree.map(jnp.minimum, seen, memory.normal)
+    is_known = plan.is_taken | plan.at_copy.is_resumed
+    normal = select(is_known, lowest, memory.normal)
+    return select(plan.at_copy.is_given_up, seen, normal)

@@ -200,7 +200,7 @@ def _measure_inside(
     slope = jnp.zeros((), jnp.float32)
     has_gap = measured.has_gap
     if measured.average is not None and has_gap is not None:
-        has_gap &= plan.is_new & (value <= plan.unspiked)  # NaN compares false
+        has_gap &= plan.is_new & (value <= plan.signal.unspiked)  # NaN compares false
         slope = averaging_gap.compute_if(
             averaging_gap.gap,
             has_gap & plan.asked.keep_snapshot & ~is_probe,
@@ -209,7 +209,7 @@ def _measure_inside(
     return measured._replace(
         average=None,
         has_gap=has_gap,
-        value=jnp.where(is_probe, value, plan.unspiked),
+        value=jnp.where(is_probe, value, plan.signal.unspiked),
         is_new=plan.is_new,
         return_slope=slope,
     )

@@ -60,9 +60,11 @@ class MaintainReference:
         if block.is_rolled_back:
             self.forget()
         if block.is_rolled_back and not is_finite:  # the rate is to blame
+            is_soon = self.elapsed < 2 * self.blown_up_at
+            halvings = 2 if is_soon else 1
             self.blown_up_at = self.elapsed
-            self.backoffs += 1
-            return self.decided(self.floored(log_scale, -math.log(2)))
+            self.backoffs += halvings
+            return self.decided(self.floored(log_scale, -halvings * math.log(2)))
         change = 0.0
         if is_finite:
             self.blocks.append((block.value, block.error))

@@ -133,9 +133,10 @@ def test_it_goes_back_to_the_average_and_to_a_first_inner_state(interpolate):
         assert not np.allclose(copies[at], seen[at], rtol=1e-3)
     assert snapshots.rollbacks[-1] == 1 and snapshots.is_restored[-1]
     np.testing.assert_allclose(params, copies[-1], rtol=1e-5)
-    # The second update of the return, and then momentum is that of a first step.
+    # The second update of the return, a look at the loss, and then momentum is that of
+    # a first step.
     grads = jnp.full(4, 2.0)
-    for value in (jnp.nan, 0.0):
+    for value in (jnp.nan, 0.0, 0.0):
         updates, state = tx.update(grads, state, params, value=value)
         params = optax.apply_updates(params, updates)
     np.testing.assert_allclose(optax.tree.get(state, "trace"), grads)

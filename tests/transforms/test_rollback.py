@@ -19,15 +19,16 @@ def test_returns_to_the_snapshot_exactly():
     tx = optax_adaptive.with_rollback(optax.adam(0.1), backoff=0.25)
     params = {"w": jnp.arange(4.0), "b": jnp.array(0.5, jnp.bfloat16)}
     grads = jax.tree.map(jnp.ones_like, params)
-    values = [1.0, 1.0, 1.0, *BURST, 1.0, 1.0]
+    values = [1.0, 1.0, 1.0, *BURST, 1.0, 1.0, 1.0]
     seen, state = run(tx, params, [grads] * len(values), values)
-    for returned in seen[12:14]:  # a return takes two updates
+    for returned in seen[12:15]:  # a return takes two updates, a look at the loss one
         jax.tree.map(np.testing.assert_array_equal, returned, params)
     assert int(state.snapshot.rollbacks) == 1
     fresh = optax.adam(0.1)
-    updates, _ = fresh.update(grads, fresh.init(params), params)
+    _, begun = fresh.update(jax.tree.map(jnp.zeros_like, grads), fresh.init(params))
+    updates, _ = fresh.update(grads, begun)
     moved = params["w"] + updates["w"] / 10  # the rate is not to blame yet
-    np.testing.assert_allclose(seen[14]["w"], moved, rtol=1e-6)
+    np.testing.assert_allclose(seen[15]["w"], moved, rtol=1e-6)
 
 
 def rolled_back_twice(gap, burst, backoff=0.25):
@@ -81,8 +82,8 @@ def test_after_a_rollback_the_rate_comes_back_over_ten_updates(backoff):
     updates = np.diff(seen, prepend=0.0)
     np.testing.assert_allclose(updates[:30], -1.0)
     ramp = np.minimum(np.arange(1, 15) / 10, 1.0)
-    np.testing.assert_allclose(updates[41:55], -ramp, atol=4e-6)
-    np.testing.assert_allclose(updates[81:], -backoff * ramp, atol=4e-6)
+    np.testing.assert_allclose(updates[42:56], -ramp, atol=4e-6)
+    np.testing.assert_allclose(updates[82:], -backoff * ramp[:-1], atol=4e-6)
 
 
 @pytest.mark.parametrize("loss", [jnp.nan, 1.0])
@@ -143,20 +144,20 @@ def test_memory_is_what_the_docstring_says(restore_inner):
 
     inner = size(optax.adam(0.1).init(params))
     copies = inner + size(params) + inner * restore_inner
-    assert copies <= size(tx.init(params)) <= copies + 100
+    assert copies <= size(tx.init(params)) <= copies + 200
 
 
 def test_returns_exactly_from_afar():
     # From 1e10, snapshot - params rounds to -params: one update leads to 0 alone.
     tx = optax_adaptive.with_rollback(optax.sgd(1.0))
     params = jnp.array([0.5, -3.0])
-    values = [1.0, *BURST, jnp.inf, 5.0, 2.0, 1.0]
+    values = [1.0, *BURST, jnp.inf, 5.0, 2.0, 1.0, 1.0]
     grads = [jnp.array([-1e10, 1e14]), *[jnp.ones(2)] * (len(values) - 1)]
     seen, state = run(tx, params, grads, values)
     assert not np.array_equal(seen[10], params)
     np.testing.assert_array_equal(seen[11], params)
     # Three updates, of these a tenth, two and three tenths.
-    np.testing.assert_allclose(seen[14], params - 0.6, rtol=1e-6)
+    np.testing.assert_allclose(seen[15], params - 0.6, rtol=1e-6)
     assert int(state.snapshot.rollbacks) == 1
 
 
