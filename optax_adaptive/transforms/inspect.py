@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from optax_adaptive._controller import Array
 from optax_adaptive.controllers.maintain import SETTINGS as MAINTAIN
@@ -21,6 +22,11 @@ from optax_adaptive.state.snapshots import SnapshotState
 from optax_adaptive.state.tag import unwrap_any
 from optax_adaptive.state.trees import over_leading_axes
 from optax_adaptive.state.validation import check_real
+from optax_adaptive.transforms._rollback_plan import LAYOUT as ROLLBACK
+from optax_adaptive.transforms.rollback import RollbackState
+
+# Updates after which a calibration, which takes 12 to 35, does not end by itself.
+LONG_CALIBRATION = 100
 
 
 def _find(opt_state: Any) -> dict[str, ScaleByControllerState]:
@@ -130,7 +136,7 @@ def lr_scale(opt_state: Any) -> Array:
     Returns:
       float32 of shape ``()``: what that multiplied the last update by. After blow-ups
       :func:`with_rollback` has multiplied it once more, by its ``backoff`` for each of
-      the ``rollbacks`` of :func:`summary`.
+      the ``backoffs`` of :func:`summary`.
 
     Raises:
       ValueError: If there is no controller in the state, or more than one.
@@ -160,15 +166,24 @@ def summary(opt_state: Any) -> dict[str, Array]:
     Returns:
       Arrays of shape ``()`` by name. Of each controller ``lr_scale`` (float32),
       ``last_value`` and ``best_value`` (float32: window means as they were handed in;
-      0 and ±inf before the first), ``windows`` (int32: window means so far),
-      ``nonfinite_values`` (int32: values skipped), ``phase`` (int32: of a search that
+      0 before the first), ``windows`` (int32: window means so far),
+      ``nonfinite_values`` (int32: how many were handed in, or had gradients that
+      :func:`with_rollback` found not to be finite), ``phase`` (int32: of a search that
       it opens with, 0 calibrates, 1 tests a range of rates, 2 compares candidates; 3
       without or after a search), ``found_scale`` (float32: the factor that the search
       has found; 0 before, and without one) and ``is_stuck`` (bool: the factor is a
-      thousandth of that, the lowest that :func:`autotune` goes to); of
-      :func:`with_rollback` ``rollbacks`` (int32: returns to the copy after spikes so
-      far). A name that several states have is
-      preceded by where each lies, as in ``"1/lr_scale"``.
+      thousandth of that, the lowest that :func:`autotune` goes to; or the search has
+      calibrated for 100 updates, since no loss is finite or nothing moves: gradients or
+      the optimizer's own rate are 0, or nothing is trained); of :func:`with_rollback`
+      ``rollbacks`` (int32: returns to the copy after spikes so far) and ``backoffs``
+      (int32: of those the ones that were the rate's fault). A name that several states
+      have is preceded by where each lies, as in ``"1/lr_scale"``.
+
+      And ``learning_rate`` (float32), where there is one controller, and one optimizer
+      made by ``optax.inject_hyperparams``: its rate times the factor, which
+      :func:`with_rollback` has multiplied once more by ``backoff`` for each of the
+      ``backoffs``. Of other optimizers it is your rate times ``lr_scale``, since their
+      states do not hold it.
 
     Raises:
       ValueError: If there is none of these in the state.
@@ -188,7 +203,7 @@ def summary(opt_state: Any) -> dict[str, Array]:
     if not found:
         _find(opt_state)  # complain
     names = collections.Counter(name for _, name, _ in found)
-    return {
+    return _learning_rate(opt_state) | {
         f"{path}/{name}" if names[name] > 1 else name: number
         for path, name, number in found
     }
@@ -213,16 +228,18 @@ def _of_controller(state: ScaleByControllerState) -> dict[str, Array]:
     state = _bare(state)
     statistics = _read_statistics(state)
     probe = statistics.request.probe
+    floor = MAINTAIN.floor * statistics.found_scale
+    is_low = (statistics.found_scale > 0.0) & (state.lr_scale <= 1.01 * floor)
     return {
         "lr_scale": state.lr_scale,
         "last_value": statistics.last,
-        "best_value": statistics.best,
+        # Strict JSON has no inf.
+        "best_value": jnp.where(statistics.windows > 0, statistics.best, 0.0),
         "windows": statistics.windows,
         "nonfinite_values": statistics.nonfinite,
         "phase": jnp.where(probe > 0, jnp.minimum(probe - 1, 2), 3),
         "found_scale": statistics.found_scale,
-        "is_stuck": (statistics.found_scale > 0.0)
-        & (state.lr_scale <= 1.01 * MAINTAIN.floor * statistics.found_scale),
+        "is_stuck": is_low | ((probe == 1) & (statistics.step >= LONG_CALIBRATION)),
     }
 
 
@@ -231,7 +248,31 @@ def _of_snapshot(state: SnapshotState) -> dict[str, Array]:
     return {"rollbacks": rollbacks}
 
 
+def _of_rollback(state: RollbackState) -> dict[str, Array]:
+    (words,) = jax.tree.leaves(state.rollback_memory)
+    read = over_leading_axes(partial(unpack, ROLLBACK), words.ndim - 1)
+    return {"backoffs": read(words).backoffs}
+
+
 _NUMBERS: dict[type, Callable[[Any], dict[str, Array]]] = {
     ScaleByControllerState: _of_controller,
     SnapshotState: _of_snapshot,
+    RollbackState: _of_rollback,
 }
+
+
+def _learning_rate(opt_state: Any) -> dict[str, Array]:
+    """The rate in force, where the state says what the optimizer's own is."""
+    scaling = _nodes(opt_state, ScaleByControllerState)
+    injected = [
+        node
+        for _, node in _nodes(opt_state, optax.InjectStatefulHyperparamsState)
+        if "learning_rate" in node.hyperparams
+    ]
+    if len(scaling) != 1 or len(injected) != 1:
+        return {}
+    (rate,) = jax.tree.leaves(injected[0].hyperparams["learning_rate"])
+    # That of integrations.as_schedule is in the rate already.
+    is_within = bool(_nodes(injected[0].hyperparams_states, ScaleByControllerState))
+    scale = 1.0 if is_within else _bare(scaling[0][1]).lr_scale
+    return {"learning_rate": rate.astype(jnp.float32) * scale}

@@ -12,7 +12,12 @@ from optax_adaptive.signals.window_statistics import as_metric
 from optax_adaptive.state import snapshots
 from optax_adaptive.state.packing import pack, unpack
 from optax_adaptive.state.trees import as_arrays, as_reduction
-from optax_adaptive.state.validation import check_flag, check_optimizer, check_range
+from optax_adaptive.state.validation import (
+    check_flag,
+    check_optimizer,
+    check_params,
+    check_range,
+)
 from optax_adaptive.transforms import _rules
 from optax_adaptive.transforms._eager import compiled
 from optax_adaptive.transforms._measured import Measured, handed_down
@@ -125,8 +130,7 @@ def with_rollback(
     def update_fn(
         updates, state, params=None, *, value=None, measured=None, **extra_args
     ):
-        if params is None:
-            raise ValueError("update() needs the argument `params`")
+        check_params(updates, params)
         updates, params = as_arrays((updates, params))
         measured = Measured() if measured is None else measured
         gradient_size = largest_of_sample(updates)

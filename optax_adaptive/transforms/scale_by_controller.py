@@ -208,7 +208,8 @@ def scale_by_controller(
             if measured.value is not None and measured.is_new is not None:
                 metric, is_new = measured.value, measured.is_new
         else:
-            metric, is_new = statistics.validation, statistics.is_validated
+            is_new = statistics.is_validated
+            metric = jnp.where(is_new, statistics.validation, 0.0)
             statistics = statistics._replace(is_validated=no)
         metric = mean_over_devices(metric)
         statistics = window_statistics.accumulate(statistics, metric, is_new)
@@ -273,6 +274,8 @@ def multiply(updates: optax.Updates, lr_scale: Array) -> optax.Updates:
     """Multiplies every leaf in at least float32, and keeps its dtype."""
 
     def scaled(update):
+        if not jnp.issubdtype(update.dtype, jnp.number):
+            return update  # of what has no gradient
         # At least float32: a factor of 1e-8 vanishes in float16.
         dtype = wide(update.dtype)
         return (update.astype(dtype) * lr_scale.astype(dtype)).astype(update.dtype)

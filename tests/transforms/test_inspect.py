@@ -34,11 +34,11 @@ def test_summary_counts_what_was_seen():
     }
 
 
-@pytest.mark.parametrize(("mode", "best"), [("min", np.inf), ("max", -np.inf)])
-def test_summary_before_the_first_window(mode, best):
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_summary_before_the_first_window(mode):
     tx = scale_by_controller(controllers.constant(), mode=mode)
     numbers = summary(tx.init(None))
-    assert numbers["best_value"] == best
+    assert numbers["best_value"] == 0  # strict JSON has no inf
     assert numbers["windows"] == 0
 
 
@@ -75,10 +75,11 @@ def test_summary_of_groups_says_where_each_lies():
 def test_summary_of_rollbacks_alone_and_of_several():
     params = {"w": jnp.ones(2), "b": jnp.ones(1)}
     tx = with_rollback(optax.sgd(0.1))
-    assert summary(tx.init(params)) == {"rollbacks": 0}
+    assert summary(tx.init(params)) == {"rollbacks": 0, "backoffs": 0}
     both = optax.partition({"w": tx, "b": tx}, {"w": "w", "b": "b"})
     names = set(summary(both.init(params)))
-    assert len(names) == 2 and all(name.endswith("/rollbacks") for name in names)
+    ends = sorted(name.rsplit("/", 1)[-1] for name in names)
+    assert ends == ["backoffs", "backoffs", "rollbacks", "rollbacks"]
 
 
 def test_the_newest_observation_wins():
