@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 from optax_adaptive._controller import Array
 
+OBSERVED = "observed"  # in the name, where what observe() is given makes the windows
+
 
 class ScaleByControllerState(NamedTuple):
     """State of :func:`scale_by_controller`: read it by ``lr_scale`` and ``summary``.

@@ -55,10 +55,10 @@ def autotune(
        falls fast.
 
     Memory, beside the optimizer's own: an average of params (float32 where they are
-    coarser), and a copy of it in the dtypes of params. Of what is frozen inside, there
-    are both all the same: freeze outside, as for LoRA by
+    coarser), and a copy of it in the dtypes of params. What is frozen inside is kept
+    twice as well: so freeze it outside, as for LoRA by
     ``optax.partition({"train": autotune(optimizer), "frozen": optax.set_to_zero()},
-    labels)``, and there is neither.
+    labels)``, where it is neither averaged nor copied.
 
     Args:
       optimizer: Any optimizer with a *constant* learning rate to which its update is
@@ -78,13 +78,13 @@ def autotune(
 
     Returns:
       A transformation to use outermost (its updates must be what is added to the
-      parameters). ``optax.MultiSteps`` around it hands on the ``value`` of the last
-      micro-batch alone: pass it the mean over those since the last update, which has
-      less noise. Its ``update`` takes the keyword ``value``: the scalar loss at the parameters *before* the update, of the
-      same meaning all along: one that rises by design looks like a blow-up.
-      :func:`lr_scale` reads the factor on the optimizer's own rate, :func:`summary` the
-      phase and what was found, and :func:`select_on_rollback` lets batch statistics
-      follow each return.
+      parameters). Its ``update`` takes the keyword ``value``: the scalar loss at the
+      parameters *before* the update, of the same meaning all along: one that rises by
+      design looks like a blow-up. ``optax.MultiSteps`` around hands on that of the last
+      micro-batch alone: give it the mean of those since the last update, which has less
+      noise. :func:`lr_scale` reads the factor on the optimizer's own rate,
+      :func:`summary` the phase and what was found, and :func:`select_on_rollback` lets
+      batch statistics follow each return.
 
     Raises:
       ValueError: If ``total_steps`` is out of range or ``interpolate`` no bool; if

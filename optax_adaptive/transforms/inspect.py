@@ -14,6 +14,7 @@ from optax_adaptive._controller import Array
 from optax_adaptive.controllers.maintain import SETTINGS as MAINTAIN
 from optax_adaptive.signals import window_statistics
 from optax_adaptive.state.controller_state import (
+    OBSERVED,
     ScaleByControllerState,
     is_controller_state,
 )
@@ -27,6 +28,11 @@ from optax_adaptive.transforms.rollback import RollbackState
 
 # Updates after which a calibration, which takes 12 to 35, does not end by itself.
 LONG_CALIBRATION = 100
+
+# Rules that do not look at what observe() is given, and what is in names of rules.
+DEAF = {"constant", "plateau", "greedy", "bold_driver", "trend", "range_test"}
+DEAF |= {"search", "maintain", "tuned", "learned", "policy"}
+DEAF |= {"clip", "warmup", "anchored", "then", "interpolated"}
 
 
 def _find(opt_state: Any) -> dict[str, ScaleByControllerState]:
@@ -61,11 +67,12 @@ def _read_statistics(
 def observe(opt_state: Any, value: Any) -> Any:
     """Hands a validation metric to every controller in ``opt_state``.
 
-    Rules see it at their next decision; with ``feedback="observe"`` it *is* the next
-    decision's metric, taken at the next update. :func:`autotune` decides by the
-    training loss alone, and a warning says so. Works inside ``jax.jit`` and outside,
-    through chain, partition, masked, MultiSteps and other wrappers. A second value
-    before the first is used replaces it.
+    With ``feedback="observe"`` it is the next decision's metric, taken at the next
+    update. Otherwise rules see it at their next decision: of those in ``controllers``
+    the online learners alone look at it. Where no rule does, as in :func:`autotune`,
+    which decides by the training loss, a warning says so. Works inside ``jax.jit`` and
+    outside, through chain, partition, masked, MultiSteps and other wrappers. A second
+    value before the first is used replaces it.
 
     Args:
       opt_state: The state of an optimizer that contains ``scale_by_controller``.
@@ -98,10 +105,11 @@ def observe(opt_state: Any, value: Any) -> Any:
     """
     check_real("value", value)
     names = [next(iter(rule.controller_memory)) for rule in _find(opt_state).values()]
-    if all(name.startswith("tuned") for name in names):
+    if all(map(_is_deaf, names)):
         warnings.warn(
-            "autotune decides by the training loss alone: what observe() is given "
-            "changes nothing",
+            f"{' and '.join(names)} decide by the training loss alone: what observe() "
+            "is given changes nothing, unless scale_by_controller has "
+            "feedback='observe'",
             stacklevel=2,
         )
 
@@ -124,6 +132,12 @@ def observe(opt_state: Any, value: Any) -> Any:
         return jax.tree.unflatten(jax.tree.structure(node), (state.lr_scale, words))
 
     return jax.tree.map(deposit, opt_state, is_leaf=_is_leaf(ScaleByControllerState))
+
+
+def _is_deaf(name: str) -> bool:
+    """Whether the rules in such a name, of this library all, ignore validations."""
+    *rules, _window, _version = name.split("-")
+    return OBSERVED not in name.split("-") and set(rules) <= DEAF
 
 
 def lr_scale(opt_state: Any) -> Array:

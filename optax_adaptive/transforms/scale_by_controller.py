@@ -14,7 +14,7 @@ from optax_adaptive._controller import (
 )
 from optax_adaptive.signals import window_statistics
 from optax_adaptive.signals.update_size import largest_entry
-from optax_adaptive.state.controller_state import ScaleByControllerState
+from optax_adaptive.state.controller_state import OBSERVED, ScaleByControllerState
 from optax_adaptive.state.packing import (
     check_same_layout,
     check_size,
@@ -145,7 +145,10 @@ def scale_by_controller(
         )
 
     layout = jax.eval_shape(first_memory)
-    tag = Tag("the state of the rule and window", f"{controller.name}-{window}")
+    name = f"{controller.name}-{window}"
+    if feedback == "observe":  # its windows are of another metric
+        name = f"{name}-{OBSERVED}"
+    tag = Tag("the state of the rule and window", name)
 
     def init_fn(params: optax.Params) -> ScaleByControllerState:
         del params  # Its contents may be placeholders.

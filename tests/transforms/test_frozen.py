@@ -32,8 +32,9 @@ def loss_fn(params):
     return jnp.sum(jnp.square(params["train"] - TARGET)) + jnp.sum(params["frozen"])
 
 
-def train(tx, params, grad_fn=jax.value_and_grad(loss_fn), apply=optax.apply_updates):
+def train(tx, params, grad_fn=None, apply=optax.apply_updates):
     """Whole training in one program: params, state and losses."""
+    grad_fn = grad_fn or jax.value_and_grad(loss_fn)
 
     @jax.jit
     def run(params):
