@@ -116,7 +116,7 @@ def check_params(updates: Any, params: Any) -> None:
         raise ValueError(
             f"updates and params must have the same leaves, but those have {sizes[0]} "
             f"and these {sizes[1]}: give what is not trained no leaf in either, by "
-            "optax.partition, or of an Equinox model by eqx.filter"
+            "optax.partition, or in Equinox by eqx.filter(model, eqx.is_inexact_array)"
         )
 
 

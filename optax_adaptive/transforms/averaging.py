@@ -65,7 +65,8 @@ def with_averaging(
 
     Raises:
       ValueError: If ``fraction`` or ``interpolation`` is out of range; if ``init``
-        finds an average inside already, or ``update`` is given no params.
+        finds an average inside already, or ``update`` is given no params, or such of
+        other leaves than the updates.
       TypeError: If ``optimizer`` is none.
 
     Example:

@@ -1,7 +1,6 @@
-"""observe, lr_scale, summary: the controller's state inside any optimizer state."""
+"""lr_scale, summary: the controller's state inside any optimizer state."""
 
 import collections
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,32 +12,22 @@ import optax
 from optax_adaptive._controller import Array
 from optax_adaptive.controllers.maintain import SETTINGS as MAINTAIN
 from optax_adaptive.signals import window_statistics
-from optax_adaptive.state.controller_state import (
-    OBSERVED,
-    ScaleByControllerState,
-    is_controller_state,
-)
-from optax_adaptive.state.packing import overwrite, unpack
+from optax_adaptive.state.controller_state import ScaleByControllerState
+from optax_adaptive.state.packing import unpack
 from optax_adaptive.state.snapshots import SnapshotState
 from optax_adaptive.state.tag import unwrap_any
 from optax_adaptive.state.trees import over_leading_axes
-from optax_adaptive.state.validation import check_real
 from optax_adaptive.transforms._rollback_plan import LAYOUT as ROLLBACK
 from optax_adaptive.transforms.rollback import RollbackState
 
 # Updates after which a calibration, which takes 12 to 35, does not end by itself.
 LONG_CALIBRATION = 100
 
-# Rules that do not look at what observe() is given, and what is in names of rules.
-DEAF = {"constant", "plateau", "greedy", "bold_driver", "trend", "range_test"}
-DEAF |= {"search", "maintain", "tuned", "learned", "policy"}
-DEAF |= {"clip", "warmup", "anchored", "then", "interpolated"}
 
-
-def _find(opt_state: Any) -> dict[str, ScaleByControllerState]:
+def find(opt_state: Any) -> dict[str, ScaleByControllerState]:
     """Every controller's state by its path, which says where it lies."""
     found = {
-        path: _bare(node) for path, node in _nodes(opt_state, ScaleByControllerState)
+        path: bare(node) for path, node in _nodes(opt_state, ScaleByControllerState)
     }
     if not found:
         raise ValueError(
@@ -49,95 +38,20 @@ def _find(opt_state: Any) -> dict[str, ScaleByControllerState]:
     return found
 
 
-def _bare(state: ScaleByControllerState) -> ScaleByControllerState:
+def bare(state: ScaleByControllerState) -> ScaleByControllerState:
     """Without what wraps its arrays, as ``nnx.Optimizer`` does."""
     lr_scale, words = jax.tree.leaves(state)
     (name,) = state.controller_memory
     return ScaleByControllerState(lr_scale, {name: words})
 
 
-def _read_statistics(
+def read_statistics(
     state: ScaleByControllerState,
 ) -> window_statistics.WindowStatistics:
+    """What every step touches, of a state with or without leading axes."""
     unpack_statistics = partial(unpack, window_statistics.LAYOUT)
     read = over_leading_axes(unpack_statistics, state.lr_scale.ndim)
     return read(unwrap_any(state.controller_memory))
-
-
-def observe(opt_state: Any, value: Any) -> Any:
-    """Hands a validation metric to every controller in ``opt_state``.
-
-    With ``feedback="observe"`` it is the next decision's metric, taken at the next
-    update. Otherwise rules see it at their next decision: of those in ``controllers``
-    the online learners alone look at it. Where no rule does, as in :func:`autotune`,
-    which decides by the training loss, a warning says so. Works inside ``jax.jit`` and
-    outside, through chain, partition, masked, MultiSteps and other wrappers. A second
-    value before the first is used replaces it.
-
-    Args:
-      opt_state: The state of an optimizer that contains ``scale_by_controller``.
-      value: Scalar of any real dtype, smaller or larger better as the controller's
-        ``mode`` says. For a state with leading device or vmap axes, an array of just
-        these axes is taken too.
-
-    Returns:
-      A new state of the same structure, shapes and dtypes.
-
-    Raises:
-      ValueError: If the state holds no controller or ``value`` has another shape.
-      TypeError: If ``value`` is not of real numbers.
-
-    Example:
-      >>> import jax.numpy as jnp, optax, optax_adaptive
-      >>> from optax_adaptive import controllers
-      >>> rule = controllers.plateau(factor=0.5, patience=1)
-      >>> tx = optax.chain(
-      ...     optax.sgd(1.0),
-      ...     optax_adaptive.scale_by_controller(rule, feedback="observe"),
-      ... )
-      >>> grads = jnp.array(1.0)
-      >>> state = tx.init(grads)
-      >>> for accuracy_loss in (0.3, 0.4):
-      ...     state = optax_adaptive.observe(state, accuracy_loss)
-      ...     updates, state = tx.update(grads, state)
-      >>> float(updates)
-      -0.5
-    """
-    check_real("value", value)
-    names = [next(iter(rule.controller_memory)) for rule in _find(opt_state).values()]
-    if all(map(_is_deaf, names)):
-        warnings.warn(
-            f"{' and '.join(names)} decide by the training loss alone: what observe() "
-            "is given changes nothing, unless scale_by_controller has "
-            "feedback='observe'",
-            stacklevel=2,
-        )
-
-    def deposit(node):
-        if not is_controller_state(node):
-            return node
-        state = _bare(node)
-        shape = state.lr_scale.shape
-        if jnp.shape(value) not in ((), shape):
-            raise ValueError(
-                f"the observed value must be a scalar, but its shape is "
-                f"{jnp.shape(value)}; average it first"
-            )
-        statistics = _read_statistics(state)._replace(
-            validation=jnp.broadcast_to(window_statistics.as_float32(value), shape),
-            is_validated=jnp.ones(shape, jnp.bool_),
-        )
-        lay = over_leading_axes(overwrite, state.lr_scale.ndim)
-        words = lay(unwrap_any(state.controller_memory), statistics)
-        return jax.tree.unflatten(jax.tree.structure(node), (state.lr_scale, words))
-
-    return jax.tree.map(deposit, opt_state, is_leaf=_is_leaf(ScaleByControllerState))
-
-
-def _is_deaf(name: str) -> bool:
-    """Whether the rules in such a name, of this library all, ignore validations."""
-    *rules, _window, _version = name.split("-")
-    return OBSERVED not in name.split("-") and set(rules) <= DEAF
 
 
 def lr_scale(opt_state: Any) -> Array:
@@ -161,7 +75,7 @@ def lr_scale(opt_state: Any) -> Array:
       >>> float(optax_adaptive.lr_scale(tx.init(None)))
       1.0
     """
-    found = _find(opt_state)
+    found = find(opt_state)
     if len(found) > 1:
         raise ValueError(
             f"{len(found)} controllers in this optimizer state, at {sorted(found)}; "
@@ -215,7 +129,7 @@ def summary(opt_state: Any) -> dict[str, Array]:
         for name, number in read(node).items()
     ]
     if not found:
-        _find(opt_state)  # complain
+        find(opt_state)  # complain
     names = collections.Counter(name for _, name, _ in found)
     return _learning_rate(opt_state) | {
         f"{path}/{name}" if names[name] > 1 else name: number
@@ -223,14 +137,14 @@ def summary(opt_state: Any) -> dict[str, Array]:
     }
 
 
-def _is_leaf(kind: type) -> Callable[[Any], bool]:
+def is_leaf(kind: type) -> Callable[[Any], bool]:
     """Stops at states of a kind, and at copies: what is in those decides nothing."""
     return lambda node: isinstance(node, (kind, SnapshotState))
 
 
 def _nodes(opt_state: Any, kind: type) -> list[tuple[str, Any]]:
     """Every state of a kind, by its path."""
-    nodes, _ = jax.tree_util.tree_flatten_with_path(opt_state, is_leaf=_is_leaf(kind))
+    nodes, _ = jax.tree_util.tree_flatten_with_path(opt_state, is_leaf=is_leaf(kind))
     return [
         (jax.tree_util.keystr(path, simple=True, separator="/"), node)
         for path, node in nodes
@@ -239,8 +153,8 @@ def _nodes(opt_state: Any, kind: type) -> list[tuple[str, Any]]:
 
 
 def _of_controller(state: ScaleByControllerState) -> dict[str, Array]:
-    state = _bare(state)
-    statistics = _read_statistics(state)
+    state = bare(state)
+    statistics = read_statistics(state)
     probe = statistics.request.probe
     floor = MAINTAIN.floor * statistics.found_scale
     is_low = (statistics.found_scale > 0.0) & (state.lr_scale <= 1.01 * floor)
@@ -288,5 +202,5 @@ def _learning_rate(opt_state: Any) -> dict[str, Array]:
     (rate,) = jax.tree.leaves(injected[0].hyperparams["learning_rate"])
     # That of integrations.as_schedule is in the rate already.
     is_within = bool(_nodes(injected[0].hyperparams_states, ScaleByControllerState))
-    scale = 1.0 if is_within else _bare(scaling[0][1]).lr_scale
+    scale = 1.0 if is_within else bare(scaling[0][1]).lr_scale
     return {"learning_rate": rate.astype(jnp.float32) * scale}

@@ -93,8 +93,8 @@ def with_rollback(
 
     Raises:
       ValueError: If ``backoff`` is out of range or ``restore_inner`` no bool; if
-        ``init`` finds a snapshot inside already, or ``update`` is given no
-        params or a ``value`` that is not a scalar.
+        ``init`` finds a snapshot inside already, or ``update`` is given no params, such
+        of other leaves than the updates, or a ``value`` that is not a scalar.
       TypeError: If ``optimizer`` is none, or, in ``update``, if ``value`` is missing.
 
     Example:

@@ -77,7 +77,7 @@ def test_cond_takes_a_step_or_does_not():
 
 
 @every_rule
-@pytest.mark.filterwarnings("ignore:.* by the training loss alone")
+@pytest.mark.filterwarnings("ignore:autotune and most rules")
 def test_no_two_leaves_share_a_buffer(rule):
     step, state = stepping(rule), scaling(rule).init(None)
     for value in stream()[:5]:
@@ -89,7 +89,7 @@ def test_no_two_leaves_share_a_buffer(rule):
 
 
 @every_rule
-@pytest.mark.filterwarnings("ignore:.* by the training loss alone")
+@pytest.mark.filterwarnings("ignore:autotune and most rules")
 def test_observe_warns_of_rules_that_do_not_look_at_it(rule):
     """Of what a rule remembers nothing differs then."""
     step, remembered = stepping(rule), []
@@ -103,7 +103,7 @@ def test_observe_warns_of_rules_that_do_not_look_at_it(rule):
     is_deaf = remembered[0] == remembered[1]
     registered = controllers.REGISTRY[rule]()
     for nested in (registered, controllers.clip(registered, 2.0)):
-        warns = pytest.warns(UserWarning, match="by the training loss alone")
+        warns = pytest.warns(UserWarning, match="autotune and most rules")
         with warns if is_deaf else contextlib.nullcontext():
             observe(scale_by_controller(nested).init({}), 1.0)
     with warnings.catch_warnings(action="error"):
@@ -113,7 +113,7 @@ def test_observe_warns_of_rules_that_do_not_look_at_it(rule):
 
 
 @every_rule
-@pytest.mark.filterwarnings("ignore:.* by the training loss alone")
+@pytest.mark.filterwarnings("ignore:autotune and most rules")
 def test_observe_is_the_same_inside_jit_and_outside(rule):
     state = scaling(rule).init(None)
     inside, outside = jax.jit(observe)(state, 0.25), observe(state, 0.25)

@@ -98,7 +98,9 @@ def test_a_loss_with_its_auxiliary_output(wrap):
 
 
 def test_autotune_does_not_look_at_metrics_and_rules_of_others_may():
-    with pytest.warns(UserWarning, match="^tuned-32-v.* by the training loss alone"):
+    with pytest.warns(
+        UserWarning, match=r"\(here tuned\) decide by the training loss alone"
+    ):
         observe(autotune(ADAM).init(jnp.zeros(2)), 1.0)
     mine = CONSTANT._replace(name="rule")
     observe(scale_by_controller(controllers.clip(mine, 2.0)).init({}), 1.0)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -153,9 +154,9 @@ def test_random_keys_among_the_params(wrap, inside):
 class Model:
     """As an Equinox model: functions are leaves, and what is not used is None."""
 
-    weight: jax.Array | None
-    bias: jax.Array | None
-    activation: object
+    weight: Any
+    bias: Any
+    activation: Any
     size: int = 6
 
     def __call__(self, x):
