@@ -27,7 +27,7 @@ def test_the_python_blocks_run():
         "accuracy": jnp.float32(0.5),
     }
     for block in blocks:
-        exec(block, names)
+        exec(block.replace("\n...\n", "\nopt_state = tx.init(params)\n"), names)
         # The state must be that of the block's own optimizer from here on.
         names["opt_state"] = names["tx"].init(names["params"])
     rule = names["halve_on_rise"](patience=1)

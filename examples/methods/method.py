@@ -58,7 +58,6 @@ def controlled(
         optax.chain(plan.base(rate), scaling),
         lambda state, step: schedule(step) * optax_adaptive.lr_scale(state),
         decides=True,
-        observe=optax_adaptive.observe,
     )
 
 

@@ -44,7 +44,8 @@ def named_rule(name: str, plan: Plan, anchor: str = "fixed") -> Method:
         # 200 windows are what they need to learn anything, if there are so many.
         size = learner_window(plan.steps)
         rule = controlled(plan, RULES[name](), anchor, accumulation_size=size)
-        return averaged(rule)
+        # They alone look at what is observed.
+        return averaged(rule)._replace(observe=optax_adaptive.observe)
     if name in LEARNED:
         interpolates, knows_horizon = LEARNED[name]
         rule = controllers.learned(plan.steps if knows_horizon else None)
@@ -52,8 +53,7 @@ def named_rule(name: str, plan: Plan, anchor: str = "fixed") -> Method:
     rule = RULES[name]()
     method = controlled(plan, rule, anchor)
     if rule.needs:  # as autotune composes them
-        method = rolling_back(method, backoff=1.0, fraction=0.1)
-        return method._replace(observe=lambda state, loss: state)  # they do not look
+        return rolling_back(method, backoff=1.0, fraction=0.1)
     return method
 
 

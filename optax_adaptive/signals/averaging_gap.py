@@ -18,6 +18,7 @@ import optax
 from jax import lax
 
 from optax_adaptive._controller import Array
+from optax_adaptive.state.trees import is_inexact
 
 
 def gap(origin: optax.Params, params: optax.Params, grads: Any) -> Array:
@@ -27,12 +28,14 @@ def gap(origin: optax.Params, params: optax.Params, grads: Any) -> Array:
         for param, mean, grad in zip(
             *map(jax.tree.leaves, (params, origin, grads)), strict=True
         )
+        if is_inexact(param)
     )
 
 
 def displacement(before: optax.Params, params: optax.Params) -> Array:
     """|params - before| over 1 + |params|, float32 of shape ()."""
     pairs = list(zip(*map(jax.tree.leaves, (params, before)), strict=True))
+    pairs = [pair for pair in pairs if is_inexact(pair[0])]
     moves = (param.astype(old.dtype) - old for param, old in pairs)
     wide = (param.astype(old.dtype) for param, old in pairs)
     moved = _summed(jnp.sum(move.conj() * move) for move in moves)

@@ -82,7 +82,9 @@ def as_metric(value: Any) -> Array:
     if value is None:
         raise TypeError(
             "update() needs the keyword `value`: pass the loss, as in "
-            "tx.update(grads, opt_state, params, value=loss)"
+            "tx.update(grads, opt_state, params, value=loss). If you do, something "
+            "between drops it: of a linen TrainState use integrations.apply_gradients, "
+            "and for an optax.MultiSteps inside optax.chain integrations.multi_steps"
         )
     check_real("value", value)
     value = as_float32(value)
@@ -97,9 +99,10 @@ def as_metric(value: Any) -> Array:
 def accumulate(
     statistics: WindowStatistics, metric: Array, is_new: Array
 ) -> WindowStatistics:
-    """Adds ``metric`` to the open window (Welford, 1962), or counts it."""
-    is_finite = is_new & (jnp.abs(metric) <= LARGEST)  # NaN compares false
-    is_nonfinite = (is_new & ~is_finite).astype(jnp.int32)
+    """Adds ``metric``, if new, to the open window (Welford, 1962), or counts it."""
+    is_countable = jnp.abs(metric) <= LARGEST  # NaN compares false
+    is_finite = is_new & is_countable
+    is_nonfinite = (is_new & ~is_countable).astype(jnp.int32)
     size = statistics.size + is_finite.astype(jnp.int32)
     delta = jnp.where(is_finite, metric, 0.0) - statistics.mean
     step = delta / jnp.maximum(size, 1).astype(jnp.float32)
@@ -115,7 +118,7 @@ def accumulate(
             0,
             statistics.nonfinite_in_a_row + is_nonfinite,
         ),
-        nonfinite=saturating_add(statistics.nonfinite, is_nonfinite),
+        nonfinite=saturating_add(statistics.nonfinite, ~is_countable),
     )
 
 

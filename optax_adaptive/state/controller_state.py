@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 from optax_adaptive._controller import Array
 from optax_adaptive.state.exportable import exportable
 
+OBSERVED = "observed"  # in the name, where what observe() is given makes the windows
+
 
 @exportable
 class ScaleByControllerState(NamedTuple):

@@ -17,6 +17,11 @@ def wide(dtype: Any) -> Any:
     return np.promote_types(dtype, np.float32) if is_inexact else np.dtype(np.float32)
 
 
+def is_inexact(leaf: Any) -> bool:
+    """Whether it is of floats or complex numbers; not so masks, counts, random keys."""
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
 def select(condition: Array, on_true: Any, on_false: Any) -> Any:
     """Whole trees by one bool, as ``optax.tree.where``, which takes longer to trace."""
     return jax.tree.map(

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import jax
 import numpy as np
 import optax
 from jax.core import Tracer
@@ -103,6 +104,19 @@ def check_optimizer(optimizer: Any) -> None:
         raise TypeError(
             f"optimizer must be a gradient transformation, but it is {optimizer!r}; "
             + hint
+        )
+
+
+def check_params(updates: Any, params: Any) -> None:
+    """Raises ValueError unless there are params, of as many leaves as ``updates``."""
+    if params is None:
+        raise ValueError("update() needs the argument `params`")
+    sizes = [len(jax.tree.leaves(tree)) for tree in (updates, params)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(
+            f"updates and params must have the same leaves, but those have {sizes[0]} "
+            f"and these {sizes[1]}: give what is not trained no leaf in either, by "
+            "optax.partition, or in Equinox by eqx.filter(model, eqx.is_inexact_array)"
         )
 
 

@@ -14,7 +14,7 @@ from optax_adaptive.signals.update_size import largest_entry
 from optax_adaptive.state.exportable import exportable
 from optax_adaptive.state.snapshots import in_place
 from optax_adaptive.state.tag import Tag
-from optax_adaptive.state.trees import wide
+from optax_adaptive.state.trees import is_inexact, wide
 from optax_adaptive.state.validation import is_concrete
 
 # Parameters that the average takes in over one half-life: it follows every step of the
@@ -31,7 +31,8 @@ GAP_EVERY = 4  # updates, where the average moves at each
 class AveragingState(NamedTuple):
     """The average, kept in float32 where params are coarser."""
 
-    averaged_params: optax.Params  # dtype: at least float32
+    # dtype: at least float32; of what is not inexact the newest, as it is
+    averaged_params: optax.Params
     # shape=(), dtype=int32: since the last restart, the newest included, which the next
     # update adds; under a name that says whether params are interpolated.
     averaged_steps: dict[str, Array]
@@ -42,7 +43,7 @@ def empty(params: optax.Params, tag: Tag) -> AveragingState:
     """Buffers of the right shapes; the contents of ``params`` are not read."""
 
     def zeros(leaf):  # sharded alike
-        return jnp.zeros_like(leaf, wide(leaf.dtype))
+        return jnp.zeros_like(leaf, wide(leaf.dtype) if is_inexact(leaf) else None)
 
     return AveragingState(
         averaged_params=jax.tree.map(zeros, params),
@@ -88,6 +89,8 @@ def follow(average: optax.Params, params: optax.Params, share: Array) -> optax.P
     """The average, by ``share`` of the way to ``params``."""
 
     def mix(mean, param):
+        if not is_inexact(param):
+            return param
         mixed = mean + share.astype(mean.dtype) * (param.astype(mean.dtype) - mean)
         return jnp.where(share == 1.0, param.astype(mean.dtype), mixed)  # may be NaN
 
@@ -170,6 +173,8 @@ def interpolate(
     """The updates of params that go in between, of those of the optimizer."""
 
     def between(mean, param, update):
+        if not is_inexact(param):
+            return update
         ahead = param.astype(mean.dtype) - mean
         ahead = jnp.where(jnp.isnan(ahead), 0, ahead)  # of masks of -inf
         change = pace.moved.astype(mean.dtype) * update.astype(mean.dtype)

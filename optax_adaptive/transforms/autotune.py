@@ -20,6 +20,7 @@ AutotuneState = WithAveragingState
 # Half-life of the average, as a fraction of the steps, where the averaging gap is as
 # large as the decrease. With interpolation it takes the place of momentum.
 AVERAGING, AVERAGING_INTERPOLATED = 0.1, 0.2
+ACCUMULATION = (optax.MultiStepsState, optax.ApplyEvery)
 # From a base rate of 1e-7 to 10 and beyond, whatever the size of updates.
 MIN_SCALE, MAX_SCALE = 1e-30, 1e30
 
@@ -57,7 +58,10 @@ def autotune(
        falls fast.
 
     Memory, beside the optimizer's own: an average of params (float32 where they are
-    coarser), and a copy of it in the dtypes of params.
+    coarser), and a copy of it in the dtypes of params. What is frozen inside is kept
+    twice as well: so freeze it outside, as for LoRA by
+    ``optax.partition({"train": autotune(optimizer), "frozen": optax.set_to_zero()},
+    labels)``, where it is neither averaged nor copied.
 
     Args:
       optimizer: Any optimizer with a *constant* learning rate to which its update is
@@ -81,19 +85,20 @@ def autotune(
 
     Returns:
       A transformation to use outermost (its updates must be what is added to the
-      parameters; ``optax.MultiSteps`` around it is fine). Its ``update`` takes the
-      keyword ``value``: the scalar loss at the parameters *before* the update, of the
-      same meaning all along: one that rises by design looks like a blow-up.
-      :func:`lr_scale` reads the factor on the optimizer's own rate, :func:`summary` the
-      phase and what was found, and :func:`select_on_rollback` lets batch statistics
-      follow each return.
+      parameters). Its ``update`` takes the keyword ``value``: the scalar loss at the
+      parameters *before* the update, of the same meaning all along: one that rises by
+      design looks like a blow-up. ``optax.MultiSteps`` around hands on that of the last
+      micro-batch alone: give it the mean of those since the last update, which has less
+      noise. :func:`lr_scale` reads the factor on the optimizer's own rate,
+      :func:`summary` the phase and what was found, and :func:`select_on_rollback` lets
+      batch statistics follow each return.
 
     Raises:
       ValueError: If ``total_steps`` is out of range or ``interpolate`` no bool; if
-        ``init`` finds a rule or a wrapper of this library inside; if ``update`` is
-        given no params, a ``value`` that is not a scalar, a ``value`` or gradients that
-        vary over a mesh axis, or a state that is not of autotune with the same
-        ``interpolate``.
+        ``init`` finds a rule or a wrapper of this library inside, or accumulation of
+        gradients; if ``update`` is given no params, a ``value`` that is not a scalar,
+        a ``value`` or gradients that vary over a mesh axis, or a state that is not of
+        autotune with the same ``interpolate``.
       TypeError: If ``optimizer`` is none, or, in ``update``, if ``value`` is missing.
 
     Example:
@@ -149,6 +154,12 @@ def without_rules(
         rules = filter(
             is_controller_state, jax.tree.leaves(state, is_leaf=is_controller_state)
         )
+        if _accumulates(state):
+            raise ValueError(
+                "autotune measures each update, but the optimizer inside accumulates "
+                "gradients and makes one in several steps: put the accumulation "
+                "around, as in optax.MultiSteps(autotune(optimizer), every_k_schedule)"
+            )
         if any(rules) or averaging.find_all(state) or snapshots.find_all(state):
             raise ValueError(
                 "autotune sets the rate, averages and rolls back by itself: give it an "
@@ -158,3 +169,8 @@ def without_rules(
         return state
 
     return optax.GradientTransformationExtraArgs(init_fn, optimizer.update)
+
+
+def _accumulates(state) -> bool:
+    leaves = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, ACCUMULATION))
+    return any(isinstance(leaf, ACCUMULATION) for leaf in leaves)

@@ -13,8 +13,8 @@ from optax_adaptive.state.devices import AVERAGE_GRADIENTS, check_same_on_device
 from optax_adaptive.state.exportable import exportable
 from optax_adaptive.state.placement import beside
 from optax_adaptive.state.tag import Tag
-from optax_adaptive.state.trees import as_arrays, over_leading_axes
-from optax_adaptive.state.validation import check_optimizer, check_range
+from optax_adaptive.state.trees import as_arrays, is_inexact, over_leading_axes
+from optax_adaptive.state.validation import check_optimizer, check_params, check_range
 from optax_adaptive.transforms import _average, _rules
 from optax_adaptive.transforms._average import AveragingState
 from optax_adaptive.transforms._eager import compiled
@@ -68,8 +68,8 @@ def with_averaging(
 
     Raises:
       ValueError: If ``fraction`` or ``interpolation`` is out of range; if ``init``
-        finds an average inside already, or ``update`` is given no params, or
-        gradients that vary over a mesh axis.
+        finds an average inside already, or ``update`` is given no params, such of
+        other leaves than the updates, or gradients that vary over a mesh axis.
       TypeError: If ``optimizer`` is none.
 
     Example:
@@ -110,8 +110,7 @@ def with_averaging(
         )
 
     def update_fn(updates, state, params=None, **extra_args):
-        if params is None:
-            raise ValueError("update() needs the argument `params`")
+        check_params(updates, params)
         updates, params = as_arrays((updates, params))
         inner_state, averaging = state
         check_same_on_devices(
@@ -190,8 +189,10 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
       opt_state: The state of an optimizer that contains :func:`autotune` or
         :func:`with_averaging`, once.
       params: The current parameters, returned while there is no average yet, and where
-        :func:`autotune` finds that it lags. Of state and parameters with leading
-        axes, as from ``jax.vmap``, each is read by itself.
+        :func:`autotune` finds that it lags; leaves that the optimizer was not given,
+        by ``optax.partition`` or as None, are returned as they are: so this may be a
+        whole Equinox model. Of state and parameters with leading axes, as from
+        ``jax.vmap``, each is read by itself.
 
     Returns:
       Parameters to evaluate, save or serve; training continues from ``params``.
@@ -216,13 +217,21 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
     (state,) = found
     (is_served,) = jax.tree.leaves(state.is_served)
     leaves, structure = jax.tree.flatten(as_arrays(params))
-    means = _means(state.averaged_params, params)
+    means = _means(state.averaged_params, jax.tree.unflatten(structure, leaves))
     if len(means) != len(leaves):
         raise ValueError(
             f"params must be those that the optimizer was given, of {len(means)} "
-            f"leaves, but they have {len(leaves)}"
+            f"leaves, but they have {len(leaves)}; of an Equinox model that was "
+            "filtered pass the same part"
         )
-    for mean, leaf in zip(means, leaves, strict=True):
+    # Of integers there is no average, and of functions in a model none either.
+    places = [
+        place
+        for place, (mean, leaf) in enumerate(zip(means, leaves, strict=True))
+        if mean is not leaf and is_inexact(leaf)
+    ]
+    means, averaged = ([tree[place] for place in places] for tree in (means, leaves))
+    for mean, leaf in zip(means, averaged, strict=True):
         if jnp.shape(mean) != jnp.shape(leaf):
             raise ValueError(
                 f"params must be those that the optimizer was given, but a leaf of "
@@ -233,14 +242,14 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
     def read(is_served, leaves, means):
         return [
             jnp.where(is_served & ~jnp.isnan(mean), mean.astype(leaf.dtype), leaf)
-            if jnp.issubdtype(leaf.dtype, jnp.inexact)
-            else leaf  # of integers there is no average
             for leaf, mean in zip(leaves, means, strict=True)
         ]
 
-    # By leaves: what wraps params, as in nnx, does not wrap the average.
     read = over_leading_axes(read, is_served.ndim)
-    return jax.tree.unflatten(structure, read(is_served, leaves, means))
+    averaged = read(is_served, averaged, means)
+    for place, leaf in zip(places, averaged, strict=True):
+        leaves[place] = leaf
+    return jax.tree.unflatten(structure, leaves)
 
 
 def find_all(opt_state: Any) -> list[AveragingState]:
@@ -254,13 +263,19 @@ def find_all(opt_state: Any) -> list[AveragingState]:
 
 
 def _means(averaged_params: Any, params: optax.Params) -> list[Any]:
-    """The average by leaves; of what ``optax.partition`` masks, params themselves."""
+    """The average by leaves; of what the optimizer was not given, params themselves."""
 
     def is_masked(node):
-        return isinstance(node, optax.MaskedNode)
+        return isinstance(node, optax.MaskedNode) or node is None
 
-    means, structure = jax.tree.flatten(averaged_params, is_leaf=is_masked)
-    if not any(map(is_masked, means)):
+    means = jax.tree.leaves(averaged_params)
+    # What wraps params, as in nnx, does not wrap the average: by leaves, if possible.
+    if len(means) == len(jax.tree.leaves(params)):
         return means
-    pairs = zip(means, structure.flatten_up_to(params), strict=True)
+    means, structure = jax.tree.flatten(averaged_params, is_leaf=is_masked)
+    try:
+        parts = structure.flatten_up_to(params)
+    except ValueError:  # other params: their number of leaves is reported
+        return jax.tree.leaves(averaged_params)
+    pairs = zip(means, parts, strict=True)
     return jax.tree.leaves([p if is_masked(mean) else mean for mean, p in pairs])

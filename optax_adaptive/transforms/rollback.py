@@ -19,7 +19,12 @@ from optax_adaptive.state.devices import (
 from optax_adaptive.state.exportable import exportable
 from optax_adaptive.state.packing import pack, unpack
 from optax_adaptive.state.trees import as_arrays, as_reduction
-from optax_adaptive.state.validation import check_flag, check_optimizer, check_range
+from optax_adaptive.state.validation import (
+    check_flag,
+    check_optimizer,
+    check_params,
+    check_range,
+)
 from optax_adaptive.transforms import _rules
 from optax_adaptive.transforms._eager import compiled
 from optax_adaptive.transforms._measured import Measured, handed_down
@@ -101,9 +106,9 @@ def with_rollback(
 
     Raises:
       ValueError: If ``backoff`` is out of range or ``restore_inner`` no bool; if
-        ``init`` finds a snapshot inside already, or ``update`` is given no
-        params or a ``value`` that is not a scalar, or if that or gradients vary over a
-        mesh axis.
+        ``init`` finds a snapshot inside already, or ``update`` is given no params, such
+        of other leaves than the updates, or a ``value`` that is not a scalar, or if
+        that or gradients vary over a mesh axis.
       TypeError: If ``optimizer`` is none, or, in ``update``, if ``value`` is missing.
 
     Example:
@@ -139,8 +144,7 @@ def with_rollback(
     def update_fn(
         updates, state, params=None, *, value=None, measured=None, **extra_args
     ):
-        if params is None:
-            raise ValueError("update() needs the argument `params`")
+        check_params(updates, params)
         updates, params = as_arrays((updates, params))
         measured = Measured() if measured is None else measured
         gradient_size = largest_of_sample(updates)

@@ -14,7 +14,7 @@ from optax_adaptive._controller import (
 )
 from optax_adaptive.signals import window_statistics
 from optax_adaptive.signals.update_size import largest_entry
-from optax_adaptive.state.controller_state import ScaleByControllerState
+from optax_adaptive.state.controller_state import OBSERVED, ScaleByControllerState
 from optax_adaptive.state.devices import (
     AVERAGE,
     check_same_on_devices,
@@ -151,7 +151,10 @@ def scale_by_controller(
         )
 
     layout = jax.eval_shape(first_memory)
-    tag = Tag("the state of the rule and window", f"{controller.name}-{window}")
+    name = f"{controller.name}-{window}"
+    if feedback == "observe":  # its windows are of another metric
+        name = f"{name}-{OBSERVED}"
+    tag = Tag("the state of the rule and window", name)
 
     def init_fn(params: optax.Params) -> ScaleByControllerState:
         del params  # Its contents may be placeholders.
@@ -216,7 +219,8 @@ def scale_by_controller(
             if measured.value is not None and measured.is_new is not None:
                 metric, is_new = measured.value, measured.is_new
         else:
-            metric, is_new = statistics.validation, statistics.is_validated
+            is_new = statistics.is_validated
+            metric = jnp.where(is_new, statistics.validation, 0.0)
             statistics = statistics._replace(is_validated=no)
         metric = mean_over_devices(metric, axis_name)
         check_same_on_devices("`value`", metric, words, AVERAGE)
@@ -278,6 +282,8 @@ def multiply(updates: optax.Updates, lr_scale: Array) -> optax.Updates:
     """Multiplies every leaf in at least float32, and keeps its dtype."""
 
     def scaled(update):
+        if not jnp.issubdtype(update.dtype, jnp.number):
+            return update  # of what has no gradient
         # At least float32: a factor of 1e-8 vanishes in float16.
         dtype = wide(update.dtype)
         return (update.astype(dtype) * lr_scale.astype(dtype)).astype(update.dtype)

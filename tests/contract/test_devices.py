@@ -87,6 +87,7 @@ def test_axis_name_under_shard_map(rule, check_vma, mesh):
         np.testing.assert_allclose(device_scales, expected, rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:autotune and most rules")
 def test_axis_name_under_pmap():
     tx = scaling("trend", axis_name="data")
     start = tx.init(None)

@@ -1,12 +1,17 @@
 """Under vmap, cond, scan and donation."""
 
+import contextlib
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from optax_adaptive import controllers, observe, summary
+from optax_adaptive import controllers, observe, scale_by_controller, summary
+from optax_adaptive.signals import window_statistics
+from optax_adaptive.state.tag import unwrap_any
 from tests.contract.rules import (
     RULES,
     every_rule,
@@ -72,7 +77,7 @@ def test_cond_takes_a_step_or_does_not():
 
 
 @every_rule
-@pytest.mark.filterwarnings("ignore:autotune decides by the training loss alone")
+@pytest.mark.filterwarnings("ignore:autotune and most rules")
 def test_no_two_leaves_share_a_buffer(rule):
     step, state = stepping(rule), scaling(rule).init(None)
     for value in stream()[:5]:
@@ -84,7 +89,31 @@ def test_no_two_leaves_share_a_buffer(rule):
 
 
 @every_rule
-@pytest.mark.filterwarnings("ignore:autotune decides by the training loss alone")
+@pytest.mark.filterwarnings("ignore:autotune and most rules")
+def test_observe_warns_of_rules_that_do_not_look_at_it(rule):
+    """Of what a rule remembers nothing differs then."""
+    step, remembered = stepping(rule), []
+    for is_observed in (False, True):
+        state = scaling(rule).init(None)
+        for index, value in enumerate(stream()):
+            state = step(observe(state, 9.0 - index) if is_observed else state, value)
+        statistics = len(jax.tree.leaves(window_statistics.LAYOUT))
+        words = unwrap_any(state.controller_memory)[statistics:]
+        remembered.append([*words.tolist(), float(state.lr_scale)])
+    is_deaf = remembered[0] == remembered[1]
+    registered = controllers.REGISTRY[rule]()
+    for nested in (registered, controllers.clip(registered, 2.0)):
+        warns = pytest.warns(UserWarning, match="autotune and most rules")
+        with warns if is_deaf else contextlib.nullcontext():
+            observe(scale_by_controller(nested).init({}), 1.0)
+    with warnings.catch_warnings(action="error"):
+        if not is_deaf:
+            observe(scale_by_controller(registered).init({}), 1.0)
+        observe(scale_by_controller(registered, feedback="observe").init({}), 1.0)
+
+
+@every_rule
+@pytest.mark.filterwarnings("ignore:autotune and most rules")
 def test_observe_is_the_same_inside_jit_and_outside(rule):
     state = scaling(rule).init(None)
     inside, outside = jax.jit(observe)(state, 0.25), observe(state, 0.25)

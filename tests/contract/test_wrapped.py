@@ -215,7 +215,7 @@ def test_the_state_keeps_its_types_whatever_params_and_value_are(rule):
 
 
 @every_needy_rule
-@pytest.mark.filterwarnings("ignore:autotune decides by the training loss alone")
+@pytest.mark.filterwarnings("ignore:autotune and most rules")
 def test_it_is_observed_within_the_wrappers(rule):
     _, state = start(rule)
     observed = observe(state, 0.5)

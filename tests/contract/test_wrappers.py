@@ -73,7 +73,7 @@ WRAPPERS = {
 # that is handed what the wrappers measure. Each rule, beside another one, is below.
 @pytest.mark.parametrize("rule", ["plateau", "tuned"])
 @pytest.mark.parametrize("wrapper", WRAPPERS)
-@pytest.mark.filterwarnings("ignore:autotune decides by the training loss alone")
+@pytest.mark.filterwarnings("ignore:autotune and most rules")
 def test_decides_the_same_in_a_wrapper(rule, wrapper):
     tx = WRAPPERS[wrapper](rule)
     state, scales = scales_of(tx, stream(), extra={"unexpected": 1.0})

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax.training.train_state import TrainState
 
 from optax_adaptive import (
     autotune,
@@ -51,6 +52,22 @@ def test_a_forgotten_value():
         tx.update(jnp.ones(2), tx.init(jnp.ones(2)))
 
 
+@pytest.mark.parametrize("wrap", [lambda tx: tx, autotune])
+def test_a_value_that_something_drops(wrap):
+    """A linen TrainState, as any loop that does not know of it, and optax itself."""
+    params = {"w": jnp.ones(2)}
+    tx = wrap(optax.sgd(0.1))
+    if wrap is not autotune:
+        tx = optax.chain(tx, scale_by_controller(CONSTANT))
+    state = TrainState.create(apply_fn=None, params=params, tx=tx)
+    with pytest.raises(TypeError, match="TrainState use integrations.apply_gradients"):
+        state.apply_gradients(grads=params, value=1.0)
+    chained = optax.chain(optax.MultiSteps(tx, 2))
+    with jax.numpy_dtype_promotion("standard"):  # MultiSteps mixes dtypes
+        with pytest.raises(TypeError, match="MultiSteps .* integrations.multi_steps"):
+            chained.update(params, chained.init(params), params, value=1.0)
+
+
 @pytest.mark.parametrize("read", [lr_scale, summary, lambda state: observe(state, 1.0)])
 @pytest.mark.parametrize("optimizer", [optax.adam(0.1), optax.sgd(0.1)])
 def test_a_state_without_a_controller(read, optimizer):
@@ -59,7 +76,7 @@ def test_a_state_without_a_controller(read, optimizer):
 
 
 def test_an_observed_vector():
-    state = scale_by_controller(CONSTANT).init(None)
+    state = scale_by_controller(CONSTANT, feedback="observe").init(None)
     with pytest.raises(ValueError, match=r"\(3,\).*average"):
         observe(state, jnp.ones(3))
 
@@ -80,8 +97,17 @@ def test_a_loss_with_its_auxiliary_output(wrap):
         step(tx.init({}), (1.0, {"accuracy": 0.5}))
 
 
-def test_a_metric_that_nothing_would_look_at():
-    state = autotune(ADAM).init(jnp.zeros(2))
-    with pytest.warns(UserWarning, match="by the training loss alone"):
-        observe(state, 1.0)
-    observe(scale_by_controller(CONSTANT, feedback="observe").init({}), 1.0)
+def test_autotune_does_not_look_at_metrics_and_rules_of_others_may():
+    with pytest.warns(
+        UserWarning, match=r"\(here tuned\) decide by the training loss alone"
+    ):
+        observe(autotune(ADAM).init(jnp.zeros(2)), 1.0)
+    mine = CONSTANT._replace(name="rule")
+    observe(scale_by_controller(controllers.clip(mine, 2.0)).init({}), 1.0)
+
+
+def test_windows_of_losses_are_not_taken_for_those_of_metrics():
+    rule = controllers.plateau()
+    state = scale_by_controller(rule).init({})
+    with pytest.raises(ValueError, match="plateau-32-observed-v.*it is 'plateau-32-v"):
+        scale_by_controller(rule, feedback="observe").update({}, state)

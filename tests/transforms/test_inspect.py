@@ -1,5 +1,7 @@
 """observe, lr_scale and summary reach into any state."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from optax_adaptive import (
     controllers,
+    integrations,
     lr_scale,
     observe,
     scale_by_controller,
@@ -34,11 +37,11 @@ def test_summary_counts_what_was_seen():
     }
 
 
-@pytest.mark.parametrize(("mode", "best"), [("min", np.inf), ("max", -np.inf)])
-def test_summary_before_the_first_window(mode, best):
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_summary_before_the_first_window(mode):
     tx = scale_by_controller(controllers.constant(), mode=mode)
     numbers = summary(tx.init(None))
-    assert numbers["best_value"] == best
+    assert numbers["best_value"] == 0  # strict JSON has no inf
     assert numbers["windows"] == 0
 
 
@@ -75,10 +78,84 @@ def test_summary_of_groups_says_where_each_lies():
 def test_summary_of_rollbacks_alone_and_of_several():
     params = {"w": jnp.ones(2), "b": jnp.ones(1)}
     tx = with_rollback(optax.sgd(0.1))
-    assert summary(tx.init(params)) == {"rollbacks": 0}
+    assert summary(tx.init(params)) == {"rollbacks": 0, "backoffs": 0}
     both = optax.partition({"w": tx, "b": tx}, {"w": "w", "b": "b"})
     names = set(summary(both.init(params)))
-    assert len(names) == 2 and all(name.endswith("/rollbacks") for name in names)
+    ends = sorted(name.rsplit("/", 1)[-1] for name in names)
+    assert ends == ["backoffs", "backoffs", "rollbacks", "rollbacks"]
+
+
+@functools.cache
+def with_nans():
+    """A compiled run of losses of which those at given steps are NaN; last state."""
+    rule = scale_by_controller(controllers.constant(), accumulation_size=5)
+    tx = with_rollback(optax.chain(optax.sgd(0.1), rule))
+
+    @jax.jit
+    def run(values, grads):
+        def step(carry, now):
+            params, state = carry
+            value, grad = now
+            updates, state = tx.update(grad * params, state, params, value=value)
+            return (optax.apply_updates(params, updates), state), None
+
+        params = jnp.ones(3)
+        return jax.lax.scan(step, (params, tx.init(params)), (values, grads))[0][1]
+
+    return run
+
+
+def test_every_value_that_is_not_finite_counts_also_while_updates_wait():
+    values, ones = np.ones(120, np.float32), np.ones(120, np.float32)
+    values[50:90] = np.nan
+    state = with_nans()(values, ones)
+    numbers = summary(state)
+    assert numbers["nonfinite_values"] == 40
+    assert (numbers["rollbacks"], numbers["backoffs"]) == (1, 0)
+    grads = np.where(np.isin(np.arange(120), [60, 70]), np.float32(np.nan), ones)
+    assert summary(with_nans()(ones, grads))["nonfinite_values"] == 2
+
+
+def test_a_spike_on_probation_is_a_backoff():
+    values, ones = np.ones(120, np.float32), np.ones(120, np.float32)
+    values[50:60] = values[70:80] = np.nan
+    numbers = summary(with_nans()(values, ones))
+    assert (numbers["rollbacks"], numbers["backoffs"]) == (2, 1)
+
+
+@pytest.mark.parametrize("wrap", [optax.chain, with_rollback])
+def test_the_learning_rate_of_what_shows_its_own(wrap):
+    """That of ``inject_hyperparams`` alone is without the factor."""
+    rule = scale_by_controller(controllers.plateau(0.5, 1), accumulation_size=1)
+    tx = wrap(optax.chain(optax.inject_hyperparams(optax.sgd)(0.1), rule))
+    params = jnp.ones(3)
+    state = tx.init(params)
+    for value in (1.0, 2.0, 2.0):
+        updates, state = tx.update(params, state, params, value=value)
+    numbers = summary(state)
+    assert numbers["learning_rate"].dtype == jnp.float32
+    np.testing.assert_allclose(numbers["learning_rate"], 0.025, rtol=1e-6)
+    np.testing.assert_allclose(updates, -0.025, rtol=1e-6)
+
+
+def test_the_learning_rate_where_the_rule_is_inside_or_makes_it():
+    rule = controllers.plateau(0.5, 1)
+    inside = optax.inject_hyperparams(
+        lambda learning_rate: optax.chain(
+            optax.sgd(learning_rate), scale_by_controller(rule, accumulation_size=1)
+        )
+    )(learning_rate=0.1)
+    schedule = integrations.as_schedule(0.1, rule, accumulation_size=1)
+    made = optax.inject_hyperparams(optax.sgd)(learning_rate=schedule)
+    params = jnp.ones(3)
+    for tx in (inside, made):
+        state = tx.init(params)
+        for value in (1.0, 2.0, 2.0):
+            updates, state = tx.update(params, state, params, value=value)
+        rate = summary(state)["learning_rate"]
+        np.testing.assert_allclose(-updates, rate, rtol=1e-6)
+    plain = optax.chain(optax.sgd(0.1), scale_by_controller(rule))
+    assert "learning_rate" not in summary(plain.init(params))
 
 
 def test_the_newest_observation_wins():

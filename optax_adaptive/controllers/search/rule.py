@@ -47,7 +47,8 @@ def search(
        √10 apart below the largest stable one, each annealed to 0. More follow below
        where they all end alike. The best of them, times ``long_over_short``, is found.
 
-    Hand over to the rule that goes on from there by :func:`then`.
+    Hand over to the rule that goes on from there by :func:`then`. Each call must make
+    an update: accumulate gradients around, as by ``optax.MultiSteps``, and not inside.
 
     Args:
       total_steps: Number of updates of the whole run, an integer of at least 200, or
