@@ -20,7 +20,7 @@ from optax_adaptive.state.packing import overwrite, unpack
 from optax_adaptive.state.snapshots import SnapshotState
 from optax_adaptive.state.tag import unwrap_any
 from optax_adaptive.state.trees import over_leading_axes
-from optax_adaptive.state.validation import check_real
+from optax_adaptive.state.validation import NO_STATE, check_real
 
 
 def _find(opt_state: Any) -> dict[str, ScaleByControllerState]:
@@ -32,7 +32,7 @@ def _find(opt_state: Any) -> dict[str, ScaleByControllerState]:
         raise ValueError(
             "no controller in this optimizer state: chain scale_by_controller(...) "
             "after the optimizer, and pass the state that tx.init or tx.update gave"
-            f" (this is a {type(opt_state).__name__})"
+            f" (this is a {type(opt_state).__name__}). {NO_STATE}"
         )
     return found
 

@@ -11,8 +11,14 @@ from optax_adaptive.signals.update_size import largest_entry, largest_of_sample
 from optax_adaptive.signals.window_statistics import as_metric
 from optax_adaptive.state import snapshots
 from optax_adaptive.state.packing import pack, unpack
+from optax_adaptive.state.tag import Tag
 from optax_adaptive.state.trees import as_arrays, as_reduction
-from optax_adaptive.state.validation import check_flag, check_optimizer, check_range
+from optax_adaptive.state.validation import (
+    check_flag,
+    check_optimizer,
+    check_range,
+    check_state,
+)
 from optax_adaptive.transforms import _rules
 from optax_adaptive.transforms._eager import compiled
 from optax_adaptive.transforms._measured import Measured, handed_down
@@ -32,7 +38,11 @@ class RollbackState(NamedTuple):
 
     inner_state: Any
     snapshot: snapshots.SnapshotState
-    rollback_memory: Array  # shape=(n,), dtype=uint32: a packed Memory
+    # shape=(n,), dtype=uint32: a packed Memory, under the version of its layout
+    rollback_memory: dict[str, Array]
+
+
+TAG = Tag("what with_rollback remembers", "rollback")
 
 
 def with_rollback(
@@ -119,7 +129,7 @@ def with_rollback(
         return RollbackState(
             inner_state=inner_state,
             snapshot=snapshots.empty(params, inner_state, restore_inner),
-            rollback_memory=pack(first_memory()),
+            rollback_memory=TAG.wrap(pack(first_memory())),
         )
 
     def update_fn(
@@ -127,11 +137,12 @@ def with_rollback(
     ):
         if params is None:
             raise ValueError("update() needs the argument `params`")
+        check_state("with_rollback", state, RollbackState)
         updates, params = as_arrays((updates, params))
         measured = Measured() if measured is None else measured
         gradient_size = largest_of_sample(updates)
         value = jnp.where(jnp.isfinite(gradient_size), as_metric(value), jnp.nan)
-        memory = unpack(LAYOUT, state.rollback_memory)
+        memory = unpack(LAYOUT, TAG.unwrap(state.rollback_memory))
         plan = make_plan(memory, value, _rules.requests(state.inner_state))
         inner_state, snapshot = snapshots.before_update(
             *(state.snapshot, state.inner_state, optimizer.init),
@@ -165,7 +176,7 @@ def with_rollback(
             inner_state, plan.is_spike | plan.is_blown_up, plan.is_blown_up
         )
         memory = next_memory(memory, plan, is_restored, starts_return, is_broken)
-        return updates, RollbackState(inner_state, snapshot, pack(memory))
+        return updates, RollbackState(inner_state, snapshot, TAG.wrap(pack(memory)))
 
     return optax.GradientTransformationExtraArgs(init_fn, compiled(update_fn))
 

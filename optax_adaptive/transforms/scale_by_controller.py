@@ -30,6 +30,7 @@ from optax_adaptive.state.validation import (
     check_controller,
     check_count,
     check_range,
+    check_state,
     is_concrete,
 )
 from optax_adaptive.transforms import _base_rate
@@ -235,6 +236,7 @@ def scale_by_controller(
         updates = as_arrays(updates)
         measured = Measured() if measured is None else measured
         check_needs(controller, measured)
+        check_state("scale_by_controller", state, ScaleByControllerState)
         words = tag.unwrap(state.controller_memory)
         check_size(layout, words, "this rule, with this window")
         statistics = with_step(words, value, measured)
