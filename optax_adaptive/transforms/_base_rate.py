@@ -19,7 +19,7 @@ SAME = 1e-5  # between compilers and devices the same rate differs by its roundi
 
 def first_update_size(
     optimizer: optax.GradientTransformationExtraArgs,
-    params: optax.Params,
+    params: optax.Params | None,
     state: optax.OptState,
 ) -> Array:
     """The largest entry of the first update for gradients of 1 of parameters of 0.

@@ -11,6 +11,7 @@ from optax_adaptive.state import snapshots
 from optax_adaptive.state.validation import check_optimizer
 from optax_adaptive.transforms import averaging
 from optax_adaptive.transforms._base_rate import first_update_size
+from optax_adaptive.transforms._measured import Measured
 from optax_adaptive.transforms._rules import is_controller_state
 from optax_adaptive.transforms.averaging import WithAveragingState, with_averaging
 from optax_adaptive.transforms.rollback import with_rollback
@@ -149,7 +150,8 @@ def chain_of_fixed_rate(
     """``optax.chain``, where the rule hears of the optimizer's own rate."""
     chain = optax.chain(optimizer, rule)
 
-    def update_fn(updates, state, params=None, *, measured, **extra_args):
+    def update_fn(updates, state, params=None, *, measured=None, **extra_args):
+        measured = Measured() if measured is None else measured
         size = first_update_size(optimizer, params, state[0])
         measured = measured._replace(first_update_size=size)
         return chain.update(updates, state, params, measured=measured, **extra_args)
