@@ -130,7 +130,8 @@ def lr_scale(opt_state: Any) -> Array:
     Returns:
       float32 of shape ``()``: what that multiplied the last update by. After blow-ups
       :func:`with_rollback` has multiplied it once more, by its ``backoff`` for each of
-      the ``rollbacks`` of :func:`summary`.
+      the ``rollbacks`` of :func:`summary`; and :func:`autotune`, resumed with another
+      base rate, by the ratio of the first rate to that.
 
     Raises:
       ValueError: If there is no controller in the state, or more than one.
