@@ -38,6 +38,8 @@ class WindowStatistics(NamedTuple):
     slopes: Array  # shape=(), dtype=float32: the same of the slopes towards the copy
     gaps_size: Array  # shape=(), dtype=int32: number of both
     found_scale: Array  # shape=(), dtype=float32: factor when the probes ended; or 0
+    # shape=(), dtype=float32: of the optimizer that the run began with; 0 if not known
+    first_update_size: Array
     request: Request  # of the rule, after its last decision
 
 
@@ -60,6 +62,7 @@ def first(mode: str) -> WindowStatistics:
         slopes=jnp.zeros((), jnp.float32),
         gaps_size=jnp.zeros((), jnp.int32),
         found_scale=jnp.zeros((), jnp.float32),
+        first_update_size=jnp.zeros((), jnp.float32),
         request=nothing(),
     )
 

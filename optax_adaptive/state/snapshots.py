@@ -12,6 +12,7 @@ from optax_adaptive._controller import Array
 from optax_adaptive.state.controller_state import is_controller_state
 from optax_adaptive.state.exportable import exportable
 from optax_adaptive.state.trees import in_dtypes_of, select
+from optax_adaptive.state.validation import NO_STATE, check_same
 
 LARGEST_GRADIENT = 1e18  # its square is a float32
 # From inf nothing that is added to params returns. So larger updates are skipped; by
@@ -75,6 +76,7 @@ def before_update(
     is_renewed = snapshot.is_restored | is_broken
 
     def with_rules_of(current, restored):
+        check_same("the state of the optimizer inside", current, restored)
         return keep_rules(in_dtypes_of(current, restored), current)
 
     def exchange(carry):
@@ -198,7 +200,7 @@ def find(opt_state: Any) -> SnapshotState:
     if len(found) != 1:
         raise ValueError(
             f"expected one with_rollback or autotune in this optimizer state, found "
-            f"{len(found)}"
+            f"{len(found)}. {NO_STATE}"
         )
     return found[0]
 

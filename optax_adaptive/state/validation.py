@@ -120,6 +120,70 @@ def check_params(updates: Any, params: Any) -> None:
         )
 
 
+NO_STATE = (
+    "A checkpoint that was restored without a target becomes one by "
+    "integrations.graft(tx.init(params), restored).tree; a run that went without it "
+    "begins with tx.init(params)"
+)
+
+
+def check_state(name: str, state: Any, kind: type) -> None:
+    """Raises ValueError unless ``state`` is of the type that ``name`` gives."""
+    if isinstance(state, kind):
+        return
+    found = ", ".join(_types(state)) or f"a {type(state).__name__}"
+    raise ValueError(
+        f"the state must be that of {name}, as init and update return it, a "
+        f"{kind.__name__}, but it is {found}. {NO_STATE}"
+    )
+
+
+def check_same(name: str, tree: Any, wanted: Any) -> None:
+    """Raises ValueError, saying what differs, unless structure and shapes are wanted.
+
+    Dtypes may differ: optimizers change those of their states.
+    """
+    shapes = [list(map(np.shape, jax.tree.leaves(one))) for one in (tree, wanted)]
+    is_same = jax.tree.structure(tree) == jax.tree.structure(wanted)
+    if is_same and shapes[0] == shapes[1]:
+        return
+    there, here = _paths(tree), _paths(wanted)
+    only_here = [path for path in here if path not in there] or _types(wanted)
+    only_there = [path for path in there if path not in here] or _types(tree)
+    raise ValueError(
+        f"{name} is of another run: it has {_first_of(only_there)}, and this one has "
+        f"{_first_of(only_here)}. Go on with the optimizer and the params that the run "
+        "began with, or begin anew with init"
+    )
+
+
+def _paths(tree: Any) -> list[str]:
+    """Where each leaf lies, and its shape."""
+    return [
+        f"{jax.tree_util.keystr(path, simple=True, separator='/')} of shape "
+        f"{np.shape(leaf)}"
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    ]
+
+
+def _types(state: Any) -> list[str]:
+    """Names of the types of the states in ``state``."""
+    names = []
+
+    def visit(node):
+        if hasattr(node, "_fields"):
+            names.append(type(node).__name__)
+        return False
+
+    jax.tree.leaves(state, is_leaf=visit)
+    return names
+
+
+def _first_of(names: list[str]) -> str:
+    most = 3
+    return ", ".join(names[:most] or ["nothing"]) + " ..." * (len(names) > most)
+
+
 def check_controller(name: str, value: Any) -> None:
     """Raises TypeError unless ``value`` is a rule."""
     if not isinstance(value, Controller):

@@ -22,6 +22,8 @@ class Measured(NamedTuple):
     is_new: Array | None = None  # shape=(), dtype=bool: is it of params that count?
     return_slope: Array | None = None  # shape=(), dtype=float32
     gradient_size: Array | None = None  # shape=(), dtype=float32
+    # Of autotune: that of the optimizer; 0 if not known.
+    first_update_size: Array | None = None  # shape=(), dtype=float32
 
     def wrappers(self) -> tuple[str, ...]:
         """The wrappers that there are."""

@@ -1,5 +1,6 @@
 """autotune: no learning rate to tune. A search, a rate maintained, and an average."""
 
+import warnings
 from typing import Any
 
 import jax
@@ -10,6 +11,8 @@ from optax_adaptive.controllers.tuned import tuned
 from optax_adaptive.state import snapshots
 from optax_adaptive.state.validation import check_optimizer
 from optax_adaptive.transforms import averaging
+from optax_adaptive.transforms._base_rate import first_update_size
+from optax_adaptive.transforms._measured import Measured
 from optax_adaptive.transforms._rules import is_controller_state
 from optax_adaptive.transforms.averaging import WithAveragingState, with_averaging
 from optax_adaptive.transforms.rollback import with_rollback
@@ -68,8 +71,11 @@ def autotune(
         proportional, such as ``optax.adamw(1e-3)`` (not so ``optax.rprop`` and
         ``optax.fromage``), without rules of this library inside. Its state begins anew
         at each rollback and restart, and at each return of the search: what was put
-        into it by hand is lost, and counts of schedules are 0 again. A run is resumed
-        with the same optimizer: what was found is a factor on its rate.
+        into it by hand is lost, and counts of schedules are 0 again: ``init`` warns of
+        schedules. A run is resumed with the same optimizer, but may have another rate:
+        it goes on as with the first one, by the size of the optimizer's first update
+        for a gradient of 1 (not so an optimizer that needs more than ``value``). So
+        does one whose rate is changed in the state of ``optax.inject_hyperparams``.
       total_steps: Number of updates of the whole run, an integer of at least 200, or
         None where that is not known. It sizes the search, and the first part after it,
         in which a rate too high restarts. A run may be resumed with another one.
@@ -89,7 +95,7 @@ def autotune(
       parameters *before* the update, of the same meaning all along: one that rises by
       design looks like a blow-up. ``optax.MultiSteps`` around hands on that of the last
       micro-batch alone: give it the mean of those since the last update, which has less
-      noise. :func:`lr_scale` reads the factor on the optimizer's own rate,
+      noise. :func:`lr_scale` reads the factor on the rate that the run began with,
       :func:`summary` the phase and what was found, and :func:`select_on_rollback` lets
       batch statistics follow each return.
 
@@ -98,7 +104,8 @@ def autotune(
         ``init`` finds a rule or a wrapper of this library inside, or accumulation of
         gradients; if ``update`` is given no params, a ``value`` that is not a scalar,
         a ``value`` or gradients that vary over a mesh axis, or a state that is not of
-        autotune with the same ``interpolate``.
+        autotune with the same ``interpolate`` around the same optimizer, in the same
+        version of the layout.
       TypeError: If ``optimizer`` is none, or, in ``update``, if ``value`` is missing.
 
     Example:
@@ -129,18 +136,62 @@ def autotune(
     rule = scale_by_controller(
         tuned(total_steps, interpolate), min_scale=MIN_SCALE, max_scale=MAX_SCALE
     )
+    optimizer = without_rules(optimizer)
     # The rule backs off by itself, and an optimizer that begins anew is one copy less.
     tx = with_rollback(
-        optax.chain(without_rules(optimizer), rule),
+        chain_of_fixed_rate(optimizer, rule),
         backoff=1.0,
         restore_inner=False,
         axis_name=axis_name,
     )
-    return with_averaging(
+    tx = with_averaging(
         tx,
         fraction=AVERAGING_INTERPOLATED if interpolate else AVERAGING,
         interpolation=INTERPOLATION if interpolate else 0.0,
     )
+
+    def init_fn(params):
+        state = tx.init(params)
+        warn_of_schedules(state)
+        return state
+
+    return optax.GradientTransformationExtraArgs(init_fn, tx.update)
+
+
+def chain_of_fixed_rate(
+    optimizer: optax.GradientTransformationExtraArgs,
+    rule: optax.GradientTransformationExtraArgs,
+) -> optax.GradientTransformationExtraArgs:
+    """``optax.chain``, where the rule hears of the optimizer's own rate."""
+    chain = optax.chain(optimizer, rule)
+
+    def update_fn(updates, state, params=None, *, measured=None, **extra_args):
+        measured = Measured() if measured is None else measured
+        size = first_update_size(optimizer, params, state[0])
+        measured = measured._replace(first_update_size=size)
+        return chain.update(updates, state, params, measured=measured, **extra_args)
+
+    return optax.GradientTransformationExtraArgs(chain.init, update_fn)
+
+
+def warn_of_schedules(state: optax.OptState) -> None:
+    """Warns of schedules in the optimizer, by the states that count for them."""
+    kinds = (optax.ScaleByScheduleState, optax.InjectStatefulHyperparamsState)
+    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kinds))
+    names = set()
+    for node in nodes:
+        if isinstance(node, optax.ScaleByScheduleState):
+            names.add("a factor on the updates")
+        if isinstance(node, optax.InjectStatefulHyperparamsState):
+            names.update(node.hyperparams_states)
+    if names:
+        warnings.warn(
+            f"the optimizer inside autotune has a schedule, of {', '.join(names)}: "
+            "autotune sets the learning rate itself, a schedule of it multiplies what "
+            "was found, and its count is 0 again after each rollback and return of the "
+            "search. Give a constant, as in optax.adamw(1e-3)",
+            stacklevel=3,
+        )
 
 
 def without_rules(

@@ -14,7 +14,14 @@ from optax_adaptive.state.exportable import exportable
 from optax_adaptive.state.placement import beside
 from optax_adaptive.state.tag import Tag
 from optax_adaptive.state.trees import as_arrays, is_inexact, over_leading_axes
-from optax_adaptive.state.validation import check_optimizer, check_params, check_range
+from optax_adaptive.state.validation import (
+    NO_STATE,
+    check_optimizer,
+    check_params,
+    check_range,
+    check_same,
+    check_state,
+)
 from optax_adaptive.transforms import _average, _rules
 from optax_adaptive.transforms._average import AveragingState
 from optax_adaptive.transforms._eager import compiled
@@ -112,7 +119,9 @@ def with_averaging(
     def update_fn(updates, state, params=None, **extra_args):
         check_params(updates, params)
         updates, params = as_arrays((updates, params))
+        check_state("with_averaging or autotune", state, WithAveragingState)
         inner_state, averaging = state
+        check_same("the average", averaging.averaged_params, params)
         check_same_on_devices(
             "gradients", updates, averaging.is_served, AVERAGE_GRADIENTS
         )
@@ -212,7 +221,7 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
     if len(found) != 1:
         raise ValueError(
             f"expected one with_averaging or autotune in this optimizer state, found "
-            f"{len(found)}"
+            f"{len(found)}. {NO_STATE}"
         )
     (state,) = found
     (is_served,) = jax.tree.leaves(state.is_served)

@@ -17,6 +17,7 @@ from optax_adaptive.state.packing import unpack
 from optax_adaptive.state.snapshots import SnapshotState
 from optax_adaptive.state.tag import unwrap_any
 from optax_adaptive.state.trees import over_leading_axes
+from optax_adaptive.state.validation import NO_STATE
 from optax_adaptive.transforms._rollback_plan import LAYOUT as ROLLBACK
 from optax_adaptive.transforms.rollback import RollbackState
 
@@ -33,7 +34,7 @@ def find(opt_state: Any) -> dict[str, ScaleByControllerState]:
         raise ValueError(
             "no controller in this optimizer state: chain scale_by_controller(...) "
             "after the optimizer, and pass the state that tx.init or tx.update gave"
-            f" (this is a {type(opt_state).__name__})"
+            f" (this is a {type(opt_state).__name__}). {NO_STATE}"
         )
     return found
 
@@ -64,7 +65,8 @@ def lr_scale(opt_state: Any) -> Array:
     Returns:
       float32 of shape ``()``: what that multiplied the last update by. After blow-ups
       :func:`with_rollback` has multiplied it once more, by its ``backoff`` for each of
-      the ``backoffs`` of :func:`summary`.
+      the ``backoffs`` of :func:`summary`; and :func:`autotune`, resumed with another
+      base rate, by the ratio of the first rate to that.
 
     Raises:
       ValueError: If there is no controller in the state, or more than one.

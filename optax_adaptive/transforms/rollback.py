@@ -18,12 +18,14 @@ from optax_adaptive.state.devices import (
 )
 from optax_adaptive.state.exportable import exportable
 from optax_adaptive.state.packing import pack, unpack
+from optax_adaptive.state.tag import Tag
 from optax_adaptive.state.trees import as_arrays, as_reduction
 from optax_adaptive.state.validation import (
     check_flag,
     check_optimizer,
     check_params,
     check_range,
+    check_state,
 )
 from optax_adaptive.transforms import _rules
 from optax_adaptive.transforms._eager import compiled
@@ -45,7 +47,11 @@ class RollbackState(NamedTuple):
 
     inner_state: Any
     snapshot: snapshots.SnapshotState
-    rollback_memory: Array  # shape=(n,), dtype=uint32: a packed Memory
+    # shape=(n,), dtype=uint32: a packed Memory, under the version of its layout
+    rollback_memory: dict[str, Array]
+
+
+TAG = Tag("what with_rollback remembers", "rollback")
 
 
 def with_rollback(
@@ -138,18 +144,19 @@ def with_rollback(
         return RollbackState(
             inner_state=inner_state,
             snapshot=snapshots.empty(params, inner_state, restore_inner),
-            rollback_memory=pack(first_memory()),
+            rollback_memory=TAG.wrap(pack(first_memory())),
         )
 
     def update_fn(
         updates, state, params=None, *, value=None, measured=None, **extra_args
     ):
         check_params(updates, params)
+        check_state("with_rollback", state, RollbackState)
         updates, params = as_arrays((updates, params))
         measured = Measured() if measured is None else measured
         gradient_size = largest_of_sample(updates)
         value = mean_over_devices(as_metric(value), axis_name)
-        words = state.rollback_memory
+        words = TAG.unwrap(state.rollback_memory)
         check_same_on_devices("`value`", value, words, AVERAGE)
         check_same_on_devices("gradients", updates, words, AVERAGE_GRADIENTS)
         value = jnp.where(jnp.isfinite(gradient_size), value, jnp.nan)
@@ -187,7 +194,7 @@ def with_rollback(
             inner_state, plan.is_spike | plan.is_blown_up, plan.is_blown_up
         )
         memory = next_memory(memory, plan, is_restored, starts_return, is_broken)
-        return updates, RollbackState(inner_state, snapshot, pack(memory))
+        return updates, RollbackState(inner_state, snapshot, TAG.wrap(pack(memory)))
 
     return optax.GradientTransformationExtraArgs(init_fn, compiled(update_fn))
 

@@ -35,8 +35,10 @@ from optax_adaptive.state.validation import (
     check_controller,
     check_count,
     check_range,
+    check_state,
     is_concrete,
 )
+from optax_adaptive.transforms import _base_rate
 from optax_adaptive.transforms._eager import compiled
 from optax_adaptive.transforms._measured import Measured
 from optax_adaptive.transforms._observation import Memory, make_observation, record
@@ -244,20 +246,22 @@ def scale_by_controller(
         updates = as_arrays(updates)
         measured = Measured() if measured is None else measured
         check_needs(controller, measured)
+        check_state("scale_by_controller", state, ScaleByControllerState)
         words = tag.unwrap(state.controller_memory)
         check_size(layout, words, "this rule, with this window")
         statistics = with_step(words, value, measured)
         size = size_in_force(statistics)
         is_due = (statistics.size >= size) | (statistics.nonfinite_in_a_row >= size)
+        statistics, ratio = _base_rate.compare(statistics, measured.first_update_size)
         words = overwrite(words, statistics)
         # XLA leaves it out where the rule does not look: so it is not remembered.
-        own = largest_entry(updates)
+        own = largest_entry(updates) * ratio
         own = jnp.where(jnp.isfinite(own), own, 0.0)
         handed, none = (measured.gradient_size, measured.displacement), jnp.float32(0.0)
         sizes = jnp.stack([own, *(none if size is None else size for size in handed)])
         sizes = mean_over_devices(sizes, axis_name)
         lr_scale, words = lax.cond(is_due, decide, keep, state.lr_scale, words, sizes)
-        return multiply(updates, lr_scale), ScaleByControllerState(
+        return multiply(updates, lr_scale * ratio), ScaleByControllerState(
             lr_scale, tag.wrap(words)
         )
 

@@ -9,6 +9,7 @@ import pytest
 import optax_adaptive
 from optax_adaptive.signals import spike_detector
 from optax_adaptive.state.packing import pack, unpack
+from optax_adaptive.state.tag import unwrap_any
 from optax_adaptive.state.trees import saturating_add
 from optax_adaptive.transforms import rollback
 
@@ -50,7 +51,7 @@ def test_a_rollback_of_a_run_that_old(seen):
     tx = optax_adaptive.with_rollback(optax.sgd(1e-3))
     params = jnp.ones(3)
     state = tx.init(params)
-    memory = unpack(rollback.LAYOUT, state.rollback_memory)
+    memory = unpack(rollback.LAYOUT, unwrap_any(state.rollback_memory))
     detector = memory.detector._replace(
         seen=jnp.int32(seen),
         **{name: jnp.float32(1.0) for name in ("fast", "slow", "level", "ceiling")},
@@ -62,13 +63,15 @@ def test_a_rollback_of_a_run_that_old(seen):
         next_snapshot=jnp.int32(seen - 5),
     )
     snapshot = state.snapshot._replace(snapshot_params=params)
-    state = state._replace(rollback_memory=pack(memory), snapshot=snapshot)
+    state = state._replace(
+        rollback_memory=rollback.TAG.wrap(pack(memory)), snapshot=snapshot
+    )
     update = jax.jit(tx.update)
     values = [1.0] * 20 + [jnp.nan] * 13 + [1.0] * 20
     for value in values:
         updates, state = update(jnp.ones(3), state, params, value=value)
         params = optax.apply_updates(params, updates)
-    after = unpack(rollback.LAYOUT, state.rollback_memory)
+    after = unpack(rollback.LAYOUT, unwrap_any(state.rollback_memory))
     assert int(state.snapshot.rollbacks) == 1 and not after.is_waiting
     assert int(after.updates_seen) == min(seen + len(values), MOST)
     assert int(after.next_snapshot) >= int(after.updates_seen)

@@ -1,0 +1,148 @@
+"""A run of autotune is resumed with another base rate, and goes on as before."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import optax_adaptive
+from optax_adaptive.transforms._base_rate import first_update_size
+from tests.helpers.regression import squared_error, student, teacher
+
+STEPS = 400  # the search ends at 80
+OPTIMIZERS = {
+    "adam": optax.adam,
+    "by groups": lambda rate: optax.partition(
+        {"first": optax.adam(rate), "second": optax.sgd(rate)},
+        {"hidden": "first", "out": "second"},
+    ),
+    "injected": lambda rate: optax.inject_hyperparams(optax.sgd)(learning_rate=rate),
+}
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
+
+@functools.cache
+def chunk_of(name):
+    """Ten steps of autotune at a base rate, of which those that are bad have no loss.
+
+    The rate is an argument, so that one program serves them all.
+    """
+
+    def run(rate, carry, keys, is_bad):
+        tx = optax_adaptive.autotune(OPTIMIZERS[name](rate), total_steps=STEPS)
+
+        def step(carry, batch):
+            params, state = carry
+            key, is_bad = batch
+            loss, grads = jax.value_and_grad(squared_error)(params, teacher(key))
+            loss = jnp.where(is_bad, jnp.nan, loss)
+            updates, state = tx.update(grads, state, params, value=loss)
+            return (optax.apply_updates(params, updates), state), None
+
+        return jax.lax.scan(step, carry, (keys, is_bad))[0]
+
+    return jax.jit(run)
+
+
+@functools.cache
+def resumed(name, stop, rate):
+    """A run at 0.1 that goes on at ``rate``, and is rolled back later on."""
+    keys = jax.random.split(jax.random.key(1), STEPS)
+    is_bad = (np.arange(STEPS) >= 300) & (np.arange(STEPS) < 310)
+    params = student(jax.random.key(0))
+    carry = params, optax_adaptive.autotune(OPTIMIZERS[name](0.1)).init(params)
+    for i in range(0, STEPS, 10):
+        now, chunk = 0.1 if i < stop else rate, slice(i, i + 10)
+        carry = chunk_of(name)(now, carry, keys[chunk], is_bad[chunk])
+    return carry
+
+
+@pytest.mark.parametrize("rate", [10.0, 0.001])
+@pytest.mark.parametrize(
+    ("name", "stop"),
+    [("adam", 200), ("adam", 30), ("injected", 200)],
+)
+def test_it_goes_on_as_the_run_began(name, stop, rate):
+    params, state = resumed(name, stop, rate)
+    expected, expected_state = resumed(name, stop, 0.1)
+    summaries = [optax_adaptive.summary(one) for one in (state, expected_state)]
+    assert all(summary["rollbacks"] == 1 for summary in summaries)
+    for key in ("lr_scale", "found_scale"):
+        np.testing.assert_allclose(summaries[0][key], summaries[1][key], rtol=1e-3)
+    for one, other in zip(
+        jax.tree.leaves(params), jax.tree.leaves(expected), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
+
+
+def warm_up(rate):
+    return optax.sgd(optax.linear_schedule(0.0, rate, 10))
+
+
+def whole_matrices(rate):
+    def update_fn(updates, state, params):
+        return jax.tree.map(lambda u: -rate * (u @ u.T) @ u, updates), state
+
+    return optax.GradientTransformation(lambda params: (), update_fn)
+
+
+@pytest.mark.parametrize(
+    ("make", "size"),
+    [
+        *((make, 0.25) for make in OPTIMIZERS.values()),
+        (lambda rate: optax.sgd(rate, momentum=0.9), 0.25),
+        (lambda rate: optax.adamw(rate, weight_decay=0.1), 0.25),
+        (optax.polyak_sgd, 0.25),
+        (warm_up, 0.0),
+        (lambda rate: optax.lbfgs(), 0.0),
+        (whole_matrices, 0.0),
+    ],
+)
+def test_the_size_of_the_first_update(make, size):
+    optimizer = optax.with_extra_args_support(make(0.25))
+    params = {"hidden": jnp.full((2, 3), 7.0), "out": jnp.full((3,), 5.0)}
+    found = first_update_size(optimizer, params, optimizer.init(params))
+    assert found.dtype == jnp.float32 and found.shape == ()
+    np.testing.assert_allclose(found, size, rtol=1e-5)
+
+
+def test_the_rate_in_the_state_is_the_one_that_counts():
+    optimizer = OPTIMIZERS["injected"](0.25)
+    params = jnp.ones(2)
+    state = optimizer.init(params)
+    state.hyperparams["learning_rate"] = jnp.float32(0.5)
+    assert first_update_size(optimizer, params, state) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "of"),
+    [
+        (optax.sgd(optax.cosine_decay_schedule(0.1, 100)), "a factor on the updates"),
+        (
+            optax.inject_hyperparams(optax.sgd)(
+                learning_rate=optax.linear_schedule(0.0, 0.1, 10)
+            ),
+            "learning_rate",
+        ),
+    ],
+)
+def test_init_warns_of_a_schedule(optimizer, of):
+    with pytest.warns(UserWarning, match=f"schedule, of {of}: .* Give a constant"):
+        optax_adaptive.autotune(optimizer).init(jnp.ones(2))
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.adam(0.1),  # counts steps
+        optax.inject_hyperparams(optax.adam)(learning_rate=0.1),
+        optax.apply_if_finite(optax.sgd(0.1), 3),
+        optax_adaptive.integrations.multi_steps(optax.adam(0.1), 4),
+    ],
+)
+def test_what_counts_steps_is_no_schedule(optimizer):
+    optax_adaptive.autotune(optimizer).init(jnp.ones(2))
