@@ -21,6 +21,11 @@ from optax_adaptive.state.snapshots import SnapshotState
 from optax_adaptive.state.tag import unwrap_any
 from optax_adaptive.state.trees import over_leading_axes
 from optax_adaptive.state.validation import check_real
+from optax_adaptive.transforms._rollback_plan import LAYOUT as ROLLBACK
+from optax_adaptive.transforms.rollback import RollbackState
+
+# Values by which it is known whether most are finite.
+FEWEST = 100
 
 
 def _find(opt_state: Any) -> dict[str, ScaleByControllerState]:
@@ -165,10 +170,12 @@ def summary(opt_state: Any) -> dict[str, Array]:
       it opens with, 0 calibrates, 1 tests a range of rates, 2 compares candidates; 3
       without or after a search), ``found_scale`` (float32: the factor that the search
       has found; 0 before, and without one) and ``is_stuck`` (bool: the factor is a
-      thousandth of that, the lowest that :func:`autotune` goes to); of
+      thousandth of that, the lowest that :func:`autotune` goes to, or most values of
+      100 and more were not finite, so that next to nothing is learned); of
       :func:`with_rollback` ``rollbacks`` (int32: returns to the copy after spikes so
-      far). A name that several states have is
-      preceded by where each lies, as in ``"1/lr_scale"``.
+      far) and ``is_waiting`` (bool: after one, updates are skipped until a loss is
+      normal). A name that several states have is preceded by where each lies, as in
+      ``"1/lr_scale"``.
 
     Raises:
       ValueError: If there is none of these in the state.
@@ -222,8 +229,15 @@ def _of_controller(state: ScaleByControllerState) -> dict[str, Array]:
         "phase": jnp.where(probe > 0, jnp.minimum(probe - 1, 2), 3),
         "found_scale": statistics.found_scale,
         "is_stuck": (statistics.found_scale > 0.0)
-        & (state.lr_scale <= 1.01 * MAINTAIN.floor * statistics.found_scale),
+        & (state.lr_scale <= 1.01 * MAINTAIN.floor * statistics.found_scale)
+        | _is_mostly_nonfinite(statistics),
     }
+
+
+def _is_mostly_nonfinite(statistics: window_statistics.WindowStatistics) -> Array:
+    """As where a loss always overflows: a search then never ends."""
+    is_most = statistics.nonfinite > statistics.step // 2
+    return is_most & (statistics.step >= FEWEST)
 
 
 def _of_snapshot(state: SnapshotState) -> dict[str, Array]:
@@ -231,7 +245,14 @@ def _of_snapshot(state: SnapshotState) -> dict[str, Array]:
     return {"rollbacks": rollbacks}
 
 
+def _of_rollback(state: RollbackState) -> dict[str, Array]:
+    (words,) = jax.tree.leaves(state.rollback_memory)
+    read = over_leading_axes(partial(unpack, ROLLBACK), words.ndim - 1)
+    return {"is_waiting": read(words).is_waiting}
+
+
 _NUMBERS: dict[type, Callable[[Any], dict[str, Array]]] = {
     ScaleByControllerState: _of_controller,
     SnapshotState: _of_snapshot,
+    RollbackState: _of_rollback,
 }
