@@ -42,7 +42,7 @@ class Run(NamedTuple):
 
 
 def stream(**changed: Any) -> Stream:
-    """Nothing, but for ``changed``: a number, or an array of shape (STEPS,), by name."""
+    """Nothing, but for ``changed``: numbers or arrays of shape (STEPS,), by name."""
     usual = dict(factor=1.0, loss_factor=1.0, loss_offset=0.0, gradient_factor=1.0)
     usual |= dict(noise=1.0, examples=BATCH, inputs=SIZE)
     return Stream(
