@@ -240,9 +240,9 @@ def scale_by_controller(
         statistics = with_step(words, value, measured)
         size = size_in_force(statistics)
         most_nonfinite = size
-        if feedback == "value" and "with_rollback" in measured.wrappers():
-            # It skips their updates, and says whether the rate is to blame; a probe
-            # finds that out by itself.
+        if feedback == "value" and measured.value is not None:
+            # With_rollback skips their updates, and says whether the rate is to blame;
+            # a probe finds that out by itself.
             is_probe = statistics.request.probe > 0
             most_nonfinite = jnp.where(is_probe, size, window_statistics.BLOWN_UP)
         is_due = statistics.size >= size

@@ -5,8 +5,6 @@ for those that say nothing false about the rate: no run is lost that the bare op
 within ``optax.apply_if_finite`` finishes, which is more than most of it survives.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,18 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optax_adaptive import (
-    autotune,
-    controllers,
-    scale_by_controller,
-    summary,
-    with_averaging,
-    with_rollback,
+from optax_adaptive import summary
+from tests.contract.methods import (
+    AUTOTUNE,
+    MAX_SCALE,
+    METHODS,
+    MIN_SCALE,
+    RULES,
+    of_methods,
 )
 from tests.helpers.faults import FINISHED, STEPS, stream, trained
-from tests.helpers.loud import assert_finite_answers, loud
+from tests.helpers.loud import assert_finite_answers
 
-MIN_SCALE, MAX_SCALE = 1e-6, 1e6
 FAULTY = 400  # steps in which there may be faults; what is left is enough to train in
 FIELDS = ("factor", "loss_factor", "gradient_factor")
 
@@ -36,36 +34,6 @@ pytestmark = pytest.mark.usefixtures("standard_promotion")
 def bare():
     """Steps with a gradient that is not finite are skipped, however many."""
     return optax.apply_if_finite(optax.adam(0.03), STEPS)
-
-
-def wrapped(rule):
-    scaling = scale_by_controller(
-        loud(controllers.REGISTRY[rule]()), min_scale=MIN_SCALE, max_scale=MAX_SCALE
-    )
-    return with_averaging(with_rollback(optax.chain(optax.adam(0.03), scaling)))
-
-
-AUTOTUNE = {
-    "autotune": lambda: autotune(optax.adam(0.03)),
-    "autotune, total_steps": lambda: autotune(optax.adam(0.03), total_steps=STEPS),
-    "autotune, interpolate": lambda: autotune(
-        optax.adam(0.03, b1=0.0), total_steps=STEPS, interpolate=True
-    ),
-    "autotune, sgd": lambda: autotune(optax.sgd(0.03), total_steps=STEPS),
-}
-RULES = {name: functools.partial(wrapped, name) for name in controllers.REGISTRY}
-METHODS = AUTOTUNE | RULES
-# Each compiles for a second or two.
-FAST = ("autotune, total_steps", "learned")
-
-
-def of_methods(methods):
-    """Parametrizes over them; those that are not FAST are slow."""
-    slow = pytest.mark.slow
-    return pytest.mark.parametrize(
-        "method",
-        [pytest.param(name, marks=() if name in FAST else slow) for name in methods],
-    )
 
 
 bad_numbers = st.sampled_from([np.nan, np.inf, -np.inf])
