@@ -122,6 +122,18 @@ def test_rollback_alone_says_that_it_waits(since):
     assert summary(state) == {"rollbacks": 1, "is_waiting": False}
 
 
+@pytest.mark.parametrize("length", [10, 11])
+@pytest.mark.parametrize("first", [14, 22, 30])
+def test_one_burst_does_not_end_a_range_test(first, length):
+    """Though the first parameters are back, and finite, just as it is over."""
+    usual = summary(trained(tuned)(stream()).state)["found_scale"]
+    is_bad = (TIME >= first) & (TIME < first + length)
+    run = trained(tuned)(stream(loss_factor=np.where(is_bad, np.inf, 1.0)))
+    found = summary(run.state)["found_scale"]
+    assert 0.3 * usual < found < 3.0 * usual
+    assert run.loss < 0.1 * FINISHED
+
+
 DTYPES = [int, float, np.float64, np.int64, jnp.float16, jnp.bfloat16, jnp.float32]
 
 
