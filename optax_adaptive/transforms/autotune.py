@@ -75,8 +75,10 @@ def autotune(
     Returns:
       A transformation to use outermost (its updates must be what is added to the
       parameters; ``optax.MultiSteps`` around it is fine). Its ``update`` takes the
-      keyword ``value``: the scalar loss at the parameters *before* the update, of the
-      same meaning all along: one that rises by design looks like a blow-up.
+      keyword ``value``: the scalar loss at the parameters *before* the update, in any
+      real dtype, of the same meaning all along (one that rises by design looks like a
+      blow-up), and the one whose gradients these are: to gradients of a sum belongs the
+      sum, or the averaging gap is off by the factor between sum and mean.
       :func:`lr_scale` reads the factor on the optimizer's own rate, :func:`summary` the
       phase and what was found, and :func:`select_on_rollback` lets batch statistics
       follow each return.

@@ -84,8 +84,9 @@ def scale_by_controller(
       the parameters *before* the update, in any real dtype. The factor is float32
       whatever the dtype of the parameters, and the rest of the state one array of
       uint32; updates keep their dtypes. The keyword ``measured`` is what
-      :func:`with_averaging` and :func:`with_rollback` hand in: in units of the training
-      loss, so a rule may use it where ``value`` is that loss.
+      :func:`with_averaging` and :func:`with_rollback` hand in: in units of the loss
+      whose gradients are handed in, so a rule may use it where ``value`` is that loss
+      (to gradients of a sum belongs the sum).
 
     Raises:
       ValueError: If an argument is out of its range, or, in ``update``, if ``value`` is
