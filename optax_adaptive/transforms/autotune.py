@@ -92,10 +92,12 @@ def autotune(
     Returns:
       A transformation to use outermost (its updates must be what is added to the
       parameters). Its ``update`` takes the keyword ``value``: the scalar loss at the
-      parameters *before* the update, of the same meaning all along: one that rises by
-      design looks like a blow-up. ``optax.MultiSteps`` around hands on that of the last
-      micro-batch alone: give it the mean of those since the last update, which has less
-      noise. :func:`lr_scale` reads the factor on the rate that the run began with,
+      parameters *before* the update, in any real dtype, of the same meaning all along
+      (one that rises by design looks like a blow-up), and the one whose gradients these
+      are: to gradients of a sum belongs the sum, or the averaging gap is off by the
+      factor between sum and mean. ``optax.MultiSteps`` around hands on the loss of the
+      last micro-batch alone: give it the mean of those since the last update, which has
+      less noise. :func:`lr_scale` reads the factor on the rate that the run began with,
       :func:`summary` the phase and what was found, and :func:`select_on_rollback` lets
       batch statistics follow each return.
 

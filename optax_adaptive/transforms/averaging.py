@@ -55,7 +55,8 @@ def with_averaging(
     ask for another half-life (see :class:`Request`). The gap is measured where the
     average follows, which takes two passes over params, average and gradients then (at
     every step under ``vmap``), and gradients that are not accumulated inside:
-    ``optax.MultiSteps`` belongs around.
+    ``optax.MultiSteps`` belongs around. They must be those of the ``value`` that rules
+    see: to gradients of a sum belongs the sum, or the gap is off by a factor.
 
     Memory: one copy of params, in float32 where they are coarser.
 

@@ -23,6 +23,8 @@ from optax_adaptive.transforms.rollback import RollbackState
 
 # Updates after which a calibration, which takes 12 to 35, does not end by itself.
 LONG_CALIBRATION = 100
+# Values by which it is known whether most are finite.
+FEWEST = 100
 
 
 def find(opt_state: Any) -> dict[str, ScaleByControllerState]:
@@ -102,12 +104,14 @@ def summary(opt_state: Any) -> dict[str, Array]:
       it opens with, 0 calibrates, 1 tests a range of rates, 2 compares candidates; 3
       without or after a search), ``found_scale`` (float32: the factor that the search
       has found; 0 before, and without one) and ``is_stuck`` (bool: the factor is a
-      thousandth of that, the lowest that :func:`autotune` goes to; or the search has
-      calibrated for 100 updates, since no loss is finite or nothing moves: gradients or
-      the optimizer's own rate are 0, or nothing is trained); of :func:`with_rollback`
-      ``rollbacks`` (int32: returns to the copy after spikes so far) and ``backoffs``
-      (int32: of those the ones that were the rate's fault). A name that several states
-      have is preceded by where each lies, as in ``"1/lr_scale"``.
+      thousandth of that, the lowest that :func:`autotune` goes to; or most values of
+      100 and more were not finite; or the search has calibrated for 100 updates, since
+      nothing moves: gradients or the optimizer's own rate are 0, or nothing is
+      trained); of :func:`with_rollback` ``rollbacks`` (int32: returns to the copy after
+      spikes so far), ``backoffs`` (int32: of those the ones that were the rate's fault)
+      and ``is_waiting`` (bool: after one, updates are skipped until the loss there is
+      known). A name that several states have is preceded by where each lies, as in
+      ``"1/lr_scale"``.
 
       And ``learning_rate`` (float32), where there is one controller, and one optimizer
       made by ``optax.inject_hyperparams``: its rate times the factor, which
@@ -169,8 +173,16 @@ def _of_controller(state: ScaleByControllerState) -> dict[str, Array]:
         "nonfinite_values": statistics.nonfinite,
         "phase": jnp.where(probe > 0, jnp.minimum(probe - 1, 2), 3),
         "found_scale": statistics.found_scale,
-        "is_stuck": is_low | ((probe == 1) & (statistics.step >= LONG_CALIBRATION)),
+        "is_stuck": is_low
+        | _is_mostly_nonfinite(statistics)
+        | ((probe == 1) & (statistics.step >= LONG_CALIBRATION)),
     }
+
+
+def _is_mostly_nonfinite(statistics: window_statistics.WindowStatistics) -> Array:
+    """As where a loss always overflows: a search then never ends."""
+    is_most = statistics.nonfinite > statistics.step // 2
+    return is_most & (statistics.step >= FEWEST)
 
 
 def _of_snapshot(state: SnapshotState) -> dict[str, Array]:
@@ -181,7 +193,8 @@ def _of_snapshot(state: SnapshotState) -> dict[str, Array]:
 def _of_rollback(state: RollbackState) -> dict[str, Array]:
     (words,) = jax.tree.leaves(state.rollback_memory)
     read = over_leading_axes(partial(unpack, ROLLBACK), words.ndim - 1)
-    return {"backoffs": read(words).backoffs}
+    memory = read(words)
+    return {"backoffs": memory.backoffs, "is_waiting": memory.is_waiting}
 
 
 _NUMBERS: dict[type, Callable[[Any], dict[str, Array]]] = {

@@ -64,7 +64,8 @@ def scale_by_controller(
     are kept, and once for each mean the rule is asked for the new factor. The first
     factor is the rule's own. A value that is not finite, or above 1e37 in size, is
     skipped and counted; ``accumulation_size`` of them in a row reach the rule
-    as one window of value inf.
+    as one window of value inf, but within :func:`with_rollback`, which says itself when
+    the rate is to blame.
 
     Args:
       controller: The rule, from ``optax_adaptive.controllers`` or your own.
@@ -90,8 +91,9 @@ def scale_by_controller(
       the parameters *before* the update, in any real dtype. The factor is float32
       whatever the dtype of the parameters, and the rest of the state one array of
       uint32; updates keep their dtypes. The keyword ``measured`` is what
-      :func:`with_averaging` and :func:`with_rollback` hand in: in units of the training
-      loss, so a rule may use it where ``value`` is that loss.
+      :func:`with_averaging` and :func:`with_rollback` hand in: in units of the loss
+      whose gradients are handed in, so a rule may use it where ``value`` is that loss
+      (to gradients of a sum belongs the sum).
 
     Raises:
       ValueError: If an argument is out of its range, or, in ``update``, if ``value`` is
@@ -251,7 +253,14 @@ def scale_by_controller(
         check_size(layout, words, "this rule, with this window")
         statistics = with_step(words, value, measured)
         size = size_in_force(statistics)
-        is_due = (statistics.size >= size) | (statistics.nonfinite_in_a_row >= size)
+        most_nonfinite = size
+        if feedback == "value" and measured.value is not None:
+            # With_rollback skips their updates, and says whether the rate is to blame;
+            # a probe finds that out by itself.
+            is_probe = statistics.request.probe > 0
+            most_nonfinite = jnp.where(is_probe, size, window_statistics.BLOWN_UP)
+        is_due = statistics.size >= size
+        is_due |= statistics.nonfinite_in_a_row >= most_nonfinite
         statistics, ratio = _base_rate.compare(statistics, measured.first_update_size)
         words = overwrite(words, statistics)
         # XLA leaves it out where the rule does not look: so it is not remembered.

@@ -188,8 +188,13 @@ def _test_range(
     margin = jnp.where(has_descended, 3.0, 10.0) * standard_deviation
     is_risen = jnp.min(state.losses[-3:]) > first_value + margin
     top = math.log10(settings.test_to / settings.test_from) * sized.decade
-    is_over = is_risen | state.is_lost | (steps_up >= top)
-    state = state._replace(has_descended=has_descended)
+    # A burst may end just as the first parameters are back, and all later rates would
+    # be far too low: so the rate is to blame the second time.
+    is_lost = state.is_lost & state.was_lost
+    is_over = is_risen | is_lost | (steps_up >= top)
+    state = state._replace(
+        has_descended=has_descended, was_lost=state.was_lost | state.is_lost
+    )
     over = opened(state, CANDIDATES)._replace(
         log_scale=log_scale, restores=jnp.ones((), jnp.bool_)
     )

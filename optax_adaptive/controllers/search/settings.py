@@ -76,6 +76,7 @@ class SearchState(NamedTuple):
     is_waiting: Array  # shape=(), dtype=bool: at the first parameters, for a finite one
     is_acquitted: Array  # shape=(), dtype=bool: was a loss not finite there either?
     is_lost: Array  # shape=(), dtype=bool: the rate is to blame for those before
+    was_lost: Array  # shape=(), dtype=bool: has it been so in the range test?
     has_descended: Array  # shape=(), dtype=bool: has any rate lowered the loss?
     # shape=(), dtype=float32: of the newest update while calibrating; then where the
     # range test begins, and where it ended
@@ -113,6 +114,7 @@ def first_state(settings: SearchSettings) -> SearchState:
         is_waiting=no,
         is_acquitted=no,
         is_lost=no,
+        was_lost=no,
         has_descended=no,
         log_scale=jnp.full((), math.log(settings.least_scale), jnp.float32),
         had_gradient=no,

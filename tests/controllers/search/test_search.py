@@ -23,8 +23,11 @@ def wrapped(rule):
     return with_averaging(with_rollback(optax.chain(optax.sgd(1e-6), scaling)))
 
 
-def train(tx, steps, noise=0.05):
-    """Of a quadratic; last params, state and summary, and all summaries."""
+def train(tx, steps, noise=0.05, most=jnp.inf):
+    """Of a quadratic; last params, state and summary, and all summaries.
+
+    Where a parameter, which is best at 1, is above ``most``, the loss overflows.
+    """
 
     def step(carry, index):
         params, state = carry
@@ -32,6 +35,7 @@ def train(tx, steps, noise=0.05):
         loss, grads = jax.value_and_grad(
             lambda p: jnp.sum(jnp.square(p - 1.0 + shift))
         )(params)
+        loss = jnp.where(jnp.max(params) > most, jnp.inf, loss)
         updates, state = tx.update(grads, state, params, value=loss)
         return (optax.apply_updates(params, updates), state), summary(state)
 
@@ -47,6 +51,17 @@ def test_alone_it_finds_a_rate_and_holds_it():
     found = summary(state)["found_scale"]
     assert 1e3 < found < 1e6  # of an SGD of 1e-6, and curvature 2
     assert (numbers["lr_scale"][first:] == found).all()
+    assert float(jnp.abs(params - 1.0).max()) < 0.1
+
+
+def test_losses_that_overflow_end_the_range_test_the_second_time():
+    """As a burst that ends with the return is none of the rate's doing."""
+    usual = train(wrapped(controllers.search(400)), 400)[1]
+    params, state, numbers = train(wrapped(controllers.search(400)), 400, most=1.1)
+    (in_test,) = np.nonzero(numbers["phase"] == 1)
+    assert numbers["nonfinite_values"][in_test[-1]] in (20, 21)
+    found = summary(state)["found_scale"] / summary(usual)["found_scale"]
+    assert 0.3 < found < 3.0
     assert float(jnp.abs(params - 1.0).max()) < 0.1
 
 
