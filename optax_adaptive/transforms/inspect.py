@@ -21,9 +21,8 @@ from optax_adaptive.state.validation import NO_STATE
 from optax_adaptive.transforms._rollback_plan import LAYOUT as ROLLBACK
 from optax_adaptive.transforms.rollback import RollbackState
 
-# Updates after which a calibration, which takes 12 to 35, does not end by itself.
-LONG_CALIBRATION = 100
-# Values by which it is known whether most are finite.
+# Updates by which it is known whether a calibration, which takes 12 to 35, does not end
+# by itself, and whether most losses are not finite.
 FEWEST = 100
 
 
@@ -175,7 +174,7 @@ def _of_controller(state: ScaleByControllerState) -> dict[str, Array]:
         "found_scale": statistics.found_scale,
         "is_stuck": is_low
         | _is_mostly_nonfinite(statistics)
-        | ((probe == 1) & (statistics.step >= LONG_CALIBRATION)),
+        | ((probe == 1) & (statistics.step >= FEWEST)),
     }
 
 
