@@ -67,7 +67,7 @@ def test_a_run_ends_as_it_does_without(name):
     numbers = summary(run.state)
     assert numbers["phase"] == 3 and numbers["nonfinite_values"] == 0
     assert not numbers["is_stuck"] and not numbers["is_waiting"]
-    assert numbers["rollbacks"] <= 2
+    assert numbers["rollbacks"] <= (5 if "spikes" in name else 2)  # one a spike
 
 
 def test_what_is_learned_by_heart_is_kept():
@@ -116,10 +116,12 @@ def test_rollback_alone_says_that_it_waits(since):
     for step in range(since + 30):
         value = 1.0 if step < since else jnp.inf
         _, state = update(params, state, params, value=jnp.float32(value))
-    assert summary(state) == {"rollbacks": 1, "is_waiting": True}
+    numbers = summary(state)
+    assert numbers["rollbacks"] == 1 and numbers["is_waiting"]
     for _ in range(3):
         _, state = update(params, state, params, value=jnp.float32(1.0))
-    assert summary(state) == {"rollbacks": 1, "is_waiting": False}
+    numbers = summary(state)
+    assert numbers["rollbacks"] == 1 and not numbers["is_waiting"]
 
 
 @pytest.mark.parametrize("length", [10, 11])

@@ -1,5 +1,7 @@
 """search within the wrappers: it finds a rate, and what follows goes on from there."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,8 +46,13 @@ def train(tx, steps, noise=0.05, most=jnp.inf):
     return params, state, jax.tree.map(np.asarray, numbers)
 
 
+@functools.cache
+def searched(most=jnp.inf):
+    return train(wrapped(controllers.search(400)), 400, most=most)
+
+
 def test_alone_it_finds_a_rate_and_holds_it():
-    params, state, numbers = train(wrapped(controllers.search(400)), 400)
+    params, state, numbers = searched()
     assert set(numbers["phase"]) == {0, 1, 2, 3}
     (first, *_) = np.flatnonzero(numbers["phase"] == 3)
     found = summary(state)["found_scale"]
@@ -56,8 +63,8 @@ def test_alone_it_finds_a_rate_and_holds_it():
 
 def test_losses_that_overflow_end_the_range_test_the_second_time():
     """As a burst that ends with the return is none of the rate's doing."""
-    usual = train(wrapped(controllers.search(400)), 400)[1]
-    params, state, numbers = train(wrapped(controllers.search(400)), 400, most=1.1)
+    usual = searched()[1]
+    params, state, numbers = searched(most=1.1)
     (in_test,) = np.nonzero(numbers["phase"] == 1)
     assert numbers["nonfinite_values"][in_test[-1]] in (20, 21)
     found = summary(state)["found_scale"] / summary(usual)["found_scale"]
