@@ -10,6 +10,7 @@ from optax_adaptive.controllers.constant import constant
 from optax_adaptive.controllers.greedy import greedy
 from optax_adaptive.controllers.learned import learned, load_weights
 from optax_adaptive.controllers.maintain import MaintainSettings, maintain
+from optax_adaptive.controllers.maintain.rate_correction import CorrectionSettings
 from optax_adaptive.controllers.online import (
     OnlineSettings,
     actor_critic,
@@ -19,7 +20,6 @@ from optax_adaptive.controllers.online import (
 )
 from optax_adaptive.controllers.plateau import plateau
 from optax_adaptive.controllers.range_test import range_test
-from optax_adaptive.controllers.rate_correction import CorrectionSettings
 from optax_adaptive.controllers.search import SearchSettings, search
 from optax_adaptive.controllers.then import then
 from optax_adaptive.controllers.trend import trend

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import optax
 
-from optax_adaptive._controller import Array
+from optax_adaptive._controller import Array, Controller
 
 
 class Measured(NamedTuple):
@@ -32,6 +32,20 @@ class Measured(NamedTuple):
             "with_rollback": self.return_slope is not None,
         }
         return tuple(name for name, is_there in found.items() if is_there)
+
+
+def check_needs(controller: Controller, measured: Measured) -> None:
+    """Raises ValueError, with the right composition, if a wrapper is not there."""
+    missing = [name for name in controller.needs if name not in measured.wrappers()]
+    if not missing:
+        return
+    chain = f"optax.chain(optimizer, scale_by_controller({controller.name}))"
+    for name in ("with_rollback", "with_averaging"):
+        chain = f"{name}({chain})" if name in controller.needs else chain
+    raise ValueError(
+        f"the rule {controller.name!r} does not work without {' and '.join(missing)} "
+        f"around it: compose it as {chain}"
+    )
 
 
 def handed_down(extra_args: dict[str, Any], measured: Measured) -> dict[str, Any]:

@@ -1,19 +1,17 @@
 """autotune: no learning rate to tune. A search, a rate maintained, and an average."""
 
-import warnings
 from typing import Any
 
-import jax
 import optax
 
-from optax_adaptive.controllers.maintain import INTERPOLATION
+from optax_adaptive.controllers.maintain.settings import INTERPOLATION
 from optax_adaptive.controllers.tuned import tuned
-from optax_adaptive.state import snapshots
 from optax_adaptive.state.validation import check_optimizer
-from optax_adaptive.transforms import averaging
-from optax_adaptive.transforms._base_rate import first_update_size
-from optax_adaptive.transforms._measured import Measured
-from optax_adaptive.transforms._rules import is_controller_state
+from optax_adaptive.transforms._tuned_optimizer import (
+    chain_of_fixed_rate,
+    warn_of_schedules,
+    without_rules,
+)
 from optax_adaptive.transforms.averaging import WithAveragingState, with_averaging
 from optax_adaptive.transforms.rollback import with_rollback
 from optax_adaptive.transforms.scale_by_controller import scale_by_controller
@@ -23,7 +21,6 @@ AutotuneState = WithAveragingState
 # Half-life of the average, as a fraction of the steps, where the averaging gap is as
 # large as the decrease. With interpolation it takes the place of momentum.
 AVERAGING, AVERAGING_INTERPOLATED = 0.1, 0.2
-ACCUMULATION = (optax.MultiStepsState, optax.ApplyEvery)
 # From a base rate of 1e-7 to 10 and beyond, whatever the size of updates.
 MIN_SCALE, MAX_SCALE = 1e-30, 1e30
 
@@ -158,72 +155,3 @@ def autotune(
         return state
 
     return optax.GradientTransformationExtraArgs(init_fn, tx.update)
-
-
-def chain_of_fixed_rate(
-    optimizer: optax.GradientTransformationExtraArgs,
-    rule: optax.GradientTransformationExtraArgs,
-) -> optax.GradientTransformationExtraArgs:
-    """``optax.chain``, where the rule hears of the optimizer's own rate."""
-    chain = optax.chain(optimizer, rule)
-
-    def update_fn(updates, state, params=None, *, measured=None, **extra_args):
-        measured = Measured() if measured is None else measured
-        size = first_update_size(optimizer, params, state[0])
-        measured = measured._replace(first_update_size=size)
-        return chain.update(updates, state, params, measured=measured, **extra_args)
-
-    return optax.GradientTransformationExtraArgs(chain.init, update_fn)
-
-
-def warn_of_schedules(state: optax.OptState) -> None:
-    """Warns of schedules in the optimizer, by the states that count for them."""
-    kinds = (optax.ScaleByScheduleState, optax.InjectStatefulHyperparamsState)
-    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kinds))
-    names = set()
-    for node in nodes:
-        if isinstance(node, optax.ScaleByScheduleState):
-            names.add("a factor on the updates")
-        if isinstance(node, optax.InjectStatefulHyperparamsState):
-            names.update(node.hyperparams_states)
-    if names:
-        warnings.warn(
-            f"the optimizer inside autotune has a schedule, of {', '.join(names)}: "
-            "autotune sets the learning rate itself, a schedule of it multiplies what "
-            "was found, and its count is 0 again after each rollback and return of the "
-            "search. Give a constant, as in optax.adamw(1e-3)",
-            stacklevel=3,
-        )
-
-
-def without_rules(
-    optimizer: optax.GradientTransformation,
-) -> optax.GradientTransformationExtraArgs:
-    """The optimizer, whose ``init`` complains of rules and wrappers in it."""
-    optimizer = optax.with_extra_args_support(optimizer)
-
-    def init_fn(params):
-        state = optimizer.init(params)
-        rules = filter(
-            is_controller_state, jax.tree.leaves(state, is_leaf=is_controller_state)
-        )
-        if _accumulates(state):
-            raise ValueError(
-                "autotune measures each update, but the optimizer inside accumulates "
-                "gradients and makes one in several steps: put the accumulation "
-                "around, as in optax.MultiSteps(autotune(optimizer), every_k_schedule)"
-            )
-        if any(rules) or averaging.find_all(state) or snapshots.find_all(state):
-            raise ValueError(
-                "autotune sets the rate, averages and rolls back by itself: give it an "
-                "optimizer that holds no scale_by_controller, autotune, with_averaging "
-                "or with_rollback"
-            )
-        return state
-
-    return optax.GradientTransformationExtraArgs(init_fn, optimizer.update)
-
-
-def _accumulates(state) -> bool:
-    leaves = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, ACCUMULATION))
-    return any(isinstance(leaf, ACCUMULATION) for leaf in leaves)

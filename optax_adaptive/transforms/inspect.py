@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from optax_adaptive._controller import Array
-from optax_adaptive.controllers.maintain import SETTINGS as MAINTAIN
+from optax_adaptive.controllers.maintain.settings import SETTINGS as MAINTAIN
 from optax_adaptive.signals import window_statistics
 from optax_adaptive.state.controller_state import ScaleByControllerState
 from optax_adaptive.state.packing import unpack

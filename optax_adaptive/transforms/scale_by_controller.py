@@ -40,7 +40,7 @@ from optax_adaptive.state.validation import (
 )
 from optax_adaptive.transforms import _base_rate
 from optax_adaptive.transforms._eager import compiled
-from optax_adaptive.transforms._measured import Measured
+from optax_adaptive.transforms._measured import Measured, check_needs
 from optax_adaptive.transforms._observation import Memory, make_observation, record
 
 
@@ -275,20 +275,6 @@ def scale_by_controller(
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, compiled(update_fn))
-
-
-def check_needs(controller: Controller, measured: Measured) -> None:
-    """Raises ValueError, with the right composition, if a wrapper is not there."""
-    missing = [name for name in controller.needs if name not in measured.wrappers()]
-    if not missing:
-        return
-    chain = f"optax.chain(optimizer, scale_by_controller({controller.name}))"
-    for name in ("with_rollback", "with_averaging"):
-        chain = f"{name}({chain})" if name in controller.needs else chain
-    raise ValueError(
-        f"the rule {controller.name!r} does not work without {' and '.join(missing)} "
-        f"around it: compose it as {chain}"
-    )
 
 
 def multiply(updates: optax.Updates, lr_scale: Array) -> optax.Updates:

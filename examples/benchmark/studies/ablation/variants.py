@@ -11,8 +11,10 @@ from optax_adaptive import (
     with_averaging,
     with_rollback,
 )
-from optax_adaptive.controllers.maintain import INTERPOLATED as MAINTAIN_INTERPOLATED
-from optax_adaptive.controllers.maintain import INTERPOLATION, MaintainSettings
+from optax_adaptive.controllers.maintain.settings import (
+    INTERPOLATED as MAINTAIN_INTERPOLATED,
+)
+from optax_adaptive.controllers.maintain.settings import INTERPOLATION, MaintainSettings
 from optax_adaptive.controllers.search import SearchSettings
 from optax_adaptive.controllers.tuned import LONG_OVER_SHORT_INTERPOLATED
 from optax_adaptive.transforms.autotune import (

@@ -28,7 +28,10 @@ from benchmark.records import fill, numbers
 from benchmark.tables import markdown
 from optax_adaptive import eval_params, with_averaging
 from optax_adaptive.controllers.maintain import MaintainSettings
-from optax_adaptive.controllers.rate_correction import BLOCKS, CorrectionSettings
+from optax_adaptive.controllers.maintain.rate_correction import (
+    BLOCKS,
+    CorrectionSettings,
+)
 from optax_adaptive.controllers.search import SearchSettings
 from optax_adaptive.signals import averaging_gap
 from policy import families, rollout

@@ -10,7 +10,7 @@ import pytest
 
 from optax_adaptive import Found, controllers, scale_by_controller
 from optax_adaptive.controllers.maintain import MaintainSettings
-from optax_adaptive.controllers.rate_correction import (
+from optax_adaptive.controllers.maintain.rate_correction import (
     Block,
     CorrectionSettings,
     propose,

@@ -1,0 +1,83 @@
+"""The optimizer inside autotune: what must not be in it, and the rate that it had."""
+
+import warnings
+
+import jax
+import optax
+
+from optax_adaptive.state import snapshots
+from optax_adaptive.transforms import averaging
+from optax_adaptive.transforms._base_rate import first_update_size
+from optax_adaptive.transforms._measured import Measured
+from optax_adaptive.transforms._rules import is_controller_state
+
+ACCUMULATION = (optax.MultiStepsState, optax.ApplyEvery)
+
+
+def chain_of_fixed_rate(
+    optimizer: optax.GradientTransformationExtraArgs,
+    rule: optax.GradientTransformationExtraArgs,
+) -> optax.GradientTransformationExtraArgs:
+    """``optax.chain``, where the rule hears of the optimizer's own rate."""
+    chain = optax.chain(optimizer, rule)
+
+    def update_fn(updates, state, params=None, *, measured=None, **extra_args):
+        measured = Measured() if measured is None else measured
+        size = first_update_size(optimizer, params, state[0])
+        measured = measured._replace(first_update_size=size)
+        return chain.update(updates, state, params, measured=measured, **extra_args)
+
+    return optax.GradientTransformationExtraArgs(chain.init, update_fn)
+
+
+def warn_of_schedules(state: optax.OptState) -> None:
+    """Warns of schedules in the optimizer, by the states that count for them."""
+    kinds = (optax.ScaleByScheduleState, optax.InjectStatefulHyperparamsState)
+    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kinds))
+    names = set()
+    for node in nodes:
+        if isinstance(node, optax.ScaleByScheduleState):
+            names.add("a factor on the updates")
+        if isinstance(node, optax.InjectStatefulHyperparamsState):
+            names.update(node.hyperparams_states)
+    if names:
+        warnings.warn(
+            f"the optimizer inside autotune has a schedule, of {', '.join(names)}: "
+            "autotune sets the learning rate itself, a schedule of it multiplies what "
+            "was found, and its count is 0 again after each rollback and return of the "
+            "search. Give a constant, as in optax.adamw(1e-3)",
+            stacklevel=3,
+        )
+
+
+def without_rules(
+    optimizer: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+    """The optimizer, whose ``init`` complains of rules and wrappers in it."""
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def init_fn(params):
+        state = optimizer.init(params)
+        rules = filter(
+            is_controller_state, jax.tree.leaves(state, is_leaf=is_controller_state)
+        )
+        if _accumulates(state):
+            raise ValueError(
+                "autotune measures each update, but the optimizer inside accumulates "
+                "gradients and makes one in several steps: put the accumulation "
+                "around, as in optax.MultiSteps(autotune(optimizer), every_k_schedule)"
+            )
+        if any(rules) or averaging.find_all(state) or snapshots.find_all(state):
+            raise ValueError(
+                "autotune sets the rate, averages and rolls back by itself: give it an "
+                "optimizer that holds no scale_by_controller, autotune, with_averaging "
+                "or with_rollback"
+            )
+        return state
+
+    return optax.GradientTransformationExtraArgs(init_fn, optimizer.update)
+
+
+def _accumulates(state) -> bool:
+    leaves = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, ACCUMULATION))
+    return any(isinstance(leaf, ACCUMULATION) for leaf in leaves)
