@@ -72,7 +72,8 @@ class MaintainReference:
             has_moved = abs(self.first - block.value) > self.deviation
             if has_moved and len(self.blocks) >= 3 and block.gap is not None:
                 change = self.judge(block, log_scale)
-                if change < math.log(0.7) and self.elapsed <= self.probation:
+                is_early = self.elapsed <= self.probation
+                if change < math.log(0.7) and is_early and self.is_harmful:
                     self.value_left = block.value
                     self.begin(block.step + 1)
                     return self.decided(log_scale + change, restarts=True)
@@ -101,7 +102,9 @@ class MaintainReference:
         self.average_lags = gap < 0.125 * (decrease - 2 * error)
 
         most = high * (decrease + 2 * error)
-        if most <= 0:
+        if most < 0 and gap < -decrease / 2:
+            change = 0.0  # the average has become worse as well
+        elif most <= 0:
             change = math.log(0.1)
         elif gap > most:
             change = max(math.log(most / gap) / 2, math.log(0.1))
@@ -110,10 +113,11 @@ class MaintainReference:
             change = min(math.log(least / max(gap, 1e-3 * least)) / 2, math.log(2))
         else:
             change = 0.0
+        self.is_harmful = gap > 0.02 * total
         is_early = self.elapsed <= self.probation
         points_back = block.slope < -0.2 * total and not self.is_interpolated
         if points_back and is_early and block.value < self.value_left:
-            change = min(change, math.log(0.4))
+            change, self.is_harmful = min(change, math.log(0.4)), True
         if self.is_noisy:
             may_rise = self.elapsed > 250 and decrease <= 9 * abs(newest)
         else:

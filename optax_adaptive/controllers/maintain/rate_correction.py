@@ -52,6 +52,10 @@ class CorrectionSettings(NamedTuple):
         9.0  # decrease over the loss: that is less than a tenth of what it was
     )
     rest: float = 0.1  # decrease, over the loss or the total, that is next to nothing
+    # Gap over a rise of the loss, below which that is none of the rate: the loss of the
+    # average has risen as well, as where the data have become harder.
+    explained: float = 0.5
+    harm: float = 0.02  # gap over the total, below which a lower rate makes it good
 
 
 class Block(NamedTuple):
@@ -70,6 +74,7 @@ class Proposal(NamedTuple):
 
     log_factor: Array  # shape=(), dtype=float32: natural, by which to change the rate
     points_back: Array  # shape=(), dtype=bool: does the gradient, to the first params?
+    is_harmful: Array  # shape=(), dtype=bool: is the gap a part of the whole decrease?
     is_at_rest: Array  # shape=(), dtype=bool: is next to nothing left to gain?
     is_fast: Array  # shape=(), dtype=bool: does the loss decrease tenfold?
     half_life: Array  # shape=(), dtype=float32: factor on that of the average
@@ -81,6 +86,7 @@ def propose(block: Block, settings: CorrectionSettings) -> Proposal:
     return Proposal(
         log_factor=_change(block, settings),
         points_back=block.slope < -settings.back * block.total,
+        is_harmful=block.gap > settings.harm * block.total,
         is_at_rest=block.decrease
         < settings.rest * jnp.minimum(jnp.abs(block.mean), block.total),
         is_fast=block.decrease > settings.fast * jnp.abs(block.mean),
@@ -91,14 +97,19 @@ def propose(block: Block, settings: CorrectionSettings) -> Proposal:
 
 
 def _change(block: Block, settings: CorrectionSettings) -> Array:
-    """Towards the nearer bound, as log factor; all the way down if the loss rises."""
+    """Towards the nearer bound, as log factor; all the way down if the loss rises.
+
+    Unless the gap is small beside that.
+    """
     most = settings.high * (block.decrease + settings.z * block.error)
     lower = jnp.where(most > 0.0, most / jnp.maximum(block.gap, most), 0.0)
     least = settings.low * block.decrease
     gap = jnp.clip(block.gap, 1e-3 * least, least)
     higher = jnp.where(least > 0.0, least / gap, 1.0)
     change = settings.power * jnp.log(lower * higher)  # one of them is 1
-    return jnp.clip(change, math.log(settings.lowest), math.log(settings.highest))
+    change = jnp.clip(change, math.log(settings.lowest), math.log(settings.highest))
+    is_other = (most < 0.0) & (block.gap < -settings.explained * block.decrease)
+    return jnp.where(is_other, 0.0, change)
 
 
 def _half_life(block: Block, settings: CorrectionSettings) -> Array:

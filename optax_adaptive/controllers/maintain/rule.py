@@ -212,6 +212,7 @@ def _allowed(
     is_vetoed = functools.reduce(operator.or_, vetoes.values())
     change = jnp.where((change > 0.0) & is_vetoed, 0.0, change)
     restarts = (change < math.log(settings.far)) & on_probation
+    restarts &= proposal.is_harmful | points_back
     bounded = jnp.maximum(change, math.log(settings.lowest))
     return jnp.where(restarts, change, bounded), restarts
 

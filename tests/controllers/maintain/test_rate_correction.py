@@ -52,10 +52,18 @@ def test_a_decrease_may_be_larger_than_it_seems():
     assert corrected(gap=1.6, error=0.4).log_factor == 0.0
 
 
-@pytest.mark.parametrize("gap", [-1.0, 0.0, 1.0])
-def test_a_rise_lowers_all_the_way_whatever_the_gap(gap):
+@pytest.mark.parametrize(
+    ("gap", "factor"), [(-1.0, 1.0), (0.0, 1.0), (0.24, 1.0), (0.26, 0.1), (1.0, 0.1)]
+)
+def test_a_rise_lowers_all_the_way_where_half_of_it_is_gap(gap, factor):
+    """What the average has risen by as well is none of the rate."""
     made = corrected(decrease=-0.5, error=0.2, gap=gap).log_factor
-    np.testing.assert_allclose(np.exp(made), 0.1, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(made), factor, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("gap", "expected"), [(0.019, False), (0.021, True)])
+def test_a_gap_is_harmful_that_is_a_part_of_the_whole_decrease(gap, expected):
+    assert corrected(decrease=0.001, gap=gap).is_harmful == expected
 
 
 @pytest.mark.parametrize(("mean", "expected"), [(1.0, False), (0.7, True)])
