@@ -144,7 +144,7 @@ def test_a_return_restarts_the_average(interpolation):
     ]
     np.testing.assert_array_equal(afar, far_average)
     # The second return arrives, and an update later the loss there is known.
-    for there in (back, average, *waited[0], first):
+    for there in (back, average, *waited, first):
         np.testing.assert_array_equal(there, start)
     # It takes in what is handed in: by the next update the one after the return.
     assert (moved < start).all() and (later < start).all() and (later > moved).all()

@@ -141,7 +141,6 @@ def test_init_warns_of_a_schedule(optimizer, of):
         optax.adam(0.1),  # counts steps
         optax.inject_hyperparams(optax.adam)(learning_rate=0.1),
         optax.apply_if_finite(optax.sgd(0.1), 3),
-        optax_adaptive.integrations.multi_steps(optax.adam(0.1), 4),
     ],
 )
 def test_what_counts_steps_is_no_schedule(optimizer):
