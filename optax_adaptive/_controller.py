@@ -60,7 +60,8 @@ class Request(NamedTuple):
     """
 
     # shape=(), dtype=int32: 0, or > 0 while parameters are temporary: 1 calibrates, and
-    # displacement is measured; 2 tests a range of rates; 3 and more are candidates
+    # displacement is measured; 2 tests a range of rates, and the averaging gap is that
+    # above the parameters of before; 3 and more are candidates
     probe: Array
     restore: Array  # shape=(), dtype=bool: return to the copy; it is no spike
     snapshot: Array  # shape=(), dtype=bool: take a copy before the next update
@@ -80,12 +81,16 @@ class Found(NamedTuple):
     # shape=(), dtype=float32: of a value there; inf if not measured
     standard_deviation: Array
     has_noise: Array  # shape=(), dtype=bool: does each batch have a loss of its own?
+    # shape=(), dtype=float32: gradients over those of the value, where they are not
+    # its own, as those of a sum are not of a mean; 1 if not known
+    gradient_factor: Array | np.float32 = np.float32(1.0)
 
 
 def nothing_found() -> Found:
     """What no search has found."""
     inf = jnp.full((), jnp.inf, jnp.float32)
-    return Found(inf, inf, inf, jnp.ones((), jnp.bool_))
+    one = jnp.ones((), jnp.float32)
+    return Found(inf, inf, inf, jnp.ones((), jnp.bool_), one)
 
 
 def nothing() -> Request:

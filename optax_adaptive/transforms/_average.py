@@ -117,11 +117,13 @@ def take_in(
     share: Array,
     is_due: Array,
     is_calibrating: Array,
+    is_test: Array,
     interpolates: bool,
     count: Array,
 ) -> Seen:
     """Moves the average by ``share`` of the way to params, if due, and measures.
 
+    In a range test it stays where it is, and the gap is measured at each update.
     Where params are interpolated the average moves at each update, fused with them, and
     the gap is measured at every fourth. Otherwise all is done in one loop.
     """
@@ -133,7 +135,7 @@ def take_in(
         )
 
     if interpolates:
-        has_gap = is_due & (count > 1) & is_multiple(count, GAP_EVERY)
+        has_gap = is_due & (count > 1) & is_multiple(count, GAP_EVERY) | is_test
         gap = averaging_gap.compute_if(
             averaging_gap.gap, has_gap, *(average, params, grads)
         )
@@ -142,7 +144,8 @@ def take_in(
         share = jnp.where(is_due, share, 0.0) * after_average
         average = follow(average, params, share)
     else:
-        has_gap = is_due & (count > 1)
+        has_gap = is_due & (count > 1) | is_test
+        share = jnp.where(is_test, 0.0, share)
 
         def move(carry):
             average, *_ = carry
@@ -151,7 +154,8 @@ def take_in(
             average = follow(average, params, share)
             return average, gap, moved, largest_entry(average)
 
-        average, gap, moved, entry = in_place(is_due, move, (average, zero, zero, zero))
+        start = average, zero, zero, zero
+        average, gap, moved, entry = in_place(is_due | is_test, move, start)
         after_average = _one_after(entry)
     # It was of the average before it moved.
     gap = jnp.where(has_gap, gap * (1.0 - share), 0.0)

@@ -136,11 +136,13 @@ def with_averaging(
         is_due = (count == 0) | _average.is_multiple(count - 1, last.every)
         # Before a probe moves them far, params are kept for whoever evaluates.
         is_due &= ~((asked.probe > 1) & averaging.is_served)
+        is_test = (asked.probe == 2) & averaging.is_served
         seen = _average.take_in(
             *(averaging.averaged_params, params, updates),
             share=jnp.where(count < 2, 1.0, last.share),
             is_due=is_due,
             is_calibrating=asked.probe == 1,
+            is_test=is_test & ~is_due,
             interpolates=_average.interpolates(interpolation),
             count=count,
         )

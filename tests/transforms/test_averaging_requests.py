@@ -68,9 +68,10 @@ def run_with_value(tx, params, steps):
     return seen
 
 
+@pytest.mark.parametrize("probe", [2, 3])
 @pytest.mark.parametrize("interpolation", [0.0, 0.8])
-def test_while_a_rule_probes_params_of_before_are_served(interpolation):
-    tx, observations = asking(probe=2)
+def test_while_a_rule_probes_params_of_before_are_served(interpolation, probe):
+    tx, observations = asking(probe=probe)
     tx = optax_adaptive.with_averaging(tx, interpolation=interpolation)
     bare, _ = asking()
     seen = run_with_value(tx, jnp.ones(3), 10)
@@ -80,8 +81,18 @@ def test_while_a_rule_probes_params_of_before_are_served(interpolation):
         served = optax_adaptive.eval_params(state, params)
         np.testing.assert_array_equal(served, np.ones(3))
     jax.effects_barrier()
-    assert not any(o.has_averaging_gap for o in observations)
     assert not any(o.displacement for o in observations)
+    # Only a range test is handed the gap above them, from the second step on.
+    assert [bool(o.has_averaging_gap) for o in observations] == [False] + 9 * [
+        probe == 2
+    ]
+    if probe == 2:
+        rng = np.random.default_rng(0)
+        points = [np.ones(3), *(np.asarray(params) for params, _ in seen[:-1])]
+        gaps = [rng.normal(size=3) @ (point - 1.0) for point in points]
+        handed = [float(o.averaging_gap) for o in observations]
+        want = np.array(gaps) / np.sqrt(1.0 - interpolation)
+        np.testing.assert_allclose(handed, want, rtol=1e-5, atol=1e-7)
 
 
 def test_while_a_rule_calibrates_it_is_handed_how_far_updates_move():

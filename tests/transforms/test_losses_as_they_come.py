@@ -70,6 +70,17 @@ def test_a_run_ends_as_it_does_without(name):
     assert numbers["rollbacks"] <= (5 if "spikes" in name else 2)  # one a spike
 
 
+@pytest.mark.parametrize("factor", [BATCH, 64, 1 / 64])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_of_what_the_gradients_are_is_found_out(factor, seed):
+    """As of a sum, with the mean as value. Adam itself goes by none of it."""
+    usual = summary(trained(tuned)(stream(), seed).state)
+    run = trained(tuned)(stream(gradient_factor=factor), seed)
+    assert run.loss < 0.1 * FINISHED
+    ratio = summary(run.state)["lr_scale"] / usual["lr_scale"]
+    assert 0.4 < ratio < 2.5
+
+
 def test_what_is_learned_by_heart_is_kept():
     """From then on the loss is exactly 0, and so are its gradients."""
     run = trained(tuned)(stream(factor=1.0 - IS_LATE))

@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
 from optax_adaptive._controller import Array, Controller, Found, Observation, nothing
 from optax_adaptive.controllers.learned import (
@@ -40,6 +41,7 @@ class PolicyState(NamedTuple):
     feature_memory: feature_memory.FeatureMemory
     windows: Array  # shape=(), dtype=int32: finite ones since the last blow-up
     size: Array  # shape=(), dtype=int32: steps of the next window
+    gradient_factor: Array | np.float32  # shape=(), dtype=float32: what is Found
 
 
 class StateFeatures(NamedTuple):
@@ -157,10 +159,13 @@ def policy_rule(
             feature_memory=feature_memory.first_memory(),
             windows=jnp.zeros((), jnp.int32),
             size=jnp.full((), SHORTEST, jnp.int32),
+            gradient_factor=jnp.ones((), jnp.float32),
         )
 
     def update_fn(observation: Observation, state: PolicyState):
         is_finite = jnp.isfinite(observation.value)
+        gap = observation.averaging_gap / state.gradient_factor
+        observation = observation._replace(averaging_gap=gap)
         memory, features, windows = featurize(state, observation, total_steps)
         action = policy_network.act(policy, features)
         bound = jnp.where(is_finite, LARGEST_STEP, LARGEST_RETREAT)
@@ -171,6 +176,7 @@ def policy_rule(
             feature_memory=memory._replace(previous_action=action),
             windows=jnp.where(is_finite, windows, 0),
             size=jnp.maximum(jnp.floor(size).astype(jnp.int32), SHORTEST),
+            gradient_factor=state.gradient_factor,
         )
 
     def warm_start_fn(state: PolicyState, found: Found):
@@ -183,7 +189,9 @@ def policy_rule(
             noise=jnp.where(is_measured, noise, zero),
             too_high=found.log_scale + ABOVE_FOUND,
         )
-        return state._replace(feature_memory=memory)
+        return state._replace(
+            feature_memory=memory, gradient_factor=found.gradient_factor
+        )
 
     def request_fn(state: PolicyState):
         return nothing()._replace(accumulation_size=state.size)

@@ -156,6 +156,7 @@ def _with_start(
         # It may hover there from the first step.
         standard_deviation=jnp.zeros((), jnp.float32),
         has_noise=standard_deviation > 1e-3 * jnp.abs(observation.value),
+        gradient_factor=found.gradient_factor,
     )
     is_known = ~jnp.isinf(found.log_scale)
     log_scale = jnp.where(is_known, found.log_scale, observation.log_scale)
@@ -173,13 +174,14 @@ def _block(
     """What is known once a block has ended."""
     means = observation.history[-BLOCKS:]
     errors = observation.standard_error[-BLOCKS:]
+    factor = state.found.gradient_factor
     return Block(
         mean=means[-1],
         decrease=means[0] - means[-1],
         error=jnp.hypot(errors[0], errors[-1]),
         total=jnp.maximum(state.found.first_value - means[-1], 0.0),
-        gap=settings.gap_unit * observation.averaging_gap,
-        slope=observation.return_slope,
+        gap=settings.gap_unit * observation.averaging_gap / factor,
+        slope=observation.return_slope / factor,
     )
 
 

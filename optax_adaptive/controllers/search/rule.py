@@ -89,6 +89,7 @@ def search(
 
     def update_fn(observation: Observation, state: SearchState):
         state = watch(state, observation.value, settings)
+        state = _compare_gradients(state, observation, settings)
         went_on, log_scale = packing.switch(
             *(state.stage, stages),
             like=(state, observation.log_scale),
@@ -195,7 +196,37 @@ def _test_range(
     state = state._replace(
         has_descended=has_descended, was_lost=state.was_lost | state.is_lost
     )
-    over = opened(state, CANDIDATES)._replace(
+    found = state.found._replace(gradient_factor=_gradient_factor(state, settings))
+    over = opened(state._replace(found=found), CANDIDATES)._replace(
         log_scale=log_scale, restores=jnp.ones((), jnp.bool_)
     )
     return select(is_over, over, state), log_scale
+
+
+def _compare_gradients(
+    state: SearchState, observation: Observation, settings: SearchSettings
+) -> SearchState:
+    """Sums what the loss has changed by, and what the gradients say that it should."""
+    counts = (state.stage == RANGE_TEST) & ~state.has_descended
+    counts &= observation.has_averaging_gap
+
+    def added(total, newest):
+        return jnp.where(counts, settings.forget * total + newest, total)
+
+    change = observation.value - state.found.first_value
+    return state._replace(
+        predicted=added(state.predicted, observation.averaging_gap),
+        seen=added(state.seen, change),
+    )
+
+
+def _gradient_factor(state: SearchState, settings: SearchSettings) -> Array:
+    """Of gradients over those of the value; 1 where they may be its own.
+
+    To first order a step changes the loss by gradient · step.
+    """
+    is_known = state.has_descended & (state.seen < 0.0)
+    factor = state.predicted / jnp.where(is_known, state.seen, 1.0)
+    is_other = (factor > settings.most_factor) | (factor < settings.least_factor)
+    is_other &= is_known & (factor > 0.0)
+    return jnp.where(is_other, factor, 1.0)

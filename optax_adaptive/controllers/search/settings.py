@@ -44,6 +44,11 @@ class SearchSettings(NamedTuple):
     # than noise lies between such candidates, that is a plateau too; between shorter
     # ones it may be a start that is flat.
     trusted_steps: int = 60
+    # Of gradients of the value itself, the decrease that they predict until one is
+    # clear was 0.26 to 1.42 times that seen (docs/reliability.md).
+    forget: float = 0.8  # weight of a step in those sums, over that of the next
+    least_factor: float = 0.1
+    most_factor: float = 4.0
     clear_errors: float = 3.0  # standard errors by which one is better beyond doubt
     # Best rate of a whole run over best rate of a candidate. It hardly depends
     # on the optimizer, while the best rate over the largest stable one ranged from
@@ -82,6 +87,10 @@ class SearchState(NamedTuple):
     # range test begins, and where it ended
     log_scale: Array
     had_gradient: Array  # shape=(), dtype=bool: the newest update while calibrating
+    # shape=(), dtype=float32: until a rate has lowered the loss, of gradient · way from
+    # the first params, and of losses above the first one
+    predicted: Array
+    seen: Array
     log_size_sum: Array  # shape=(), dtype=float32: of how far updates of scale 1 move
     sizes: Array  # shape=(), dtype=int32: their number
     candidate: Array  # shape=(), dtype=int32: which one is running
@@ -118,13 +127,15 @@ def first_state(settings: SearchSettings) -> SearchState:
         has_descended=no,
         log_scale=jnp.full((), math.log(settings.least_scale), jnp.float32),
         had_gradient=no,
+        predicted=zero,
+        seen=zero,
         log_size_sum=zero,
         sizes=none,
         candidate=none,
         candidate_losses=jnp.full((MOST_CANDIDATES,), jnp.inf, jnp.float32),
         restores=no,
         is_done=no,
-        found=Found(zero, zero, zero, jnp.ones((), jnp.bool_)),
+        found=Found(zero, zero, zero, jnp.ones((), jnp.bool_), zero + 1.0),
     )
 
 
