@@ -69,19 +69,23 @@ def with_rollback(
     applies updates rolls back. The inner state follows, and over the next ten updates
     the rate comes back by a ramp from 0.
 
-    A bad batch is not a bad rate. Where the first loss at the snapshot is as bad, the
-    batches are to blame: updates are skipped until one is normal there, for 50 finite
-    losses and a tenth of the steps so far at most; nothing else changes. Otherwise
-    the run goes on at the same rate, *on probation* for as long as it went well before.
-    Another spike then is a blow-up: the rate is to blame. From then on the updates
-    are multiplied by ``backoff`` once more, and controllers in the inner state, which
-    keep their memory and factor, are asked at once, with a window of value inf.
+    A bad batch is not a bad rate. So losses at the snapshot are looked at before the
+    updates go on. Where the first is as bad, the batches are to blame: that is waited
+    for, for 50 finite losses and a tenth of the steps so far at most. After a rise it
+    takes 20 losses, and one more for each 50 steps so far: where their mean is as bad,
+    the data have changed, and that is normal from now on. Otherwise the run goes on at
+    the same rate, *on probation* for as long as it went well before, and until it is as
+    good as it was. Another spike then is a blow-up: the rate is to blame. From then on
+    the updates are multiplied by ``backoff`` once more, and controllers in the inner
+    state, which keep their memory and factor, are asked at once, with a window of value
+    inf.
 
     Snapshots are taken while the loss is as good as ever, at intervals of a tenth of
-    the steps so far. Within :func:`with_averaging` they are of the average, which a
-    blow-up in progress has hardly changed yet. A controller may ask for one, for a
-    return, or say that all that it does is a probe: then no snapshot is taken and
-    nothing counts as a spike (see :class:`Request`).
+    the steps so far, and after a rollback not before it is as good as it was. Within
+    :func:`with_averaging` they are of the average, which a blow-up in progress has
+    hardly changed yet. A controller may ask for one, for a return, or say that all that
+    it does is a probe: then no snapshot is taken and nothing counts as a spike (see
+    :class:`Request`).
 
     Updates are skipped of a loss that is not finite, of up to three in a row that are
     above the usual one by 100 standard deviations and ten times its size, and of

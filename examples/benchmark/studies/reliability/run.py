@@ -1,6 +1,6 @@
 """Faults against methods: does a bad batch cost more than the steps that it takes?
 
-Digits by a perceptron of one hidden layer, 2,000 steps of Adam, once without a fault
+Digits by a perceptron of one hidden layer, 3,000 steps of Adam, once without a fault
 and once with each. Beside autotune runs the bare optimizer inside
 ``optax.apply_if_finite``, at a good rate, which no fault that passes can confuse::
 
@@ -23,7 +23,7 @@ from benchmark import records
 from benchmark.studies.reliability import faults
 
 RESULTS = Path(__file__).with_name("results.jsonl")
-STEPS, BATCH, HIDDEN = 2000, 64, 64
+STEPS, BATCH, HIDDEN = 3000, 64, 64
 TESTED = 397  # images
 SEARCHED = 250  # steps after which a search is over
 METHODS = {
