@@ -11,7 +11,7 @@ from benchmark.studies.learned import report as learned
 from benchmark.studies.online import report as online
 from benchmark.studies.online import run as online_run
 from benchmark.studies.overhead import report as overhead
-from benchmark.studies.reliability import raised_rate, summed_loss
+from benchmark.studies.reliability import raised_rate, served, summed_loss
 from benchmark.studies.reliability import report as reliability
 from benchmark.studies.reliability import run as reliability_run
 from benchmark.studies.sampled_tasks import noise_ratio
@@ -83,6 +83,7 @@ def blocks(lines: list[records.Line]) -> dict[tuple[Path, str], str]:
         "docs/reliability.md": {
             "faults": reliability.table(records.read(reliability_run.RESULTS)),
             "raised": raised_rate.table(records.read(raised_rate.RESULTS)),
+            "served": served.table(records.read(served.RESULTS)),
             "summed": summed_loss.table(records.read(summed_loss.RESULTS)),
         },
     }
