@@ -37,7 +37,7 @@ from optax_adaptive.transforms import scale_by_controller
 from policy import families, rollout
 
 Array = jax.Array
-LOG_DEVIATION = math.log(0.4)  # of the action before tanh
+DEVIATION = 0.4  # of the action before tanh
 MOST = 192  # decisions of a run that are looked at
 LAMBDA, EPSILON, PASSES = 0.95, 0.2, 16
 RIDGE = 10.0  # of the linear critic, in decisions
@@ -60,7 +60,9 @@ class Trace(NamedTuple):
     mask: Array  # shape=(MOST,), dtype=bool
 
 
-def exploring(horizon: Any, weights: PolicyWeights, key: Array) -> Controller:
+def exploring(
+    horizon: Any, weights: PolicyWeights, key: Array, deviation: float | Array
+) -> Controller:
     """``learned`` with normal noise on each action, but on those after a blow-up."""
     rule = policy_rule(horizon, weights)
 
@@ -74,7 +76,7 @@ def exploring(horizon: Any, weights: PolicyWeights, key: Array) -> Controller:
         is_decision = jnp.isfinite(observation.value)
         seen = featurize(state.rule_state, observation, horizon)
         noise = jax.random.normal(jax.random.fold_in(key, state.decisions))
-        action = score(weights, seen.features) + math.exp(LOG_DEVIATION) * noise
+        action = score(weights, seen.features) + deviation * noise
         moved = observation.log_scale + LARGEST_STEP * jnp.tanh(action)
         moved = below_blow_up(moved, seen.memory)
         taken = after.feature_memory._replace(previous_action=jnp.tanh(action))
@@ -107,6 +109,7 @@ def explore(
     weights: PolicyWeights,
     setting: rollout.Setting,
     key: Array,
+    deviation: float | Array = DEVIATION,
 ) -> tuple[Array, Trace]:
     """Final losses of so many runs on one task, and what was decided in them."""
     task = rollout.set_task(family, setting, key)
@@ -114,7 +117,7 @@ def explore(
 
     def rule(run):
         run_key = jax.random.fold_in(action_key, run)
-        return exploring(task.horizon, weights, run_key)
+        return exploring(task.horizon, weights, run_key, deviation)
 
     def layout():
         none = jnp.zeros((rollout.WINDOW,), jnp.float32)
@@ -189,7 +192,7 @@ def improve(
 
     def log_probs(center):
         means = jax.vmap(jax.vmap(partial(score, unravel(center))))(trace.features)
-        deviation = jnp.full_like(means, LOG_DEVIATION)
+        deviation = jnp.full_like(means, math.log(DEVIATION))
         return gaussian_log_prob(trace.actions, means, deviation)
 
     before = log_probs(center)
