@@ -183,6 +183,7 @@ def test_types_stay_through_cond(method, dtype):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the optimizer inside autotune has a schedule")
 @pytest.mark.parametrize("method", [name for name in AUTOTUNE if "sgd" not in name])
 def test_a_constant_schedule_is_a_rate(method):
     kwargs = dict(interpolate=True) if "interpolate" in method else {}
