@@ -48,7 +48,7 @@ class Observation(NamedTuple):
     displacement: Array  # shape=(), dtype=float32: |update| / (1 + |params|); or 0
     averaging_gap: Array  # shape=(), dtype=float32: mean over the window; or 0
     has_averaging_gap: Array  # shape=(), dtype=bool: was it measured in this window?
-    return_slope: Array  # shape=(), dtype=float32: while ``keep_snapshot``; or 0
+    return_slope: Array  # shape=(), dtype=float32: until ``keep_until``; or 0
     is_rolled_back: Array  # shape=(), dtype=bool: has with_rollback, in this window?
 
 
@@ -65,7 +65,7 @@ class Request(NamedTuple):
     probe: Array
     restore: Array  # shape=(), dtype=bool: return to the copy; it is no spike
     snapshot: Array  # shape=(), dtype=bool: take a copy before the next update
-    keep_snapshot: Array  # shape=(), dtype=bool: no other copies meanwhile
+    keep_until: Array  # shape=(), dtype=int32: no other copies before so many updates
     half_life: Array  # shape=(), dtype=float32: factor on that of the average
     average_lags: Array  # shape=(), dtype=bool: eval_params gives the parameters
     accumulation_size: Array  # shape=(), dtype=int32: of the next window; 0: as it is
@@ -100,7 +100,7 @@ def nothing() -> Request:
         probe=jnp.zeros((), jnp.int32),
         restore=no,
         snapshot=no,
-        keep_snapshot=no,
+        keep_until=jnp.zeros((), jnp.int32),
         half_life=jnp.ones((), jnp.float32),
         average_lags=no,
         accumulation_size=jnp.zeros((), jnp.int32),

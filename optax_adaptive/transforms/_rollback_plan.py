@@ -92,6 +92,7 @@ class Plan(NamedTuple):
     is_skipped: Array  # shape=(), dtype=bool: its gradients are not to be used
     is_due: Array  # shape=(), dtype=bool: is it time for a copy?
     is_taken: Array  # shape=(), dtype=bool: is one taken, for whatever reason?
+    is_kept: Array  # shape=(), dtype=bool: does a rule want to keep the one that is?
     asked: Request
 
 
@@ -147,7 +148,8 @@ def make_plan(memory: Memory, value: Array, asked: Request) -> Plan:
     is_due = (memory.updates_seen >= memory.next_snapshot) & signal.is_calm
     # After a rollback, not before it is as good again as it was.
     is_due &= detector.level <= memory.normal.level
-    is_due &= ~is_probe & ~asked.keep_snapshot & ~is_risen
+    is_kept = memory.updates_seen < asked.keep_until
+    is_due &= ~is_probe & ~is_kept & ~is_risen
     is_taken = is_due | (memory.updates_seen == 0) | asked.snapshot
     blames_rate = memory.is_suspect & ~memory.is_acquitted & ~at_copy.is_given_up
     return Plan(
@@ -163,6 +165,7 @@ def make_plan(memory: Memory, value: Array, asked: Request) -> Plan:
         is_skipped=~signal.is_usable & ~is_probe | ~signal.is_finite | ~is_new,
         is_due=is_due,
         is_taken=is_taken & ~is_spike & is_new,
+        is_kept=is_kept,
         asked=asked,
     )
 

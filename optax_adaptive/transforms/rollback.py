@@ -218,7 +218,7 @@ def _measure_inside(
         has_gap &= plan.is_new & (value <= plan.signal.unspiked)  # NaN compares false
         slope = averaging_gap.compute_if(
             averaging_gap.gap,
-            has_gap & plan.asked.keep_snapshot & ~is_probe,
+            has_gap & plan.is_kept & ~is_probe,
             *(measured.average, copied_params, grads),
         )
     return measured._replace(

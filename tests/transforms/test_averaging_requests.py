@@ -43,7 +43,7 @@ def test_rules_inside_are_handed_the_averaging_gap(interpolation):
 
 def request(**fields):
     """That of a rule, always the same."""
-    asked = Request(0, False, False, False, 1.0, False, 0)._replace(**fields)
+    asked = Request(0, False, False, 0, 1.0, False, 0)._replace(**fields)
     return lambda state: asked
 
 

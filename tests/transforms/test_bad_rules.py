@@ -14,7 +14,7 @@ from optax_adaptive import (
 CONSTANT = controllers.constant()
 
 
-NO_REQUEST = Request(0, False, False, False, 1.0, False, 0)
+NO_REQUEST = Request(0, False, False, 0, 1.0, False, 0)
 
 
 def test_a_rule_whose_state_changes_its_layout():

@@ -129,7 +129,7 @@ def test_a_plateau_later_on_is_no_reason_to_restart():
     assert log_scales[-1] < 0.0
     assert (np.diff(log_scales) > -0.5 * math.log(10) - 0.1).all()
     assert not restored.any()
-    assert taken[0] and where(taken)[1] > PROBATION
+    assert taken[0] and where(taken)[1] >= PROBATION
 
 
 def test_a_blow_up_early_on_leads_to_the_start():
@@ -196,11 +196,13 @@ def test_a_rate_follows_the_averaging_gap(gap, sign):
 def test_probation(total_steps, expected):
     """Meanwhile the copy is that of the first parameters."""
     rule = controllers.maintain(total_steps)
-    kept = [
-        bool(rule.request(rule.init()._replace(elapsed=jnp.int32(at))).keep_snapshot)
+    begun = rule.init()._replace(began=jnp.int32(100))
+    until = [
+        int(rule.request(begun._replace(elapsed=jnp.int32(at))).keep_until)
         for at in (0, expected - 1, expected)
     ]
-    assert kept == [True, True, False]
+    assert until == [100 + expected, 100 + expected, 0]
+    assert int(rule.request(rule.init()).keep_until) == 2**31 - 1
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def asking(request):
     )
 
 
-NO_REQUEST = Request(0, False, False, False, 1.0, False, 0)
+NO_REQUEST = Request(0, False, False, 0, 1.0, False, 0)
 
 
 def test_a_rule_asks_for_the_size_of_its_next_window():

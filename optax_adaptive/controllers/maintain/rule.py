@@ -122,12 +122,15 @@ def maintain(
         return jnp.maximum(log_scale + change, floor), new
 
     def request_fn(state: MaintainState):
+        # Before the first block it is not known when it began.
+        most = jnp.int32(jnp.iinfo(jnp.int32).max)
+        end = jnp.where(state.began < 0, most, state.began + probation)
         size = settings.block * state.elapsed.astype(jnp.float32)
         size = jnp.maximum(jnp.ceil(size), settings.shortest_block)
         return nothing()._replace(
             restore=state.restarts,
             snapshot=state.rises,
-            keep_snapshot=state.elapsed < probation,
+            keep_until=jnp.where(state.elapsed < probation, end, 0),
             half_life=state.half_life,
             average_lags=state.average_lags,
             accumulation_size=size.astype(jnp.int32),

@@ -162,11 +162,11 @@ def test_no_rate_is_raised_early_but_where_the_loss_has_no_noise():
 def test_a_copy_is_asked_for_ahead_of_a_raise_and_kept_on_probation():
     falls = [block(4.0 - 0.4 * k, 0.0001) for k in range(1, 4)]
     _, asked = run([one._replace(error=1e-4) for one in falls], SMOOTH)
-    assert bool(asked.snapshot) and bool(asked.keep_snapshot)
+    assert bool(asked.snapshot) and int(asked.keep_until) == 250
     _, asked = run(falls)
-    assert not asked.snapshot and bool(asked.keep_snapshot)
+    assert not asked.snapshot and int(asked.keep_until) == 250
     _, asked = run(falls, total_steps=300)  # the probation is over after 75
-    assert not asked.keep_snapshot
+    assert int(asked.keep_until) == 0
 
 
 def test_it_restarts_where_the_gradient_points_back_unless_that_was_no_cure():
