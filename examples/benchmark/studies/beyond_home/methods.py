@@ -110,7 +110,10 @@ def build(training: Training, method: str, rate: Any, steps: int) -> Method:
         made = rules.autotune(plan, *rules.AUTOTUNE[method])
     if training.labels is not None:
         # Around, and not inside: the scale of what is trained is autotune's own unit.
-        groups = {"train": made.optimizer, "frozen": optax.set_to_zero()}
+        groups: dict[Any, Any] = {
+            "train": made.optimizer,
+            "frozen": optax.set_to_zero(),
+        }
         around = optax.partition(groups, training.labels)
         made = made._replace(optimizer=optax.with_extra_args_support(around))
 

@@ -83,7 +83,7 @@ def next_places(method: str, tried: dict[int, list[Row]], first: int) -> list[in
       Places.
     """
     if not tried:
-        return [first - 1, first, first + 1]
+        return [first, first - 1, first + 1]
     wanted = set()
     for entry in methods.ENTRIES.values():
         if entry.method == method:

@@ -38,12 +38,13 @@ def cifar(data_dir: Path) -> Parts:
     Raises:
       SystemExit: If CIFAR-10 is not in ``data_dir``.
     """
-    train, test = (
-        tuple(map(np.asarray, load(name, size, data_dir)))
-        for name, size in (("train", 14_000), ("test", 2000))
-    )
-    (images, others), (labels, more) = (np.split(x, [12_000]) for x in train)
-    return {"train": (images, labels), "validation": (others, more), "test": test}
+    images, labels = map(np.asarray, load("train", 14_000, data_dir))
+    test_images, test_labels = map(np.asarray, load("test", 2000, data_dir))
+    return {
+        "train": (images[:12_000], labels[:12_000]),
+        "validation": (images[12_000:], labels[12_000:]),
+        "test": (test_images, test_labels),
+    }
 
 
 def of_classes(parts: Parts, classes: Sequence[int]) -> Parts:
