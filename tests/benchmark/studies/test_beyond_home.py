@@ -169,6 +169,14 @@ def test_files_are_in_one_order_and_no_tests():
     assert len(found) > 20 and not any("test" in path.name for path in found)
 
 
+def test_few_images_are_evaluated_in_copies():
+    few, labels = images.evaluated(np.arange(300.0)[:, None], np.arange(300))
+    assert few.shape == (900, 1) and (np.bincount(labels) == 3).all()
+    many, labels = images.evaluated(np.arange(1200.0)[:, None], np.arange(1200))
+    assert many.shape == (1000, 1) and (np.bincount(labels) == 1).all()
+    np.testing.assert_array_equal(many[:, 0], labels)
+
+
 def test_characters_by_hand():
     assert text.as_numbers("\n ~é\t").tolist() == [0, 1, 95, 32, 1]
 

@@ -15,7 +15,7 @@ from benchmark.tasks.task import SPLITS, Array, Split, Task
 
 Part = tuple[np.ndarray, np.ndarray]  # images, float32, and classes, int32
 Parts = dict[Split, Part]
-EVALUATED = 1000  # images of a part, at most
+EVALUATED = 1000  # images of a part; of fewer, as many copies as there is room for
 
 
 @cache
@@ -68,6 +68,13 @@ def mirror(key: Array, images: Array) -> Array:
     return jnp.where(flips, images[:, :, ::-1], images)
 
 
+def evaluated(images: np.ndarray, labels: np.ndarray) -> tuple[Array, Array]:
+    """Those of a part that are, in copies that are augmented each by itself."""
+    copies = max(EVALUATED // len(labels), 1)
+    chosen = np.tile(np.arange(len(labels)), copies)[:EVALUATED]
+    return jnp.asarray(images[chosen]), jnp.asarray(labels[chosen])
+
+
 def classification(
     parts: Parts,
     init: Callable[[Array], Any],
@@ -78,10 +85,7 @@ def classification(
     batch: int,
 ) -> Task:
     """The cross entropy of classes, of images that a key augments."""
-    fixed = {
-        split: (jnp.asarray(images[:EVALUATED]), jnp.asarray(labels[:EVALUATED]))
-        for split, (images, labels) in parts.items()
-    }
+    fixed = {split: evaluated(*part) for split, part in parts.items()}
     train_images, train_labels = map(jnp.asarray, parts["train"])
     size = train_labels.shape[0]
 
