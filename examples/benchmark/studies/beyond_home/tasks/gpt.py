@@ -91,4 +91,4 @@ def gpt(package: str, size: Size, steps: int) -> Training:
         length=size.length,
         held_out=WINDOWS,
     )
-    return Training(task, language_adamw, 5e-3)
+    return Training(task, language_adamw, 2e-3)
