@@ -12,9 +12,9 @@ import optax_adaptive
 from benchmark import records
 from benchmark.tasks.task import Array, Task
 from methods import registry, rules
+from methods.method import Method
 
 CHECKPOINTS = 40  # evaluations a run, equally spaced
-LATE = CHECKPOINTS // 10  # checkpoints in the last tenth
 # As the example scripts have. Schedules and peers that count in epochs get a fiftieth
 # of the run as theirs, since few of these runs see their data 50 times.
 EPOCHS = 50
@@ -36,8 +36,8 @@ class Trace(NamedTuple):
     """What is recorded of a run; metrics are of the weights that the method names."""
 
     initial: Array  # shape=(), validation metric before the first step
-    validation: Array  # shape=(CHECKPOINTS,)
-    learning_rate: Array  # shape=(CHECKPOINTS,), nominal; nan where there is none
+    validation: Array  # shape=(checkpoints,)
+    learning_rate: Array  # shape=(checkpoints,), nominal; nan where there is none
     late_loss_std: Array  # shape=(), of the training losses of the last tenth
     train: Array  # shape=(), metric at the end, as the two others
     test: Array  # shape=(), read once
@@ -48,16 +48,31 @@ class Trace(NamedTuple):
 def make_training(
     task: Task, optimizer: str, method: str
 ) -> Callable[[Array, Array], Trace]:
-    """A training from base rate and seed, to be jitted and, where it pays, vmapped.
+    """A training from base rate and seed, to be jitted and, where it pays, vmapped."""
+
+    def build(rate: Array, steps: int) -> Method:
+        return registry.build(method, optimizer, rate, steps, steps // EPOCHS)
+
+    autotunes = method.partition(":")[0] in rules.AUTOTUNE  # or a variant of it
+    return training_of(task, build, autotunes)
+
+
+def training_of(
+    task: Task,
+    build: Callable[[Array, int], Method],
+    autotunes: bool,
+    checkpoints: int = CHECKPOINTS,
+) -> Callable[[Array, Array], Trace]:
+    """The same of any method, which ``build`` makes from base rate and steps.
 
     Two methods get the same initial parameters and the same batches from a seed.
     """
-    block = task.steps // CHECKPOINTS
-    steps = block * CHECKPOINTS
-    autotunes = method.partition(":")[0] in rules.AUTOTUNE  # or a variant of it
+    block = task.steps // checkpoints
+    steps = block * checkpoints
+    late = max(checkpoints // 10, 1)
 
     def train(rate: Array, seed: Array) -> Trace:
-        how = registry.build(method, optimizer, rate, steps, steps // EPOCHS)
+        how = build(rate, steps)
         key = jax.random.key(seed)
 
         def step(carry, key):
@@ -79,11 +94,12 @@ def make_training(
             return (params, state), recorded
 
         params = task.init(key)
+        start = how.optimizer.init(params)
         keys = jax.random.split(jax.random.fold_in(key, 1), steps)
         (params_out, state), (validation, losses, rates, searched) = jax.lax.scan(
             to_checkpoint,
-            (params, how.optimizer.init(params)),
-            (jnp.arange(CHECKPOINTS), keys.reshape(CHECKPOINTS, block)),
+            (params, start),
+            (jnp.arange(checkpoints), keys.reshape(checkpoints, block)),
         )
         evaluated = how.eval_params(state, params_out)
         leaves = jax.tree.leaves((evaluated, losses[-1]))
@@ -93,10 +109,10 @@ def make_training(
             found = {name: numbers[name] for name in ("found_scale", "rollbacks")}
             found["search_steps"] = searched.sum()
         return Trace(
-            initial=task.evaluate(params, "validation"),
+            initial=task.evaluate(how.eval_params(start, params), "validation"),
             validation=validation,
             learning_rate=rates,
-            late_loss_std=losses[-LATE:].std(),
+            late_loss_std=losses[-late:].std(),
             train=task.evaluate(evaluated, "train"),
             test=task.evaluate(evaluated, "test"),
             is_finite=jnp.stack([jnp.isfinite(x).all() for x in leaves]).all(),

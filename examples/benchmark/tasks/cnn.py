@@ -17,7 +17,17 @@ CHANNELS = (3, 8, 16, 32)
 
 
 def load(split: str, size: int, data_dir: Path) -> tuple[jax.Array, jax.Array]:
-    """The first images of a split, as TFDS prepared them, and their classes."""
+    """The first images of a split, as TFDS prepared them, and their classes.
+
+    Raises:
+      SystemExit: If CIFAR-10 is not in ``data_dir``.
+    """
+    if not any((data_dir / "cifar10").glob("**/dataset_info.json")):
+        raise SystemExit(
+            f"CIFAR-10 isn't in {data_dir}; prepare it once, with network access:\n"
+            f"  python examples/prepare_data.py cifar10 --data-dir {data_dir}\n"
+            "or leave out the tasks that need it"
+        )
     import tensorflow_datasets as tfds
 
     source: Any = tfds.data_source(
@@ -36,12 +46,6 @@ def cnn(data_dir: Path, steps: int = 800, batch: int = 32) -> Task:
     Batch normalisation uses the batch in training and ``STATISTICS`` training images in
     evaluation, which is what averaged weights need in any case.
     """
-    if not any((data_dir / "cifar10").glob("**/dataset_info.json")):
-        raise SystemExit(
-            f"CIFAR-10 isn't in {data_dir}; prepare it once, with network access:\n"
-            f"  python examples/prepare_data.py cifar10 --data-dir {data_dir}\n"
-            "or leave out the task cnn"
-        )
     images, labels = load("train", TRAIN + VALIDATION, data_dir)
     test_images, test_labels = load("test", TEST, data_dir)
     held_out = slice(TRAIN, TRAIN + VALIDATION)

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from benchmark.tasks.layers import cross_entropy
-from benchmark.tasks.task import Array, Task
+from benchmark.tasks.task import SPLITS, Array, Split, Task
 
 WINDOWS = 128  # in each evaluation
 
@@ -42,9 +42,21 @@ def language(
 ) -> Task:
     """On random windows of the first nine tenths; two twentieths are held out."""
     ends = [int(share * len(text)) for share in (0.9, 0.95)]
-    parts = dict(
-        zip(("train", "validation", "test"), np.split(text, ends), strict=True)
-    )
+    parts = dict(zip(SPLITS, np.split(text, ends), strict=True))
+    return on_parts(parts, init, logits_fn, steps=steps, batch=batch, length=length)
+
+
+def on_parts(
+    parts: dict[Split, np.ndarray],
+    init: Callable,
+    logits_fn: Callable,
+    *,
+    steps: int,
+    batch: int,
+    length: int,
+    held_out: int = WINDOWS,
+) -> Task:
+    """The same on a text that is in three parts already."""
 
     def windows(part: Array, key: Array, size: int) -> Array:
         starts = jax.random.randint(key, (size,), 0, part.shape[0] - length - 1)
@@ -52,7 +64,7 @@ def language(
 
     train = jnp.asarray(parts["train"])
     fixed = {
-        name: windows(jnp.asarray(part), jax.random.key(0), WINDOWS)
+        name: windows(jnp.asarray(part), jax.random.key(0), held_out)
         for name, part in parts.items()
     }
 

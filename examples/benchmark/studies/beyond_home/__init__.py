@@ -1,0 +1,1 @@
+"""autotune against tuned schedules, on trainings beyond the comparison's own."""

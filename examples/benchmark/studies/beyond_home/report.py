@@ -1,0 +1,158 @@
+"""Tables of the study: losses over that of the tuned cosine, and the rates chosen.
+
+cd examples && python -m benchmark.studies.beyond_home.report --seeds 0
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmark import records
+from benchmark.studies.beyond_home.methods import ENTRIES, Entry, is_tuned
+from benchmark.studies.beyond_home.run import RESULTS, Row, value
+from benchmark.studies.beyond_home.tasks import FAMILIES
+from benchmark.tables import Table, to_markdown
+
+REFERENCES = ("cosine", "cosine, warm-up")  # of which the better is compared with
+LARGEST = 10.0  # a ratio counts as no more, so that a failed run leaves a mean
+
+
+class Tuned(NamedTuple):
+    """An entry at its best rate."""
+
+    rate: float
+    losses: np.ndarray  # shape=(seeds,), on validation
+
+
+def tuned(rows: list[Row], entry: Entry, seeds: Sequence[int]) -> Tuned | None:
+    """At the rate of the lowest mean loss on validation, of those that all seeds have.
+
+    Args:
+      rows: Of one task.
+      entry: Method and parameters.
+      seeds: That count.
+
+    Returns:
+      The best, or None where no rate has all seeds. For autotune, the rate is the
+      geometric mean of those in force at the end.
+    """
+    found: dict[float, dict[int, Row]] = {}
+    for row in rows:
+        if row["method"] == entry.method:
+            found.setdefault(row["rate"], {})[row["seed"]] = row
+    whole = {
+        rate: [by_seed[seed] for seed in seeds]
+        for rate, by_seed in found.items()
+        if set(seeds) <= set(by_seed)
+    }
+    if not whole:
+        return None
+    losses = {
+        rate: np.array([value(row, entry) for row in each])
+        for rate, each in whole.items()
+    }
+    rate = min(sorted(losses), key=lambda rate: losses[rate].mean())
+    if is_tuned(entry.method):
+        return Tuned(rate, losses[rate])
+    ends = np.array([row["found_rate"] for row in whole[rate]], float)
+    return Tuned(float(np.exp(np.log(ends).mean())), losses[rate])
+
+
+def reference(all_tuned: dict[str, Tuned | None]) -> Tuned | None:
+    """The tuned cosine, with or without warm-up; None if one of the two is missing."""
+    both = [all_tuned[name] for name in REFERENCES]
+    known = [one for one in both if one is not None]
+    if len(known) < len(both):
+        return None
+    return min(known, key=lambda one: one.losses.mean())
+
+
+def ratio(one: Tuned, other: Tuned) -> float:
+    """Of the losses, the geometric mean over seeds."""
+    ratios = np.minimum(one.losses / other.losses, LARGEST)
+    return float(np.exp(np.log(ratios).mean()))
+
+
+def by_task(
+    rows: list[Row], seeds: Sequence[int]
+) -> dict[str, dict[str, Tuned | None]]:
+    """Every entry of every task that has rows, family by family."""
+    tasks = {row["task"] for row in rows}
+    return {
+        task: {
+            name: tuned([row for row in rows if row["task"] == task], entry, seeds)
+            for name, entry in ENTRIES.items()
+        }
+        for members in FAMILIES.values()
+        for task in members
+        if task in tasks
+    }
+
+
+def mean_cells(ratios: list[dict[str, float]]) -> list[str]:
+    """The geometric mean of each entry, over tasks that all have it."""
+    return [
+        f"**{np.exp(np.mean([np.log(task[name]) for task in ratios])):.3f}**"
+        if ratios and all(name in task for task in ratios)
+        else ""
+        for name in ENTRIES
+    ]
+
+
+def tables(rows: list[Row], seeds: Sequence[int]) -> list[Table]:
+    """Of ratios, and of rates."""
+    found = by_task(rows, seeds)
+    ratio_rows, rate_rows = [], []
+    for family, members in FAMILIES.items():
+        ratios = []
+        for task in members:
+            cosine = reference(found[task]) if task in found else None
+            if task not in found:
+                continue
+            known = {n: one for n, one in found[task].items() if one is not None}
+            rates = [f"{known[n].rate:.2g}" if n in known else "" for n in ENTRIES]
+            rate_rows.append([task, *rates])
+            if cosine is None:
+                continue
+            ratios.append({name: ratio(one, cosine) for name, one in known.items()})
+            cells = [f"{ratios[-1][n]:.3f}" if n in known else "" for n in ENTRIES]
+            ratio_rows.append([task, f"{cosine.losses.mean():.4g}", *cells])
+        if ratios:
+            title = f"**{family}, {len(ratios)} of {len(members)}**"
+            ratio_rows.append([title, "", *mean_cells(ratios)])
+    return [
+        Table(
+            "Loss over that of the tuned cosine",
+            "Final loss on validation (percent wrong, for an accuracy) over that of "
+            "the tuned cosine, with or without warm-up, whichever is better: geometric "
+            f"mean of seeds {', '.join(map(str, seeds))}, and of a family; at most "
+            f"{LARGEST:.0f}. Below 1 is better. Every schedule is tuned, three rates a "
+            "decade.",
+            ["task", "tuned cosine", *ENTRIES],
+            ratio_rows,
+        ),
+        Table(
+            "Rates",
+            "The tuned peak rates; of autotune the one in force at the end.",
+            ["task", *ENTRIES],
+            rate_rows,
+        ),
+    ]
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--seeds", nargs="+", type=int, help="default: all there are")
+    flags = parser.parse_args()
+    rows = records.rows(flags.results)
+    seeds = flags.seeds or sorted({row["seed"] for row in rows})
+    print("\n".join(to_markdown(table) for table in tables(rows, seeds)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""The runner tunes as it says and resumes, and the tables are computed by hand."""
+
+import jax
+import numpy as np
+import optax
+
+from benchmark import records
+from benchmark.studies.beyond_home import methods, report, run
+from benchmark.studies.beyond_home.tasks import training
+
+
+def row(task, method, rate, last, averaged, seed=0, **more):
+    names = dict(zip(run.KEY, (task, method, rate, seed), strict=True))
+    pair = {"validation": [last, averaged], "is_accuracy": False, "failed": None}
+    return names | pair | more
+
+
+def test_tuning_goes_on_until_the_best_is_inside():
+    def tried(losses):
+        return {
+            place: [row("a", "cosine", run.rate_at(place), *pair)]
+            for place, pair in losses.items()
+        }
+
+    assert run.next_places("cosine", {}, -8) == [-8, -9, -7]
+    # The last parameters want a lower rate, their average a higher one.
+    losses = {-9: (1.0, 3.0), -8: (2.0, 2.0), -7: (3.0, 1.0)}
+    assert run.next_places("cosine", tried(losses), -8) == [-10, -6]
+    losses |= {-10: (2.0, 3.0), -6: (4.0, 2.0)}
+    assert run.next_places("cosine", tried(losses), -8) == []
+    # Of the linear decay the average is no entry; and a failed run is the worst.
+    losses = {-9: (2.0, 3.0), -8: (1.0, 2.0), -7: (None, 1.0)}
+    rows = {
+        p: [each | {"method": "linear"} for each in r] for p, r in tried(losses).items()
+    }
+    assert run.next_places("linear", rows, -8) == []
+    # Not beyond the grid.
+    losses = {place: (1.0 - place, 1.0) for place in (1, 2, 3)}
+    assert run.next_places("linear", tried(losses), 2) == []
+
+
+def test_the_runner_resumes(toy, tmp_path, monkeypatch):
+    subject = training.Training(toy, optax.sgd, 1e-1)
+    calls = []
+    monkeypatch.setattr(run, "make_training", lambda name, data_dir: subject)
+
+    def counted(subject, method, make=run.make_run):
+        train = make(subject, method)
+
+        def count(rate, seed):
+            jax.debug.callback(lambda rate: calls.append(float(rate)), rate)
+            return train(rate, seed)
+
+        return count
+
+    monkeypatch.setattr(run, "make_run", counted)
+    output = tmp_path / "rows.jsonl"
+    group = run.Group("toy", "constant", (0,), tmp_path, output)
+    run.run_group(group)
+    rows = records.rows(output)
+    keys = [tuple(r[name] for name in run.KEY) for r in rows]
+    assert len(set(keys)) == len(rows) == len(calls) >= 3
+    assert rows[0]["steps"] == 200 and len(rows[0]["validation"]) == 2
+    # The last line is cut off in the middle: that run alone is made again.
+    whole = output.read_text()
+    output.write_text(whole[:-20])
+    run.run_group(group)
+    assert len(calls) == len(rows) + 1
+    again = {tuple(r[name] for name in run.KEY): r for r in records.rows(output)}
+    assert [again[key]["validation"] for key in keys] == [r["validation"] for r in rows]
+    # And with all there, none.
+    run.run_group(group)
+    assert len(calls) == len(rows) + 1
+
+
+def test_autotune_has_one_rate_and_says_which_it_found(toy, tmp_path, monkeypatch):
+    subject = training.Training(toy, optax.sgd, 1e-1)
+    monkeypatch.setattr(run, "make_training", lambda name, data_dir: subject)
+    output = tmp_path / "rows.jsonl"
+    run.run_group(run.Group("toy", "autotune", (0,), tmp_path, output))
+    (found,) = records.rows(output)
+    assert found["rate"] == methods.AUTOTUNE_RATE and found["found_rate"] > 0
+    # The best is an offset of 1 on validation, and of 2 on test.
+    np.testing.assert_allclose(found["validation"][1], 1.0, atol=0.1)
+    np.testing.assert_allclose(found["test"][1], 2.0, atol=0.1)
+
+
+def made_up_rows():
+    """Two seeds; the cosine is best with warm-up, at 1e-2, where it has 2 and 8."""
+    rows = []
+    for seed, factor in enumerate((1.0, 4.0)):
+        for method, rate, last, averaged in (
+            ("cosine", 1e-3, 4.0, 4.0),
+            ("cosine", 1e-2, 3.0, 4.0),
+            ("cosine_warmup", 1e-2, 2.0, 1.0),
+            ("cosine_warmup", 1e-1, 5.0, 5.0),
+            ("constant", 1e-3, 0.1, 3.0),
+            ("constant", 1e-2, 0.1, 2.5),
+            ("autotune", 1e-3, 0.1, 4.0),
+        ):
+            made = row(
+                "diffusion", method, rate, last * factor, averaged * factor, seed
+            )
+            rows.append(made | {"found_rate": 1e-2 * factor})
+    rows.append(row("diffusion", "constant", 1e-1, 0.1, 0.1))  # its other seed fails
+    rows.append(row("diffusion", "constant", 1e-1, None, None, 1, failed="not finite"))
+    rows.append(row("diffusion", "linear", 1e-2, 1.0, 1.0))  # of one seed as yet
+    return rows
+
+
+def test_ratios_by_hand():
+    ratios, rates = report.tables(made_up_rows(), (0, 1))
+    cells = dict(zip(ratios.header, ratios.rows[0], strict=True))
+    assert cells["tuned cosine"] == "5"  # the mean of 2 and 8
+    assert cells["cosine"] == "1.500" and cells["cosine, warm-up"] == "1.000"
+    assert cells["cosine, warm-up, averaged"] == "0.500"
+    assert cells["constant, averaged"] == "1.250" and cells["autotune"] == "2.000"
+    assert cells["linear"] == cells["autotune, length not told"] == ""
+    assert ratios.rows[1][0] == "**diffusion, 1 of 1**"
+    assert (
+        dict(zip(ratios.header, ratios.rows[1], strict=True))["cosine"] == "**1.500**"
+    )
+    cells = dict(zip(rates.header, rates.rows[0], strict=True))
+    assert cells["cosine"] == cells["constant, averaged"] == "0.01"
+    assert cells["autotune"] == "0.02"  # between 1e-2 and 4e-2
+
+
+def test_an_accuracy_counts_by_what_is_wrong():
+    rows = [
+        row("noisy_10k", method, 1e-2, last, last, is_accuracy=True, found_rate=1e-2)
+        for method, last in (
+            ("cosine", 90.0),
+            ("cosine_warmup", 80.0),
+            ("autotune", 85.0),
+        )
+    ]
+    ratios, _ = report.tables(rows, (0,))
+    cells = dict(zip(ratios.header, ratios.rows[0], strict=True))
+    assert cells["autotune"] == "1.500" and cells["cosine, warm-up"] == "2.000"
+
+
+def test_a_family_has_a_mean_of_what_all_its_tasks_have():
+    rows = [
+        row(task, method, 1e-2, loss, loss, found_rate=1e-2)
+        for task, factor in (("poisson", 2.0), ("burgers", 8.0))
+        for method, loss in (
+            ("cosine", 1.0),
+            ("cosine_warmup", 1.0),
+            ("autotune", factor),
+        )
+    ]
+    ratios, _ = report.tables([*rows, row("poisson", "linear", 1e-2, 1.0, 1.0)], (0,))
+    title, _, *cells = ratios.rows[2]
+    found = dict(zip(methods.ENTRIES, cells, strict=True))
+    assert title == "**little noise, 2 of 2**"
+    assert found["autotune"] == "**4.000**" and found["linear"] == ""
