@@ -92,6 +92,7 @@ def made_up_rows():
         for method, rate, last, averaged in (
             ("cosine", 1e-3, 4.0, 4.0),
             ("cosine", 1e-2, 3.0, 4.0),
+            ("cosine", 1e-1, 3.5, 4.0),
             ("cosine_warmup", 1e-2, 2.0, 1.0),
             ("cosine_warmup", 1e-1, 5.0, 5.0),
             ("constant", 1e-3, 0.1, 3.0),
@@ -111,9 +112,9 @@ def made_up_rows():
 def test_ratios_by_hand():
     ratios, rates = report.tables(made_up_rows(), (0, 1))
     cells = dict(zip(ratios.header, ratios.rows[0], strict=True))
-    assert cells["tuned cosine"] == "5"  # the mean of 2 and 8
-    assert cells["cosine"] == "1.500" and cells["cosine, warm-up"] == "1.000"
-    assert cells["cosine, warm-up, averaged"] == "0.500"
+    assert cells["tuned cosine"] == "5*"  # the mean of 2 and 8; no lower rate was run
+    assert cells["cosine"] == "1.500" and cells["cosine, warm-up"] == "1.000*"
+    assert cells["cosine, warm-up, averaged"] == "0.500*"
     assert cells["constant, averaged"] == "1.250" and cells["autotune"] == "2.000"
     assert cells["linear"] == cells["autotune, length not told"] == ""
     assert ratios.rows[1][0] == "**diffusion, 1 of 1**"
@@ -123,6 +124,20 @@ def test_ratios_by_hand():
     cells = dict(zip(rates.header, rates.rows[0], strict=True))
     assert cells["cosine"] == cells["constant, averaged"] == "0.01"
     assert cells["autotune"] == "0.02"  # between 1e-2 and 4e-2
+
+
+def test_seeds_are_those_of_a_task_or_those_asked_for():
+    rows = [
+        row("poisson", method, 1e-2, loss, loss)
+        for method, loss in (("cosine", 1.0), ("cosine_warmup", 2.0))
+    ]
+    ratios, _ = report.tables(rows + made_up_rows())  # one has a seed, one two
+    assert [cells[0] for cells in ratios.rows if "**" not in cells[0]] == [
+        "diffusion",
+        "poisson",
+    ]
+    ratios, _ = report.tables(made_up_rows(), (0,))
+    assert ratios.rows[0][1] == "2*"
 
 
 def test_an_accuracy_counts_by_what_is_wrong():
@@ -136,7 +151,7 @@ def test_an_accuracy_counts_by_what_is_wrong():
     ]
     ratios, _ = report.tables(rows, (0,))
     cells = dict(zip(ratios.header, ratios.rows[0], strict=True))
-    assert cells["autotune"] == "1.500" and cells["cosine, warm-up"] == "2.000"
+    assert cells["autotune"] == "1.500" and cells["cosine, warm-up"] == "2.000*"
 
 
 def test_a_family_has_a_mean_of_what_all_its_tasks_have():
