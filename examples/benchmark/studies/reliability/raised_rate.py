@@ -8,29 +8,21 @@ or worse than it was when the rate was raised::
 """
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 import optax_adaptive
 from benchmark import records, tasks
+from benchmark.studies.reliability import grid
 from benchmark.tables import markdown
 from benchmark.tasks.task import Task
-from data import prepared
 from optax_adaptive import ScaleByControllerState
 
 RESULTS = Path(__file__).with_name("raised_rate.jsonl")
 FACTORS = (1, 10, 100)
-METHODS = {
-    "autotune": lambda: optax_adaptive.autotune(optax.adam(1e-3)),
-    "autotune_interpolated": lambda: optax_adaptive.autotune(
-        optax.adam(1e-3, b1=0.0), interpolate=True
-    ),
-}
 
 
 def raised(state: Any, factor: jax.Array) -> Any:
@@ -45,9 +37,9 @@ def raised(state: Any, factor: jax.Array) -> Any:
     return jax.tree.map(edit, state, is_leaf=is_rule)
 
 
-def make_run(task: Task, method: str) -> Callable[..., dict[str, jax.Array]]:
+def make_run(task: Task, method: str) -> grid.Run:
     """A jitted function of seed and factor."""
-    tx = METHODS[method]()
+    tx = grid.METHODS[method]()
 
     def step(carry, key):
         params, state = carry
@@ -80,29 +72,6 @@ def make_run(task: Task, method: str) -> Callable[..., dict[str, jax.Array]]:
     return run
 
 
-def measure(output: Path, names: list[str], seeds: list[int]) -> None:
-    """Runs what ``output`` lacks, a line a run."""
-    done = {
-        (row["task"], row["method"], row["factor"], row["seed"])
-        for row in records.rows(output)
-    }
-    with records.open_to_append(output) as file:
-        for name in names:
-            task = tasks.TASKS[name](prepared.default_dir())
-            for method in METHODS:
-                run, lines = make_run(task, method), []
-                for factor in FACTORS:
-                    for seed in seeds:
-                        key = name, method, factor, seed
-                        if key not in done:
-                            found = run(seed, jnp.float32(factor))
-                            row = {k: records.number(v) for k, v in found.items()}
-                            lines.append({"factor": factor, "seed": seed} | row)
-                if lines:
-                    config = {"task": name, "method": method, "steps": task.steps}
-                    records.write(file, [records.header(config, 0.0), *lines])
-
-
 def is_lost(row: records.Line) -> bool:
     """Whether a run ends with what is not finite, or worse than at half-time."""
     if row["end"] is None:
@@ -114,23 +83,16 @@ def is_lost(row: records.Line) -> bool:
 
 def table(lines: list[records.Line]) -> str:
     """Mean test metrics by factor; runs that were lost are counted."""
-    rows = [line for line in lines if "header" not in line]
-    names = dict.fromkeys((row["task"], row["method"]) for row in rows)
     body = []
-    for task, method in names:
-        cells = []
+    for task, method, by_factor in grid.cells(lines):
+        shown = []
         for factor in FACTORS:
-            mine = [
-                row
-                for row in rows
-                if (row["task"], row["method"], row["factor"]) == (task, method, factor)
-            ]
+            mine = by_factor[factor]
             mean = sum(row["end"] or 0.0 for row in mine) / len(mine)
             lost = sum(map(is_lost, mine))
-            cells.append(f"{mean:.4g}" + (f" (**{lost} lost**)" if lost else ""))
-        mine = [row for row in rows if (row["task"], row["method"]) == (task, method)]
-        half = [row["half"] for row in mine]
-        body.append([task, method, f"{sum(half) / len(half):.4g}", *cells])
+            shown.append(f"{mean:.4g}" + (f" (**{lost} lost**)" if lost else ""))
+        half = [row["half"] for mine in by_factor.values() for row in mine]
+        body.append([task, method, f"{sum(half) / len(half):.4g}", *shown])
     header = ["task", "method", "at half-time", *(f"x{factor}" for factor in FACTORS)]
     return markdown(header, body)
 
@@ -142,7 +104,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=list(tasks.TASKS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     args = parser.parse_args()
-    measure(args.output, args.tasks, args.seeds)
+    grid.measure(args.output, make_run, args.tasks, FACTORS, args.seeds)
     print(table(records.read(args.output)))
 
 

@@ -113,10 +113,10 @@ def measure(output: Path, seeds: list[int]) -> None:
 
 def table(lines: list[records.Line]) -> str:
     """By method: the first accuracy, and the lowest of all steps and seeds."""
+    runs = [line for line in lines if "header" not in line]
     body = []
     for method in METHODS:
-        rows = [line for line in lines if line.get("seed") is not None]
-        rows = [row for row in rows if row["method"] == method]
+        rows = [row for row in runs if row["method"] == method]
         first = sum(row["first"] for row in rows) / len(rows)
         last = sum(row["last_served"] for row in rows) / len(rows)
         worst = min(row["lowest_served"] - row["first"] for row in rows)
