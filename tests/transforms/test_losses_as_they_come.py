@@ -220,3 +220,15 @@ def test_gradients_of_a_scaled_loss_in_float16(loss_scale, grows, skips):
 def test_a_scale_at_which_all_overflows_says_so():
     _, state, overflows = in_float16()(2.0**20, False, False)
     assert overflows.all() and summary(state)["is_stuck"]
+
+
+@pytest.mark.parametrize("length", [3, 4, 8, 15])
+@pytest.mark.parametrize("first", [14, 22, 35])
+@pytest.mark.parametrize("field", ["loss_factor", "factor"])
+def test_spikes_in_a_row_do_not_end_the_range_test(field, first, length):
+    usual = trained(tuned)(stream())
+    factor = np.where((TIME >= first) & (TIME < first + length), 1000.0, 1.0)
+    run = trained(tuned)(stream(**{field: factor}))
+    found = summary(run.state)["found_scale"] / summary(usual.state)["found_scale"]
+    assert 0.5 < found < 2.0
+    assert run.loss < FINISHED

@@ -98,7 +98,13 @@ def search(
         # A step without a loss is none, but shows how far the one before has moved.
         is_step = (state.nonfinite == 0) & ~state.is_waiting
         is_step |= state.stage == CALIBRATE
-        log_scale = jnp.where(is_step, log_scale, observation.log_scale)
+        # In a range test that is none to learn from either.
+        resting = jnp.where(
+            state.stage == RANGE_TEST,
+            math.log(settings.least_scale),
+            observation.log_scale,
+        )
+        log_scale = jnp.where(is_step, log_scale, resting)
         state = select(is_step, went_on, state)
         log_scale = jnp.where(state.is_done, state.found.log_scale, log_scale)
         # From then on what is in force is kept, bounds and all.

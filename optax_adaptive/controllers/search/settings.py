@@ -21,10 +21,11 @@ class SearchSettings(NamedTuple):
 
     calibration_steps: int = 12
     most_nonfinite: int = 10  # losses in a row, before it is asked whose fault it is
-    # A loss in a candidate counts as not finite, since a batch may be bad in that way
-    # too, if it is above the first one by so many standard deviations and sizes of it.
+    # A loss of a trial counts as not finite, since a batch may be bad in that way too,
+    # if it is above the first one by so many standard deviations and sizes of it.
     wild: float = 100.0
     times: float = 10.0
+    most_wild: int = 3  # in a row, the same in a range test: it is meant to go too far
     least_noise: float = 1e-3  # that a loss is taken to have, as a part of its size
     unknown_steps: int = 800  # search as for so many where total_steps is not given
     sized_steps: int = 4  # the last of those, which say how far an update moves
@@ -78,9 +79,9 @@ class SearchState(NamedTuple):
     stage: Array  # shape=(), dtype=int32: CALIBRATE, RANGE_TEST, CANDIDATES or DONE
     clock: Array  # shape=(), dtype=int32: steps in this stage, or of this candidate
     losses: Array  # shape=(MOST_LOSSES,), dtype=float32: newest finite, oldest first
-    nonfinite: Array  # shape=(), dtype=int32: newest non-finite ones in a row
-    is_waiting: Array  # shape=(), dtype=bool: at the first parameters, for a finite one
-    is_acquitted: Array  # shape=(), dtype=bool: was a loss not finite there either?
+    nonfinite: Array  # shape=(), dtype=int32: newest bad ones in a row
+    is_waiting: Array  # shape=(), dtype=bool: at the first parameters, for a good one
+    is_acquitted: Array  # shape=(), dtype=bool: was a loss no good there either?
     is_lost: Array  # shape=(), dtype=bool: the rate is to blame for those before
     was_lost: Array  # shape=(), dtype=bool: has it been so in the range test?
     has_descended: Array  # shape=(), dtype=bool: has any rate lowered the loss?
@@ -156,23 +157,29 @@ def least_standard_deviation(value: Array, settings: SearchSettings) -> Array:
 
 
 def watch(state: SearchState, value: Array, settings: SearchSettings) -> SearchState:
-    """Takes in the newest loss, and finds out whose fault non-finite ones are.
+    """Takes in the newest loss, and finds out whose fault bad ones are.
 
-    A few of them cost their steps. After more, the first parameters are restored: where
-    the loss is finite at once, the rate was to blame. Where it is not, the batches are.
+    Bad are those that are not finite, or wild. A few of them cost their steps. After
+    more, the first parameters are restored: where the loss is good at once, the rate
+    was to blame. Where it is not, the batches are.
     Then that is waited for, and the stage goes on; a candidate begins anew.
     """
-    is_finite = jnp.abs(value) <= LARGEST  # NaN compares false
+    is_range_test = state.stage == RANGE_TEST
+    is_test = is_range_test | (state.stage == CANDIDATES)
     first, noise = state.found.first_value, state.found.standard_deviation
-    is_wild = value > first + settings.wild * noise + settings.times * jnp.abs(first)
-    is_finite &= ~(is_wild & (state.stage == CANDIDATES))
+    is_finite = jnp.abs(value) <= LARGEST  # NaN compares false
+    usual = first + settings.wild * noise + settings.times * jnp.abs(first)
+    is_wild = is_finite & (value > usual) & is_test
+    is_finite &= ~is_wild
     is_resumed = state.is_waiting & is_finite
     is_again = is_resumed & state.is_acquitted & (state.stage == CANDIDATES)
     losses = jnp.where(is_resumed, state.found.first_value, state.losses)
     clock = jnp.where(is_again, 0, state.clock) + is_finite.astype(jnp.int32)
     nonfinite = jnp.where(is_finite | state.is_waiting, 0, state.nonfinite + 1)
-    is_test = (state.stage == RANGE_TEST) | (state.stage == CANDIDATES)
-    is_stopped = (nonfinite >= settings.most_nonfinite) & is_test
+    most = jnp.where(
+        is_range_test & is_wild, settings.most_wild, settings.most_nonfinite
+    )
+    is_stopped = (nonfinite >= most) & is_test
     return state._replace(
         clock=clock,
         losses=history.push(losses, value, is_finite),
