@@ -61,7 +61,8 @@ class Request(NamedTuple):
 
     # shape=(), dtype=int32: 0, or > 0 while parameters are temporary: 1 calibrates, and
     # displacement is measured; 2 tests a range of rates, and the averaging gap is that
-    # above the parameters of before; 3 and more are candidates
+    # above the parameters of before; 3 and more are candidates; -1: they are not, but
+    # the rate rises to the one found
     probe: Array
     restore: Array  # shape=(), dtype=bool: return to the copy; it is no spike
     snapshot: Array  # shape=(), dtype=bool: take a copy before the next update
@@ -69,6 +70,9 @@ class Request(NamedTuple):
     half_life: Array  # shape=(), dtype=float32: factor on that of the average
     average_lags: Array  # shape=(), dtype=bool: eval_params gives the parameters
     accumulation_size: Array  # shape=(), dtype=int32: of the next window; 0: as it is
+    # shape=(), dtype=float32: a value above it is that of a bad batch, whose update
+    # with_rollback skips, also where parameters are temporary
+    skip_above: Array | np.float32 = np.float32(np.inf)
 
 
 class Found(NamedTuple):
@@ -84,13 +88,16 @@ class Found(NamedTuple):
     # shape=(), dtype=float32: gradients over those of the value, where they are not
     # its own, as those of a sum are not of a mean; 1 if not known
     gradient_factor: Array | np.float32 = np.float32(1.0)
+    # shape=(), dtype=int32: updates since the parameters are no longer temporary
+    warm_up: Array | np.int32 = np.int32(0)
 
 
 def nothing_found() -> Found:
     """What no search has found."""
     inf = jnp.full((), jnp.inf, jnp.float32)
     one = jnp.ones((), jnp.float32)
-    return Found(inf, inf, inf, jnp.ones((), jnp.bool_), one)
+    none = jnp.zeros((), jnp.int32)
+    return Found(inf, inf, inf, jnp.ones((), jnp.bool_), one, none)
 
 
 def nothing() -> Request:
@@ -104,6 +111,7 @@ def nothing() -> Request:
         half_life=jnp.ones((), jnp.float32),
         average_lags=no,
         accumulation_size=jnp.zeros((), jnp.int32),
+        skip_above=jnp.full((), jnp.inf, jnp.float32),
     )
 
 
@@ -111,7 +119,7 @@ def merged(*requests: Request) -> Request:
     """What several rules ask for together: what any of them does; the longest average.
 
     As most ask for nothing, the largest of each field is what one of them asks for; of
-    the sizes of windows it is the least.
+    the sizes of windows, and of what is skipped, it is the least.
     """
     if len(requests) == 1:
         return requests[0]
@@ -119,7 +127,9 @@ def merged(*requests: Request) -> Request:
     largest = jax.tree.map(lambda fields: fields.max(0), stacked)
     sizes = stacked.accumulation_size
     least = jnp.where(sizes > 0, sizes, largest.accumulation_size).min(0)
-    return largest._replace(accumulation_size=least)
+    return largest._replace(
+        accumulation_size=least, skip_above=stacked.skip_above.min(0)
+    )
 
 
 def no_request(state: ControllerState) -> Request:

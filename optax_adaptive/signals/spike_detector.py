@@ -94,7 +94,11 @@ def watch(detector: SpikeDetector, value: Array) -> tuple[SpikeDetector, Signal]
     wild = jnp.where(detector.seen >= FEWEST, wild, LARGEST)
     highest = detector.slow + CLIP * before
     highest = jnp.where(detector.seen >= WARM_UP // 2, highest, wild)
-    clipped = jnp.where(is_finite, jnp.minimum(value, highest), detector.slow)
+    # The far ones, as a few in a row may be, say nothing of the noise either.
+    is_far = is_finite & (value > wild + TIMES * jnp.abs(detector.slow))
+    far = jnp.where(is_far, detector.far + 1, 0)
+    is_usable = is_finite & ((far == 0) | (far > MOST_FAR))
+    clipped = jnp.where(is_usable, jnp.minimum(value, highest), detector.slow)
 
     elapsed = detector.seen.astype(jnp.float32)
     plain = 1.0 / (elapsed + 1.0)  # the plain mean, until an average is as long
@@ -118,14 +122,12 @@ def watch(detector: SpikeDetector, value: Array) -> tuple[SpikeDetector, Signal]
     lowest, bound = level - DRIFT * error, level + DRIFT * error
     ceiling = jnp.where(is_early, bound, jnp.minimum(detector.ceiling, bound))
     nonfinite = jnp.where(is_finite, 0, detector.nonfinite + 1)
-    is_far = is_finite & (value > wild + TIMES * jnp.abs(detector.slow))
-    far = jnp.where(is_far, detector.far + 1, 0)
     is_rise = (fast > slow + RISE * noise) | (lowest > ceiling)
     is_calm = (fast <= slow + noise) & (level <= ceiling)
     signal = Signal(
         is_spike=(is_rise & ~is_early) | (nonfinite >= NONFINITE),
         is_calm=is_calm & is_finite,
-        is_usable=is_finite & ((far == 0) | (far > MOST_FAR)),
+        is_usable=is_usable,
         is_finite=is_finite,
         unspiked=jnp.where(is_finite, clipped, value),
         lowest_level=lowest,

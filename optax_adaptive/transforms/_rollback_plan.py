@@ -151,6 +151,8 @@ def make_plan(memory: Memory, value: Array, asked: Request) -> Plan:
     is_kept = memory.updates_seen < asked.keep_until
     is_due &= ~is_probe & ~is_kept & ~is_risen
     is_taken = is_due | (memory.updates_seen == 0) | asked.snapshot
+    is_bad = ~signal.is_usable & ~is_probe | ~signal.is_finite
+    is_bad |= value > asked.skip_above
     blames_rate = memory.is_suspect & ~memory.is_acquitted & ~at_copy.is_given_up
     return Plan(
         value=value,
@@ -162,7 +164,7 @@ def make_plan(memory: Memory, value: Array, asked: Request) -> Plan:
         is_waiting=is_waiting,
         is_new=is_new,
         at_copy=AtCopy(*(is_waiting & said for said in at_copy)),
-        is_skipped=~signal.is_usable & ~is_probe | ~signal.is_finite | ~is_new,
+        is_skipped=is_bad | ~is_new,
         is_due=is_due,
         is_taken=is_taken & ~is_spike & is_new,
         is_kept=is_kept,

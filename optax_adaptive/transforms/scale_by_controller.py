@@ -193,7 +193,7 @@ def scale_by_controller(
         is_kept = (new_log_scale == log_scale) | ~jnp.isfinite(new_log_scale)
         lr_scale = jnp.where(is_kept, lr_scale, bounded(new_log_scale))
         request = checked_request(controller, controller_state)
-        has_found = (statistics.request.probe > 0) & (request.probe == 0)
+        has_found = (statistics.request.probe != 0) & (request.probe == 0)
         statistics = window_statistics.open_window(memory.statistics)
         memory = memory._replace(
             statistics=statistics._replace(

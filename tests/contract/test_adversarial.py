@@ -105,8 +105,8 @@ def check_is_not_lost(method, events):
 # (docs/reliability.md), and one from which rules may draw their conclusions.
 lengths = st.integers(1, 9) | st.integers(13, 60)
 not_finite = bursts(bad_numbers, lengths)
-# What a spike of the gradient does to Adam it does to the bare one as well, and how long
-# that takes to heal depends on the rate.
+# What a spike of the gradient does to Adam it does to the bare one as well, and how
+# long that takes to heal depends on the rate.
 rare_spikes = st.lists(
     st.tuples(
         st.just("loss_factor"),

@@ -31,7 +31,7 @@ def maintaining(total_steps, has_noise):
     found = Found(0.0, FIRST_LOSS, NOISE, has_noise)
     found = Found(*map(jnp.asarray, map(np.asarray, found)))
     found = jax.tree.map(
-        lambda x: x if x.dtype == jnp.bool_ else x.astype(jnp.float32), found
+        lambda x: x.astype(jnp.float32) if x.dtype.kind == "f" else x, found
     )
     init, params = rule.init, jnp.ones(())
     rule = rule._replace(init=lambda: rule.begin(init(), found))

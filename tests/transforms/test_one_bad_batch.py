@@ -68,7 +68,7 @@ def test_training_goes_on_in_rollback(name, restore_inner):
 def test_training_goes_on_in_autotune(name):
     tx = autotune(FRAGILE[name](), total_steps=400)
     (params, state), losses = training(tx, 400)(200)
-    assert np.unique(losses[201:]).size > 20
+    assert np.unique(losses[201:]).size > 10  # momo is at rounding soon; stuck, 1
     assert loss_fn(eval_params(state, params)) < 0.05 * losses[0]
 
 

@@ -24,10 +24,10 @@ BELOW_BLOW_UP = math.log(2.0)
 # How far above the scale found the policy takes one to be that blows up. It stays below
 # half of that, which is five times the scale that it starts at.
 ABOVE_FOUND = math.log(10.0)
-# Scale that the policy starts at, over the best of the candidates: less than
-# autotune's, since no restart undoes what a learning rate too high has done. Of 0.05 to
-# 0.25, on four tasks.
-LONG_OVER_SHORT = 0.1
+# The policy was trained after a search without warm-up. Scale that it starts at, over
+# the best of the candidates: less than autotune's, since no restart undoes what a
+# learning rate too high has done. Of 0.05 to 0.25, on four tasks.
+SEARCH = SearchSettings(long_over_short=0.1, long_over_mean=0.0, warm_up=0.0)
 SHORTEST = 5  # steps of an accumulation window
 ELAPSED_WINDOW = 1 / 32  # of the steps so far, at most
 TOTAL_WINDOW = 1 / 64  # and of all steps
@@ -143,7 +143,7 @@ def searched(total_steps: int | Array | None, rule: Controller) -> Controller:
     if total_steps is not None and is_concrete(total_steps):
         steps = float(total_steps)
         search_steps = int(steps) if LEAST_STEPS <= steps < math.inf else None
-    first = search(search_steps, SearchSettings(long_over_short=LONG_OVER_SHORT))
+    first = search(search_steps, SEARCH)
     return then(first, schedule_compensation.compensated(rule))._replace(
         name="learned", needs=("with_averaging", "with_rollback")
     )

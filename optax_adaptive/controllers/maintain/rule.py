@@ -95,7 +95,7 @@ def maintain(
         block = _block(observation, state, settings)
         proposal = propose(block, settings.correction)
         is_judged = is_block & _can_be_judged(observation, state, block)
-        on_probation = state.elapsed <= probation
+        on_probation = state.elapsed + state.found.warm_up <= probation
         change, restarts = _allowed(
             proposal, state, observation, on_probation, settings
         )
@@ -124,13 +124,14 @@ def maintain(
     def request_fn(state: MaintainState):
         # Before the first block it is not known when it began.
         most = jnp.int32(jnp.iinfo(jnp.int32).max)
-        end = jnp.where(state.began < 0, most, state.began + probation)
+        left = probation - state.found.warm_up
+        end = jnp.where(state.began < 0, most, state.began + left)
         size = settings.block * state.elapsed.astype(jnp.float32)
         size = jnp.maximum(jnp.ceil(size), settings.shortest_block)
         return nothing()._replace(
             restore=state.restarts,
             snapshot=state.rises,
-            keep_until=jnp.where(state.elapsed < probation, end, 0),
+            keep_until=jnp.where(state.elapsed < left, end, 0),
             half_life=state.half_life,
             average_lags=state.average_lags,
             accumulation_size=size.astype(jnp.int32),
@@ -160,6 +161,7 @@ def _with_start(
         standard_deviation=jnp.zeros((), jnp.float32),
         has_noise=standard_deviation > 1e-3 * jnp.abs(observation.value),
         gradient_factor=found.gradient_factor,
+        warm_up=found.warm_up,
     )
     is_known = ~jnp.isinf(found.log_scale)
     log_scale = jnp.where(is_known, found.log_scale, observation.log_scale)

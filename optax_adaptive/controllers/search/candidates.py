@@ -12,12 +12,13 @@ import jax.numpy as jnp
 from optax_adaptive._controller import Array
 from optax_adaptive.controllers.search.settings import (
     CANDIDATES,
-    DONE,
     MOST_CANDIDATES,
     TINY,
+    WARM_UP,
     Lengths,
     SearchSettings,
     SearchState,
+    done,
     least_standard_deviation,
     opened,
 )
@@ -38,22 +39,22 @@ def run_candidate(
     state: SearchState, settings: SearchSettings, sized: Lengths
 ) -> tuple[SearchState, Array]:
     """A step of a trial run; at its end it is judged, and the next or none follows."""
-    error = _error(state, sized)
-    is_above = _is_third_above(state, error, settings)
-    log_scales = _log_scales(state, is_above, settings)
+    log_scales = _log_scales(state, _is_above(state, settings, sized), settings)
     annealed = 1.0 - (state.clock.astype(jnp.float32) - 1.0) / sized.candidate_steps
     log_scale = log_scales[state.candidate] + jnp.log(annealed)
     # A high loss does not end one: the first steps at a good rate may overshoot.
     is_over = state.is_lost | (state.clock == sized.candidate_steps)
-    judged = _judge(state, is_above, settings, sized)
+    judged = _judge(state, settings, sized)
     ended = opened(state, CANDIDATES)._replace(
         candidate=state.candidate + 1,
         candidate_losses=judged.losses,
         found=state.found._replace(has_noise=judged.has_noise),
         restores=jnp.ones((), jnp.bool_),
     )
-    done = _answer(state, ended, judged, log_scales, settings)
-    ended = select(judged.is_last, done, ended)
+    found = _answer(state, ended, judged, log_scales, settings)
+    if not sized.warm_up:
+        found = done(found)
+    ended = select(judged.is_last, found, ended)
     return select(is_over, ended, state), log_scale
 
 
@@ -62,27 +63,29 @@ def _error(state: SearchState, sized: Lengths) -> Array:
     return 1.3 * state.found.standard_deviation / math.sqrt(sized.tail)
 
 
-def _is_third_above(
-    state: SearchState, error: Array, settings: SearchSettings
-) -> Array:
-    """Each lies below the last one, but the third above the first, if that is best."""
-    first, second = state.candidate_losses[:2]
-    return jnp.isfinite(second) & (second > first + settings.clear_errors * error)
+def _is_above(state: SearchState, settings: SearchSettings, sized: Lengths) -> Array:
+    """Each lies below the last one, but the fourth above the first, if that is best.
+
+    Beyond doubt, and of three: a large rate that teaches no more than how often letters
+    occur may be better than one that is somewhat lower, and worse than a far lower one.
+    """
+    first, *others = state.candidate_losses[: settings.least_candidates]
+    least = first + settings.clear_errors * _error(state, sized)
+    return (jnp.stack(others) > least).all() & jnp.isfinite(others[-1])
 
 
 def _log_scales(state: SearchState, is_above: Array, settings: SearchSettings) -> Array:
     # Those to come have the rate of this one: if all diverge, the last is the answer.
     order = jnp.arange(MOST_CANDIDATES, dtype=jnp.int32)
     below = jnp.minimum(order, state.candidate).astype(jnp.float32)
-    below = below.at[2].set(jnp.where(is_above, -1.0, below[2]))
+    fourth = settings.least_candidates
+    below = below.at[fourth].set(jnp.where(is_above, -1.0, below[fourth]))
     return state.log_scale - (settings.first_candidate + below) * math.log(
         settings.ratio
     )
 
 
-def _judge(
-    state: SearchState, is_above: Array, settings: SearchSettings, sized: Lengths
-) -> Judged:
+def _judge(state: SearchState, settings: SearchSettings, sized: Lengths) -> Judged:
     """Adds the loss of the candidate that has ended, and asks whether others follow."""
     error = _error(state, sized)
     loss = history.mean_without_largest(state.losses[-sized.tail :])
@@ -99,8 +102,11 @@ def _judge(
         settings.plateau_fraction * (state.found.first_value - best), least
     )
     is_enough = state.candidate >= settings.least_candidates - 1
-    is_descent = is_best & (state.candidate >= settings.least_candidates)
-    goes_on = ~is_above & (is_plateau | is_descent)
+    is_above = _is_above(state._replace(candidate_losses=losses), settings, sized)
+    is_third = state.candidate == settings.least_candidates - 1
+    # A tie is no end: rates far too high may all lead to one loss.
+    is_as_good = loss <= best + error
+    goes_on = jnp.where(is_above, is_third, is_plateau | is_as_good)
     has_noise = differs(state, settings, sized.tail)
     return Judged(
         losses=losses,
@@ -117,7 +123,7 @@ def _answer(
     log_scales: Array,
     settings: SearchSettings,
 ) -> SearchState:
-    """The rate for the whole run, and whether the last candidate begins it."""
+    """The rate for the run, and whether its parameters are the last candidate's."""
     decrease = state.found.first_value - jnp.min(judged.losses)
     # Where none is sure to have helped, as from a flat start, a lower rate is no cure.
     counts = decrease > settings.clear_errors * judged.error
@@ -127,10 +133,12 @@ def _answer(
         *(log_scales, state.found.first_value, judged.error),
     )
     found = best + math.log(settings.long_over_short)
+    if settings.long_over_mean > 0.0:
+        mean = (best + state.log_scale) / 2.0
+        found = jnp.maximum(found, mean + math.log(settings.long_over_mean))
     is_low = log_scales[state.candidate] < found + math.log(settings.keep_below)
-    return opened(ended, DONE)._replace(
+    return opened(ended, WARM_UP)._replace(
         restores=~is_low | state.is_lost,
-        is_done=jnp.ones((), jnp.bool_),
         found=state.found._replace(log_scale=found, has_noise=judged.has_noise),
     )
 

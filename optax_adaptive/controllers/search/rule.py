@@ -15,16 +15,18 @@ from optax_adaptive.controllers.search.candidates import run_candidate
 from optax_adaptive.controllers.search.settings import (
     CALIBRATE,
     CANDIDATES,
-    DONE,
     RANGE_TEST,
+    WARM_UP,
     Lengths,
     SearchSettings,
     SearchState,
+    done,
     first_state,
     least_standard_deviation,
     lengths,
     opened,
     watch,
+    wild_above,
 )
 from optax_adaptive.signals import history
 from optax_adaptive.state import packing
@@ -45,7 +47,10 @@ def search(
        nothing moves until the loss is clearly worse than at the start.
     3. *Candidates*: three trial runs from the first parameters, at rates a factor of
        √10 apart below the largest stable one, each annealed to 0. More follow below
-       where they all end alike. The best of them, times ``long_over_short``, is found.
+       as long as the last one is the best, or all end alike. The rate found lies below
+       the best of them and the largest stable one.
+    4. *Warm-up*, 2% of ``total_steps`` (10 to 1,000; 100 if that is not known): the
+       rate rises from 0 to the one found, since the first parameters bear less.
 
     Hand over to the rule that goes on from there by :func:`then`. Each call must make
     an update: accumulate gradients around, as by ``optax.MultiSteps``, and not inside.
@@ -84,11 +89,14 @@ def search(
         lambda seen: _calibrate(*seen, settings=settings),
         lambda seen: _test_range(seen[0], settings, sized),
         lambda seen: run_candidate(seen[0], settings, sized),
+        lambda seen: _warm_up(seen[0], sized),
         lambda seen: (seen[0], seen[0].found.log_scale),
     ]
 
     def update_fn(observation: Observation, state: SearchState):
+        is_done = state.is_done
         state = watch(state, observation.value, settings)
+        state = _begin_warm_up_anew(state, observation)
         state = _compare_gradients(state, observation, settings)
         went_on, log_scale = packing.switch(
             *(state.stage, stages),
@@ -108,24 +116,23 @@ def search(
         state = select(is_step, went_on, state)
         log_scale = jnp.where(state.is_done, state.found.log_scale, log_scale)
         # From then on what is in force is kept, bounds and all.
-        is_kept = state.is_done & (state.clock > 0)
-        return jnp.where(is_kept, observation.log_scale, log_scale), state
+        return jnp.where(is_done, observation.log_scale, log_scale), state
 
     def begin_fn(state: SearchState, found: Found):
         # A rate that is given is as good as the answer.
-        return state._replace(
-            stage=jnp.array(DONE, jnp.int32),
-            is_done=jnp.ones((), jnp.bool_),
-            found=found,
-        )
+        return done(state)._replace(found=found)
 
     def request_fn(state: SearchState):
         is_candidate = state.stage == CANDIDATES
         number = state.stage + 1 + jnp.where(is_candidate, state.candidate, 0)
+        number = jnp.where(state.stage == WARM_UP, -1, number)
+        most = jnp.int32(jnp.iinfo(jnp.int32).max)
         return nothing()._replace(
             probe=jnp.where(state.is_done, 0, number),
             restore=state.restores,
+            keep_until=jnp.where(state.is_done, 0, most),
             accumulation_size=1 - state.is_done.astype(jnp.int32),
+            skip_above=wild_above(state, settings),
         )
 
     return Controller(
@@ -148,7 +155,10 @@ def _calibrate(
     """Measures loss and noise while nothing moves, and how far an update moves."""
     losses = state.losses[-settings.calibration_steps :]
     center = history.median(losses)
-    mean_deviation = history.mean_without_largest(jnp.abs(losses - center))
+    deviations = jnp.abs(losses - center)
+    # Of a few spikes too: noise that hides all would make every rate as good.
+    deviations = jnp.minimum(deviations, settings.cut * history.median(deviations))
+    mean_deviation = history.mean_without_largest(deviations)
     # Mean over standard deviation is 0.8 for a normal, less without its largest.
     least = least_standard_deviation(center, settings)
     standard_deviation = jnp.maximum(1.45 * mean_deviation, least)
@@ -236,3 +246,24 @@ def _gradient_factor(state: SearchState, settings: SearchSettings) -> Array:
     is_other = (factor > settings.most_factor) | (factor < settings.least_factor)
     is_other &= is_known & (factor > 0.0)
     return jnp.where(is_other, factor, 1.0)
+
+
+def _begin_warm_up_anew(state: SearchState, observation: Observation) -> SearchState:
+    """After a rollback, as from there on; at half the rate where that is to blame."""
+    is_back = observation.is_rolled_back & (state.stage == WARM_UP)
+    is_blamed = is_back & ~jnp.isfinite(observation.value)
+    log_scale = state.found.log_scale - jnp.where(is_blamed, math.log(2.0), 0.0)
+    return state._replace(
+        clock=jnp.where(is_back, 0, state.clock),
+        found=state.found._replace(log_scale=log_scale),
+    )
+
+
+def _warm_up(state: SearchState, sized: Lengths) -> tuple[SearchState, Array]:
+    """Raises the rate to the one found, a step at a time."""
+    share = jnp.maximum(state.clock, 1).astype(jnp.float32) / max(sized.warm_up, 1)
+    log_scale = state.found.log_scale + jnp.log(share)
+    counted = state._replace(
+        found=state.found._replace(warm_up=state.found.warm_up + 1)
+    )
+    return select(state.clock >= sized.warm_up, done(counted), counted), log_scale

@@ -19,6 +19,7 @@ from optax_adaptive import (
 )
 from optax_adaptive._controller import Found
 from optax_adaptive.controllers.learned.state_features import NAMES, SIZE
+from optax_adaptive.controllers.search import SearchSettings
 from optax_adaptive.transforms._measured import Measured
 from tests.helpers.policies import constant_policy, random_weights
 from tests.helpers.streams import STREAMS
@@ -115,6 +116,7 @@ def test_opens_with_the_search_of_autotune():
 
 def test_begins_lower_than_autotune_below_the_best_candidate():
     """By searches that are alike but for the factor at the end."""
+    a_fifth = SearchSettings(long_over_mean=0.0, warm_up=0.0)
     scales = {}
     x = jnp.float32(np.random.default_rng(0).normal(size=(32, 4)))
 
@@ -123,7 +125,7 @@ def test_begins_lower_than_autotune_below_the_best_candidate():
 
     for name in ("tuned", "learned"):
         make = {
-            "tuned": controllers.tuned,
+            "tuned": lambda: controllers.tuned(search_settings=a_fifth),
             "learned": lambda: controllers.learned(weights=constant_policy(0.0)),
         }
         rule = scale_by_controller(make[name]())

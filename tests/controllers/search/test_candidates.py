@@ -7,9 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optax_adaptive import (
-    controllers,
-)
+from optax_adaptive import controllers
 from optax_adaptive.controllers.search import SearchSettings
 from optax_adaptive.controllers.search.candidates import best_log_scale, differs
 from optax_adaptive.controllers.search.settings import (
@@ -18,15 +16,15 @@ from optax_adaptive.controllers.search.settings import (
     first_state,
     lengths,
 )
+from optax_adaptive.controllers.tuned import INTERPOLATED
 from tests.helpers.observations import observation
 
 LOG_SCALES = jnp.array([0.0, -1.0, -2.0])
 
 
 SETTINGS = SearchSettings()
-
-
-INTERPOLATED = SearchSettings(long_over_short=0.4)
+# The rate found is a fifth of the best candidate's, and holds at once.
+A_FIFTH = SearchSettings(long_over_mean=0.0, warm_up=0.0)
 
 
 @pytest.mark.parametrize(
@@ -49,14 +47,18 @@ def test_what_noise_does_not_tell_apart_shares_the_answer(losses, expected):
     ("losses", "candidates", "best"),
     [
         ([1.6, 1.2, 1.8], 3, 1),
-        ([1.2, 1.6, 1.8], 3, 0),  # the third was above the first
-        ([2.5, 2.2, 1.8], 3, 2),
+        ([1.2, 1.6, 1.8, 1.9], 4, 0),  # the fourth was above the first
+        ([1.2, 1.6, 1.8, 0.9], 4, -1),
+        ([2.5, 2.2, 1.8, 2.0], 4, 2),  # on as long as it gets better
+        ([2.5, 2.2, 1.8, 1.7, 1.5, 1.7], 6, 4),
+        ([2.5, 2.0, 2.01, 1.7, 1.9], 5, 3),  # a tie is no end
+        ([1.2, 1.6, 0.7, 1.4], 4, 2),  # the second alone is worse than the first
         ([2.02, 2.0, 2.01, 1.6, 1.2, 1.5], 6, 4),  # a plateau, and what lies below it
         ([2.02, 2.0, 2.01, 2.5], 4, 1),  # a flat optimum
         ([2.0] * 8, 8, 3.5),
-        ([3.0] * 8, 3, 1),  # nothing was gained
-        ([np.inf, 2.0, 2.0], 3, 1.5),  # the first diverged
-        ([np.inf] * 8, 3, 2),  # all did: the lowest that was run
+        ([3.0] * 8, 8, 1),  # nothing was gained
+        ([np.inf, 2.0, 2.0, 2.5], 4, 1.5),  # the first diverged
+        ([np.inf] * 8, 8, 7),  # all did: the lowest that was run
     ],
 )
 def test_candidates_on_a_plateau_go_on_below_it(losses, candidates, best):
@@ -80,8 +82,8 @@ def test_where_candidates_are_long_enough_so_do_those_that_noise_tells_not_apart
 
 def compared(losses, total_steps):
     """Number of candidates with these losses, and how far below the first the best."""
-    state, _ = after_candidates(losses, total_steps)
-    # A fifth of it is found. The first is 10^0.75 below the largest stable rate, 1, and
+    state, _ = after_candidates(losses, total_steps, A_FIFTH)
+    # The first is 10^0.75 below the largest stable rate, 1, and
     # each 10^0.5 below the one before.
     below = np.log10(0.2) - state.found.log_scale / np.log(10) - 0.75
     return int(state.candidate), float(below / 0.5)
@@ -110,30 +112,31 @@ def after_candidates(losses, total_steps, settings=SETTINGS):
         stage=jnp.int32(CANDIDATES),
         log_scale=jnp.float32(0.0),  # of the largest stable rate
     )
-    for _ in range(MOST_CANDIDATES * lengths(total_steps, settings).candidate_steps):
-        if state.is_done:
-            break
+    for _ in range(MOST_CANDIDATES):
         number, asked = int(state.candidate), request(state)
         assert asked.probe == CANDIDATES + 1 + number and not state.restores
-        while not (state.is_done or state.candidate > number):
+        while state.stage == CANDIDATES and state.candidate == number:
             # One that is not finite restores the first parameters, whose loss is.
             value = 3.0 if state.is_waiting else losses[number]
-            _, state = update(observation(value=value), state)
-        if not state.is_done:
-            assert request(state).restore
-            state = state._replace(restores=jnp.array(False))
-    assert state.is_done
+            log_scale, state = update(observation(value=value), state)
+        if state.stage > CANDIDATES:
+            break
+        assert request(state).restore
+        state = state._replace(restores=jnp.array(False))
+    assert bool(state.is_done) == (settings.warm_up == 0.0)
+    if state.is_done:
+        assert log_scale == state.found.log_scale
     return state, request(state)
 
 
 @pytest.mark.parametrize(
     ("losses", "settings", "is_restored"),
     [
-        ([1.6, 1.2, 1.8], SETTINGS, False),  # 1.6 times the rate that is found
+        ([1.6, 1.2, 1.8], SETTINGS, False),  # 1.4 times the rate that is found
+        ([1.6, 1.2, 1.8], A_FIFTH, True),  # 1.6 times it
         ([1.6, 1.2, 1.8], INTERPOLATED, False),  # 0.8 times it
-        ([2.5, 2.2, 1.8], SETTINGS, True),  # 5 times it
-        ([2.5, 2.2, 1.8], INTERPOLATED, True),  # 2.5 times it
-        ([1.2, 1.6, 1.8], SETTINGS, True),  # it was above the others
+        ([2.5, 2.2, 1.8, 2.0], SETTINGS, False),  # 0.8 times it
+        ([1.2, 1.6, 1.8, 1.9], SETTINGS, True),  # it was above the others
         ([1.6, 1.2, np.inf], SETTINGS, True),  # it diverged
     ],
 )
@@ -142,7 +145,29 @@ def test_the_run_goes_on_from_a_last_candidate_whose_rate_was_as_low(
 ):
     _, asked = after_candidates(losses, 2000, settings)
     assert bool(asked.restore) == is_restored
-    assert asked.probe == 0 and asked.accumulation_size == 0
+    warms_up = settings.warm_up > 0.0
+    assert asked.probe == (-1 if warms_up else 0)
+    assert asked.accumulation_size == (1 if warms_up else 0)
+
+
+@pytest.mark.parametrize(
+    ("losses", "best"),
+    [
+        ([1.2, 1.6, 1.8, 0.9], -1),
+        ([1.6, 1.2, 1.8], 1),
+        ([2.5, 2.2, 1.8, 2.0], 2),
+        ([2.5, 2.2, 1.8, 1.7, 1.5, 1.7], 4),
+    ],
+)
+def test_far_below_what_is_stable_a_larger_part_of_the_best_candidate_is_found(
+    losses, best
+):
+    """It grows by √10 where that is ten times lower."""
+    state, _ = after_candidates(losses, 2000)
+    below = 0.75 + 0.5 * best  # decades below the largest stable rate
+    part = max(0.2, 0.055 * 10 ** (below / 2))
+    found = float(jnp.exp(state.found.log_scale))
+    assert found == pytest.approx(part * 10**-below, rel=0.05)
 
 
 SMOOTH, ROUGH = np.linspace(1.1, 1.0, 7), 1.0 + 0.1 * (-1.0) ** np.arange(7)
@@ -169,3 +194,12 @@ def test_whether_batches_differ(standard_deviation, tail, expected):
 )
 def test_candidates_are_in_proportion_to_the_run(total_steps, candidate):
     assert lengths(total_steps, SETTINGS).candidate_steps == candidate
+
+
+@pytest.mark.parametrize(
+    ("total_steps", "steps"),
+    [(None, 100), (200, 10), (2000, 40), (10_000, 200), (10**6, 1000)],
+)
+def test_so_is_the_warm_up_within_bounds(total_steps, steps):
+    assert lengths(total_steps, SETTINGS).warm_up == steps
+    assert lengths(total_steps, INTERPOLATED).warm_up == 0

@@ -16,6 +16,8 @@ from optax_adaptive import (
     with_rollback,
 )
 from optax_adaptive.controllers.search import SearchSettings
+from optax_adaptive.controllers.search.settings import WARM_UP
+from tests.helpers.observations import observation
 from tests.helpers.spy import spy
 
 
@@ -46,6 +48,15 @@ def train(tx, steps, noise=0.05, most=jnp.inf):
     return params, state, jax.tree.map(np.asarray, numbers)
 
 
+def found_at(numbers):
+    """The step from which on the rate is the one found, which is after the warm-up."""
+    (begins, *_) = np.flatnonzero(numbers["phase"] == 3)
+    (first, *_) = np.flatnonzero(numbers["found_scale"] > 0.0)
+    # Of ten steps: 2% of 400 would be eight. A return takes two more.
+    assert first - begins in (10, 11, 12)
+    return first
+
+
 @functools.cache
 def searched(most=jnp.inf):
     return train(wrapped(controllers.search(400)), 400, most=most)
@@ -54,7 +65,7 @@ def searched(most=jnp.inf):
 def test_alone_it_finds_a_rate_and_holds_it():
     params, state, numbers = searched()
     assert set(numbers["phase"]) == {0, 1, 2, 3}
-    (first, *_) = np.flatnonzero(numbers["phase"] == 3)
+    first = found_at(numbers)
     found = summary(state)["found_scale"]
     assert 1e3 < found < 1e6  # of an SGD of 1e-6, and curvature 2
     assert (numbers["lr_scale"][first:] == found).all()
@@ -75,7 +86,7 @@ def test_losses_that_overflow_end_the_range_test_the_second_time():
 def test_what_follows_goes_on_from_there_with_its_own_windows():
     rule = controllers.then(controllers.search(400), controllers.trend())
     params, _, numbers = train(wrapped(rule), 600)
-    (first, *_) = np.flatnonzero(numbers["phase"] == 3)
+    first = found_at(numbers)
     held = numbers["lr_scale"][first : first + 20]
     np.testing.assert_array_equal(held, numbers["found_scale"][first])
     # Of 20 values, but for the one of a return.
@@ -92,7 +103,7 @@ def test_what_follows_sees_nothing_from_before():
     rule = controllers.then(controllers.search(400), rule)
     *_, numbers = train(wrapped(rule), 400)
     jax.effects_barrier()
-    (first, *_) = np.flatnonzero(numbers["phase"] == 3)
+    first = found_at(numbers)
     steps = [int(o.step) for o in seen]
     assert steps[0] - first in (20, 21)
     np.testing.assert_array_equal(np.diff(steps), 20)
@@ -105,7 +116,40 @@ def test_settings_are_arguments():
     tx = wrapped(controllers.search(400, SearchSettings(calibration_steps=40)))
     *_, numbers = train(tx, 60)
     assert (numbers["phase"] > 0).tolist() == 39 * [False] + 21 * [True]
-    halved = SearchSettings(long_over_short=0.1)
-    _, state, _ = train(wrapped(controllers.search(400, halved)), 200)
-    _, usual, _ = train(wrapped(controllers.search(400)), 200)
+    fifth, tenth = (
+        SearchSettings(long_over_short=part, long_over_mean=0.0) for part in (0.2, 0.1)
+    )
+    _, state, _ = train(wrapped(controllers.search(400, tenth)), 200)
+    _, usual, _ = train(wrapped(controllers.search(400, fifth)), 200)
     np.testing.assert_allclose(lr_scale(state), lr_scale(usual) / 2, rtol=1e-4)
+
+
+def test_the_rate_found_is_warmed_up_to():
+    *_, numbers = train(wrapped(controllers.search(2000)), 400)
+    (begins, *_) = np.flatnonzero(numbers["phase"] == 3)
+    (found, *_) = np.flatnonzero(numbers["found_scale"] > 0.0)
+    shares = numbers["lr_scale"][begins : found + 1] / numbers["found_scale"][found]
+    # In 2% of the steps; before that the last candidate's, while params are restored.
+    assert len(shares) - 40 in (1, 2)
+    np.testing.assert_allclose(shares[-40:], np.arange(1, 41) / 40, rtol=1e-4)
+    assert numbers["rollbacks"][-1] == 0
+
+
+def test_a_blow_up_in_it_begins_it_anew_at_half_the_rate():
+    rule = controllers.search(2000)
+    state = rule.init()
+    first, rolled_back = np.log(0.3), dict(value=np.inf, is_rolled_back=True)
+    found = state.found._replace(log_scale=jnp.float32(first))
+    state = state._replace(stage=jnp.int32(WARM_UP), found=found)
+    seen = [dict(value=1.0)] * 10 + [rolled_back] + [dict(value=1.0)] * 40
+    factors = []
+    for given in seen:
+        log_scale, state = rule.update(observation(**given), state)
+        assert rule.request(state).probe == (0 if state.is_done else -1)
+        factors.append(float(jnp.exp(log_scale)))
+    np.testing.assert_allclose(factors[:10], 0.3 * np.arange(1, 11) / 40, rtol=1e-5)
+    np.testing.assert_allclose(factors[11:], 0.15 * np.arange(1, 41) / 40, rtol=1e-5)
+    assert state.is_done and state.found.log_scale == jnp.float32(first) - np.log(2)
+    # What is in force is kept from then on, as bounds may have cut it.
+    log_scale, _ = rule.update(observation(value=1.0, log_scale=-7.0), state)
+    assert log_scale == -7.0

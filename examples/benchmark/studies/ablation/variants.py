@@ -16,7 +16,7 @@ from optax_adaptive.controllers.maintain.settings import (
 )
 from optax_adaptive.controllers.maintain.settings import INTERPOLATION, MaintainSettings
 from optax_adaptive.controllers.search import SearchSettings
-from optax_adaptive.controllers.tuned import LONG_OVER_SHORT_INTERPOLATED
+from optax_adaptive.controllers.tuned import INTERPOLATED as SEARCH_INTERPOLATED
 from optax_adaptive.transforms.autotune import (
     AVERAGING,
     AVERAGING_INTERPOLATED,
@@ -43,9 +43,9 @@ UNCORRECTED = Variant(
 
 VARIANTS = {
     "default": Variant(),
-    "fraction 0.1": Variant(search={"long_over_short": 0.1}),
-    "fraction 0.4": Variant(search={"long_over_short": 0.4}),
-    "the third arm always below": Variant(search={"clearly": 1e9}),
+    "fraction 0.1": Variant(search={"long_over_short": 0.1, "long_over_mean": 0.0}),
+    "fraction 0.4": Variant(search={"long_over_short": 0.4, "long_over_mean": 0.0}),
+    "no arm above": Variant(search={"clear_errors": 1e9}),
     "the first arm √10 below the edge": Variant(search={"first_candidate": 1.0}),
     "the first arm 10 below the edge": Variant(search={"first_candidate": 2.0}),
     "arms 2 apart": Variant(search={"ratio": 2.0, "first_candidate": 2.5}),
@@ -105,7 +105,7 @@ def composed(
     search, maintain = SearchSettings(), MaintainSettings()
     fraction, interpolation = AVERAGING, 0.0
     if interpolate:
-        search = search._replace(long_over_short=LONG_OVER_SHORT_INTERPOLATED)
+        search = SEARCH_INTERPOLATED
         fraction, interpolation = AVERAGING_INTERPOLATED, variant.interpolation
         gap_unit = (1.0 - interpolation) ** -0.5
         maintain = MAINTAIN_INTERPOLATED._replace(gap_unit=gap_unit)

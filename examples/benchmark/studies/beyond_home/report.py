@@ -1,6 +1,9 @@
 """Tables of the study: losses over that of the tuned cosine, and the rates chosen.
 
 cd examples && python -m benchmark.studies.beyond_home.report --seeds 0
+
+With ``--autotune benchmark/studies/beyond_home/before.jsonl`` beside autotune as it was
+before it warmed up.
 """
 
 import argparse
@@ -157,9 +160,14 @@ def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--autotune", type=Path, help="its rows, in place of those")
     parser.add_argument("--seeds", nargs="+", type=int, help="default: all of a task")
     flags = parser.parse_args()
-    found = tables(records.rows(flags.results), flags.seeds)
+    rows = records.rows(flags.results)
+    if flags.autotune:
+        rows = [row for row in rows if is_tuned(row["method"])]
+        rows += records.rows(flags.autotune)
+    found = tables(rows, flags.seeds)
     print("\n".join(to_markdown(table) for table in found))
 
 

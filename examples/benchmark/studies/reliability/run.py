@@ -25,7 +25,7 @@ from benchmark.studies.reliability import faults
 RESULTS = Path(__file__).with_name("results.jsonl")
 STEPS, BATCH, HIDDEN = 3000, 64, 64
 TESTED = 397  # images
-SEARCHED = 250  # steps after which a search is over
+SEARCHED = 400  # steps after which a search and its warm-up are over
 METHODS = {
     "apply_if_finite": lambda: optax.apply_if_finite(optax.adam(1e-3), 10**6),
     "autotune": lambda: optax_adaptive.autotune(optax.adam(1e-3)),
