@@ -186,12 +186,15 @@ def least_standard_deviation(value: Array, settings: SearchSettings) -> Array:
     return settings.least_noise * jnp.abs(value) + TINY
 
 
+def _is_trial(state: SearchState) -> Array:
+    return (state.stage == RANGE_TEST) | (state.stage == CANDIDATES)
+
+
 def wild_above(state: SearchState, settings: SearchSettings) -> Array:
     """The loss above which a batch is bad, while there are trials; else inf."""
-    is_trial = (state.stage == RANGE_TEST) | (state.stage == CANDIDATES)
     first, noise = state.found.first_value, state.found.standard_deviation
     wild = first + settings.wild * noise + settings.times * jnp.abs(first)
-    return jnp.where(is_trial, wild, jnp.inf)
+    return jnp.where(_is_trial(state), wild, jnp.inf)
 
 
 def watch(state: SearchState, value: Array, settings: SearchSettings) -> SearchState:
@@ -199,11 +202,10 @@ def watch(state: SearchState, value: Array, settings: SearchSettings) -> SearchS
 
     Bad are those that are not finite, or wild. A few of them cost their steps. After
     more, the first parameters are restored: where the loss is good at once, the rate
-    was to blame. Where it is not, the batches are.
-    Then that is waited for, and the stage goes on; a candidate begins anew.
+    was to blame. Where it is not, the batches are. Then that is waited for, and the
+    stage goes on; a candidate begins anew.
     """
     is_range_test = state.stage == RANGE_TEST
-    is_test = is_range_test | (state.stage == CANDIDATES)
     is_finite = jnp.abs(value) <= LARGEST  # NaN compares false
     is_wild = is_finite & (value > wild_above(state, settings))
     is_finite &= ~is_wild
@@ -215,7 +217,7 @@ def watch(state: SearchState, value: Array, settings: SearchSettings) -> SearchS
     most = jnp.where(
         is_range_test & is_wild, settings.most_wild, settings.most_nonfinite
     )
-    is_stopped = (nonfinite >= most) & is_test
+    is_stopped = (nonfinite >= most) & _is_trial(state)
     return state._replace(
         clock=clock,
         losses=history.push(losses, value, is_finite),
