@@ -88,16 +88,13 @@ class Found(NamedTuple):
     # shape=(), dtype=float32: gradients over those of the value, where they are not
     # its own, as those of a sum are not of a mean; 1 if not known
     gradient_factor: Array | np.float32 = np.float32(1.0)
-    # shape=(), dtype=int32: updates since the parameters are no longer temporary
-    warm_up: Array | np.int32 = np.int32(0)
 
 
 def nothing_found() -> Found:
     """What no search has found."""
     inf = jnp.full((), jnp.inf, jnp.float32)
     one = jnp.ones((), jnp.float32)
-    none = jnp.zeros((), jnp.int32)
-    return Found(inf, inf, inf, jnp.ones((), jnp.bool_), one, none)
+    return Found(inf, inf, inf, jnp.ones((), jnp.bool_), one)
 
 
 def nothing() -> Request:

@@ -30,7 +30,7 @@ class MaintainReference:
     """Is handed each block and the log factor in force, and says what follows."""
 
     def __init__(self, total_steps=None, found=None, is_interpolated=False):
-        self.probation = min(total_steps // 4, 250) if total_steps else 250
+        self.probation = min(total_steps // 4, 125) if total_steps else 125
         # Log factor found; first loss, its deviation and whether it has noise.
         self.found_scale, *first = found or 4 * (None,)
         self.first, self.deviation, self.is_noisy = first

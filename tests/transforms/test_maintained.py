@@ -21,7 +21,7 @@ from optax_adaptive.transforms._measured import Measured
 FIRST_LOSS, NOISE, MOST_STEPS = 10.0, 0.01, 1500
 
 
-PROBATION, SHORT_RUN = 250, 240  # of a run of unknown length; with a probation of 60
+PROBATION, SHORT_RUN = 125, 240  # of a run of unknown length; with a probation of 60
 
 
 @functools.cache
@@ -191,10 +191,10 @@ def test_a_rate_follows_the_averaging_gap(gap, sign):
 
 
 @pytest.mark.parametrize(
-    ("total_steps", "expected"), [(None, 250), (200, 50), (2000, 250), (10**6, 250)]
+    ("total_steps", "expected"), [(None, 125), (200, 50), (2000, 125), (10**6, 125)]
 )
 def test_probation(total_steps, expected):
-    """Meanwhile the copy is that of the first parameters."""
+    """Meanwhile the copy is that of the parameters at which it began."""
     rule = controllers.maintain(total_steps)
     begun = rule.init()._replace(began=jnp.int32(100))
     until = [

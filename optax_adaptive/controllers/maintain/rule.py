@@ -45,9 +45,9 @@ def maintain(
     larger, the rate comes down, and where it is less than a quarter, the rate goes up;
     where batches differ, not so in the first 250 steps, nor while the loss decreases
     tenfold. A rate that proves far too high within the first quarter of the run, and
-    250 steps, by that or because the gradient points back to the first parameters,
-    restarts from them. Where it blows up a rate is halved, and soon again quartered.
-    Each halving is undone once twice that time has passed.
+    125 steps, by that or because the gradient points back to the parameters at which it
+    began, restarts from them. Where it blows up a rate is halved, and soon again
+    quartered. Each halving is undone once twice that time has passed.
 
     Args:
       total_steps: Number of updates of the whole run, or None: it bounds the first
@@ -82,9 +82,9 @@ def maintain(
     check_flag("interpolate", interpolate)
     if settings is None:
         settings = INTERPOLATED if interpolate else SETTINGS
-    probation = settings.early
+    probation = settings.most_probation
     if total_steps is not None:
-        probation = min(int(settings.probation * total_steps), settings.early)
+        probation = min(int(settings.probation * total_steps), probation)
 
     def update_fn(observation: Observation, state: MaintainState):
         is_block = jnp.isfinite(observation.value)
@@ -95,7 +95,7 @@ def maintain(
         block = _block(observation, state, settings)
         proposal = propose(block, settings.correction)
         is_judged = is_block & _can_be_judged(observation, state, block)
-        on_probation = state.elapsed + state.found.warm_up <= probation
+        on_probation = state.elapsed <= probation
         change, restarts = _allowed(
             proposal, state, observation, on_probation, settings
         )
@@ -124,14 +124,13 @@ def maintain(
     def request_fn(state: MaintainState):
         # Before the first block it is not known when it began.
         most = jnp.int32(jnp.iinfo(jnp.int32).max)
-        left = probation - state.found.warm_up
-        end = jnp.where(state.began < 0, most, state.began + left)
+        end = jnp.where(state.began < 0, most, state.began + probation)
         size = settings.block * state.elapsed.astype(jnp.float32)
         size = jnp.maximum(jnp.ceil(size), settings.shortest_block)
         return nothing()._replace(
             restore=state.restarts,
             snapshot=state.rises,
-            keep_until=jnp.where(state.elapsed < left, end, 0),
+            keep_until=jnp.where(state.elapsed < probation, end, 0),
             half_life=state.half_life,
             average_lags=state.average_lags,
             accumulation_size=size.astype(jnp.int32),
@@ -161,7 +160,6 @@ def _with_start(
         standard_deviation=jnp.zeros((), jnp.float32),
         has_noise=standard_deviation > 1e-3 * jnp.abs(observation.value),
         gradient_factor=found.gradient_factor,
-        warm_up=found.warm_up,
     )
     is_known = ~jnp.isinf(found.log_scale)
     log_scale = jnp.where(is_known, found.log_scale, observation.log_scale)

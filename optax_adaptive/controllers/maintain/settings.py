@@ -21,13 +21,15 @@ class MaintainSettings(NamedTuple):
     floor: float = 1e-3  # lowest factor on the rate found
     # What a rate far too high has done, a lower one hardly makes good. So one that has
     # to come down by ``far`` at once, within this fraction of the run, restarts from
-    # the first parameters, and so does one from which the gradient points back to them.
-    # The first three blocks, by which that is known, take 120 steps.
+    # the parameters at which it began, and so does one from which the gradient points
+    # back to them. No other copy is taken until then, so it is no longer than it takes
+    # to know: the first three blocks take 120 steps.
     probation: float = 0.25
+    most_probation: int = 125  # steps
     far: float = 0.7  # factor: the gap is twice what is allowed
     back_to: float = 0.4  # highest factor where the gradient points back; below far
     # Until so many steps the gap is small even at rates that prove far too high later.
-    # So none is raised, and the probation, in which a blow-up costs all, is no longer.
+    # So none is raised.
     early: int = 250
     gap_unit: float = 1.0  # what averaging gaps are multiplied by
     points_back: bool = True  # look whether it does

@@ -130,6 +130,7 @@ def search(
         return nothing()._replace(
             probe=jnp.where(state.is_done, 0, number),
             restore=state.restores,
+            snapshot=state.is_warm,
             keep_until=jnp.where(state.is_done, 0, most),
             accumulation_size=1 - state.is_done.astype(jnp.int32),
             skip_above=wild_above(state, settings),
@@ -263,7 +264,5 @@ def _warm_up(state: SearchState, sized: Lengths) -> tuple[SearchState, Array]:
     """Raises the rate to the one found, a step at a time."""
     share = jnp.maximum(state.clock, 1).astype(jnp.float32) / max(sized.warm_up, 1)
     log_scale = state.found.log_scale + jnp.log(share)
-    counted = state._replace(
-        found=state.found._replace(warm_up=state.found.warm_up + 1)
-    )
-    return select(state.clock >= sized.warm_up, done(counted), counted), log_scale
+    is_warm = state.clock >= sized.warm_up
+    return select(is_warm, done(state), state)._replace(is_warm=is_warm), log_scale

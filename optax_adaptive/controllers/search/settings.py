@@ -111,6 +111,7 @@ class SearchState(NamedTuple):
     candidate: Array  # shape=(), dtype=int32: which one is running
     candidate_losses: Array  # shape=(8,), dtype=float32: inf if it diverged or not run
     restores: Array  # shape=(), dtype=bool: does this decision end a probe?
+    is_warm: Array  # shape=(), dtype=bool: does this decision end the warm-up? Copy.
     is_done: Array  # shape=(), dtype=bool: then() hands over
     found: Found  # its first two losses are known after calibration
 
@@ -159,8 +160,9 @@ def first_state(settings: SearchSettings) -> SearchState:
         candidate=none,
         candidate_losses=jnp.full((MOST_CANDIDATES,), jnp.inf, jnp.float32),
         restores=no,
+        is_warm=no,
         is_done=no,
-        found=Found(zero, zero, zero, jnp.ones((), jnp.bool_), zero + 1.0, none),
+        found=Found(zero, zero, zero, jnp.ones((), jnp.bool_), zero + 1.0),
     )
 
 
@@ -226,4 +228,5 @@ def watch(state: SearchState, value: Array, settings: SearchSettings) -> SearchS
         is_acquitted=state.is_waiting & (state.is_acquitted | ~is_finite),
         is_lost=is_resumed & ~state.is_acquitted,
         restores=is_stopped,
+        is_warm=jnp.zeros_like(is_stopped),
     )

@@ -162,9 +162,9 @@ def test_no_rate_is_raised_early_but_where_the_loss_has_no_noise():
 def test_a_copy_is_asked_for_ahead_of_a_raise_and_kept_on_probation():
     falls = [block(4.0 - 0.4 * k, 0.0001) for k in range(1, 4)]
     _, asked = run([one._replace(error=1e-4) for one in falls], SMOOTH)
-    assert bool(asked.snapshot) and int(asked.keep_until) == 250
+    assert bool(asked.snapshot) and int(asked.keep_until) == 125
     _, asked = run(falls)
-    assert not asked.snapshot and int(asked.keep_until) == 250
+    assert not asked.snapshot and int(asked.keep_until) == 125
     _, asked = run(falls, total_steps=300)  # the probation is over after 75
     assert int(asked.keep_until) == 0
 

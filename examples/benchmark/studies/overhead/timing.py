@@ -14,7 +14,7 @@ from rich.progress import track
 from benchmark.studies.overhead.workloads import Workload, given
 from optax_adaptive.transforms.averaging import AveragingState
 
-SEARCH_STEPS = 200  # by then the search is over
+SEARCH_STEPS = 400  # by then it is over: eight candidates, where losses are alike
 
 LATE = 10_000  # steps of the average, which follows ever more rarely
 
