@@ -169,3 +169,26 @@ def test_a_family_has_a_mean_of_what_all_its_tasks_have():
     found = dict(zip(methods.ENTRIES, cells, strict=True))
     assert title == "**little noise, 2 of 2**"
     assert found["autotune"] == "**4.000**" and found["linear"] == ""
+
+
+def test_other_seeds_are_run_at_the_rates_that_were_tuned(tmp_path):
+    names = ("cosine", "constant", "constant_warmup", "autotune")
+    output = tmp_path / "rows.jsonl"
+    base = [run.Group("diffusion", name, (5,), tmp_path, output) for name in names]
+    groups = run.groups_at_tuned_rates(made_up_rows(), base)
+    # The constant without warm-up is not wanted; of that with one there are no rows.
+    rates = {group.method: group.rate for group in groups}
+    assert rates == {"cosine": 1e-2, "autotune": None}
+
+
+def test_the_share_of_the_decrease_is_that_of_logarithms():
+    rows = [
+        row("poisson", "cosine", 1e-2, 1e-4, 1e-4, initial=1.0),
+        row("poisson", "autotune", 1e-3, 1e-3, 1e-3, initial=1.0, found_rate=1e-2),
+    ]
+    cells = report.shares(rows, (0,)).rows[0]
+    assert dict(zip(report.shares(rows, (0,)).header, cells, strict=True)) == {
+        "task": "poisson",
+        "autotune": "0.750",
+        "autotune, length not told": "",
+    }

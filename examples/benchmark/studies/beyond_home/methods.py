@@ -53,6 +53,16 @@ ENTRIES = {
 }
 
 
+# On seeds that did not choose: each at the rate that others chose for it.
+HELD_OUT = (
+    "cosine",
+    "cosine, warm-up",
+    "constant, warm-up, averaged",
+    "autotune",
+    "autotune, length not told",
+)
+
+
 def is_tuned(method: str) -> bool:
     """Whether its rate is; autotune begins at ``AUTOTUNE_RATE``."""
     return method not in rules.AUTOTUNE

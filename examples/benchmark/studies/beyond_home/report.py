@@ -68,12 +68,10 @@ def tuned(rows: list[Row], entry: Entry, seeds: Sequence[int]) -> Tuned | None:
 
 
 def reference(all_tuned: dict[str, Tuned | None]) -> Tuned | None:
-    """The tuned cosine, with or without warm-up; None if one of the two is missing."""
+    """The tuned cosine, with or without warm-up; None if it was run with neither."""
     both = [all_tuned[name] for name in REFERENCES]
     known = [one for one in both if one is not None]
-    if len(known) < len(both):
-        return None
-    return min(known, key=lambda one: one.losses.mean())
+    return min(known, key=lambda one: one.losses.mean(), default=None)
 
 
 def ratio(one: Tuned, other: Tuned) -> float:
@@ -156,6 +154,32 @@ def tables(rows: list[Row], seeds: Sequence[int] | None = None) -> list[Table]:
     ]
 
 
+def shares(rows: list[Row], seeds: Sequence[int] | None = None) -> Table:
+    """Of the decrease of the log loss, where noise does not bound it."""
+    found = by_task(rows, seeds)
+    names = [name for name, entry in ENTRIES.items() if not is_tuned(entry.method)]
+    body = []
+    for task in FAMILIES["little noise"]:
+        cosine = reference(found[task]) if task in found else None
+        if cosine is None:
+            continue
+        first = np.log(next(row["initial"] for row in rows if row["task"] == task))
+        whole = first - np.log(cosine.losses).mean()
+        cells = []
+        for name in names:
+            own = found[task][name]
+            share = own and (first - np.log(own.losses).mean()) / whole
+            cells.append("" if share is None else f"{share:.3f}")
+        body.append([task, *cells])
+    return Table(
+        "Share of the decrease of the log loss",
+        "From the first parameters to the end, over that of the tuned cosine; of the "
+        "geometric means over seeds.",
+        ["task", *names],
+        body,
+    )
+
+
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -167,7 +191,7 @@ def main() -> None:
     if flags.autotune:
         rows = [row for row in rows if is_tuned(row["method"])]
         rows += records.rows(flags.autotune)
-    found = tables(rows, flags.seeds)
+    found = [*tables(rows, flags.seeds), shares(rows, flags.seeds)]
     print("\n".join(to_markdown(table) for table in found))
 
 

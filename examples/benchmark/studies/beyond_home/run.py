@@ -1,4 +1,4 @@
-"""autotune beyond its home: language models, fine-tuning, long runs, little noise.
+r"""autotune beyond its home: language models, fine-tuning, long runs, little noise.
 
     cd examples && python -m benchmark.studies.beyond_home.run --tasks gpt_0.8M --jobs 1
     cd examples && python -m benchmark.studies.beyond_home.report
@@ -7,7 +7,11 @@ A line of results.jsonl is a run: the loss (or percent correct) of the last para
 and of their average. What is there is not run again. The rate of a schedule is tuned on
 a grid of three a decade, over all seeds asked for: from three rates around a guess to
 lower and higher ones, until the best is none at the edge. They follow one another in
-one compiled training.
+one compiled training. With ``--tuned-by results.jsonl`` it is the one that these rows
+chose, on other seeds::
+
+    cd examples && python -m benchmark.studies.beyond_home.run --seeds 5 6 7 \
+        --tuned-by benchmark/studies/beyond_home/results.jsonl --output held_out.jsonl
 """
 
 import argparse
@@ -51,6 +55,7 @@ class Group(NamedTuple):
     seeds: tuple[int, ...]
     data_dir: Path
     output: Path
+    rate: float | None = None  # if it is tuned already
 
 
 def rate_at(place: int) -> float:
@@ -148,12 +153,40 @@ def runs(group: Group, rows: list[Row]) -> Iterator[Row]:
     if not methods.is_tuned(group.method):
         yield from at(methods.AUTOTUNE_RATE)
         return
+    if group.rate is not None:
+        yield from at(group.rate)
+        return
     tried: dict[int, list[Row]] = {}
     while places := next_places(group.method, tried, place_of(subject.rate)):
         for place in places:
             yield from at(rate_at(place))
             keys = [(*group[:2], rate_at(place), seed) for seed in group.seeds]
             tried[place] = [done[key] for key in keys]
+
+
+def tuned_rate(rows: list[Row], task: str, name: str) -> float | None:
+    """The rate of the lowest mean loss of an entry; None where there are no rows."""
+    entry = methods.ENTRIES[name]
+    losses: dict[float, list[float]] = {}
+    for row in rows:
+        if (row["task"], row["method"]) == (task, entry.method):
+            losses.setdefault(row["rate"], []).append(value(row, entry))
+    return min(sorted(losses), key=lambda rate: np.mean(losses[rate]), default=None)
+
+
+def groups_at_tuned_rates(rows: list[Row], base: list[Group]) -> list[Group]:
+    """Those of ``methods.HELD_OUT`` that have a rate, or need none."""
+    names = {methods.ENTRIES[name].method: name for name in methods.HELD_OUT}
+    found = []
+    for group in base:
+        if group.method not in names:
+            continue
+        rate = tuned_rate(rows, group.task, names[group.method])
+        if not methods.is_tuned(group.method):
+            found.append(group)
+        elif rate is not None:
+            found.append(group._replace(rate=rate))
+    return found
 
 
 def run_group(group: Group) -> str:
@@ -203,12 +236,15 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--data-dir", type=Path, default=prepared.default_dir())
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--tuned-by", type=Path, help="rows that chose the rates")
     flags = parser.parse_args()
     groups = [
         Group(task, method, tuple(flags.seeds), flags.data_dir, flags.output)
         for task in flags.tasks
         for method in flags.methods
     ]
+    if flags.tuned_by:
+        groups = groups_at_tuned_rates(records.rows(flags.tuned_by), groups)
     columns = (
         *Progress.get_default_columns(),
         MofNCompleteColumn(),
