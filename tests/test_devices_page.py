@@ -1,6 +1,5 @@
 """The Python blocks of docs/devices.md run as they stand, and do what they say."""
 
-import re
 from pathlib import Path
 
 import jax
@@ -11,20 +10,13 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 import optax_adaptive
+from tests.helpers import code_blocks
 from tests.helpers.regression import make_step, squared_error, student, teacher
 
 PAGE = Path(__file__).parents[1] / "docs" / "devices.md"
 P = PartitionSpec
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
-
-
-def blocks():
-    """The Python of each section, by its title."""
-    sections = re.split(r"^## (.*)\n", PAGE.read_text(), flags=re.MULTILINE)[1:]
-    python = re.compile(r"```python\n(.*?)```", re.DOTALL)
-    titles = zip(sections[::2], sections[1::2], strict=True)
-    return {title: "\n".join(python.findall(text)) for title, text in titles}
 
 
 def given():
@@ -57,14 +49,14 @@ def assert_close(here, there):
 
 
 def test_the_blocks_run_and_train_as_one_device_does(tmp_path):
-    page, alone = blocks(), trained_alone()
-    assert len(page) == 5
+    alone = trained_alone()
+    assert len({block.section for block in code_blocks.blocks(PAGE)}) == 5
 
     names = given() | {"folder": tmp_path / "run"}
-    exec(page["jit"], names)
+    code_blocks.run(PAGE, names, "jit")
     assert_close((names["params"], names["opt_state"]), alone)
     for title in ("Several processes", "Another number of devices", "Export"):
-        exec(page[title], names)
+        code_blocks.run(PAGE, names, title)
     expected = squared_error(alone[0], names["batches"][0])
     np.testing.assert_allclose(names["loss"], expected, rtol=1e-4)
     assert_close((names["params"], names["opt_state"]), alone)
@@ -74,7 +66,7 @@ def test_the_blocks_run_and_train_as_one_device_does(tmp_path):
 
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     names = given() | {"mesh": mesh}
-    exec(page["shard_map and pmap"], names)
+    code_blocks.run(PAGE, names, "shard_map and pmap")
     run = names["params"], names["tx"].init(names["params"])
     for batch in names["batches"]:
         run = names["step"](*run, batch)

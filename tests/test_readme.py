@@ -1,6 +1,5 @@
 """The README's Python blocks run as they stand, one after the other."""
 
-import re
 from pathlib import Path
 
 import jax
@@ -9,13 +8,14 @@ import optax
 
 import optax_adaptive
 from optax_adaptive import controllers
+from tests.helpers import code_blocks
 
 README = Path(__file__).parents[1] / "README.md"
 
 
 @jax.numpy_dtype_promotion("standard")  # optax.adam mixes dtypes
 def test_the_python_blocks_run():
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    blocks = list(code_blocks.blocks(README))
     assert len(blocks) >= 3
     names = {
         "optax": optax,
@@ -27,7 +27,8 @@ def test_the_python_blocks_run():
         "accuracy": jnp.float32(0.5),
     }
     for block in blocks:
-        exec(block.replace("\n...\n", "\nopt_state = tx.init(params)\n"), names)
+        source = block.source.replace("\n...\n", "\nopt_state = tx.init(params)\n")
+        code_blocks.execute(README, source, names)
         # The state must be that of the block's own optimizer from here on.
         names["opt_state"] = names["tx"].init(names["params"])
     rule = names["halve_on_rise"](patience=1)
