@@ -1,12 +1,12 @@
-# make demo | test | lint | benchmark | benchmark-quick: each sets everything up, then
-# runs. JOBS processes share the benchmark; CIFAR-10 is read from OPTAX_ADAPTIVE_DATA.
+# make demo | test | lint | docs | benchmark | benchmark-quick: each sets everything up,
+# then runs. JOBS processes share the benchmark; CIFAR-10 is read from OPTAX_ADAPTIVE_DATA.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
 JOBS ?= 2
 
-.PHONY: demo test lint benchmark benchmark-quick clean
+.PHONY: demo test lint docs benchmark benchmark-quick clean
 
 demo: $(VENV)/installed-examples
 	$(BIN)/python examples/quickstart.py
@@ -18,6 +18,10 @@ lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# The site, in build/site; a link that leads nowhere is an error.
+docs: $(VENV)/installed-docs
+	$(BIN)/mkdocs build --strict --quiet
 
 benchmark benchmark-quick: plan = $(if $(findstring quick,$@),quick,standard)
 benchmark benchmark-quick: $(VENV)/installed-test
@@ -39,6 +43,10 @@ $(VENV)/installed-test: pyproject.toml | $(BIN)/python
 # What is to be checked imports what the tests do.
 $(VENV)/installed-lint: $(VENV)/installed-test
 	$(BIN)/python -m pip install --quiet --no-compile --editable '.[lint]'
+	touch $@
+
+$(VENV)/installed-docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[docs]'
 	touch $@
 
 clean:

@@ -2,8 +2,8 @@
 
 The same MLP learns scikit-learn's handwritten digits by Adam, by Adam inside autotune,
 and by Adam with a rule that follows the loss. Prints a table of final test accuracies
-and draws the loss and the learning rate over time. Offline, about a minute on two
-CPU cores::
+and draws the loss and the learning rate over time; in a picture of its own one run of
+autotune, with its phases. Offline, about a minute on two CPU cores::
 
     python examples/quickstart.py
 
@@ -31,7 +31,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import optax_adaptive
-from optax_adaptive import controllers
+from optax_adaptive import controllers, integrations
 
 BASE_RATES = {"1000x too small": 1e-6, "right": 1e-3, "1000x too large": 1.0}
 BATCH_SIZE = 64
@@ -43,12 +43,12 @@ def adam(learning_rate: float) -> optax.GradientTransformationExtraArgs:
 
 
 def autotuned_adam(learning_rate: float) -> optax.GradientTransformationExtraArgs:
-    """Finds the rate by itself, holds it, and averages the parameters."""
+    """Finds the rate by itself, maintains it, and averages the parameters."""
     return optax_adaptive.autotune(optax.adam(learning_rate))
 
 
 def adam_and_rule(learning_rate: float) -> optax.GradientTransformationExtraArgs:
-    """Adam, and one more link: climb to the edge of stability, then follow the loss."""
+    """Adam, and one more link: a range test, then a rule that follows the loss."""
     rule = controllers.then(controllers.range_test(), controllers.trend())
     scaling = optax_adaptive.scale_by_controller(rule, accumulation_size=10)
     return optax.chain(optax.adam(learning_rate), scaling)
@@ -87,7 +87,7 @@ class MLP(nnx.Module):
 def train_step(model: MLP, optimizer: nnx.Optimizer, x: jax.Array, y: jax.Array):
     """One update. The only change to an ordinary loop is ``value=loss``.
 
-    Returns the loss, and the factor of the base learning rate in force.
+    Returns the loss, and what a log wants to know of the controller, if there is one.
     """
 
     def loss_fn(model):
@@ -95,7 +95,9 @@ def train_step(model: MLP, optimizer: nnx.Optimizer, x: jax.Array, y: jax.Array)
 
     loss, grads = nnx.value_and_grad(loss_fn)(model)
     optimizer.update(model, grads, value=loss)
-    return loss, optax.tree.get(nnx.as_pure(optimizer.opt_state), "lr_scale", 1.0)
+    state = nnx.as_pure(optimizer.opt_state)
+    has_controller = optax.tree.get(state, "lr_scale") is not None
+    return loss, optax_adaptive.summary(state) if has_controller else {}
 
 
 class Run(NamedTuple):
@@ -104,6 +106,7 @@ class Run(NamedTuple):
     accuracy: float  # on the test set, in percent
     losses: np.ndarray  # (steps,)
     scales: np.ndarray  # (steps,): factor of the base learning rate in force
+    log: list[dict[str, Any]]  # a row a step, for plot_run
 
 
 def train(
@@ -121,19 +124,22 @@ def train(
     # Else more than half of each step goes to taking the two apart and together again.
     step = nnx.cached_partial(train_step, model, optimizer)
     rng = np.random.default_rng(seed)
-    losses, scales = [], []
-    for _ in range(steps):
+    log = []
+    for place in range(steps):
         batch = rng.integers(0, len(x_train), BATCH_SIZE)
-        loss, scale = step(x_train[batch], y_train[batch])
-        losses.append(loss)
-        scales.append(scale)
+        loss, numbers = step(x_train[batch], y_train[batch])
+        log.append({"step": place, "loss": loss} | numbers)
         advance()
     if averages:
         state, params = nnx.as_pure((optimizer.opt_state, nnx.state(model, nnx.Param)))
         nnx.update(model, optax_adaptive.eval_params(state, params))
     model.eval()
     accuracy = 100 * float(jnp.mean(jnp.argmax(model(x_test), -1) == y_test))
-    return Run(accuracy, np.asarray(losses), np.asarray(scales))
+    log = jax.device_get(log)
+    losses = np.array([row["loss"] for row in log])
+    return Run(
+        accuracy, losses, np.array([row.get("lr_scale", 1.0) for row in log]), log
+    )
 
 
 def print_table(runs: dict[tuple[str, str], list[Run]]) -> None:
@@ -229,6 +235,11 @@ def main() -> None:
     print_table(runs)
     draw(runs, flags.output)
     print(f"Loss curves and learning rates: {flags.output}")
+    name, base_rate = next(iter(BASE_RATES.items()))
+    figure = integrations.plot_run(runs[name, "autotune(Adam)"][0].log, base_rate)
+    of_run = flags.output.with_stem(f"{flags.output.stem}_run")
+    figure.savefig(of_run, dpi=120)
+    print(f"One run of autotune, from a base rate {name}: {of_run}")
 
 
 if __name__ == "__main__":

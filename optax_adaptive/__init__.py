@@ -6,13 +6,13 @@ from optax_adaptive.state.batch_stats import recompute_batch_stats
 from optax_adaptive.state.controller_state import ScaleByControllerState
 from optax_adaptive.transforms.autotune import AutotuneState, autotune
 from optax_adaptive.transforms.averaging import eval_params, with_averaging
-from optax_adaptive.transforms.inspect import lr_scale, summary
+from optax_adaptive.transforms.inspect import in_words, lr_scale, summary
 from optax_adaptive.transforms.observe import observe
 from optax_adaptive.transforms.rollback import with_rollback
 from optax_adaptive.transforms.scale_by_controller import scale_by_controller
 from optax_adaptive.transforms.select_on_rollback import select_on_rollback
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AutotuneState",
@@ -24,6 +24,7 @@ __all__ = [
     "autotune",
     "controllers",
     "eval_params",
+    "in_words",
     "integrations",
     "lr_scale",
     "observe",

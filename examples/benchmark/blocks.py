@@ -41,7 +41,7 @@ def of_base_rates(lines: list[records.Line]) -> dict[str, str]:
 
 
 def of_sampled_tasks() -> dict[str, str]:
-    """Tables of docs/autotune_experiments.md."""
+    """Tables of docs/research/autotune_experiments.md."""
     at_rates = records.read(noise_ratio.RESULTS)
     of_families = records.read(sampled_tasks.RESULTS)
     variants = records.read(ablation_run.RESULTS)
@@ -69,17 +69,18 @@ def blocks(lines: list[records.Line]) -> dict[tuple[Path, str], str]:
     of_learners = {"ablations": learners.pop("ablations")}
     of_policy = {name: policy.pop(name) for name in ("ablations", "paired")}
     tables_of = {
-        "README.md": {
+        "README.md": {"cost": to_markdown(overhead.overhead(overhead.SHORT), 0)},
+        "docs/comparison.md": {
             "benchmark": headline,
             "autotune": of_rates.pop("autotune"),
             "overhead": to_markdown(overhead.overhead(), 0),
         },
-        "docs/autotune.md": of_rates,
-        "docs/autotune_experiments.md": of_sampled_tasks(),
-        "docs/rl.md": learners,
-        "docs/rl_experiments.md": of_learners,
-        "docs/learned.md": policy,
-        "docs/learned_experiments.md": of_policy,
+        "docs/research/autotune.md": of_rates,
+        "docs/research/autotune_experiments.md": of_sampled_tasks(),
+        "docs/research/rl.md": learners,
+        "docs/research/rl_experiments.md": of_learners,
+        "docs/research/learned.md": policy,
+        "docs/research/learned_experiments.md": of_policy,
         "docs/reliability.md": {
             "faults": reliability.table(records.read(reliability_run.RESULTS)),
             "raised": raised_rate.table(records.read(raised_rate.RESULTS)),

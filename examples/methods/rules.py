@@ -34,7 +34,7 @@ LEARNED: dict[str, tuple[bool, bool]] = {
     "learned_interpolated": (True, True),
     "learned_interpolated_anytime": (True, False),
 }
-# Of averaging around the interpolated forms, as docs/learned.md has it.
+# Of averaging around the interpolated forms, as docs/research/learned.md has it.
 LEARNED_INTERPOLATED = {"fraction": 0.1, "interpolation": 0.7}
 
 

@@ -49,7 +49,7 @@ def autotune(
        parameters are temporary, and so is the loss. Then it warms up to that rate over
        2% of the steps, or 100 (not with ``interpolate``).
     2. :func:`controllers.maintain` keeps that rate, and corrects it by the averaging
-       gap. A rate that proves far too high early on restarts from the first parameters.
+       gap. A rate that proves far too high early on restarts from where it began.
     3. :func:`with_rollback` rolls back to a copy of the average where the loss rises by
        more than its noise explains, finds out whether a batch or the rate is to blame,
        and skips the updates of losses and gradients that are not finite.
@@ -82,7 +82,7 @@ def autotune(
         tenths of the way, as in Schedule-Free. It takes the place of momentum, so give
         it an optimizer without: ``optax.adam(1e-3, b1=0.0)`` or ``optax.sgd(1e-3)``,
         and parameters of float32, whose rounding it multiplies by three.
-        What it gains is in docs/autotune.md; with momentum as well it loses.
+        What it gains is in docs/comparison.md; with momentum as well it loses.
       axis_name: Axis, or tuple of axes, over which to average ``value``, inside
         ``jax.pmap`` or ``jax.shard_map``. Gradients are averaged before, and params
         whole on each device (docs/devices.md). Under ``jax.jit``, with whatever
@@ -97,8 +97,8 @@ def autotune(
       factor between sum and mean. ``optax.MultiSteps`` around hands on the loss of the
       last micro-batch alone: give it the mean of those since the last update, which has
       less noise. :func:`lr_scale` reads the factor on the rate that the run began with,
-      :func:`summary` the phase and what was found, and :func:`select_on_rollback` lets
-      batch statistics follow each return.
+      :func:`summary` the phase and what was found, which :func:`in_words` names, and
+      :func:`select_on_rollback` lets batch statistics follow each return.
 
     Raises:
       ValueError: If ``total_steps`` is out of range or ``interpolate`` no bool; if

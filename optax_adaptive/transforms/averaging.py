@@ -149,7 +149,7 @@ def with_averaging(
         average = seen.average
         # Rules do not know of an interpolation, by which a training bears more noise:
         # they get the geometric mean of the gap of the point that the optimizer moves,
-        # 1 / ahead as large, and of that of params (docs/learned_experiments.md).
+        # 1 / ahead as large, and of that of params (docs/research).
         measured = Measured(
             averaging_gap=seen.gap / jnp.sqrt(ahead),
             has_gap=seen.has_gap,

@@ -9,7 +9,9 @@ import optax
 import pytest
 
 from optax_adaptive import (
+    autotune,
     controllers,
+    in_words,
     integrations,
     lr_scale,
     observe,
@@ -17,8 +19,12 @@ from optax_adaptive import (
     summary,
     with_rollback,
 )
+from optax_adaptive.state.controller_state import is_controller_state
+from optax_adaptive.state.packing import pack, unpack
+from optax_adaptive.transforms import inspect
 from tests.helpers.follow import follow
 from tests.helpers.spy import spy
+from tests.helpers.whole_run import STEPS, unsharded
 
 
 def test_summary_counts_what_was_seen():
@@ -32,6 +38,7 @@ def test_summary_counts_what_was_seen():
         "windows": 3,
         "nonfinite_values": 1,
         "phase": 3,
+        "cause": 0,
         "found_scale": 0,
         "is_stuck": 0,
     }
@@ -183,3 +190,83 @@ def test_observe_accepts_every_dtype():
         jax.tree.map(
             np.testing.assert_array_equal, observe(state, value), observe(state, 2.0)
         )
+
+
+def words(state):
+    return in_words(summary(state))
+
+
+@pytest.fixture(scope="module")
+def whole_run():
+    """The last state of a run of autotune, whose rate was not changed in it."""
+    with jax.numpy_dtype_promotion("standard"):
+        _, state, (_, scales) = unsharded()
+    assert len(scales) == STEPS
+    return state
+
+
+def test_a_run_in_words(whole_run):
+    begins = autotune(optax.adam(1e-3)).init({"w": jnp.ones(2)})
+    assert words(begins) == {
+        "phase_name": "calibrate",
+        "cause_name": "tried by the search",
+    }
+    assert words(whole_run)["phase_name"] == "maintain"
+    rule = scale_by_controller(controllers.trend()).init(None)
+    assert words(rule) == {"phase_name": "rule", "cause_name": "chosen by the rule"}
+    both = (rule, scale_by_controller(controllers.search()).init(None))
+    assert words(both)["0/phase_name"] == "rule"
+    assert words(both)["1/phase_name"] == "calibrate"
+
+
+@pytest.mark.parametrize(
+    ("scale", "maintained", "probe", "expected"),
+    [
+        (1.0, {}, 0, "found by the search"),
+        (1.00001, {}, 0, "found by the search"),
+        (0.9, {}, 0, "lowered by the rate correction"),
+        (1.4, {}, 0, "raised by the rate correction"),
+        (0.5, {"backoffs": 1}, 0, "halved after a blow-up"),
+        (0.3, {"backoffs": 1, "value_left": 2.0}, 0, "lowered by a restart"),
+        (1.4, {"value_left": 2.0}, 0, "raised by the rate correction"),
+        (0.1, {}, -1, "rising to the rate found"),
+        (0.1, {}, 4, "tried by the search"),
+    ],
+)
+def test_what_made_the_factor(whole_run, scale, maintained, probe, expected):
+    """By the state of a run with one thing in it changed."""
+
+    def changed(node):
+        if not is_controller_state(node):
+            return node
+        ((name, packed),) = node.controller_memory.items()
+        layout = inspect._tuned_memory(32)
+        memory = unpack(layout, packed)
+        found = jnp.float32(2.0)
+        asked = memory.statistics.request._replace(probe=jnp.int32(probe))
+        old = memory.controller_state.second_state
+        plain = {"backoffs": 0, "value_left": np.inf} | maintained
+        fields = {
+            name: jnp.asarray(value, getattr(old, name).dtype)
+            for name, value in plain.items()
+        }
+        memory = memory._replace(
+            statistics=memory.statistics._replace(found_scale=found, request=asked),
+            controller_state=memory.controller_state._replace(
+                second_state=old._replace(**fields)
+            ),
+        )
+        return node._replace(
+            lr_scale=scale * found, controller_memory={name: pack(memory)}
+        )
+
+    state = jax.tree.map(changed, whole_run, is_leaf=is_controller_state)
+    assert words(state)["cause_name"] == expected
+
+
+def test_words_of_a_state_of_another_layout():
+    """What is not known to be of this version is not read."""
+    state = scale_by_controller(controllers.tuned()).init(None)
+    ((name, packed),) = state.controller_memory.items()
+    older = state._replace(controller_memory={name: packed[:-1]})
+    assert words(older)["cause_name"] == "tried by the search"

@@ -33,7 +33,7 @@ def learned(
     total_steps: int | None,
     interpolate: bool,
 ) -> optax.GradientTransformationExtraArgs:
-    """As docs/learned.md has it."""
+    """As docs/research/learned.md has it."""
     options = LEARNED_INTERPOLATED if interpolate else {}
     rule = scale_by_controller(controllers.learned(total_steps))
     return with_averaging(with_rollback(optax.chain(optimizer, rule)), **options)

@@ -2,7 +2,7 @@
 
 The averaging gap grows with the learning rate. At the best learning rate it is about
 equal to the decrease of the loss over a constant fraction of the elapsed time, whatever
-the task (docs/autotune_experiments.md), and their ratio has no unit.
+the task (docs/research/autotune_experiments.md), and their ratio has no unit.
 """
 
 from typing import NamedTuple

@@ -93,7 +93,7 @@ def learned(
 
     Around an optimizer without momentum, as ``adam(1e-3, b1=0.0)``, the interpolation
     of :func:`with_averaging` in its place is mostly better (0.7, with a ``fraction`` of
-    0.1; docs/learned.md).
+    0.1; docs/research/learned.md).
 
     Decisions come after windows of 1/32 of the steps so far, or 1/64 of ``total_steps``
     where that is less, and of five steps at least: so a long run looks like a slow

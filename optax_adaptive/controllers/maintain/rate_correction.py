@@ -4,7 +4,7 @@ Two things are set against each other: the *averaging gap*, the loss of the para
 above that of their average, which grows with the rate; and the *decrease* of the loss
 over a constant fraction of the elapsed time. Where a loss decreases as a power of time,
 the two are in a constant proportion at the best rate, as figures in
-docs/autotune_experiments.md show over optimizers, batches and noise. At a rate
+docs/research/autotune_experiments.md show over optimizers, batches and noise. At a rate
 that is too low the newest parameters are ahead of their average, and the gap is below
 0; at one that is too high the loss soon hovers about a level that its own noise sets.
 Blocks in proportion to the time keep the answer as sharp late as early, and are few.

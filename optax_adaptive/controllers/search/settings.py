@@ -40,7 +40,7 @@ class SearchSettings(NamedTuple):
     least_candidates: int = 3
     # Of the decrease, by which the losses of candidates on one plateau differ at most:
     # 0.02 to 0.04 where large rates teach a language model no more than how often
-    # letters occur; in 62 other settings 0.047 and more (docs/autotune_experiments.md).
+    # letters occur; in 62 other settings 0.047 and more (docs/research).
     plateau_fraction: float = 0.04
     # Steps of a candidate in which any good rate would show a decrease. So if no more
     # than noise lies between such candidates, that is a plateau too; between shorter

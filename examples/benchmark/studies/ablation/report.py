@@ -1,4 +1,4 @@
-"""The table of docs/autotune_experiments.md: autotune with other settings."""
+"""The table of docs/research/autotune_experiments.md: autotune with other settings."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from benchmark.tables import Table
 
 
 def ablation(lines: list[dict[str, Any]]) -> Table:
-    """For docs/autotune_experiments.md: each default of autotune against others."""
+    """Each default of autotune against others."""
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for line in lines:
         if "header" not in line:

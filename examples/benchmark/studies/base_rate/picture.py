@@ -1,4 +1,4 @@
-"""The picture of docs/autotune.md: final metric against the base learning rate.
+"""docs/base_rate.png: final metric against the base learning rate.
 
 cd examples && python -m benchmark.studies.base_rate.picture
 """
@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 
 from benchmark import measures, pictures, records, run, summaries
 
-PICTURE = Path(__file__).parents[4] / "docs" / "autotune.png"
+PICTURE = Path(__file__).parents[4] / "docs" / "base_rate.png"
 THICK = {"color": "C3", "linewidth": 3, "zorder": 3}
 OURS = {
-    "autotune": THICK | {"linestyle": ":"},
-    "autotune_anytime": THICK,
-    "autotune_interpolated_anytime": THICK | {"color": "black"},
+    "autotune": THICK | {"linestyle": ":", "label": "autotune, total_steps given"},
+    "autotune_anytime": THICK | {"label": "autotune"},
+    "autotune_interpolated_anytime": THICK
+    | {"color": "black", "label": "autotune, interpolate=True"},
 }
 FAMILIES = {  # a colour each, with one of them that stands out
     "schedule": ("static schedules", "tab:gray", "cosine"),
@@ -34,7 +35,7 @@ def main() -> None:
         styles |= {name: dict(faint) for name in members}
         styles[members[0]]["label"] = f"{label} ({len(members)})"
         styles[chosen] = {"color": color, "linewidth": 2, "label": chosen}
-    styles |= {name: style | {"label": name} for name, style in OURS.items()}
+    styles |= OURS
     figure = Figure(figsize=(13, 6.5), layout="constrained")
     panels = figure.subplots(2, 3).ravel()
     for panel, task in zip(panels, tasks, strict=True):

@@ -47,7 +47,7 @@ def decade_improvements(
 
 
 def autotune(results: Results) -> Table:
-    """For the README: one line a task and optimizer."""
+    """For docs/comparison.md: one line a task and optimizer."""
     rows = []
     for task, optimizer, cosine in against_cosine(results):
         worst = [
@@ -61,20 +61,20 @@ def autotune(results: Results) -> Table:
     return Table(
         "autotune",
         "Test metric against a tuned cosine schedule, with the same steps and seeds "
-        "and the search counted. *Worst* is the worst decade of base rates from 1e-7 "
-        "to 10, in points of accuracy or percent of the loss; positive is better. "
+        "and the search counted. *Worst* is the worst of nine base learning rates from "
+        "1e-7 to 10, in points of accuracy or percent of the loss; positive is better. "
         "*Interpolated* is with `interpolate=True` and the optimizer without momentum.",
         [
             *("task", "optimizer", "tuned cosine (its rate)"),
-            *("worst, `total_steps` known", "not known"),
-            *("interpolated, known", "interpolated, not known"),
+            *("worst, `total_steps` given", "not given"),
+            *("interpolated, given", "interpolated, not given"),
         ],
         rows,
     )
 
 
 def robustness(results: Results) -> Table:
-    """For docs/autotune.md: with median, and time to the target."""
+    """For docs/research/autotune.md: with median, and time to the target."""
     rows = []
     for task, optimizer, cosine in against_cosine(results):
         for name, (interpolates, knows_horizon) in rules.AUTOTUNE.items():
@@ -129,7 +129,7 @@ def with_peers(robustness: Results, peers: Results) -> Results:
 
 
 def peers(results: Results) -> Table:
-    """For docs/autotune.md: each method at its worst and its best decade."""
+    """For docs/research/autotune.md: each method at its worst and its best decade."""
     tasks, names = summaries.complete(results)
     cosines = summaries.of_method(results, "adam", "cosine")
     rows = []

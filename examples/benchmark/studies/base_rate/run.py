@@ -6,7 +6,8 @@
 
 Nine base rates from 1e-7 to 10, against a cosine tuned on three rates a decade; with
 ``--plan optimizers`` around other optimizers, with ``--plan peers`` other methods from
-the same rates. The report puts the tables into README.md and docs/autotune.md.
+the same rates. The report puts the tables into docs/comparison.md and
+docs/research/autotune.md.
 """
 
 from pathlib import Path

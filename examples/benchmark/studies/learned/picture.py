@@ -1,4 +1,4 @@
-"""docs/learned.png: what the policy does in a state, and the rates it drew.
+"""docs/research/learned.png: what the policy does in a state, and the rates it drew.
 
 cd examples && python -m benchmark.studies.learned.picture      # after its run
 """
@@ -19,7 +19,7 @@ from optax_adaptive.controllers.learned.rule import LARGEST_STEP
 from optax_adaptive.controllers.learned.state_features import NAMES, SIZE
 
 RATES = (1e-7, 1e-3, 10.0)
-PICTURE = Path(__file__).parents[4] / "docs" / "learned.png"
+PICTURE = Path(__file__).parents[4] / "docs" / "research" / "learned.png"
 
 # The state to start from, in the features' own units; the others are 0.
 STATE = {

@@ -1,4 +1,4 @@
-"""The tables of docs/learned*.md, from results.jsonl.
+"""The tables of docs/research/learned*.md, from results.jsonl.
 
     cd examples && python -m benchmark.studies.learned.report
 

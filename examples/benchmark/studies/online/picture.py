@@ -1,4 +1,4 @@
-"""docs/rl.png: what the prior wants in a state, and the factor over runs on digits.
+"""docs/research/rl.png: what the prior wants, and the factor over runs on digits.
 
 cd examples && python -m benchmark.studies.online.picture      # after its run
 """
@@ -16,7 +16,7 @@ from benchmark.studies.online.rules import LEARNERS
 from optax_adaptive.controllers.online import offline_prior
 from policy.prior_fits import first_actions
 
-PICTURE = Path(__file__).parents[4] / "docs" / "rl.png"
+PICTURE = Path(__file__).parents[4] / "docs" / "research" / "rl.png"
 
 
 def draw(table: dict, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tables of docs/rl*.md, from results.jsonl.
+"""Tables of docs/research/rl*.md, from results.jsonl.
 
     cd examples && python -m benchmark.studies.online.report
 

@@ -1,36 +1,45 @@
-"""The table of README.md: what a step costs."""
+"""The tables of README.md and docs/comparison.md: what a step costs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark import records
 from benchmark.tables import Table
 
 RESULTS = Path(__file__).with_name("results.jsonl")
+# README's rows: one rule, since all cost about as much, and what is as large as params.
+SHORT = (
+    "trend",
+    "with_averaging",
+    "with_rollback",
+    "autotune",
+    "autotune, interpolated",
+)
 
 
-def overhead(path: Path = RESULTS) -> Table:
-    """From the lines of run.py: each method beside Adam alone."""
+def overhead(methods: Sequence[str] = (), path: Path = RESULTS) -> Table:
+    """From the lines of run.py: each method, or those named, beside Adam alone."""
     lines = records.read(path)
     header, lines = lines[0]["header"], lines[1:]
     device = f"{header['device']} ({header['config']['cores']} cores)"
     small, *larger = dict.fromkeys(line["tree"] for line in lines)
+    measured = dict.fromkeys(line["method"] for line in lines)
     rows = []
-    for method in dict.fromkeys(line["method"] for line in lines):
+    for method in methods or (name for name in measured if name != "adam"):
         mine = {x["tree"]: x for x in lines if x["method"] == method}
-        if method != "adam":
-            compilation = mine[larger[0]]["compile_seconds_added"]
-            rows.append(
-                [
-                    f"`{method}`",
-                    f"{1e6 * mine[small]['step_seconds_added']:.1f} µs",
-                    *(
-                        f"{mine[tree]['step_ratio']:.3f}" if tree in mine else "–"
-                        for tree in larger
-                    ),
-                    f"{1e3 * compilation:.0f} ms",
-                    f"{mine[small]['state_bytes_added']} B",
-                ]
-            )
+        compilation = mine[larger[0]]["compile_seconds_added"]
+        rows.append(
+            [
+                f"`{method}`",
+                f"{1e6 * mine[small]['step_seconds_added']:.1f} µs",
+                *(
+                    f"{mine[tree]['step_ratio']:.3f}" if tree in mine else "–"
+                    for tree in larger
+                ),
+                f"{1e3 * compilation:.0f} ms",
+                f"{mine[small]['state_bytes_added']} B",
+            ]
+        )
     return Table(
         "Overhead",
         f"What a method adds to Adam alone, medians of paired ratios on {device}.",
