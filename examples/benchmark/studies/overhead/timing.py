@@ -14,7 +14,9 @@ from rich.progress import track
 from benchmark.studies.overhead.workloads import Workload, given
 from optax_adaptive.transforms.averaging import AveragingState
 
-SEARCH_STEPS = 400  # by then it is over: eight candidates, where losses are alike
+# By then it is over (eight candidates, where losses are alike), and so is the time
+# after it in which maintain looks back.
+SEARCH_STEPS = 600
 
 LATE = 10_000  # steps of the average, which follows ever more rarely
 
