@@ -1,12 +1,13 @@
-# make demo | test | lint | docs | benchmark | benchmark-quick: each sets everything up,
-# then runs. JOBS processes share the benchmark; CIFAR-10 is read from OPTAX_ADAPTIVE_DATA.
+# make demo | test | lint | docs | benchmark | benchmark-quick | experiment |
+# experiment-quick: each sets everything up, then runs. JOBS processes share the benchmark
+# and the experiment; prepared data are read from OPTAX_ADAPTIVE_DATA.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
 JOBS ?= 2
 
-.PHONY: demo test lint docs benchmark benchmark-quick clean
+.PHONY: demo test lint docs benchmark benchmark-quick experiment experiment-quick clean
 
 demo: $(VENV)/installed-examples
 	$(BIN)/python examples/quickstart.py
@@ -27,6 +28,10 @@ benchmark benchmark-quick: plan = $(if $(findstring quick,$@),quick,standard)
 benchmark benchmark-quick: $(VENV)/installed-test
 	cd examples && ../$(BIN)/python -m benchmark.run --plan $(plan) --jobs $(JOBS)
 	cd examples && ../$(BIN)/python -m benchmark.report --plan $(plan)
+
+experiment experiment-quick: $(VENV)/installed-test
+	cd examples && ../$(BIN)/python -m experiment.run --jobs $(JOBS) \
+		--plan $(if $(findstring quick,$@),quick,standard)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, as in: make PYTHON=python3.12 ...")'

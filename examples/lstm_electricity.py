@@ -15,6 +15,7 @@ import optax
 from flax import nnx
 
 from data import electricity
+from data.dataset import Dataset
 from training import devices, flags, loop
 from training.flags import flag
 
@@ -99,23 +100,33 @@ def train_step(graphdef, optimizer, key, state: loop.TrainState, batch: loop.Bat
     return state, values
 
 
-def main(args: list[str] | None = None) -> loop.Means:
-    """Trains with the flags of the command line."""
-    config = flags.parse(Config, SMOKE, __doc__, args)
-    devices.connect(config.coordinator, config.process_id, config.processes)
-    data = electricity.load(
+def load(config: Config) -> Dataset:
+    """The data of a run."""
+    return electricity.load(
         config.dataset,
         config.data_dir,
         config.history,
         config.horizon,
         config.train_size,
     )
-    naive = electricity.weekly_naive_error(data)
-    print(f"repeating the week before: test error {naive:.1f} {data.info['unit']}")
+
+
+def train(config: Config, data: Dataset) -> loop.Means:
+    """Makes a model, and trains it."""
     model = loop.create(lambda rngs: Forecaster(config, rngs), config.seed)
     return loop.fit(
         config, data, model, train_step, per_example, metric="absolute_error"
     )
+
+
+def main(args: list[str] | None = None) -> loop.Means:
+    """Trains with the flags of the command line."""
+    config = flags.parse(Config, SMOKE, __doc__, args)
+    devices.connect(config.coordinator, config.process_id, config.processes)
+    data = load(config)
+    naive = electricity.weekly_naive_error(data)
+    print(f"repeating the week before: test error {naive:.1f} {data.info['unit']}")
+    return train(config, data)
 
 
 if __name__ == "__main__":

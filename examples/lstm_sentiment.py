@@ -17,6 +17,7 @@ import optax
 from flax import nnx
 
 from data import text
+from data.dataset import Dataset
 from training import devices, flags, loop
 from training.flags import flag
 
@@ -120,23 +121,33 @@ def train_step(graphdef, optimizer, key, state: loop.TrainState, batch: loop.Bat
     return state, values
 
 
-def main(args: list[str] | None = None) -> loop.Means:
-    """Trains with the flags of the command line."""
-    config = flags.parse(Config, SMOKE, __doc__, args)
-    devices.connect(config.coordinator, config.process_id, config.processes)
-    data, texts = text.load(
+def load(config: Config) -> Dataset:
+    """The data of a run."""
+    return text.load(
         config.dataset,
         config.data_dir,
         config.length,
         config.vocabulary,
         config.train_size,
     )
-    baseline = text.bag_of_words_accuracy(texts)
-    print(f"logistic regression on word counts: test accuracy {baseline:.4f}")
+
+
+def train(config: Config, data: Dataset) -> loop.Means:
+    """Makes a model, and trains it."""
     model = loop.create(
         lambda rngs: LSTMClassifier(data.info, config, rngs), config.seed
     )
     return loop.fit(config, data, model, train_step, per_example, metric="accuracy")
+
+
+def main(args: list[str] | None = None) -> loop.Means:
+    """Trains with the flags of the command line."""
+    config = flags.parse(Config, SMOKE, __doc__, args)
+    devices.connect(config.coordinator, config.process_id, config.processes)
+    data = load(config)
+    baseline = text.bag_of_words_accuracy(data)
+    print(f"logistic regression on word counts: test accuracy {baseline:.4f}")
+    return train(config, data)
 
 
 if __name__ == "__main__":

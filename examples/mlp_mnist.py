@@ -15,6 +15,7 @@ import optax
 from flax import nnx
 
 from data import images
+from data.dataset import Dataset
 from training import devices, flags, loop
 from training.flags import flag
 
@@ -82,13 +83,22 @@ def train_step(graphdef, optimizer, key, state: loop.TrainState, batch: loop.Bat
     return state, values
 
 
+def load(config: Config) -> Dataset:
+    """The data of a run."""
+    return images.load(config.dataset, config.data_dir, train_size=config.train_size)
+
+
+def train(config: Config, data: Dataset) -> loop.Means:
+    """Makes a model, and trains it."""
+    model = loop.create(lambda rngs: MLP(data.info, config, rngs), config.seed)
+    return loop.fit(config, data, model, train_step, per_example, metric="accuracy")
+
+
 def main(args: list[str] | None = None) -> loop.Means:
     """Trains with the flags of the command line."""
     config = flags.parse(Config, SMOKE, __doc__, args)
     devices.connect(config.coordinator, config.process_id, config.processes)
-    data = images.load(config.dataset, config.data_dir, train_size=config.train_size)
-    model = loop.create(lambda rngs: MLP(data.info, config, rngs), config.seed)
-    return loop.fit(config, data, model, train_step, per_example, metric="accuracy")
+    return train(config, load(config))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ their speeds and the share of time that the scripts' loop waited for data.
 import argparse
 import statistics
 import time
+from functools import partial
 from typing import Any
 
 import jax
@@ -43,12 +44,14 @@ def time_loop(
     """Prints the speed of the scripts' loop over that of a bare one."""
     mesh = devices.make_mesh(config.batch_size)
     steps = dataset.size(data.train) // config.batch_size
-    method = registry.build("trend", "adam", None, steps, steps)
+    build = partial(registry.build, "trend", "adam", steps=steps, steps_per_epoch=steps)
+    rate = registry.default_rate("trend")
+    method = build(rate)
     model = loop.create(lambda rngs: model_type(data.info, config, rngs), 0)
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     state = loop.init_state(method, params, rest, mesh)
     key = jax.random.key(0)
-    run_chunk = loop.make_run_chunk(script.train_step, graphdef, method, key)
+    run_chunk = loop.make_run_chunk(script.train_step, graphdef, build, rate, key)
     log = Log(None, steps, 0, method.decides)
     # The same chunks as the loop runs, of the first batches.
     lengths = {}
@@ -72,14 +75,15 @@ def time_loop(
         state = bare(state)
         middle = time.perf_counter()
         state = state._replace(step=state.step * 0 + epoch * steps)
-        state, waited = loop.train_epoch(
-            config, data, mesh, run_chunk, state, epoch, log, None
+        end = (epoch + 1) * steps
+        state, waited = loop.train_until(
+            end, config, data, mesh, run_chunk, state, log, None
         )
         jax.block_until_ready(state)
-        end = time.perf_counter()
+        seconds = time.perf_counter() - middle
         bare_times.append(middle - start)
-        loop_times.append(end - middle)
-        waits.append(waited / (end - middle))
+        loop_times.append(seconds)
+        waits.append(waited / seconds)
     log.close()
     ratios = [a / b for a, b in zip(bare_times, loop_times, strict=True)]
     print(

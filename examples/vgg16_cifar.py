@@ -19,6 +19,7 @@ import optax
 from flax import nnx
 
 from data import images
+from data.dataset import Dataset
 from training import devices, flags, loop
 from training.flags import flag
 
@@ -110,19 +111,28 @@ def train_step(graphdef, optimizer, key, state: loop.TrainState, batch: loop.Bat
     return loop.TrainState(state.step + 1, params, statistics, opt_state), values
 
 
-def main(args: list[str] | None = None) -> loop.Means:
-    """Trains with the flags of the command line."""
-    config = flags.parse(Config, SMOKE, __doc__, args)
-    devices.connect(config.coordinator, config.process_id, config.processes)
-    data = images.load(
+def load(config: Config) -> Dataset:
+    """The data of a run."""
+    return images.load(
         config.dataset,
         config.data_dir,
         config.augment,
         rgb=True,
         train_size=config.train_size,
     )
+
+
+def train(config: Config, data: Dataset) -> loop.Means:
+    """Makes a model, and trains it."""
     model = loop.create(lambda rngs: VGG16(data.info, config, rngs), config.seed)
     return loop.fit(config, data, model, train_step, per_example, metric="accuracy")
+
+
+def main(args: list[str] | None = None) -> loop.Means:
+    """Trains with the flags of the command line."""
+    config = flags.parse(Config, SMOKE, __doc__, args)
+    devices.connect(config.coordinator, config.process_id, config.processes)
+    return train(config, load(config))
 
 
 if __name__ == "__main__":

@@ -20,12 +20,12 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-flags = "--xla_cpu_parallel_codegen_split_count=1"
-# Newer versions have no other fusions, and abort where they are asked for.
-HAS_OLD_FUSIONS = int(version("jax").split(".")[1]) < 12
-if HAS_OLD_FUSIONS:
-    flags += " --xla_cpu_use_fusion_emitters=false"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
+# Versions from 0.12 on have no other fusions, and abort where they are asked for.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_cpu_parallel_codegen_split_count=1"
+    + " --xla_cpu_use_fusion_emitters=false" * (version("jax") < "0.12")
+)
 
 import hypothesis
 import jax
@@ -57,7 +57,7 @@ def optimized():
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", False)
     jax.clear_caches()  # what is compiled otherwise rounds otherwise
-    yield {"xla_cpu_use_fusion_emitters": True} if HAS_OLD_FUSIONS else {}
+    yield {"xla_cpu_use_fusion_emitters": True} if jax.__version__ < "0.12" else {}
     jax.config.update("jax_disable_most_optimizations", before)
     jax.clear_caches()
 

@@ -19,6 +19,8 @@ class Dataset(NamedTuple):
     info: dict[str, Any]  # What the model must know: classes, vocabulary, …
     augment: Transform = lambda arrays, rng: arrays  # of training batches
     prepare: Transform = lambda arrays, rng: arrays  # of evaluation batches
+    # As read, for a baseline: the examples that are not for testing, and the others.
+    raw: Any = None
 
 
 def size(arrays: Arrays) -> int:

@@ -23,7 +23,7 @@ def load(
     length: int = 256,
     vocabulary: int = 10_000,
     train_size: int | None = None,
-) -> tuple[Dataset, dict[str, tuple[list[str], np.ndarray]]]:
+) -> Dataset:
     """Loads texts and labels.
 
     A tenth of the training texts, drawn with a fixed seed, becomes the validation
@@ -40,8 +40,8 @@ def load(
 
     Returns:
       A data set whose batches hold ``tokens`` (B, T) int32, which begin with START
-      and end with PAD, and ``label`` (B,) int32; and, for a baseline, the texts and
-      labels of train and validation together, and of test.
+      and end with PAD, and ``label`` (B,) int32. Its ``raw`` are the texts and labels
+      of train and validation together, and those of test.
     """
     if name == "docstrings":
         texts, labels = _docstrings()
@@ -69,8 +69,14 @@ def load(
         return {"tokens": tokens, "label": split[1]}
 
     info = {"classes": int(labels.max()) + 1, "vocabulary": len(numbers) + 3}
-    data = Dataset(source, encode(train), encode(validation), encode(test), info)
-    return data, {"train": (texts, labels), "test": test}
+    return Dataset(
+        source,
+        train=encode(train),
+        validation=encode(validation),
+        test=encode(test),
+        info=info,
+        raw=((texts, labels), test),
+    )
 
 
 def words(text: str) -> list[str]:
@@ -78,15 +84,16 @@ def words(text: str) -> list[str]:
     return WORD.findall(text.lower().replace("<br />", " "))
 
 
-def bag_of_words_accuracy(texts: dict[str, tuple[list[str], np.ndarray]]) -> float:
+def bag_of_words_accuracy(data: Dataset) -> float:
     """Test accuracy of logistic regression on word counts, the baseline to beat."""
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
 
+    (texts, labels), (test_texts, test_labels) = data.raw
     vectorizer = CountVectorizer(max_features=10_000)
-    counts = vectorizer.fit_transform(texts["train"][0])
-    model = LogisticRegression(max_iter=1000).fit(counts, texts["train"][1])
-    return float(model.score(vectorizer.transform(texts["test"][0]), texts["test"][1]))
+    counts = vectorizer.fit_transform(texts)
+    model = LogisticRegression(max_iter=1000).fit(counts, labels)
+    return float(model.score(vectorizer.transform(test_texts), test_labels))
 
 
 def _read(source) -> tuple[list[str], np.ndarray]:

@@ -9,6 +9,9 @@ import optax_adaptive
 from methods.optimizers import Make
 from methods.schedules import SCHEDULES
 
+# Of the elapsed steps, the half-life of averages, as autotune has it.
+FRACTION = 0.1
+
 
 class Method(NamedTuple):
     """An optimizer and how to read it."""
@@ -19,6 +22,7 @@ class Method(NamedTuple):
     # The parameters to evaluate, from state and parameters.
     eval_params: Callable[[Any, Any], Any] = lambda state, params: params
     averages: bool = False  # Do eval_params differ from params?
+    rolls_back: bool = False  # May an update return to a copy?
     decides: bool = False  # Does the rate follow the loss, in steps worth a log line?
     observe: Callable[[Any, Any], Any] = lambda state, loss: state
 
@@ -73,4 +77,4 @@ def averaged(method: Method, **options: Any) -> Method:
 def rolling_back(method: Method, backoff: float = 0.5, **options: Any) -> Method:
     """Within rollback, and that within averaging with these options."""
     inside = optax_adaptive.with_rollback(method.optimizer, backoff=backoff)
-    return averaged(method._replace(optimizer=inside), **options)
+    return averaged(method._replace(optimizer=inside, rolls_back=True), **options)

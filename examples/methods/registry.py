@@ -4,20 +4,49 @@ Schedules, the library's controllers, and published peers, each as one ``Method`
 optimizer and how to read it. To add one, add a line to the table it belongs to.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from methods.learned_ablations import LEARNED_ABLATIONS
-from methods.method import Method, Plan, scheduled
+from methods.method import FRACTION, Method, Plan, averaged, scheduled
 from methods.optimizers import OPTIMIZERS, WITHOUT_MOMENTUM
 from methods.peers import PEERS
-from methods.rules import AUTOTUNE, LEARNED, RULES, autotune, learned, named_rule
+from methods.rules import (
+    AUTOTUNE,
+    LEARNED,
+    LEARNERS,
+    RULES,
+    autotune,
+    learned,
+    named_rule,
+)
 from methods.schedules import SCHEDULES
 
+# What the experiment runs beside the methods of the benchmark.
+EXPERIMENT: dict[str, Callable[[Plan], Method]] = {
+    # What averaging alone is worth: autotune averages alike.
+    "constant_averaged": lambda plan: averaged(
+        scheduled("fixed", plan), fraction=FRACTION
+    ),
+    # ``step`` was meant for 50 epochs: the same shape for a run of any length.
+    "step_fifths": lambda plan: scheduled(
+        "step", plan._replace(steps_per_epoch=math.ceil(plan.steps / 50))
+    ),
+}
 # Others that a study adds, by name.
 MORE: dict[str, Callable[[Plan], Method]] = {}
 _RULES = tuple(dict.fromkeys((*RULES, *LEARNED)))  # as they may follow a schedule
 NAMES = (*AUTOTUNE, *SCHEDULES, *_RULES, *PEERS)
+# What the scripts offer: these, and the learners around a schedule.
+OFFERED = (*NAMES, *EXPERIMENT, *(f"cosine+{rule}" for rule in LEARNERS))
+
+
+def default_rate(name: str) -> float:
+    """The base rate of a method that is given none."""
+    if name == "fixed":
+        return 0.001
+    return PEERS[name][0] if name in PEERS else 0.01
 
 
 def build(
@@ -30,8 +59,8 @@ def build(
     """Makes a method.
 
     Args:
-      name: One of ``NAMES``, or a schedule and a rule as in ``cosine+trend``, which
-        multiplies the two.
+      name: One of ``NAMES`` or ``EXPERIMENT``, or a schedule and a rule as in
+        ``cosine+trend``, which multiplies the two.
       optimizer: One of ``OPTIMIZERS``; ignored by the peers that are one themselves.
       learning_rate: The base rate, which may be traced; None for the method's default.
       steps: Length of the whole run.
@@ -48,8 +77,7 @@ def build(
             f"there is no optimizer {optimizer!r}, but {', '.join(OPTIMIZERS)}"
         )
     if learning_rate is None:
-        learning_rate = PEERS[name][0] if name in PEERS else 0.01
-        learning_rate = 0.001 if name == "fixed" else learning_rate
+        learning_rate = default_rate(name)
     base = OPTIMIZERS[optimizer]
     bare = WITHOUT_MOMENTUM[optimizer]
     plan = Plan(base, bare, learning_rate, steps, steps_per_epoch)
@@ -57,6 +85,8 @@ def build(
         return MORE[name](plan)
     if name in SCHEDULES:
         return scheduled(name, plan)
+    if name in EXPERIMENT:
+        return EXPERIMENT[name](plan)
     if name in LEARNED_ABLATIONS:
         return learned(plan, LEARNED_ABLATIONS[name](steps))
     if name in _RULES:

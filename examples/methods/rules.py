@@ -96,5 +96,6 @@ def autotuned(plan: Plan, tx: optax.GradientTransformationExtraArgs) -> Method:
         lambda state, step: plan.learning_rate * optax_adaptive.lr_scale(state),
         optax_adaptive.eval_params,
         averages=True,
+        rolls_back=True,
         decides=True,
     )

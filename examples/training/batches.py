@@ -22,9 +22,15 @@ from training import devices
 
 
 def train_chunks(
-    data: Dataset, seed: int, epoch: int, start: int, batch_size: int, chunk: int
+    data: Dataset,
+    seed: int,
+    epoch: int,
+    start: int,
+    batch_size: int,
+    chunk: int,
+    stop: int | None = None,
 ) -> Iterator[Arrays]:
-    """The rest of an epoch, a chunk of batches at a time.
+    """The rest of an epoch, or a part of it, a chunk of batches at a time.
 
     Args:
       data: Its ``train`` is read.
@@ -33,13 +39,14 @@ def train_chunks(
       start: First step of this epoch that is wanted.
       batch_size: B, over all processes.
       chunk: K, the most batches in a chunk.
+      stop: The step of this epoch to stop before; None for its end.
 
     Yields:
       Arrays of shape (K, B of this process, ...). The last chunk may be shorter;
       examples that fill no batch are left out, others in each epoch.
     """
     order = np.random.default_rng([seed, epoch]).permutation(size(data.train))
-    steps = len(order) // batch_size
+    steps = len(order) // batch_size if stop is None else stop
     rows = devices.local_rows(batch_size)
     for first in range(start, steps, chunk):
         out: Arrays = {}

@@ -6,12 +6,44 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from training import flags
 
 OWN = ("config.json", "metrics.jsonl", "checkpoints", "tensorboard", "run.png")
+
+
+def read_params(workdir: str) -> dict[str, np.ndarray]:
+    """The parameters of the newest checkpoint of another run.
+
+    Args:
+      workdir: Of that run.
+
+    Returns:
+      Arrays by path, as in ``"encoder/words/embedding"``.
+
+    Raises:
+      SystemExit: If there is no checkpoint.
+    """
+    folder = Path(workdir).expanduser().absolute() / "checkpoints"
+    step = None
+    if folder.exists():
+        manager = ocp.CheckpointManager(folder)
+        step = manager.latest_step()
+    if step is None:
+        raise SystemExit(
+            f"{workdir} holds no checkpoint; make one with masked_words.py "
+            f"--workdir {workdir}"
+        )
+    saved = manager.restore(step, args=ocp.args.StandardRestore())["params"]
+    leaves = jax.tree.leaves_with_path(saved)
+    # The last key is "value", of each variable.
+    return {
+        "/".join(entry.key for entry in path[:-1]): np.asarray(leaf)
+        for path, leaf in leaves
+    }
 
 
 class Workdir:

@@ -28,13 +28,14 @@ def flag(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:
 class RunConfig:
     """What every script has; a script's own ``Config`` adds its model and task."""
 
-    method: str = flag("cosine", "how the learning rate is set", registry.NAMES)
+    method: str = flag("cosine", "how the learning rate is set", registry.OFFERED)
     optimizer: str = flag("adam", "base optimizer", tuple(optimizers.OPTIMIZERS))
     learning_rate: float | None = flag(
         None, "base learning rate; by default 0.01, or the method's own"
     )
     epochs: int = flag(50, "passes over the training split")
     batch_size: int = flag(64, "examples a step, over all devices together")
+    validations: int = flag(1, "validations in an epoch, evenly spaced")
     seed: int = flag(0, "of weights, order of the data, augmentation and dropout")
     dtype: str = flag("float32", "of the computation; parameters are float32", DTYPES)
     data_dir: str | None = flag(
@@ -103,7 +104,7 @@ def parse(
     config = config_type(**vars(parser.parse_args(args)))
     if config.learning_rate is not None and not config.learning_rate > 0:
         parser.error(f"--learning-rate must be above 0, not {config.learning_rate}")
-    for name in ("epochs", "batch_size", "steps_per_dispatch"):
+    for name in ("epochs", "batch_size", "validations", "steps_per_dispatch"):
         if getattr(config, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
     return config

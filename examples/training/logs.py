@@ -40,7 +40,7 @@ class Log:
             kept = [
                 event
                 for event in events
-                if event["step"] <= resumed_at and event["event"] != "test"
+                if event["step"] <= resumed_at and event["event"] not in ("fit", "test")
             ]
             self.path.write_text("".join(json.dumps(event) + "\n" for event in kept))
             board = str(workdir.path / "tensorboard")

@@ -39,6 +39,8 @@ class TrainState(NamedTuple):
     params: Any  # nnx.State
     statistics: Any  # nnx.State of batch norm; empty for most models
     opt_state: optax.OptState
+    # Statistics that belong to the copy which a rollback returns to; () for none
+    healthy: Any = ()
 
 
 # (graphdef, optimizer, key, state, batch) -> the next state, loss and metrics
@@ -55,7 +57,10 @@ def fit(
     per_example: PerExample,
     metric: str,
 ) -> Means:
-    """Trains, validates after each epoch, and tests at the end.
+    """Trains, validates on the way, and tests at the end.
+
+    At the end it also evaluates as many training examples as there are validation
+    examples: without augmentation and dropout, so that the two can be compared.
 
     Args:
       config: The script's.
@@ -70,10 +75,18 @@ def fit(
     """
     mesh = devices.make_mesh(config.batch_size)
     steps_per_epoch = steps_in_epoch(config, data)
-    steps = steps_per_epoch * config.epochs
-    method = registry.build(
-        config.method, config.optimizer, config.learning_rate, steps, steps_per_epoch
+    stops = validation_steps(config, steps_per_epoch)
+    steps = stops[-1]
+    build = partial(
+        registry.build,
+        config.method,
+        config.optimizer,
+        steps=steps,
+        steps_per_epoch=steps_per_epoch,
     )
+    rate = config.learning_rate
+    rate = registry.default_rate(config.method) if rate is None else rate
+    method = build(rate)
     model.train()
     graphdef, params, statistics = nnx.split(model, nnx.Param, ...)
     state = init_state(method, params, statistics, mesh)
@@ -84,15 +97,15 @@ def fit(
     log = Log(workdir, steps, start, method.decides)
     say_what_runs(log, config, data, params, start, steps)
     key = jax.random.key(config.seed)
-    run_chunk = make_run_chunk(train_step, graphdef, method, key)
+    run_chunk = make_run_chunk(train_step, graphdef, build, rate, key)
     evaluate = Evaluation(config, data, graphdef, method, per_example, mesh)
-    for epoch in range(start // steps_per_epoch, config.epochs):
+    for step in [step for step in stops if step > start]:
         clock, first = time.perf_counter(), int(state.step)
-        state, waited = train_epoch(
-            config, data, mesh, run_chunk, state, epoch, log, workdir
+        state, waited = train_until(
+            step, config, data, mesh, run_chunk, state, log, workdir
         )
-        seconds, step = time.perf_counter() - clock, int(state.step)
-        values = evaluate(state, epoch, data.validation)
+        seconds = time.perf_counter() - clock
+        values = evaluate(state, first // steps_per_epoch, data.validation)
         opt_state = method.observe(state.opt_state, values["loss"])
         state = state._replace(opt_state=opt_state)
         speed = (step - first) * config.batch_size / seconds
@@ -104,9 +117,12 @@ def fit(
             share_waiting_for_data=round(waited / seconds, 4),
         )
         shown = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
-        log.say(f"epoch {epoch + 1}: validation {shown}  ({speed:,.0f} examples/s)")
+        epoch = round(step / steps_per_epoch, 2)
+        log.say(f"epoch {epoch:g}: validation {shown}  ({speed:,.0f} examples/s)")
         if workdir is not None:
             workdir.save(step, state)
+    first = {n: a[: dataset.size(data.validation)] for n, a in data.train.items()}
+    log.write("fit", steps, **evaluate(state, config.epochs, first))
     values = evaluate(state, config.epochs, data.test)
     log.write("test", steps, **values)
     log.say(
@@ -129,6 +145,17 @@ def steps_in_epoch(config: flags.RunConfig, data: Dataset) -> int:
             "examples"
         )
     return count // config.batch_size
+
+
+def validation_steps(config: flags.RunConfig, steps_per_epoch: int) -> list[int]:
+    """The steps after which to validate, the end of each epoch among them."""
+    if config.validations > steps_per_epoch:
+        raise SystemExit(
+            f"--validations {config.validations} is more than the {steps_per_epoch} "
+            "steps of an epoch"
+        )
+    parts = range(1, config.epochs * config.validations + 1)
+    return [part * steps_per_epoch // config.validations for part in parts]
 
 
 def say_what_runs(
@@ -157,23 +184,24 @@ def say_what_runs(
     )
 
 
-def train_epoch(
+def train_until(
+    end: int,
     config: flags.RunConfig,
     data: Dataset,
     mesh: Mesh,
     run_chunk: Callable[[TrainState, Batch], tuple[TrainState, Values]],
     state: TrainState,
-    epoch: int,
     log: Log,
     workdir: Workdir | None,
 ) -> tuple[TrainState, float]:
-    """Trains to the end of an epoch, from wherever in it the state is.
+    """Trains to step ``end``, which is of the same epoch as the state, or its end.
 
     Returns:
       The state, and the seconds that it waited for data.
     """
     steps_per_epoch = steps_in_epoch(config, data)
-    step, end = int(state.step), (epoch + 1) * steps_per_epoch
+    step = int(state.step)
+    epoch = step // steps_per_epoch
     chunks = batches.train_chunks(
         data,
         config.seed,
@@ -181,6 +209,7 @@ def train_epoch(
         start=step - epoch * steps_per_epoch,
         batch_size=config.batch_size,
         chunk=config.steps_per_dispatch,
+        stop=end - epoch * steps_per_epoch,
     )
     prefetch = Prefetch(chunks, mesh)
     pending = None  # Logged one chunk late, so that the device never waits.
@@ -191,7 +220,7 @@ def train_epoch(
             log.train(epoch, *jax.device_get(pending))
         pending = (step, values)
         every = config.checkpoint_steps
-        # The end of the epoch is saved after its validation.
+        # The end is saved after its validation.
         if workdir and every and step // every > before // every and step < end:
             log.train(epoch, *jax.device_get(pending))
             pending = None
@@ -207,8 +236,8 @@ def create(make: Callable[[nnx.Rngs], Any], seed: int) -> Any:
     Its keys are of the kind rbg: XLA compiles the default kind for CPU at most of a
     second for each shape of parameter.
     """
-    key = jax.random.key(seed, impl="rbg")
-    return nnx.jit(lambda: make(nnx.Rngs(key)))()
+    # The key is an argument, so that what is compiled serves every seed.
+    return nnx.jit(lambda key: make(nnx.Rngs(key)))(jax.random.key(seed, impl="rbg"))
 
 
 def init_state(method: Method, params, statistics, mesh) -> TrainState:
@@ -218,39 +247,69 @@ def init_state(method: Method, params, statistics, mesh) -> TrainState:
     two leaves share a buffer, which donation forbids.
     """
     state = TrainState(
-        jnp.zeros((), jnp.int32), params, statistics, method.optimizer.init(params)
+        jnp.zeros((), jnp.int32),
+        params,
+        statistics,
+        method.optimizer.init(params),
+        healthy=statistics if method.rolls_back else (),
     )
     state = jax.tree.map(lambda leaf: np.array(leaf), state)
     return jax.device_put(state, devices.replicated(mesh))
 
 
+def with_statistics_of_copy(
+    method: Method, healthy: Any, state: TrainState
+) -> TrainState:
+    """After an update: statistics return with params, where the method rolls back."""
+    if method.rolls_back:
+        healthy, current = optax_adaptive.select_on_rollback(
+            state.opt_state, healthy, state.statistics
+        )
+        state = state._replace(statistics=current)
+    return state._replace(healthy=healthy)
+
+
 def make_run_chunk(
-    train_step: TrainStep, graphdef: Any, method: Method, key: jax.Array
+    train_step: TrainStep,
+    graphdef: Any,
+    build: Callable[[Any], Method],
+    rate: float,
+    key: jax.Array,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Values]]:
     """Compiles several steps into one call; returns the means over them.
+
+    Rate and key are arguments of what is compiled, so that a compilation cache holds it
+    for every rate and seed.
 
     Args:
       train_step: One step.
       graphdef: The model's.
-      method: Its optimizer is run.
+      build: Makes the method from a base rate.
+      rate: The base rate.
       key: Of dropout.
 
     Returns:
       A function of a state, which it donates, and a chunk of batches (K, B, ...).
     """
-    step = partial(train_step, graphdef, method.optimizer, key)
 
-    def body(state: TrainState, batch: Batch) -> tuple[TrainState, Values]:
-        state, values = step(state, batch)
-        rate = method.learning_rate(state.opt_state, state.step - 1)
-        return state, {**values, "learning_rate": jnp.asarray(rate, jnp.float32)}
+    def run_chunk(
+        rate: jax.Array, key: jax.Array, state: TrainState, chunk: Batch
+    ) -> tuple[TrainState, Values]:
+        method = build(rate)
+        step = partial(train_step, graphdef, method.optimizer, key)
 
-    def run_chunk(state: TrainState, chunk: Batch) -> tuple[TrainState, Values]:
+        def body(state: TrainState, batch: Batch) -> tuple[TrainState, Values]:
+            before = state.healthy
+            state, values = step(state, batch)
+            state = with_statistics_of_copy(method, before, state)
+            rate = method.learning_rate(state.opt_state, state.step - 1)
+            return state, {**values, "learning_rate": jnp.asarray(rate, jnp.float32)}
+
         if len(next(iter(chunk.values()))) == 1:
             # No loop at all: on CPU, XLA runs convolutions inside one 30 times slower.
             return body(state, jax.tree.map(lambda array: array[0], chunk))
         state, values = jax.lax.scan(body, state, chunk)
-        rate = values.pop("learning_rate")[-1]
-        return state, {**jax.tree.map(jnp.mean, values), "learning_rate": rate}
+        last = values.pop("learning_rate")[-1]
+        return state, {**jax.tree.map(jnp.mean, values), "learning_rate": last}
 
-    return jax.jit(run_chunk, donate_argnums=0)
+    return partial(jax.jit(run_chunk, donate_argnums=2), jnp.float32(rate), key)

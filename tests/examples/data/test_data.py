@@ -103,12 +103,12 @@ def test_windows_of_demand_are_aligned():
 
 
 def test_text_is_numbered_by_the_training_words():
-    data, texts = text.load("docstrings", length=32, vocabulary=500, train_size=300)
+    data = text.load("docstrings", length=32, vocabulary=500, train_size=300)
     tokens = data.train["tokens"]
     assert tokens.shape[1] == 32 and tokens.max() < data.info["vocabulary"] == 500
     assert (tokens[:, 0] == text.START).all()
     assert (np.diff((tokens == text.PAD).astype(int), axis=1) >= 0).all()
-    assert len(texts["train"][0]) == 300
+    assert len(data.raw[0][0]) == 300
     assert text.words("It's <br />GREAT!") == ["it's", "great", "!"]
 
 
@@ -166,9 +166,9 @@ def test_missing_data_fails_at_once(tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_real_data(prepared_data):
-    data, texts = text.load("imdb_reviews", str(prepared_data))
+    data = text.load("imdb_reviews", str(prepared_data))
     sizes = [dataset.size(s) for s in (data.train, data.validation, data.test)]
     assert sizes == [22_500, 2_500, 25_000]
     # A part: on all of them the regression takes a minute.
-    few = {name: (split[0][:4000], split[1][:4000]) for name, split in texts.items()}
-    assert text.bag_of_words_accuracy(few) > 0.8
+    few = [(texts[:4000], labels[:4000]) for texts, labels in data.raw]
+    assert text.bag_of_words_accuracy(data._replace(raw=few)) > 0.8

@@ -32,13 +32,15 @@ def step(graphdef, optimizer, key, state, batch):
     return state, {"loss": loss}
 
 
-@pytest.mark.parametrize("name", registry.NAMES)
+@pytest.mark.parametrize("name", [*registry.NAMES, *registry.EXPERIMENT])
 def test_method(name):
-    method = registry.build(name, "adam", None, STEPS, steps_per_epoch=10)
+    build = partial(registry.build, name, "adam", steps=STEPS, steps_per_epoch=10)
+    rate = registry.default_rate(name)
+    method = build(rate)
     mesh = devices.make_mesh(8)
     params = {"w": jnp.ones(4)}
     state = loop.init_state(method, params, nnx.State({}), mesh)
-    run_chunk = loop.make_run_chunk(step, None, method, jax.random.key(0))
+    run_chunk = loop.make_run_chunk(step, None, build, rate, jax.random.key(0))
     rng = np.random.default_rng(0)
     x = rng.normal(size=(20, 8, 4)).astype(np.float32)
     chunk = {"x": x, "y": x @ np.arange(4, dtype=np.float32)}

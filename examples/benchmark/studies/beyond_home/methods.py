@@ -14,10 +14,9 @@ import optax
 import optax_adaptive
 from benchmark.studies.beyond_home.tasks.training import Training
 from methods import rules
-from methods.method import Method, Plan, averaged
+from methods.method import FRACTION, Method, Plan, averaged
 
 WARMUP = 0.02  # of the steps
-FRACTION = 0.1  # of the elapsed steps, the half-life of averages, as autotune has it
 AUTOTUNE_RATE = 1e-3  # its base rate
 LAST, AVERAGED = 0, 1  # which parameters are evaluated
 SHAPES: dict[str, Callable[[Any, int], optax.Schedule]] = {

@@ -1,0 +1,1 @@
+"""The experiment: a rate that follows the loss against static schedules, by script."""
