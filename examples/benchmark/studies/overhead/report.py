@@ -20,7 +20,8 @@ SHORT = (
 def overhead(methods: Sequence[str] = (), path: Path = RESULTS) -> Table:
     """From the lines of run.py: each method, or those named, beside Adam alone."""
     lines = records.read(path)
-    header, lines = lines[0]["header"], lines[1:]
+    header = lines[0]["header"]
+    lines = [line for line in lines if "header" not in line]
     device = f"{header['device']} ({header['config']['cores']} cores)"
     small, *larger = dict.fromkeys(line["tree"] for line in lines)
     measured = dict.fromkeys(line["method"] for line in lines)
