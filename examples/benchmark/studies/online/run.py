@@ -1,6 +1,9 @@
-"""Do the online learners earn their place? Around good and bad anchors, to JSONL.
+r"""Do the online learners earn their place? Around good and bad anchors, to JSONL.
 
     cd examples && python -m benchmark.studies.online.run
+    cd examples && python -m benchmark.studies.online.run --seeds 5 \
+        --tasks noisy_10k diffusion --methods constant bandit q_learning actor_critic \
+        --output benchmark/studies/online/long.jsonl
 
 One line a seed; one that is there already is not repeated. The anchor is Adam under a
 cosine schedule whose peak is the best of the base rate study's grid (three rates a
@@ -29,6 +32,7 @@ import optax
 
 import optax_adaptive
 from benchmark import records
+from benchmark.studies.beyond_home.tasks import TRAININGS
 from benchmark.studies.online.rules import (
     ABLATIONS,
     LEARNERS,
@@ -51,6 +55,9 @@ PEAKS = {
     "demand": -5 / 3,
     "transformer": -2.0,
 }
+
+# Of the study beyond_home, of 5,000 steps and more; not run unless asked for.
+LONG_PEAKS = {"noisy_10k": -8 / 3, "diffusion": -7 / 3}
 
 ANCHOR = "cosine"  # as rows name it
 
@@ -119,15 +126,22 @@ def make_run(
     return jax.jit(jax.vmap(run, in_axes=(None, 0, 0)))
 
 
+def make_task(name: str, data_dir: Path) -> Task:
+    """A task of the benchmark, or a longer one."""
+    if name in LONG_PEAKS:
+        return TRAININGS[name](data_dir).task
+    return TASKS[name](data_dir)
+
+
 def main() -> None:
     """Runs what is asked for and is not there yet."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name, values in (
-        ("tasks", tuple(PEAKS)),
-        ("methods", METHODS),
+    for name, values, default in (
+        ("tasks", (*PEAKS, *LONG_PEAKS), tuple(PEAKS)),
+        ("methods", METHODS, METHODS),
     ):
         parser.add_argument(
-            f"--{name}", nargs="+", choices=values, default=values, metavar="NAME"
+            f"--{name}", nargs="+", choices=values, default=default, metavar="NAME"
         )
     parser.add_argument("--offsets", nargs="+", type=float, default=OFFSETS)
     parser.add_argument("--seeds", type=int, default=5)
@@ -146,7 +160,7 @@ def main() -> None:
 
     with records.open_to_append(args.output) as output:
         for name in args.tasks:
-            task = TASKS[name](args.data_dir)
+            task = make_task(name, args.data_dir)
             for method in args.methods:
                 missing = {
                     o: seeds_without(name, ANCHOR, o, method) for o in args.offsets
@@ -158,7 +172,7 @@ def main() -> None:
                 rows += runs
                 seconds = round(time.time() - start, 1)
                 config = {"task": name, "anchor": ANCHOR, "method": method}
-                header = records.header(config | {"peaks": PEAKS}, seconds)
+                header = records.header(config | {"peaks": PEAKS | LONG_PEAKS}, seconds)
                 records.write(output, (header, *runs))
                 print(name, method, f"{seconds} s", file=sys.stderr)
 
@@ -179,7 +193,7 @@ def run_method(task, name, method, missing, find) -> list[dict]:
             log_factors = np.array([replayed[seed] for seed in seeds])
         if not seeds:
             continue
-        peak = jnp.float32(offset * 10 ** PEAKS[name])
+        peak = jnp.float32(offset * 10 ** (PEAKS | LONG_PEAKS)[name])
         metrics, traces, _ = run(peak, jnp.float32(log_factors), jnp.array(seeds))
         for seed, metric, trace in zip(seeds, metrics, traces, strict=True):
             row = {"task": name, "anchor": ANCHOR, "offset": offset}
