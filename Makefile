@@ -29,9 +29,10 @@ benchmark benchmark-quick: $(VENV)/installed-test
 	cd examples && ../$(BIN)/python -m benchmark.run --plan $(plan) --jobs $(JOBS)
 	cd examples && ../$(BIN)/python -m benchmark.report --plan $(plan)
 
+experiment experiment-quick: plan = $(if $(findstring quick,$@),quick,standard)
 experiment experiment-quick: $(VENV)/installed-test
-	cd examples && ../$(BIN)/python -m experiment.run --jobs $(JOBS) \
-		--plan $(if $(findstring quick,$@),quick,standard)
+	cd examples && ../$(BIN)/python -m experiment.run --plan $(plan) --jobs $(JOBS)
+	cd examples && ../$(BIN)/python -m experiment.report --plan $(plan)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, as in: make PYTHON=python3.12 ...")'

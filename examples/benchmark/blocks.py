@@ -18,6 +18,7 @@ from benchmark.studies.sampled_tasks import noise_ratio
 from benchmark.studies.sampled_tasks import run as sampled_tasks
 from benchmark.studies.transfer_tasks import run as transfer_tasks
 from benchmark.tables import to_markdown
+from experiment import report as experiment
 
 ROOT = Path(__file__).parents[2]
 EMPTY = "*No runs are recorded yet.*\n"
@@ -68,8 +69,11 @@ def blocks(lines: list[records.Line]) -> dict[tuple[Path, str], str]:
     # The ablations of both have a page of their own.
     of_learners = {"ablations": learners.pop("ablations")}
     of_policy = {name: policy.pop(name) for name in ("ablations", "paired")}
+    of_experiment = experiment.blocks(records.rows(experiment.STANDARD))
     tables_of = {
-        "README.md": {"cost": to_markdown(overhead.overhead(overhead.SHORT), 0)},
+        "README.md": {"cost": to_markdown(overhead.overhead(overhead.SHORT), 0)}
+        | of_experiment.pop("README.md"),
+        **of_experiment,
         "docs/comparison.md": {
             "benchmark": headline,
             "autotune": of_rates.pop("autotune"),

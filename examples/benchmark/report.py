@@ -4,7 +4,8 @@
 
 For the standard plan it writes results/summary.md and results/standard.html, and fills
 what lies between ``<!-- benchmark:begin -->`` and ``<!-- benchmark:end -->`` and
-the like in README.md and docs/; for another plan, PLAN.md and PLAN.html.
+the like in README.md and docs/, with the pictures that are drawn from rows; for another
+plan, PLAN.md and PLAN.html.
 """
 
 import argparse
@@ -26,8 +27,15 @@ from benchmark import (
 )
 from benchmark.measures import Results
 from benchmark.run import RESULTS
+from benchmark.studies.base_rate import picture as base_rate
+from benchmark.studies.learned import picture as learned
+from benchmark.studies.online import picture as online
 from benchmark.studies.overhead.report import overhead
 from benchmark.tables import Table, to_markdown
+from experiment import picture as experiment
+
+# All of docs/ that are drawn from rows.
+PICTURES = (base_rate.main, learned.main, online.main, experiment.main)
 
 
 def provenance(lines: list[dict[str, Any]]) -> str:
@@ -102,6 +110,8 @@ def main() -> None:
     print(f"wrote {text} and {source.with_suffix('.html')}")
     if is_standard:
         blocks.write(lines)
+        for draw in PICTURES:
+            draw()
 
 
 if __name__ == "__main__":

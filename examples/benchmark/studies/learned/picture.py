@@ -3,7 +3,6 @@
 cd examples && python -m benchmark.studies.learned.picture      # after its run
 """
 
-import argparse
 from pathlib import Path
 
 import jax
@@ -93,11 +92,7 @@ def draw(rows: learned.Rows, path: Path) -> None:
 
 def main() -> None:
     """Reads the runs and draws."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--results", type=Path, default=learned.RESULTS)
-    parser.add_argument("--output", type=Path, default=PICTURE)
-    args = parser.parse_args()
-    draw(learned.read(args.results), args.output)
+    draw(learned.read(learned.RESULTS), PICTURE)
 
 
 if __name__ == "__main__":

@@ -54,5 +54,10 @@ def draw(table: dict, path: Path) -> None:
     pictures.save(figure, path, dpi=110)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Reads the runs and draws."""
     draw(read(experiment.RESULTS), PICTURE)
+
+
+if __name__ == "__main__":
+    main()

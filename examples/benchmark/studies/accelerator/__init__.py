@@ -1,1 +1,0 @@
-"""The example scripts at full size."""
