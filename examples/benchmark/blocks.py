@@ -7,6 +7,7 @@ from benchmark.studies.ablation import report as ablation
 from benchmark.studies.ablation import run as ablation_run
 from benchmark.studies.base_rate import report as base_rate
 from benchmark.studies.base_rate import run as base_rate_run
+from benchmark.studies.beyond_home import report as beyond_home
 from benchmark.studies.learned import report as learned
 from benchmark.studies.online import report as online
 from benchmark.studies.online import run as online_run
@@ -81,6 +82,9 @@ def blocks(lines: list[records.Line]) -> dict[tuple[Path, str], str]:
         },
         "docs/research/autotune.md": of_rates,
         "docs/research/autotune_experiments.md": of_sampled_tasks(),
+        "docs/research/beyond_home.md": {
+            "held_out": beyond_home.held_out(records.rows(beyond_home.HELD_OUT_RESULTS))
+        },
         "docs/research/rl.md": learners,
         "docs/research/rl_experiments.md": of_learners,
         "docs/research/learned.md": policy,

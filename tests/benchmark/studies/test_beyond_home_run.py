@@ -192,3 +192,21 @@ def test_the_share_of_the_decrease_is_that_of_logarithms():
         "autotune": "0.750",
         "autotune, length not told": "",
     }
+
+
+def test_the_page_has_what_is_whole_on_other_seeds():
+    rows = [
+        row("diffusion", method, 1e-2, last, averaged, seed, steps=5000, found_rate=1.0)
+        for seed in (5, 6)
+        for method, last, averaged in (
+            ("cosine", 4.0, 9.0),
+            ("cosine_warmup", 2.0, 9.0),
+            ("constant_warmup", 9.0, 3.0),
+            ("autotune", 9.0, 2.5),
+            ("autotune_anytime", 9.0, 2.2),
+        )
+    ]
+    rows += [row("poisson", "cosine", 1e-2, 1.0, 1.0, steps=5000)]  # it alone as yet
+    text = report.held_out(rows)
+    assert "| diffusion | 2 | 5,000 | 2 | 1.500 | 1.250 | 1.100 |" in text
+    assert "poisson" not in text

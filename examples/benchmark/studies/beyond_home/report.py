@@ -14,12 +14,13 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmark import records
-from benchmark.studies.beyond_home.methods import ENTRIES, Entry, is_tuned
+from benchmark.studies.beyond_home.methods import ENTRIES, HELD_OUT, Entry, is_tuned
 from benchmark.studies.beyond_home.run import RESULTS, Row, value
 from benchmark.studies.beyond_home.tasks import FAMILIES
-from benchmark.tables import Table, to_markdown
+from benchmark.tables import Table, markdown, to_markdown
 
 REFERENCES = ("cosine", "cosine, warm-up")  # of which the better is compared with
+HELD_OUT_RESULTS = RESULTS.with_name("held_out.jsonl")
 EDGE = "*"
 LARGEST = 1000.0  # a ratio counts as no more, so that a failed run leaves a mean
 
@@ -178,6 +179,31 @@ def shares(rows: list[Row], seeds: Sequence[int] | None = None) -> Table:
         ["task", *names],
         body,
     )
+
+
+def held_out(rows: list[Row]) -> str:
+    """The table of the page: seeds that did not tune, each at the rate of those."""
+    names = [name for name in HELD_OUT if name not in REFERENCES]
+    found = by_task(rows, None)
+    body = []
+    for family, members in FAMILIES.items():
+        ratios = []
+        for task in members:
+            known = {n: x for n, x in found.get(task, {}).items() if x is not None}
+            cosine = reference(found[task]) if task in found else None
+            if cosine is None or not set(names) <= set(known):
+                continue
+            ratios.append([ratio(known[name], cosine) for name in names])
+            steps = next(row["steps"] for row in rows if row["task"] == task)
+            loss = f"{cosine.losses.mean():.4g}"
+            seeds = str(len(cosine.losses))
+            cells = [f"{one:.3f}" for one in ratios[-1]]
+            body.append([task, seeds, f"{steps:,}", loss, *cells])
+        if len(ratios) > 1:
+            means = np.exp(np.log(ratios).mean(axis=0))
+            cells = [f"**{mean:.3f}**" for mean in means]
+            body.append([f"**{family}, {len(ratios)} tasks**", "", "", "", *cells])
+    return markdown(["task", "seeds", "steps", "tuned cosine", *names], body)
 
 
 def main() -> None:
