@@ -53,6 +53,7 @@ EVERYWHERE = {
 }
 OTHERS = {"color": "0.82", "linewidth": 0.8, "zorder": 1}
 MEASURES = ("validation", "loss_curve", "rate_curve")
+LOWEST_RATE = 1e-7  # that is shown
 
 
 def curve(found: Outcome, name: str) -> tuple[np.ndarray, np.ndarray] | None:
@@ -99,6 +100,8 @@ def figure_of(plan: Plan, name: str, by_entry: dict[str, Outcome]) -> Figure:
             row[0].set_ylim(limits(task, measure, shown))
         if measure != "validation":
             row[0].set_yscale("log")
+        if measure == "rate_curve":  # a search begins where nothing moves
+            row[0].set_ylim(bottom=LOWEST_RATE)
     labels = (f"validation, {unit(task)}", "training loss", "learning rate")
     for panel, label in zip(panels[:, 0], labels, strict=True):
         panel.set_ylabel(label)

@@ -71,7 +71,9 @@ def with_error(values: np.ndarray) -> str:
     text = f"{values.mean():#.4g}"
     if len(values) < 2:
         return text
-    return f"{text} ± {values.std(ddof=1) / np.sqrt(len(values)):.2g}"
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    # Of equal values it is what rounding leaves.
+    return f"{text} ± {error if error > 1e-6 * abs(values.mean()) else 0:.2g}"
 
 
 def gain_cell(gain: np.ndarray) -> str:
