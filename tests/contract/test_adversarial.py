@@ -98,7 +98,10 @@ def check_is_not_lost(method, events):
     if trained(bare)(changed).loss < FINISHED:
         assert run.loss < FINISHED
     if method in AUTOTUNE:
-        assert summary(run.state)["rollbacks"] <= len(events)
+        # Or the rate: too high, it is found out by a second rollback, and comes down.
+        numbers = summary(run.state)
+        blamed = numbers["backoffs"] + (numbers["backoffs"] > 0)
+        assert numbers["rollbacks"] <= len(events) + blamed
 
 
 # A burst that ends within the two steps of a return looks like a rate too high
