@@ -42,28 +42,22 @@ def autotune(
         tx = with_rollback(chain(optimizer, rule), backoff=1.0, restore_inner=False)
         tx = with_averaging(tx, fraction=0.1)
 
-    1. :func:`controllers.search` finds a rate: it calibrates, tests a range of rates
-       and compares annealed trial runs below the largest stable one. It takes about 85
-       steps of 480, 139 of 2,000 and 305 of 5,000, and 109 where ``total_steps`` is not
-       given; up to 100 more where noise hides which is best. In this time the
-       parameters are temporary, and so is the loss. Then it warms up to that rate over
-       2% of the steps, or 100 (not with ``interpolate``).
+    1. :func:`controllers.search` finds a rate by trial runs. It takes about 85 steps of
+       480, 139 of 2,000, and 109 where ``total_steps`` is not given; up to 100 more
+       where noise hides which is best. In this time the parameters are temporary. Then
+       it warms up to that rate over 2% of the steps, or 100 (not with ``interpolate``).
     2. :func:`controllers.maintain` keeps that rate, and corrects it by the averaging
        gap. A rate that proves far too high early on restarts from where it began.
     3. :func:`with_rollback` rolls back to a copy of the average where the loss rises by
-       more than its noise explains, finds out whether a batch or the rate is to blame,
-       and skips the updates of losses and gradients that are not finite.
+       more than its noise explains, and skips updates that are not finite.
     4. :func:`with_averaging` averages the parameters: evaluate :func:`eval_params`. The
-       average takes the place of annealing, which with ``total_steps`` given
-       gained nothing as well. Its half-life, a tenth of the steps (a fifth with
-       ``interpolate``), is longer where the gap is large, and shorter where the loss
-       falls fast.
+       average takes the place of annealing. Its half-life, a tenth of the steps (a
+       fifth with ``interpolate``), is longer where the gap is large.
 
     Memory, beside the optimizer's own: an average of params (float32 where they are
-    coarser), and a copy of it in the dtypes of params. What is frozen inside is kept
-    twice as well: so freeze it outside, as for LoRA by
-    ``optax.partition({"train": autotune(optimizer), "frozen": optax.set_to_zero()},
-    labels)``, where it is neither averaged nor copied.
+    coarser), and a copy of it in the dtypes of params, also of what is frozen inside.
+    So freeze it outside, as for LoRA, by ``optax.partition({"train":
+    autotune(optimizer), "frozen": optax.set_to_zero()}, labels)``.
 
     Args:
       optimizer: Any optimizer with a *constant* learning rate to which its update is
@@ -76,13 +70,11 @@ def autotune(
         for a gradient of 1 (not so an optimizer that needs more than ``value``). So
         does one whose rate is changed in the state of ``optax.inject_hyperparams``.
       total_steps: Number of updates of the whole run, an integer of at least 200, or
-        None where that is not known. It sizes the search, and the first part after it,
-        in which a rate too high restarts. A run may be resumed with another one.
+        None where that is not known. A run may be resumed with another one.
       interpolate: Gradients are taken between the parameters and their average, seven
         tenths of the way, as in Schedule-Free. It takes the place of momentum, so give
         it an optimizer without: ``optax.adam(1e-3, b1=0.0)`` or ``optax.sgd(1e-3)``,
         and parameters of float32, whose rounding it multiplies by three.
-        What it gains is in docs/comparison.md; with momentum as well it loses.
       axis_name: Axis, or tuple of axes, over which to average ``value``, inside
         ``jax.pmap`` or ``jax.shard_map``. Gradients are averaged before, and params
         whole on each device (docs/devices.md). Under ``jax.jit``, with whatever
@@ -95,10 +87,9 @@ def autotune(
       (one that rises by design looks like a blow-up), and the one whose gradients these
       are: to gradients of a sum belongs the sum, or the averaging gap is off by the
       factor between sum and mean. ``optax.MultiSteps`` around hands on the loss of the
-      last micro-batch alone: give it the mean of those since the last update, which has
-      less noise. :func:`lr_scale` reads the factor on the rate that the run began with,
-      :func:`summary` the phase and what was found, which :func:`in_words` names, and
-      :func:`select_on_rollback` lets batch statistics follow each return.
+      last micro-batch alone: give it the mean of those since the last update.
+      :func:`lr_scale` reads the factor on the rate that the run began with,
+      :func:`summary` the rest; :func:`select_on_rollback` is for batch statistics.
 
     Raises:
       ValueError: If ``total_steps`` is out of range or ``interpolate`` no bool; if
