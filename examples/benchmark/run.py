@@ -9,17 +9,12 @@ exception, is a result too.
 """
 
 import argparse
-import multiprocessing
 import os
 import time
-from collections.abc import Iterable, Iterator
-from concurrent import futures
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
-
-# Processes run side by side, so that each keeps to one core.
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +27,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from benchmark import plans, records, tasks, training
+from benchmark import plans, records, tasks, training, workers
 from data import prepared
 from methods import registry
 
@@ -119,22 +114,6 @@ def missing(plan: plans.Plan, done: set[tuple], data_dir: Path) -> list[Group]:
     return groups
 
 
-def results(groups: list[Group], jobs: int) -> Iterator[list[dict[str, Any]]]:
-    """The lines of each group as it ends."""
-    if jobs == 1:
-        yield from map(run_group, groups)
-        return
-    context = multiprocessing.get_context("spawn")  # JAX does not survive a fork
-    with futures.ProcessPoolExecutor(jobs, context) as pool:
-        try:
-            running = [pool.submit(run_group, group) for group in groups]
-            for future in futures.as_completed(running):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
 def execute(plan: plans.Plan, output: Path, data_dir: Path, jobs: int) -> None:
     """Runs what ``output`` lacks of ``plan``, and appends it."""
     for method in plan.methods:  # complain at once, where a group would only fail
@@ -159,7 +138,7 @@ def execute(plan: plans.Plan, output: Path, data_dir: Path, jobs: int) -> None:
         Progress(*columns, speed_estimate_period=3600) as progress,
     ):
         bar, start = progress.add_task("", total=len(groups)), time.perf_counter()
-        for i, lines in enumerate(results(groups, jobs), 1):
+        for i, lines in enumerate(workers.results(run_group, groups, jobs), 1):
             records.write(file, lines)
             last = lines[-1]
             name = f"{last['method']} on {last['task']} ({last['optimizer']})"

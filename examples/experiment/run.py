@@ -15,17 +15,12 @@ entries of a seed on all tasks, seed by seed.
 import argparse
 import importlib
 import json
-import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from concurrent import futures
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# Processes run side by side, so that each keeps to one core.
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 # What one run has compiled serves all rates and seeds of its method.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR",
@@ -43,7 +38,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from benchmark import records
+from benchmark import records, workers
 from data import prepared
 from data.dataset import Dataset
 from experiment import plan as plans
@@ -195,16 +190,6 @@ def seconds_of(events: list[dict[str, Any]]) -> float:
     return total + last
 
 
-def results(jobs: list[Job], pool: futures.Executor | None) -> Iterator[Row]:
-    """The row of each run as it ends."""
-    if pool is None:
-        yield from map(make, jobs)
-        return
-    running = [pool.submit(make, job) for job in jobs]
-    for future in futures.as_completed(running):
-        yield future.result()
-
-
 def check_same_tasks(path: Path, config: Row) -> None:
     """Refuses rows of other flags than those of the plan."""
     for line in records.read(path):
@@ -230,23 +215,17 @@ def execute(
     if not any(plans.missing(plan, rows)):
         print(f"nothing to run: {output} has all of it")
         return
-    context = multiprocessing.get_context("spawn")  # JAX does not survive a fork
-    pool = futures.ProcessPoolExecutor(processes, context) if processes > 1 else None
     shared = (WORK / output.stem, data_dir, is_smoke)
     with records.open_to_append(output) as file, Clock(plan) as clock:
         records.write(file, [records.header(config, 0.0)])
-        try:
-            for i in range(len(plans.stages(plan, rows))):
-                left = plans.missing(plan, rows)[i:]
-                clock.expect([run for stage in left for run in stage])
-                jobs = [Job(run, plan.tasks[run.task], *shared) for run in left[0]]
-                for row in results(jobs, pool):
-                    rows.append(row)
-                    records.write(file, [row])
-                    clock.tick(row)
-        finally:
-            if pool is not None:
-                pool.shutdown(cancel_futures=True)
+        for i in range(len(plans.stages(plan, rows))):
+            left = plans.missing(plan, rows)[i:]
+            clock.expect([run for stage in left for run in stage])
+            jobs = [Job(run, plan.tasks[run.task], *shared) for run in left[0]]
+            for row in workers.results(make, jobs, processes):
+                rows.append(row)
+                records.write(file, [row])
+                clock.tick(row)
 
 
 class Clock:

@@ -1,4 +1,4 @@
-"""Schedules and autotune, as functions of peak rate and steps.
+"""Schedules, autotune and learned, as functions of peak rate and steps.
 
 A schedule is run within averaging, which does not change the training: so one run gives
 what it ends with and the average of that, the control that tells what averaging alone
@@ -17,7 +17,7 @@ from methods import rules
 from methods.method import FRACTION, Method, Plan, averaged
 
 WARMUP = 0.02  # of the steps
-AUTOTUNE_RATE = 1e-3  # its base rate
+BASE_RATE = 1e-3  # of those that find the rate themselves
 LAST, AVERAGED = 0, 1  # which parameters are evaluated
 SHAPES: dict[str, Callable[[Any, int], optax.Schedule]] = {
     "cosine": optax.cosine_decay_schedule,  # to 0
@@ -37,6 +37,8 @@ METHODS = (
     *(f"{shape}{warmup}" for shape in SHAPES for warmup in ("", "_warmup")),
     "autotune",
     "autotune_anytime",
+    "learned",
+    "learned_anytime",
 )
 ENTRIES = {
     "cosine": Entry("cosine", LAST),
@@ -49,6 +51,8 @@ ENTRIES = {
     "cosine, warm-up, averaged": Entry("cosine_warmup", AVERAGED),
     "autotune": Entry("autotune", AVERAGED),
     "autotune, length not told": Entry("autotune_anytime", AVERAGED),
+    "learned": Entry("learned", AVERAGED),
+    "learned, length not told": Entry("learned_anytime", AVERAGED),
 }
 
 
@@ -59,12 +63,14 @@ HELD_OUT = (
     "constant, warm-up, averaged",
     "autotune",
     "autotune, length not told",
+    "learned",
+    "learned, length not told",
 )
 
 
 def is_tuned(method: str) -> bool:
-    """Whether its rate is; autotune begins at ``AUTOTUNE_RATE``."""
-    return method not in rules.AUTOTUNE
+    """Whether its rate is; the others begin at ``BASE_RATE``."""
+    return method not in rules.AUTOTUNE and method not in rules.LEARNED
 
 
 def schedule(method: str, peak: Any, steps: int) -> optax.Schedule:
@@ -116,7 +122,10 @@ def build(training: Training, method: str, rate: Any, steps: int) -> Method:
     else:
         # The form without momentum is for interpolation, which is not in this study.
         plan = Plan(training.optimizer, training.optimizer, rate, steps, 1)
-        made = rules.autotune(plan, *rules.AUTOTUNE[method])
+        if method in rules.LEARNED:
+            made = rules.named_rule(method, plan)
+        else:
+            made = rules.autotune(plan, *rules.AUTOTUNE[method])
     if training.labels is not None:
         # Around, and not inside: the scale of what is trained is autotune's own unit.
         groups: dict[Any, Any] = {

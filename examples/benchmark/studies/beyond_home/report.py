@@ -7,7 +7,7 @@ before it warmed up.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,13 +97,13 @@ def by_task(
     return found
 
 
-def mean_cells(ratios: list[dict[str, float]]) -> list[str]:
+def mean_cells(ratios: list[dict[str, float]], names: Iterable[str]) -> list[str]:
     """The geometric mean of each entry, over tasks that all have it."""
     return [
         f"**{np.exp(np.mean([np.log(task[name]) for task in ratios])):.3f}**"
         if ratios and all(name in task for task in ratios)
         else ""
-        for name in ENTRIES
+        for name in names
     ]
 
 
@@ -134,7 +134,7 @@ def tables(rows: list[Row], seeds: Sequence[int] | None = None) -> list[Table]:
             ratio_rows.append([task, tuned_cell, *cells])
         if ratios:
             title = f"**{family}, {len(ratios)} of {len(members)}**"
-            ratio_rows.append([title, "", *mean_cells(ratios)])
+            ratio_rows.append([title, "", *mean_cells(ratios, ENTRIES)])
     return [
         Table(
             "Loss over that of the tuned cosine",
@@ -191,18 +191,17 @@ def held_out(rows: list[Row]) -> str:
         for task in members:
             known = {n: x for n, x in found.get(task, {}).items() if x is not None}
             cosine = reference(found[task]) if task in found else None
-            if cosine is None or not set(names) <= set(known):
+            if cosine is None or not known.keys() & set(names):
                 continue
-            ratios.append([ratio(known[name], cosine) for name in names])
+            ratios.append({n: ratio(known[n], cosine) for n in names if n in known})
             steps = next(row["steps"] for row in rows if row["task"] == task)
             loss = f"{cosine.losses.mean():.4g}"
             seeds = str(len(cosine.losses))
-            cells = [f"{one:.3f}" for one in ratios[-1]]
+            cells = [f"{ratios[-1][n]:.3f}" if n in known else "" for n in names]
             body.append([task, seeds, f"{steps:,}", loss, *cells])
         if len(ratios) > 1:
-            means = np.exp(np.log(ratios).mean(axis=0))
-            cells = [f"**{mean:.3f}**" for mean in means]
-            body.append([f"**{family}, {len(ratios)} tasks**", "", "", "", *cells])
+            title = f"**{family}, {len(ratios)} tasks**"
+            body.append([title, "", "", "", *mean_cells(ratios, names)])
     return markdown(["task", "seeds", "steps", "tuned cosine", *names], body)
 
 

@@ -15,24 +15,18 @@ chose, on other seeds::
 """
 
 import argparse
-import multiprocessing
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent import futures
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
-
-# Processes run side by side, so that each keeps to one core.
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from benchmark import plans, records, training
+from benchmark import plans, records, training, workers
 from benchmark.studies.beyond_home import methods
 from benchmark.studies.beyond_home.tasks import TRAININGS
 from benchmark.studies.beyond_home.tasks.training import Training
@@ -151,7 +145,7 @@ def runs(group: Group, rows: list[Row]) -> Iterator[Row]:
                 yield row
 
     if not methods.is_tuned(group.method):
-        yield from at(methods.AUTOTUNE_RATE)
+        yield from at(methods.BASE_RATE)
         return
     if group.rate is not None:
         yield from at(group.rate)
@@ -205,18 +199,6 @@ def run_group(group: Group) -> str:
     return f"{group.method} on {group.task}"
 
 
-def results(groups: list[Group], jobs: int) -> Iterable[str]:
-    """The name of each group as it ends."""
-    if jobs == 1:
-        yield from map(run_group, groups)
-        return
-    context = multiprocessing.get_context("spawn")  # JAX does not survive a fork
-    with futures.ProcessPoolExecutor(jobs, context) as pool:
-        running = [pool.submit(run_group, group) for group in groups]
-        for future in futures.as_completed(running):
-            yield future.result()
-
-
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(
@@ -252,7 +234,7 @@ def main() -> None:
     )
     with Progress(*columns) as progress:
         bar = progress.add_task("", total=len(groups))
-        for name in results(groups, flags.jobs):
+        for name in workers.results(run_group, groups, flags.jobs):
             progress.update(bar, advance=1, description=name)
 
 
