@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from benchmark import findings, measures, records, tables
+from benchmark import findings, measures, plans, records, summaries, tables
 from benchmark.studies.ablation import report as ablation
 from benchmark.studies.ablation import run as ablation_run
 from benchmark.studies.base_rate import report as base_rate
@@ -57,10 +57,12 @@ def of_sampled_tasks() -> dict[str, str]:
 
 def blocks(lines: list[records.Line]) -> dict[tuple[Path, str], str]:
     """Markdown by file and name of the marker; ``lines`` are of the standard plan."""
-    results = measures.gather(lines)
+    results = summaries.gather(lines)
     headline = EMPTY
     if results:
-        sentences = "".join(f"- {x}\n" for x in findings.sentences(results))
+        found = findings.missing(lines, plans.PLANS["standard"])
+        found += findings.sentences(results)
+        sentences = "".join(f"- {x}\n" for x in found)
         headline = sentences + "\n" + to_markdown(tables.headline(results), 0)
     of_rates = of_base_rates(lines)
     learners = online.blocks(online.read(online_run.RESULTS))

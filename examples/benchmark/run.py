@@ -137,6 +137,7 @@ def results(groups: list[Group], jobs: int) -> Iterator[list[dict[str, Any]]]:
 
 def execute(plan: plans.Plan, output: Path, data_dir: Path, jobs: int) -> None:
     """Runs what ``output`` lacks of ``plan``, and appends it."""
+    print(tasks.DEVELOPMENT, flush=True)
     for method in plan.methods:  # complain at once, where a group would only fail
         for optimizer in plan.optimizers:
             registry.build(method, optimizer, 1e-3, 400, 8)
