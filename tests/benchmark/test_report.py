@@ -4,10 +4,46 @@ import re
 
 import pytest
 
-from benchmark import blocks, charts, measures, records, report, tables
+from benchmark import (
+    blocks,
+    charts,
+    measures,
+    plans,
+    records,
+    report,
+    summaries,
+    tables,
+)
+from benchmark.studies.beyond_home import report as beyond_home
+from benchmark.tasks import DEVELOPMENT
+from experiment.plan import TEST
 
 STANDARD = records.read(report.RESULTS / "standard.jsonl")
 BLOCKS = blocks.blocks(STANDARD)
+TRANSFER = "Transfer tasks: all were drawn up before any was run."
+KINDS = (DEVELOPMENT, TEST, TRANSFER)
+# What each page's tables say of their tasks, by page and marker.
+SAID = {
+    "README.md": {"experiment": TEST},
+    "docs/experiment.md": {"results": TEST},
+    "docs/experiment_tasks.md": {"tasks": TEST},
+    "docs/comparison.md": dict.fromkeys(("benchmark", "autotune"), DEVELOPMENT),
+    "docs/research/autotune.md": dict.fromkeys(("robustness", "peers"), DEVELOPMENT),
+    "docs/research/autotune_experiments.md": {"ablation": DEVELOPMENT},
+    "docs/research/beyond_home.md": {"held_out": DEVELOPMENT},
+    "docs/research/rl.md": dict.fromkeys(("anchors", "recovery"), DEVELOPMENT),
+    "docs/research/rl_experiments.md": {"ablations": DEVELOPMENT},
+    "docs/research/learned.md": {
+        **dict.fromkeys(
+            ("alone", "aims", "by_task", "with_others", "around"), DEVELOPMENT
+        ),
+        "makes": TRANSFER,
+    },
+    "docs/research/learned_experiments.md": dict.fromkeys(
+        ("ablations", "paired"), DEVELOPMENT
+    ),
+}
+PLAN = plans.Plan(("t",), ("adam",), ("cosine",), (1e-3, 1e-2, 1e-1), seeds=2)
 
 
 @pytest.mark.parametrize("path, name", BLOCKS)
@@ -17,13 +53,49 @@ def test_tables_are_up_to_date(path, name):
 
 @pytest.mark.skipif(not STANDARD, reason="no runs of the standard plan yet")
 def test_summary_is_up_to_date():
-    results = measures.gather(STANDARD)
+    results = summaries.gather(STANDARD)
     text = (report.RESULTS / "summary.md").read_text()
-    assert text == report.summary(STANDARD, results)
+    assert text == report.summary(STANDARD, results, plans.PLANS["standard"])
+
+
+@pytest.mark.parametrize(
+    "page, name", [(page, name) for page, names in SAID.items() for name in names]
+)
+def test_tables_say_what_their_tasks_are(page, name):
+    said = {text: text in BLOCKS[blocks.ROOT / page, name] for text in KINDS}
+    assert said == {text: text == SAID[page][name] for text in KINDS}
+
+
+def test_tables_by_task_say_what_their_tasks_are(report_lines):
+    results = measures.gather(report_lines)
+    made = [tables.headline(results), *tables.details(results)]
+    made += [*beyond_home.tables([]), beyond_home.shares([])]
+    assert all(DEVELOPMENT in table.caption for table in made)
+
+
+def test_what_is_bounded_is_shown_without_the_bound_as_well(report_lines):
+    for line in report_lines[1:]:
+        if (line["method"], line["base_rate"]) == ("trend", 1e-1):
+            line["test"] = 3.0  # from 10
+    results = measures.gather(report_lines)
+    table = tables.headline(results)
+    last = dict(zip(table.header, table.rows[-1], strict=True))
+    assert last["method"] == "`trend`"
+    assert last["worst rate"] == "-100.0 [-110.0]"  # 70 and 77 of 80 - 10
+    assert last["median rate"] == "-1.4"
+    _, worst, *_ = tables.details(results)
+    assert worst.rows[2] == ["`trend`", "10.00 [3.000]"]
+    assert worst.rows[0] == ["`cosine`", "80.00"]
+    report_lines[-1]["failed"] = "not finite"
+    results = measures.gather(report_lines)
+    _, worst, *_ = tables.details(results)
+    assert worst.rows[2] == ["`trend`", "10.00 [-∞]"]
+    table = tables.headline(results)
+    assert table.rows[-1][table.header.index("worst rate")] == "-100.0 [-∞]"
 
 
 def test_page_needs_nothing_else(report_lines):
-    html = report.html(report_lines, measures.gather(report_lines))
+    html = report.html(report_lines, measures.gather(report_lines), PLAN)
     assert not re.search(r"""(src|href)=|url\(|@import|\$\w""", html)
     assert html.count("<table>") == 8
     assert html.count('<svg viewBox="0 0 340') == 3 * 2 + 2 * 2  # of two families
@@ -32,12 +104,13 @@ def test_page_needs_nothing_else(report_lines):
 
 def test_findings_name_the_winner(report_lines):
     results = measures.gather(report_lines)
-    text = report.summary(report_lines, results)
+    text = report.summary(report_lines, results, PLAN)
+    assert "Not run yet" not in text
     assert "on 0 of 1 tasks" in text
     for line in report_lines[1:]:
         if line["method"] == "cosine":
             line["validation"][-1], line["test"] = 90.0, 89.0
-    text = report.summary(report_lines, measures.gather(report_lines))
+    text = report.summary(report_lines, measures.gather(report_lines), PLAN)
     assert "on 1 of 1 tasks: t (`cosine` 89.00, `autotune` 82.00)." in text
 
 
