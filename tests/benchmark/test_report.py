@@ -1,5 +1,6 @@
 """The committed tables are those that the committed runs give; the page is whole."""
 
+import math
 import re
 
 import pytest
@@ -14,6 +15,7 @@ from benchmark import (
     summaries,
     tables,
 )
+from benchmark.studies.base_rate import picture
 from benchmark.studies.beyond_home import report as beyond_home
 from benchmark.tasks import DEVELOPMENT
 from experiment.plan import TEST
@@ -92,6 +94,71 @@ def test_what_is_bounded_is_shown_without_the_bound_as_well(report_lines):
     assert worst.rows[2] == ["`trend`", "10.00 [-∞]"]
     table = tables.headline(results)
     assert table.rows[-1][table.header.index("worst rate")] == "-100.0 [-∞]"
+
+
+@pytest.fixture(scope="module")
+def made_up():
+    """For what the standard plan lacks: runs of the cosine, at the nearest rate."""
+    plan, rows = plans.PLANS["standard"], {}
+    for line in STANDARD:
+        if "header" not in line:
+            rows[records.key(line)] = line
+    cosines = [key for key in rows if key[2] == "cosine"]
+    made = []
+    for method in plan.methods:
+        for task in plan.tasks:
+            for rate in plan.rates(method, "adam"):
+                for seed in range(plan.seeds):
+                    key = (task, "adam", method, rate, seed)
+                    if key not in rows:
+                        same = [k for k in cosines if (k[0], k[4]) == (task, seed)]
+                        near = min(same, key=lambda k: abs(math.log(k[3] / rate)))
+                        names = dict(zip(records.KEY, key, strict=True))
+                        made.append(rows[near] | names)
+    return made
+
+
+@pytest.mark.skipif(not STANDARD, reason="no runs of the standard plan yet")
+def test_the_tables_stand_once_the_whole_plan_is_run(made_up, monkeypatch):
+    lines = [*STANDARD, *made_up]
+    made = blocks.blocks(lines)
+    text = made[blocks.ROOT / "docs/comparison.md", "benchmark"]
+    assert "Not run yet" not in text and "Best control" in text
+    plan = plans.PLANS["standard"]
+    for name in plan.methods:
+        row = next(x for x in text.splitlines() if x.startswith(f"| `{name}` |"))
+        assert f"| {summaries.family(name)} |" in row and "of 162 |" in row
+    # The page and the picture have a group for the controls.
+    results = summaries.gather(lines)
+    assert "schedules with averaging</h3>" in report.html(lines, results, plan)
+    drawn = []
+    monkeypatch.setattr(picture.records, "read", lambda path: lines)
+    monkeypatch.setattr(
+        picture.pictures, "save", lambda figure, *_, **__: drawn.append(figure)
+    )
+    picture.main()
+    labels = {label.get_text() for label in drawn[0].legends[0].get_texts()}
+    peers = sum(summaries.family(name) == "peer" for name in plan.methods)
+    expected = {"controls with averaging, 2 lines", "constant_averaged"}
+    assert {*expected, f"published methods, {peers} lines"} <= labels
+
+
+@pytest.mark.skipif(not STANDARD, reason="no runs of the standard plan yet")
+def test_the_tables_stand_while_the_plan_is_run(made_up):
+    # Some methods have all nine rates, some eight, and one is run on some tasks alone.
+    some = [
+        line
+        for line in made_up
+        if line["method"] in ("cosine", "constant_averaged", "prodigy")
+        or (line["method"], line["task"]) == ("linear", "digits")
+    ]
+    made = blocks.blocks([*STANDARD, *some])
+    text = made[blocks.ROOT / "docs/comparison.md", "benchmark"]
+    common = {len(runs.rates) for runs in summaries.gather(STANDARD).values()}
+    count = 18 * min(common)  # six tasks, three seeds
+    rows = [x for x in text.splitlines() if x.startswith("| `")]
+    assert all(f"of {count} |" in row for row in rows)
+    assert any(row.startswith("| `constant_averaged` | control |") for row in rows)
 
 
 def test_page_needs_nothing_else(report_lines):
