@@ -31,7 +31,10 @@ SAID = {
     "docs/experiment_tasks.md": {"tasks": TEST},
     "docs/comparison.md": dict.fromkeys(("benchmark", "autotune"), DEVELOPMENT),
     "docs/research/autotune.md": dict.fromkeys(("robustness", "peers"), DEVELOPMENT),
-    "docs/research/autotune_experiments.md": {"ablation": DEVELOPMENT},
+    "docs/research/autotune_experiments.md": dict.fromkeys(
+        ("ways_back", "gain", "kinds", "ablation"), DEVELOPMENT
+    ),
+    "docs/reliability.md": dict.fromkeys(("raised", "summed"), DEVELOPMENT),
     "docs/research/beyond_home.md": {"held_out": DEVELOPMENT},
     "docs/research/rl.md": dict.fromkeys(("anchors", "recovery"), DEVELOPMENT),
     "docs/research/rl_experiments.md": {"ablations": DEVELOPMENT},
