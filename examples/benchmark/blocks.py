@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from benchmark import findings, measures, records, tables
+from benchmark import findings, measures, plans, records, summaries, tables
 from benchmark.studies.ablation import report as ablation
 from benchmark.studies.ablation import run as ablation_run
 from benchmark.studies.base_rate import report as base_rate
@@ -19,6 +19,7 @@ from benchmark.studies.sampled_tasks import noise_ratio
 from benchmark.studies.sampled_tasks import run as sampled_tasks
 from benchmark.studies.transfer_tasks import run as transfer_tasks
 from benchmark.tables import to_markdown
+from benchmark.tasks import DEVELOPMENT
 from experiment import report as experiment
 
 ROOT = Path(__file__).parents[2]
@@ -42,25 +43,36 @@ def of_base_rates(lines: list[records.Line]) -> dict[str, str]:
     }
 
 
+def of_development(text: str) -> str:
+    """A table that has no caption of its own, on tasks that helped to choose."""
+    return f"{DEVELOPMENT}\n\n{text}"
+
+
 def of_sampled_tasks() -> dict[str, str]:
     """Tables of docs/research/autotune_experiments.md."""
     at_rates = records.read(noise_ratio.RESULTS)
     of_families = records.read(sampled_tasks.RESULTS)
     variants = records.read(ablation_run.RESULTS)
     return {
-        "ways_back": noise_ratio.return_slope_table(at_rates) if at_rates else EMPTY,
-        "gain": noise_ratio.table(at_rates) if at_rates else EMPTY,
-        "kinds": sampled_tasks.table(of_families) if of_families else EMPTY,
+        name: of_development(table(lines)) if lines else EMPTY
+        for name, table, lines in (
+            ("ways_back", noise_ratio.return_slope_table, at_rates),
+            ("gain", noise_ratio.table, at_rates),
+            ("kinds", sampled_tasks.table, of_families),
+        )
+    } | {
         "ablation": to_markdown(ablation.ablation(variants), 0) if variants else EMPTY,
     }
 
 
 def blocks(lines: list[records.Line]) -> dict[tuple[Path, str], str]:
     """Markdown by file and name of the marker; ``lines`` are of the standard plan."""
-    results = measures.gather(lines)
+    results = summaries.gather(lines)
     headline = EMPTY
     if results:
-        sentences = "".join(f"- {x}\n" for x in findings.sentences(results))
+        found = findings.missing(lines, plans.PLANS["standard"])
+        found += findings.sentences(results)
+        sentences = "".join(f"- {x}\n" for x in found)
         headline = sentences + "\n" + to_markdown(tables.headline(results), 0)
     of_rates = of_base_rates(lines)
     learners = online.blocks(online.read(online_run.RESULTS))
@@ -91,9 +103,13 @@ def blocks(lines: list[records.Line]) -> dict[tuple[Path, str], str]:
         "docs/research/learned_experiments.md": of_policy,
         "docs/reliability.md": {
             "faults": reliability.table(records.read(reliability_run.RESULTS)),
-            "raised": raised_rate.table(records.read(raised_rate.RESULTS)),
+            "raised": of_development(
+                raised_rate.table(records.read(raised_rate.RESULTS))
+            ),
             "served": served.table(records.read(served.RESULTS)),
-            "summed": summed_loss.table(records.read(summed_loss.RESULTS)),
+            "summed": of_development(
+                summed_loss.table(records.read(summed_loss.RESULTS))
+            ),
         },
     }
     return {

@@ -1,11 +1,13 @@
 """Sentences that the results support, made from them: where static schedules win."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
 
-from benchmark import measures, plans, summaries
+from benchmark import measures, plans, records, summaries
 from benchmark.measures import Results
+from benchmark.tables import signed
 
 FEEDBACK = ("rule", "learner", "autotune")
 
@@ -56,6 +58,7 @@ def sentences(results: Results) -> list[str]:
     )
     for label, members in (
         ("static schedule", of_family("schedule")),
+        ("control, a static schedule with averaging", of_family("control")),
         ("published method", of_family("peer")),
         ("rule or learner of this library", of_family("rule", "learner")),
         ("form of autotune", of_family("autotune")),
@@ -68,13 +71,51 @@ def sentences(results: Results) -> list[str]:
         )
         mean, low, high = top.tuned
         safe = max(mine, key=lambda row: row.worst)
+        worst, uncapped = (f"{signed(x, 1)}%" for x in safe.worst)
+        if uncapped != worst:
+            worst += f" ({uncapped} where a run may count as worse than it began)"
         found.append(
             f"Best {label}: after tuning, by validation, `{top.method}`, on test "
             f"{mean:+.2f}% ({low:+.2f} to {high:+.2f}) of what the tuned cosine "
             "improves; from the worst base rate of the worst task "
-            f"`{safe.method}`, {safe.worst:+.1f}%."
+            f"`{safe.method}`, {worst}."
         )
     return found
+
+
+def missing(lines: list[dict[str, Any]], plan: plans.Plan) -> list[str]:
+    """What has not been run of a plan, in a sentence; none once all of it has."""
+    done = {records.key(line) for line in lines if "header" not in line}
+    lacking = {  # base rates by method
+        method: {
+            rate
+            for optimizer in plan.optimizers
+            for rate in plan.rates(method, optimizer)
+            for task in plan.tasks
+            for seed in range(plan.seeds)
+            if (task, optimizer, method, rate, seed) not in done
+        }
+        for method in plan.methods
+    }
+    absent = [
+        method
+        for method, rates in lacking.items()
+        if rates == set(plan.rates(method, plan.optimizers[0]))
+    ]
+    counts = Counter(
+        rate for m, rates in lacking.items() if m not in absent for rate in rates
+    )
+    parts = [
+        f"base rate {rate:g} of {count} methods"
+        for rate, count in sorted(counts.items())
+    ]
+    parts += [", ".join(f"`{method}`" for method in absent)] if absent else []
+    if not parts:
+        return []
+    return [
+        f"Not run yet of the plan, on some tasks at least: {'; '.join(parts)}. All "
+        "figures are of the base rates that every method shown has."
+    ]
 
 
 def quick_agrees(lines: list[dict[str, Any]]) -> list[str]:
@@ -90,14 +131,14 @@ def quick_agrees(lines: list[dict[str, Any]]) -> list[str]:
             and line["seed"] < quick.seeds
         )
     ]
-    whole = {row.method: row for row in summaries.summaries(measures.gather(lines))}
-    small = {row.method: row for row in summaries.summaries(measures.gather(part))}
+    whole = {row.method: row for row in summaries.summaries(summaries.gather(lines))}
+    small = {row.method: row for row in summaries.summaries(summaries.gather(part))}
     names = [name for name in whole if name in small]
     if len(names) < 3:
         return []
     correlations = [
         rank_correlation([f(whole[n]) for n in names], [f(small[n]) for n in names])
-        for f in (lambda row: row.tuned[0], lambda row: row.median)
+        for f in (lambda row: row.tuned[0], lambda row: row.median.value)
     ]
     return [
         "The quick plan's part of these runs ranks the methods with a correlation of "

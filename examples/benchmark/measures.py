@@ -3,6 +3,7 @@
 Axes are named by letters: r base rates, s seeds, c checkpoints, t tasks, m methods.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +39,7 @@ class Runs(NamedTuple):
 
 
 Results = dict[tuple[str, str, str], Runs]  # by task, optimizer, method
+Bound = Callable[[Runs, Array], Array]  # capped or uncapped
 
 
 def gather(lines: list[dict[str, Any]]) -> Results:
@@ -111,14 +113,20 @@ def capped(runs: Runs, metric: Array) -> Array:
     return bound(np.where(runs.failed, np.nan, metric), runs.initial)
 
 
-def final_validation(runs: Runs) -> Array:
-    """(r, s)."""
-    return capped(runs, runs.validation[..., -1])
+def uncapped(runs: Runs, metric: Array) -> Array:
+    """The same as it is, (r, s); infinitely bad where a run did not end finite."""
+    is_lost = runs.failed | ~np.isfinite(metric)
+    return np.where(is_lost, -np.inf if runs.facts.is_accuracy else np.inf, metric)
 
 
-def final_test(runs: Runs) -> Array:
+def final_validation(runs: Runs, bound: Bound = capped) -> Array:
     """(r, s)."""
-    return capped(runs, runs.test)
+    return bound(runs, runs.validation[..., -1])
+
+
+def final_test(runs: Runs, bound: Bound = capped) -> Array:
+    """(r, s)."""
+    return bound(runs, runs.test)
 
 
 def tuned(runs: Runs) -> int:
@@ -170,12 +178,16 @@ def score(times: Array) -> Array:
     return np.clip(4.0 - ratios(times), 0.0, None).mean(1) / 3.0
 
 
-def sensitivity(losses: Array, initial: float) -> float:
-    """E[min(l, l0) - l*] over base rates (r,), as percent of l0 - l*."""
+def sensitivity(losses: Array, initial: float, is_capped: bool = True) -> float:
+    """E[min(l, l0) - l*] over base rates (r,), as percent of l0 - l*.
+
+    Without the cap it is E[l - l*], of the same.
+    """
     best = losses.min()
     if initial <= best:
         return 100.0  # it never got better than it began
-    return float(100 * np.mean(np.fmin(losses, initial) - best) / (initial - best))
+    counted = np.fmin(losses, initial) if is_capped else losses
+    return float(100 * np.mean(counted - best) / (initial - best))
 
 
 def bootstrap(

@@ -12,6 +12,7 @@ from benchmark.measures import Results, Runs
 TEMPLATE = Path(__file__).with_name("page.html")
 FAMILIES = {
     "schedule": "Static schedules",
+    "control": "Controls: schedules with averaging",
     "peer": "Published methods",
     "rule": "Rules of this library",
     "learner": "Learners",

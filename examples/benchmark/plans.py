@@ -7,8 +7,9 @@ from methods import registry
 
 DECADES = tuple(10.0**k for k in range(-7, 2))
 # The same grid for every method: the decades, fewer where nearly all fail, and between
-# those where the good rates of Adam lie, two half decades.
-BASE_RATES = tuple(10.0**k for k in (-7, -4, -3, -2.5, -2, -1.5, -1, 1))
+# those where the good rates of Adam lie, two half decades. At 1, methods that have no
+# rate of their own are meant to be run.
+BASE_RATES = tuple(10.0**k for k in (-7, -4, -3, -2.5, -2, -1.5, -1, 0, 1))
 # For robustness the cosine is tuned more finely: thirds of a decade over two and a half
 # decades, about what is usual for each optimizer.
 COSINE_RATES = {
@@ -72,7 +73,7 @@ PLANS = {
         ("digits", "transformer", "demand"),
         ("adam",),
         registry.NAMES,
-        (1e-7, 1e-3, 1e-2, 1e-1, 10.0),
+        (1e-7, 1e-3, 1e-2, 1.0, 10.0),
         seeds=1,
         keeps=WHOLE,
     ),

@@ -18,7 +18,6 @@ from typing import Any
 from benchmark import (
     blocks,
     findings,
-    measures,
     page,
     plans,
     records,
@@ -66,10 +65,11 @@ def to_html(table: Table) -> str:
     )
 
 
-def summary(lines: list[dict[str, Any]], results: Results) -> str:
+def summary(lines: list[dict[str, Any]], results: Results, plan: plans.Plan) -> str:
     """The Markdown summary."""
     parts = ["# What the comparison gave", "", provenance(lines), ""]
-    found = [*findings.sentences(results), *findings.quick_agrees(lines)]
+    found = findings.missing(lines, plan)
+    found += [*findings.sentences(results), *findings.quick_agrees(lines)]
     parts += [f"- {sentence}" for sentence in found]
     parts += [""]
     for table in (tables.headline(results), *tables.details(results), overhead()):
@@ -77,9 +77,10 @@ def summary(lines: list[dict[str, Any]], results: Results) -> str:
     return "\n".join(parts)
 
 
-def html(lines: list[dict[str, Any]], results: Results) -> str:
+def html(lines: list[dict[str, Any]], results: Results, plan: plans.Plan) -> str:
     """The page."""
-    found = "".join(f"<li>{escape(x)}</li>" for x in findings.sentences(results))
+    sentences = [*findings.missing(lines, plan), *findings.sentences(results)]
+    found = "".join(f"<li>{escape(x)}</li>" for x in sentences)
     return page.render(
         found=re.sub("`(.*?)`", r"<code>\1</code>", found),
         headline=to_html(tables.headline(results)),
@@ -99,13 +100,13 @@ def main() -> None:
     args = parser.parse_args()
     source = args.results or RESULTS / f"{args.plan}.jsonl"
     lines = records.read(source)
-    results = measures.gather(lines)
+    results, plan = summaries.gather(lines), plans.PLANS[args.plan]
     if not summaries.complete(results)[1]:
         raise SystemExit(f"{source} holds no task with all runs of a method and cosine")
     is_standard = source == RESULTS / "standard.jsonl"
     text = source.with_name("summary.md" if is_standard else f"{source.stem}.md")
-    text.write_text(summary(lines, results))
-    source.with_suffix(".html").write_text(html(lines, results))
+    text.write_text(summary(lines, results, plan))
+    source.with_suffix(".html").write_text(html(lines, results, plan))
     print(to_markdown(tables.headline(results)))
     print(f"wrote {text} and {source.with_suffix('.html')}")
     if is_standard:

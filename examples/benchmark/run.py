@@ -116,6 +116,7 @@ def missing(plan: plans.Plan, done: set[tuple], data_dir: Path) -> list[Group]:
 
 def execute(plan: plans.Plan, output: Path, data_dir: Path, jobs: int) -> None:
     """Runs what ``output`` lacks of ``plan``, and appends it."""
+    print(tasks.DEVELOPMENT, flush=True)
     for method in plan.methods:  # complain at once, where a group would only fail
         for optimizer in plan.optimizers:
             registry.build(method, optimizer, 1e-3, 400, 8)

@@ -6,6 +6,14 @@ import numpy as np
 
 from benchmark import measures, summaries
 from benchmark.measures import Results, Runs
+from benchmark.summaries import Capped
+from benchmark.tasks import DEVELOPMENT
+
+CAPPED = (
+    "A run that ends worse than it began counts as one that never moved; in square "
+    "brackets is the figure without that bound, where it is another (∞: a run did not "
+    "end finite)."
+)
 
 
 class Table(NamedTuple):
@@ -30,31 +38,56 @@ def to_markdown(table: Table, level: int = 2) -> str:
     return "\n".join([*lines, markdown(table.header, table.rows)])
 
 
+def signed(value: float, digits: int) -> str:
+    """A difference; a far too large one with an exponent."""
+    if np.isinf(value):
+        return "-∞" if value < 0 else "+∞"
+    return f"{value:+.{digits}f}" if abs(value) < 1e5 else f"{value:+.1e}"
+
+
+def unsigned(value: float) -> str:
+    """A metric, to four digits."""
+    return f"{value:#.4g}".replace("inf", "∞")
+
+
+def beside(capped: str, uncapped: str) -> str:
+    """A figure, and in square brackets what it is without a bound, if another."""
+    return capped if capped == uncapped else f"{capped} [{uncapped}]"
+
+
+def signed_beside(found: Capped, digits: int) -> str:
+    """A difference, and beside it the same without its bound."""
+    return beside(*(signed(value, digits) for value in found))
+
+
 def headline(results: Results) -> Table:
     """One line a method."""
     rows = []
     for row in summaries.summaries(results):
         mean, low, high = row.tuned
+        tuned = beside(signed(mean, 2), signed(row.tuned_uncapped, 2))
         rows.append(
             [
                 f"`{row.method}`",
                 summaries.family(row.method),
-                f"{mean:+.2f} ({low:+.2f}, {high:+.2f})",
-                f"{row.median:+.1f}",
-                f"{row.worst:+.1f}",
+                f"{tuned} ({signed(low, 2)}, {signed(high, 2)})",
+                signed_beside(row.median, 1),
+                signed_beside(row.worst, 1),
                 show_time(row.time, row.missed, row.times),
                 f"{row.score:.2f}",
                 f"{row.score_any_rate:.2f}",
-                f"{row.sensitivity:.0f}",
+                signed_beside(row.sensitivity, 0).replace("+", ""),
                 f"{row.failed} + {row.stuck} of {row.runs}",
             ]
         )
     return Table(
         "All methods",
+        f"{DEVELOPMENT} "
         "Gains on test over the tuned cosine, in percent of what that improves from "
         "the start (-100 is no progress): of the tuned rate (with its 95% interval), "
-        "and of the median and the worst of tasks and decades. Time to target is a "
-        "fraction of the run, at the tuned rate. Score: the share of tasks within a "
+        f"and of the median and the worst of tasks and decades. {CAPPED} "
+        "Time to target is a fraction of the run, at the tuned rate. "
+        "Score: the share of tasks within a "
         "factor of the fastest, over factors from 1 to 4 (1 is best), at the tuned "
         "rate and over all rates. Sensitivity: what is lost of the progress, in the "
         "mean of decades. Failed runs did not end finite, stuck ones no better than "
@@ -83,20 +116,25 @@ def by_task(results: Results, title: str, caption: str, cell: Any) -> Table:
         + [cell(results[task, "adam", name], cosines[task]) for task in tasks]
         for name in names
     ]
-    return Table(title, caption, ["method", *units], rows)
+    return Table(title, f"{DEVELOPMENT} {caption}", ["method", *units], rows)
 
 
 def final_cell(runs: Runs, cosine: Runs) -> str:
-    """Mean, deviation over seeds, and rate."""
+    """Mean, standard deviation over seeds, and rate."""
     best = measures.tuned(runs)
     test = measures.final_test(runs)[best]
-    return f"{test.mean():#.4g} ± {test.std():.2g} ({runs.rates[best]:.1e})"
+    uncapped = measures.final_test(runs, measures.uncapped)[best].mean()
+    mean = beside(unsigned(test.mean()), unsigned(uncapped))
+    return f"{mean} ± {test.std():.2g} ({runs.rates[best]:.1e})"
 
 
 def rate_cell(runs: Runs, choose: Any) -> str:
     """The test metric at the ``choose``-n of the decades."""
-    means = measures.final_test(runs)[summaries.is_decade(runs)].mean(1)
-    return f"{choose(means):#.4g}"
+    chosen = [
+        choose(measures.final_test(runs, bound)[summaries.is_decade(runs)].mean(1))
+        for bound in summaries.BOUNDS
+    ]
+    return beside(*map(unsigned, chosen))
 
 
 def worst_cell(runs: Runs, cosine: Runs) -> str:
@@ -138,15 +176,21 @@ def details(results: Results) -> list[Table]:
     wanted = [
         (
             "Final performance",
-            "Test metric at the tuned base rate: mean ± deviation over seeds (rate).",
+            "Test metric at the tuned base rate: mean ± standard deviation over seeds "
+            f"(rate). {CAPPED}",
             final_cell,
         ),
         (
             "Worst base rate",
-            "Test metric at the worst decade of the grid, which spans 1e-7 to 10.",
+            "Test metric at the worst decade of the grid, which spans 1e-7 to 10. "
+            f"{CAPPED}",
             worst_cell,
         ),
-        ("Median base rate", "Test metric at the median decade.", median_cell),
+        (
+            "Median base rate",
+            f"Test metric at the median decade. {CAPPED}",
+            median_cell,
+        ),
         (
             "Convergence speed",
             "Steps (epochs) until the target, median over seeds, at the tuned rate. "
@@ -160,8 +204,8 @@ def details(results: Results) -> list[Table]:
         ),
         (
             "Stability",
-            "Over the last tenth, deviation of training losses / of the validation "
-            "metric; / deviation of the test metric over seeds. At the tuned rate.",
+            "Standard deviation of training losses / of the validation metric, over "
+            "the last tenth; / of the test metric over seeds. At the tuned rate.",
             stability_cell,
         ),
     ]

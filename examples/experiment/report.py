@@ -162,6 +162,7 @@ def overall(plan: Plan, rows: list[Row], found: Outcomes) -> Table:
     lines.append(["no network", *cells])
     titles = [title(plan, name) for name in shown]
     caption = (
+        f"{plans.TEST} "
         "Final test metric in percent correct, or the absolute error in MW: mean ± "
         f"standard error of {len(plan.seeds)} seeds. † The best static schedule as the "
         "experiment has it, ‡ the best tuned one, both on test. *No network*: logistic "
@@ -210,7 +211,8 @@ def headline(plan: Plan, found: Outcomes) -> str:
         "Every method on networks of the usual kinds, sized for two cores "
         f"([the experiment](docs/experiment.md)): {part * (len(tasks) < len(found))}"
         f"test metric ± standard error of {len(plan.seeds)} seeds, in % correct or MW. "
-        "The best schedule is that on test, the best rule that on validation.\n\n"
+        "The best schedule is that on test, the best rule that on validation. "
+        f"{plans.TEST}\n\n"
     )
     titles = [title(plan, name) for name in tasks]
     return caption + markdown(["method", *titles], lines)
@@ -228,7 +230,7 @@ def set_up(plan: Plan) -> str:
 
 def task_sections(plan: Plan, found: Outcomes, pictures: str) -> str:
     """Table and picture of each task with rows; ``pictures`` begins their names."""
-    parts = [progress(plan, found) + "\n"]
+    parts = [f"{plans.TEST} {progress(plan, found)}\n"]
     for name, by_entry in found.items():
         if not any(outcome.rows for outcome in by_entry.values()):
             continue

@@ -207,6 +207,7 @@ def execute(
     plan: Plan, output: Path, data_dir: Path, processes: int, is_smoke: bool
 ) -> None:
     """Runs what ``output`` lacks of a plan, and appends it."""
+    print(plans.TEST, flush=True)
     flags = {n: [t.script, t.flags, t.pretraining] for n, t in plan.tasks.items()}
     config = {"study": "experiment", "smoke": is_smoke, "tasks": flags}
     config = json.loads(records.as_json(config))

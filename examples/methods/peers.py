@@ -7,7 +7,7 @@ import optax
 from optax import contrib
 
 from methods.hypergradient import hypergradient
-from methods.method import Method, Plan, controlled
+from methods.method import FRACTION, Method, Plan, averaged, controlled, make_schedule
 from optax_adaptive import controllers
 
 
@@ -46,14 +46,35 @@ def _peer(tx: optax.GradientTransformation, learning_rate: Callable) -> Method:
     return Method(optax.with_extra_args_support(tx), learning_rate)
 
 
+def _prodigy_cosine(plan: Plan) -> Method:
+    """Under a cosine of its factor, as its paper runs it."""
+    schedule = make_schedule("cosine", plan)
+    return _peer(
+        contrib.prodigy(schedule),
+        lambda state, step: schedule(step) * state.estim_lr,
+    )
+
+
+def _averaged_peer(tx: optax.GradientTransformation) -> Method:
+    """DoG within averaging, as its paper runs it, and DoWG, whose bound is of averages.
+
+    DoG's paper averages by polynomial decay with a gamma of 8 (Shamir and Zhang, 2013),
+    whose half-life is 8% of the elapsed steps; here it is a tenth, which is nearly the
+    same and what all averages of this comparison have.
+    """
+    return averaged(_peer(tx, _no_rate), fraction=FRACTION)
+
+
 def _no_rate(state, step):
     return jnp.nan  # DoG, DoWG and COCOB have a rate for each step or parameter.
 
 
-# Each with the learning rate that it recommends.
+# Each with the learning rate that it recommends. Three come in two forms: as Optax has
+# them, and with the schedule or the averaging that their papers run them with.
 PEERS: dict[str, tuple[float, Callable[[Plan], Method]]] = {
     "reduce_on_plateau": (0.01, _reduce_on_plateau),
     "greedylr": (0.01, _greedylr),
+    # Mishchenko and Defazio, 2023, arXiv 2306.06101.
     "prodigy": (
         1.0,
         lambda p: _peer(
@@ -61,6 +82,7 @@ PEERS: dict[str, tuple[float, Callable[[Plan], Method]]] = {
             lambda state, step: p.learning_rate * state.estim_lr,
         ),
     ),
+    "prodigy_cosine": (1.0, _prodigy_cosine),
     "dadapt_adamw": (
         1.0,
         lambda p: _peer(
@@ -68,8 +90,11 @@ PEERS: dict[str, tuple[float, Callable[[Plan], Method]]] = {
             lambda state, step: p.learning_rate * state.estim_lr,
         ),
     ),
+    # Ivgi et al., 2023, arXiv 2302.12022, and Khaled et al., 2023, arXiv 2305.16284.
     "dog": (1.0, lambda p: _peer(contrib.dog(p.learning_rate), _no_rate)),
+    "dog_averaged": (1.0, lambda p: _averaged_peer(contrib.dog(p.learning_rate))),
     "dowg": (1.0, lambda p: _peer(contrib.dowg(p.learning_rate), _no_rate)),
+    "dowg_averaged": (1.0, lambda p: _averaged_peer(contrib.dowg(p.learning_rate))),
     "mechanize": (
         0.01,
         lambda p: _peer(

@@ -1,15 +1,16 @@
 """Every way to set the learning rate that ``--method`` offers, by name.
 
-Schedules, the library's controllers, and published peers, each as one ``Method``: an
-optimizer and how to read it. To add one, add a line to the table it belongs to.
+Schedules, controls, the library's rules, and published peers, each as one ``Method``:
+an optimizer and how to read it. To add one, add a line to the table it belongs to.
 """
 
 import math
 from collections.abc import Callable
 from typing import Any
 
+from methods.controls import CONTROLS
 from methods.learned_ablations import LEARNED_ABLATIONS
-from methods.method import FRACTION, Method, Plan, averaged, scheduled
+from methods.method import Method, Plan, scheduled
 from methods.optimizers import OPTIMIZERS, WITHOUT_MOMENTUM
 from methods.peers import PEERS
 from methods.rules import (
@@ -25,10 +26,6 @@ from methods.schedules import SCHEDULES
 
 # What the experiment runs beside the methods of the benchmark.
 EXPERIMENT: dict[str, Callable[[Plan], Method]] = {
-    # What averaging alone is worth: autotune averages alike.
-    "constant_averaged": lambda plan: averaged(
-        scheduled("fixed", plan), fraction=FRACTION
-    ),
     # ``step`` was meant for 50 epochs: the same shape for a run of any length.
     "step_fifths": lambda plan: scheduled(
         "step", plan._replace(steps_per_epoch=math.ceil(plan.steps / 50))
@@ -37,7 +34,7 @@ EXPERIMENT: dict[str, Callable[[Plan], Method]] = {
 # Others that a study adds, by name.
 MORE: dict[str, Callable[[Plan], Method]] = {}
 _RULES = tuple(dict.fromkeys((*RULES, *LEARNED)))  # as they may follow a schedule
-NAMES = (*AUTOTUNE, *SCHEDULES, *_RULES, *PEERS)
+NAMES = (*AUTOTUNE, *SCHEDULES, *CONTROLS, *_RULES, *PEERS)
 # What the scripts offer: these, and the learners around a schedule.
 OFFERED = (*NAMES, *EXPERIMENT, *(f"cosine+{rule}" for rule in LEARNERS))
 
@@ -85,6 +82,8 @@ def build(
         return MORE[name](plan)
     if name in SCHEDULES:
         return scheduled(name, plan)
+    if name in CONTROLS:
+        return CONTROLS[name](plan)
     if name in EXPERIMENT:
         return EXPERIMENT[name](plan)
     if name in LEARNED_ABLATIONS:

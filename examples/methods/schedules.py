@@ -16,10 +16,24 @@ def step_decay(peak: Any, steps: int, steps_per_epoch: int) -> optax.Schedule:
     return optax.piecewise_constant_schedule(peak, dict.fromkeys(boundaries, 0.1))
 
 
+def step_50_75(peak: Any, steps: int, steps_per_epoch: int) -> optax.Schedule:
+    """A tenth of the rate from half of the run on, a hundredth from three quarters on.
+
+    As He et al. (2016, arXiv 1512.03385) trained ResNets.
+    """
+    boundaries = dict.fromkeys((steps // 2, 3 * steps // 4), 0.1)
+    return optax.piecewise_constant_schedule(peak, boundaries)
+
+
 def cosine(peak: Any, steps: int, steps_per_epoch: int) -> optax.Schedule:
     """Half a cosine down to 1e-6."""
     alpha = jnp.minimum(1e-6 / peak, 1)
     return optax.cosine_decay_schedule(peak, steps, alpha)  # type: ignore
+
+
+def linear(peak: Any, steps: int, steps_per_epoch: int) -> optax.Schedule:
+    """Down to 0 from the first step on (Defazio et al., 2023, arXiv 2310.07831)."""
+    return optax.linear_schedule(peak, 0.0, steps)
 
 
 def warmup_linear(peak: Any, steps: int, steps_per_epoch: int) -> optax.Schedule:
@@ -51,7 +65,9 @@ def one_cycle(peak: Any, steps: int, steps_per_epoch: int) -> optax.Schedule:
 SCHEDULES: dict[str, Callable[[Any, int, int], optax.Schedule]] = {
     "fixed": lambda peak, steps, steps_per_epoch: optax.constant_schedule(peak),
     "step": step_decay,
+    "step_50_75": step_50_75,
     "cosine": cosine,
+    "linear": linear,
     "warmup_linear": warmup_linear,
     "wsd": wsd,
     "one_cycle": one_cycle,

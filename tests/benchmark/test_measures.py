@@ -97,6 +97,49 @@ def test_failed_and_worse_than_begun_count_as_begun(lines):
     np.testing.assert_array_equal(measures.is_stuck(runs), [[False] * 2, [False, True]])
 
 
+def test_without_the_bound_they_count_as_they_are(lines):
+    runs = measures.gather(lines)["t", "adam", "other"]
+    final = measures.final_test(runs, measures.uncapped)
+    np.testing.assert_array_equal(final, [[84, 81], [-inf, 6]])
+    final = measures.final_validation(runs, measures.uncapped)
+    np.testing.assert_array_equal(final, [[86, 79], [-inf, 5]])
+    lines[0], lines[7]["test"] = header(is_accuracy=False), None
+    runs = measures.gather(lines)["t", "adam", "other"]
+    assert measures.final_test(runs, measures.uncapped)[1, 0] == inf
+
+
+def test_methods_are_compared_at_the_rates_that_all_of_them_have(lines):
+    more = [row("cosine", 10.0, seed, [20.0] * 4, 99.0) for seed in (0, 1)]
+    results = summaries.gather([*lines, *more])
+    for name in ("cosine", "other"):
+        np.testing.assert_array_equal(results["t", "adam", name].rates, [0.1, 1.0])
+    assert {r.runs for r in summaries.summaries(results)} == {4}
+    more += [row("other", 10.0, seed, [20.0] * 4, 99.0) for seed in (0, 1)]
+    assert len(summaries.gather([*lines, *more])["t", "adam", "other"].rates) == 3
+    # A method that has not been run on all tasks takes no rate away.
+    new = [header("u"), *(r | {"task": "u"} for r in lines[1:])]
+    new += [row("new", 1.0, seed, [20.0] * 4, 99.0) for seed in (0, 1)]
+    assert len(summaries.gather([*lines, *new])["t", "adam", "cosine"].rates) == 2
+    other = [r for r in lines if r.get("method") != "other" or r["base_rate"] == 1.0]
+    other = [r for r in other if r.get("method") != "cosine" or r["base_rate"] == 0.1]
+    with pytest.raises(ValueError, match="no base rate on t was run with all methods"):
+        summaries.gather(other)
+
+
+def test_what_is_missing_of_a_plan_is_said(lines):
+    plan = plans.Plan(("t",), ("adam",), ("cosine", "other", "new"), (0.1, 1.0), 2)
+    (text,) = findings.missing(lines, plan)
+    assert text.startswith(
+        "Not run yet of the plan, on some tasks at least: `new`. All figures are"
+    )
+    plan = plan._replace(methods=("cosine", "other"))
+    assert findings.missing(lines, plan) == []
+    (text,) = findings.missing(lines, plan._replace(base_rates=(0.1, 1.0, 10.0)))
+    assert "at least: base rate 10 of 2 methods. All" in text
+    (text,) = findings.missing(lines[:-1], plan)  # a seed is missing
+    assert "at least: base rate 1 of 1 methods. All" in text
+
+
 def test_tuned_is_by_validation(lines):
     results = measures.gather(lines)
     assert measures.tuned(results["t", "adam", "cosine"]) == 0
@@ -153,6 +196,10 @@ def test_sensitivity():
     assert measures.sensitivity(np.array([1.0, 3.0, 9.0]), 5.0) == pytest.approx(50.0)
     assert measures.sensitivity(np.array([2.0, 2.0]), 5.0) == 0.0
     assert measures.sensitivity(np.array([5.0, 5.0]), 5.0) == 100.0
+    # Without the cap (0 + 2 + 8) / 3 of 4.
+    losses = np.array([1.0, 3.0, 9.0])
+    assert measures.sensitivity(losses, 5.0, False) == pytest.approx(1000 / 12)
+    assert measures.sensitivity(np.array([1.0, inf]), 5.0, False) == inf
 
 
 def test_bootstrap():
@@ -180,8 +227,13 @@ def test_summary_of_a_method(lines):
     # 84 - 79 and 81 - 83 at the tuned rate; both stuck at 10 at the other. The tuned
     # cosine improves from 10 to 81.
     assert other.tuned[0] == pytest.approx(100 * 1.5 / 71)
-    assert other.worst == pytest.approx(-100)
-    assert other.median == pytest.approx(100 * (1.5 - 71) / 2 / 71)
+    assert other.worst == (pytest.approx(-100), -inf)  # one of them failed
+    assert other.median == (pytest.approx(100 * (1.5 - 71) / 2 / 71), -inf)
+    assert other.tuned_uncapped == other.tuned[0]
+    # Of losses 17.5 and, as it began, 90; the first one is 90, too.
+    assert other.sensitivity == (pytest.approx(50.0), inf)
+    # The cosine's worst decade ends at 49.
+    assert by_name["cosine"].worst == (pytest.approx(-100 * 32 / 71),) * 2
     assert (other.missed, other.times, other.time) == (1, 2, inf)
     assert (other.failed, other.stuck, other.runs) == (1, 1, 4)
     # The cosine reaches 80 at 1.0 and 1.0 of the run, the other's median is inf.
@@ -201,6 +253,17 @@ def test_the_quick_plan_is_a_part_of_the_standard_plan():
 
 
 def test_families():
-    names = ("cosine", "prodigy", "trend", "cosine+bandit", "cosine+random", "autotune")
-    found = [summaries.family(name) for name in names]
-    assert found == ["schedule", "peer", "rule", "learner", "ablation", "autotune"]
+    families = {
+        "schedule": ("cosine", "linear", "step_50_75"),
+        "control": ("constant_averaged", "cosine_averaged"),
+        "peer": ("prodigy", "prodigy_cosine", "dog_averaged", "dowg_averaged"),
+        "rule": ("trend",),
+        "learner": ("cosine+bandit",),
+        "ablation": ("cosine+random", "constant"),
+        "autotune": ("autotune",),
+    }
+    found = {
+        family: tuple(map(summaries.family, names))
+        for family, names in families.items()
+    }
+    assert found == {f: (f,) * len(names) for f, names in families.items()}

@@ -11,6 +11,7 @@ import pytest
 
 from benchmark import plans, records, run, tasks, training
 from methods import peers, registry, rules
+from methods.controls import CONTROLS
 from methods.learned_ablations import LEARNED_ABLATIONS
 from methods.method import Method
 from methods.schedules import SCHEDULES
@@ -153,7 +154,16 @@ def test_methods_see_the_same_start_and_batches(toy):
 def test_the_standard_list_has_every_method():
     standard = plans.PLANS["standard"]
     ours = (controllers.REGISTRY, rules.AUTOTUNE, rules.LEARNED)
-    every = set().union(*ours, SCHEDULES, peers.PEERS)
+    every = set().union(*ours, SCHEDULES, CONTROLS, peers.PEERS)
     assert every <= set(standard.methods)
     assert len(standard.tasks) >= 6 and standard.seeds >= 3
     assert min(standard.base_rates) == 1e-7 and max(standard.base_rates) == 10.0
+    # Methods without a rate of their own are meant to be run at 1, and all get it.
+    assert len(standard.base_rates) == 9
+    assert all(1.0 in standard.rates(name, "adam") for name in standard.methods)
+
+
+def test_a_run_says_that_the_tasks_are_development_tasks(plan, tmp_path, capsys):
+    for _ in range(2):  # the second time there is nothing to run
+        run.execute(plan, tmp_path / "results.jsonl", HERE, jobs=1)
+        assert capsys.readouterr().out.startswith("Development tasks: they helped")

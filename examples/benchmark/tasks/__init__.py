@@ -20,7 +20,10 @@ TASKS: dict[str, Callable[[Path], Task]] = {
     "demand": lambda data_dir: demand(),
 }
 
+# Of these tasks and those of studies/beyond_home: what each table of them says.
+DEVELOPMENT = "Development tasks: they helped to choose `autotune`'s constants."
+
 # Measured in percent correct; the others are losses.
 ACCURACY = ("digits", "noisy", "short", "cnn")
 
-__all__ = ["ACCURACY", "SPLITS", "TASKS", "Task"]
+__all__ = ["ACCURACY", "DEVELOPMENT", "SPLITS", "TASKS", "Task"]

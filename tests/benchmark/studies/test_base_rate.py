@@ -44,6 +44,11 @@ def test_peers_are_compared_on_their_own_seeds(report_lines):
         ["`prodigy`", "-85.7", "-1.4", "-60.0 / -1.0"],
     ]
     assert report.with_peers(measures.gather(own), {}) == {}
+    for line in peer[1:]:
+        line["test"] = {20.0: -3.0}.get(line["test"], line["test"])
+    both = report.with_peers(measures.gather(own), measures.gather(peer))
+    row = report.peers(both).rows[1]  # 10 is where it began, so that it counts as that
+    assert row == ["`prodigy`", "-100.0 [-118.6]", "-1.4", "-70.0 [-83.0] / -1.0"]
 
 
 def test_every_optimizer_of_the_robustness_plans_has_a_grid_for_the_cosine():

@@ -181,6 +181,25 @@ def test_other_seeds_are_run_at_the_rates_that_were_tuned(tmp_path):
     assert rates == {"cosine": 1e-2, "autotune": None}
 
 
+def test_a_ratio_is_bounded_and_shown_without_the_bound_as_well():
+    rows = [
+        row("poisson", method, 1e-2, loss, loss, seed, found_rate=1e-2, steps=5000)
+        for seed, factor in ((5, 4000.0), (6, 9000.0))
+        for method, loss in (
+            ("cosine", 1.0),
+            ("cosine_warmup", 1.0),
+            ("constant_warmup", 1.0),
+            ("autotune", factor),
+            ("autotune_anytime", 2.0),
+        )
+    ]
+    cells = report.tables(rows, (5, 6))[0].rows[0]
+    assert "1000.000 [6000.000]" in cells and "2.000" in cells
+    text = report.held_out(rows)
+    assert text.startswith("Development tasks: they helped to choose")
+    assert "| 1.000 | 1000.000 [6000.000] | 2.000 |" in text
+
+
 def test_the_share_of_the_decrease_is_that_of_logarithms():
     rows = [
         row("poisson", "cosine", 1e-2, 1e-4, 1e-4, initial=1.0),

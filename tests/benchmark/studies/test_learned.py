@@ -57,12 +57,22 @@ def test_alone_and_over_its_ablations():
     assert table.splitlines()[2] == (
         "| digits | 90.5 at 2e-03 | learned | +1.00 | +2.00 |"
     )
+    # A rate that has not been run.
+    table = report.table_alone(found, ["digits"], ["learned"], [1e-3, 1.0])
+    assert table.splitlines()[2].endswith("| learned | +1.00 | – |")
+    assert "bounds 0 of the 6 runs" in report.blocks(found)["alone"]
     # In the mean of the two rates 1 and 2 points, by seed.
     row = report.table_by_task(found).splitlines()[2]
     assert row.startswith("| `learned` | +1.50 ± 6.35 points | – |")
     # At the rate that both have, 10 and 12.
     rows = report.table_paired(found).splitlines()
     assert "| `learned_blind` | +11.00 ± 12.71 points | – | – |" in rows
+
+
+def test_a_bounded_cosine_is_shown_without_the_bound_as_well():
+    around = {(name, peak): [90.0, 90.0] for name in AROUND for peak in PEAKS}
+    table = report.table_around(results(COSINES | around))
+    assert "| digits | cosine | 90.5 | 50 | 10 [5] |" in table.splitlines()
 
 
 def test_around_other_optimizers():

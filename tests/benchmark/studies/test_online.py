@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmark import tasks
+from benchmark import records, tasks
+from benchmark.studies.base_rate import run as base_rate
 from benchmark.studies.online import report, rules, run
 from optax_adaptive.controllers.learned import gap_features, state_features
 from optax_adaptive.controllers.online._learner import Learner, Transition
@@ -46,6 +47,60 @@ def test_around_a_schedule_a_learner_begins_at_its_lowest_action(name):
     assert metric.shape == (1,) and 20 < float(metric[0]) <= 100
     assert factors.shape == (1, run.TRACE)
     assert (float(factors[0, 0]) < -1.0) == (name == "bandit")
+
+
+def test_peaks_are_the_best_of_the_committed_rows():
+    peaks = run.tuned_peaks()
+    assert set(peaks) == {*tasks.TASKS, *run.LONG}
+    lines = records.rows(base_rate.RESULTS / "robustness.jsonl")
+    for task in run.NAMES:
+        finals = {}
+        for line in lines:
+            if (line["task"], line["method"]) == (task, "cosine"):
+                last = line["validation"][-1]
+                finals.setdefault(line["base_rate"], []).append(last)
+        sign = 1 if task in tasks.ACCURACY else -1
+        best = max(finals, key=lambda rate: sign * np.mean(finals[rate]))
+        assert min(finals) < best < max(finals)  # else the grid is too short
+        assert 10 ** peaks[task] == pytest.approx(best, rel=0.01)
+
+
+def test_the_page_says_which_peaks_are_not_the_best_any_more(tmp_path):
+    row = {"anchor": "cosine", "offset": 1.0, "method": "constant", "seed": 0}
+    lines = []
+    for exponent, metric in ((-5 / 3, 100.0), (-4 / 3, 90.0)):
+        peaks = {"demand": exponent, "digits": -7 / 3}
+        lines.append({"header": {"config": {"peaks": peaks}}})
+        lines += [row | {"task": task, "metric": metric} for task in peaks]
+        path = tmp_path / "results.jsonl"
+        path.write_text("\n".join(map(json.dumps, lines)))
+        table = report.read(path)
+        text = report.said_of_peaks(table, {"demand": -4 / 3, "digits": -7 / 3})
+        named = ", but on demand (2.2e-02, where the best is 4.6e-02)."
+        assert text.endswith(named if exponent == -5 / 3 else "on validation.")
+    # Of demand it is the last peak's run that counts.
+    assert table["demand", "cosine", 1.0, "constant"]["metric"].tolist() == [90.0]
+
+
+def test_a_run_at_another_peak_does_not_count_as_there(tmp_path, monkeypatch):
+    asked = []
+
+    def run_method(task, name, method, missing, find, peak):
+        asked.append((name, method, missing, peak))
+        names = {"task": name, "anchor": run.ANCHOR, "offset": 1.0, "method": method}
+        return [names | {"seed": 0, "metric": 1.0}]
+
+    monkeypatch.setattr(run, "run_method", run_method)
+    monkeypatch.setattr(run, "make_task", lambda name, data_dir: None)
+    path = tmp_path / "rows.jsonl"
+    flags = f"x --tasks digits --methods constant --offsets 1 --seeds 1 --output {path}"
+    monkeypatch.setattr("sys.argv", flags.split())
+    for peak, runs in ((-2.0, 1), (-2.0, 1), (-1.0, 2), (-1.0, 2)):
+        monkeypatch.setattr(run, "tuned_peaks", lambda peak=peak: {"digits": peak})
+        run.main()
+        assert len(asked) == runs
+    assert asked[1] == ("digits", "constant", {1.0: [0]}, -1.0)
+    assert [row["peak"] for row in run.read_rows(path)] == [-2.0, -1.0]
 
 
 def test_tables_pair_by_seed(tmp_path):

@@ -30,9 +30,14 @@ def test_the_table_says_how_many_times_the_cosines_loss():
     for form, factor in zip(run.FORMS, (1.0, 1.5, 0.5, 100.0), strict=True):
         lines.append({"training": "a", "form": form, "losses": [2.0 * factor]})
         lines.append({"training": "b", "form": form, "losses": [1e-8]})
-    a, b, mean, _, worst = run.table(lines).splitlines()[2:]
+    caption, _, _, _, a, b, mean, clipped, _, worst = run.table(lines).splitlines()
+    assert caption.startswith("Transfer tasks: all were drawn up before any was run.")
     assert a == "| a | 2 (1e+01) | 1 | 1.5 | 0.5 | 100 |"
-    assert b == "| b | 1e-07 (3e-04) | 1 | 1 | 1 | 1 |"  # none of less than 1e-7
-    # Clipped at e times the cosine's, then the geometric mean with 1.
-    assert mean == "| **mean** |  | 1 | 1.22 | 0.707 | 1.65 |"
-    assert worst == "| **worst** |  | 1 | 1.5 | 1 | 2.72 |"
+    # None is of less than 1e-7; without that bound 1e-8 is ten times 1e-9.
+    tens = " | ".join(["1 [10]"] * 4)
+    assert b == f"| b | 1e-07 (3e-04) [1e-09 (3e-04)] | {tens} |"
+    # Geometric, with 1 (with 10); clipped at e times the cosine's.
+    cells = "1 [3.16] | 1.22 [3.87] | 0.707 [2.24] | 10 [31.6]"
+    assert mean == f"| **mean** |  | {cells} |"
+    assert clipped == "| **mean, clipped** |  | 1 | 1.22 | 0.707 | 1.65 |"
+    assert worst == "| **worst** |  | 1 [10] | 1.5 [10] | 1 [10] | 100 |"

@@ -203,6 +203,7 @@ def test_another_plan_has_a_page_of_its_own(tmp_path, capsys):
     assert "1 pictures beside it" in capsys.readouterr().out
     text = (tmp_path / "quick.md").read_text()
     assert "15 of 45 results are there" in text and "(quick_mlp.png)" in text
+    assert text.count(plans.TEST) == 2  # of the table of all tasks, and of each
     assert (tmp_path / "quick_mlp.png").exists()
     with pytest.raises(SystemExit, match="holds no runs; make them first"):
         report.main(["--plan", "full", "--results", str(tmp_path / "full.jsonl")])

@@ -53,7 +53,8 @@ def test_method(name):
         if name != "mechanize":  # which begins at 1e-8
             assert float(last["loss"]) < float(first["loss"])
     rate = float(last["learning_rate"])
-    assert np.isnan(rate) == (name in ("dog", "dowg", "cocob"))  # which have none
+    have_none = ("dog", "dowg", "dog_averaged", "dowg_averaged", "cocob")
+    assert np.isnan(rate) == (name in have_none)
     assert not rate <= 0
     averaged = method.eval_params(state.opt_state, state.params)
     is_same = jax.tree.all(jax.tree.map(jnp.allclose, averaged, state.params))
@@ -70,6 +71,10 @@ def test_schedules_are_those_of_the_plan():
     np.testing.assert_allclose(rates("fixed"), 0.001)
     expected = 0.01 * 0.1 ** (np.arange(STEPS) // 20)  # ten epochs of two steps
     np.testing.assert_allclose(rates("step"), expected, rtol=1e-5)
+    expected = 0.01 * 0.1 ** (np.arange(STEPS) // 25 - 1).clip(0)  # from 50, from 75
+    np.testing.assert_allclose(rates("step_50_75"), expected, rtol=1e-5)
+    expected = 0.01 * (1 - np.arange(STEPS) / STEPS)
+    np.testing.assert_allclose(rates("linear"), expected, rtol=1e-5)
     cosine = rates("cosine", steps=1000)
     np.testing.assert_allclose(cosine[[0, 500]], [0.01, 0.005], rtol=1e-3)
     assert 1e-6 <= cosine[-1] < 2e-6
@@ -117,6 +122,54 @@ def test_learners_are_within_averaging(name):
     _, averaging = method.optimizer.init(params)
     np.testing.assert_array_equal(averaging.averaged_params, 0 * params)
     assert method.averages
+
+
+PAIRS = {
+    "constant_averaged": "fixed",
+    "cosine_averaged": "cosine",
+    "dog_averaged": "dog",
+    "dowg_averaged": "dowg",
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_averaging_changes_what_is_evaluated_alone(name):
+    options = {"steps": STEPS, "steps_per_epoch": 2}
+    averaged, plain = (
+        registry.build(one, "sgd", 0.1, **options) for one in (name, PAIRS[name])
+    )
+    assert averaged.averages and not plain.averages
+    params = [jnp.full(2, 4.0)] * 2
+    states = [
+        m.optimizer.init(p) for m, p in zip((averaged, plain), params, strict=True)
+    ]
+    updates = [jax.jit(m.optimizer.update) for m in (averaged, plain)]
+    for _ in range(60):  # the loss |params|^2 / 2
+        for i in (0, 1):
+            moved, states[i] = updates[i](params[i], states[i], params[i])
+            params[i] = optax.apply_updates(params[i], moved)
+    np.testing.assert_allclose(params[0], params[1], rtol=1e-5)
+    # It lags behind parameters that go down, by a tenth of the steps or so.
+    found = averaged.eval_params(states[0], params[0])
+    assert np.all(found > params[0]) and np.all(found < 4.0)
+
+
+def test_prodigy_is_run_under_a_cosine_of_its_factor():
+    options = {"steps": STEPS, "steps_per_epoch": 2}
+    method = registry.build("prodigy_cosine", "adam", None, **options)
+    plain = registry.build("prodigy", "adam", None, **options)
+    params = jnp.full(2, 4.0)
+    states = [m.optimizer.init(params) for m in (method, plain)]
+    # The estimates are the same at first, so that the factor is what differs.
+    read = [
+        [float(m.learning_rate(s, i)) for i in (0, STEPS // 2, STEPS)]
+        for m, s in zip((method, plain), states, strict=True)
+    ]
+    np.testing.assert_allclose(read[0], np.multiply(read[1], [1, 0.5, 1e-6]), rtol=1e-4)
+    late = states[0]._replace(count=jnp.int32(STEPS // 2), estim_lr=jnp.float32(0.1))
+    moved, _ = method.optimizer.update(params, late, params)
+    other, _ = plain.optimizer.update(params, late, params)
+    np.testing.assert_allclose(moved, 0.5 * other, rtol=1e-4)
 
 
 def test_a_schedule_and_a_rule_multiply():

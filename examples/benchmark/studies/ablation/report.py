@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.tables import Table
+from benchmark.tasks import DEVELOPMENT
 
 
 def ablation(lines: list[dict[str, Any]]) -> Table:
@@ -31,7 +32,8 @@ def ablation(lines: list[dict[str, Any]]) -> Table:
         )
     return Table(
         "Ablation",
-        "Final test metric of the averaged weights; horizon known, base rate 1e-3.",
+        f"{DEVELOPMENT} Final test metric of the averaged weights; horizon known, base "
+        "rate 1e-3.",
         ["task", "variant", "mean", "by seed", "rates found", "rollbacks"],
         rows,
     )

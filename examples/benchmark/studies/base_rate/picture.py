@@ -20,20 +20,24 @@ OURS = {
 }
 FAMILIES = {  # a colour each, with one of them that stands out
     "schedule": ("static schedules", "tab:gray", "cosine"),
+    "control": ("controls with averaging", "tab:green", "constant_averaged"),
     "peer": ("published methods", "tab:blue", "schedule_free_adamw"),
 }
 
 
 def main() -> None:
     """Draws a panel for each task, a line for each method that ran on all of them."""
-    results = measures.gather(records.read(run.RESULTS / "standard.jsonl"))
+    results = summaries.gather(records.read(run.RESULTS / "standard.jsonl"))
     tasks, names = summaries.complete(results)
     styles: dict[str, dict[str, Any]] = {}
     for family, (label, color, chosen) in FAMILIES.items():
         members = [name for name in names if summaries.family(name) == family]
+        others = [name for name in members if name != chosen]
+        if not others or chosen not in members:
+            continue  # not run yet
         faint = {"color": color, "alpha": 0.35, "linewidth": 1}
         styles |= {name: dict(faint) for name in members}
-        styles[members[0]]["label"] = f"{label} ({len(members)})"
+        styles[others[0]]["label"] = f"{label}, {len(members)} lines"
         styles[chosen] = {"color": color, "linewidth": 2, "label": chosen}
     styles |= OURS
     figure = Figure(figsize=(13, 6.5), layout="constrained")

@@ -1,10 +1,14 @@
 """Tables of autotune and of the peers from all base rates, under each optimizer."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from benchmark import measures, summaries
 from benchmark.measures import Results
-from benchmark.tables import Table, show_time
+from benchmark.summaries import BOUNDS, Capped
+from benchmark.tables import CAPPED, Table, beside, show_time, signed_beside, unsigned
+from benchmark.tasks import DEVELOPMENT
 from methods import rules
 
 NAMES = ("cosine", *rules.AUTOTUNE)
@@ -32,18 +36,26 @@ def against_cosine(results: Results) -> list[tuple[str, str, str]]:
             best = measures.tuned(cosine)
             test = measures.final_test(cosine)[best]
             rate = f"{cosine.rates[best]:.1e}"
-            cell = f"{test.mean():#.4g} ± {test.std():.2g} ({rate})"
+            uncapped = measures.final_test(cosine, measures.uncapped)[best].mean()
+            mean = beside(unsigned(test.mean()), unsigned(uncapped))
+            cell = f"{mean} ± {test.std():.2g} ({rate})"
             found.append((task, optimizer, cell))
     return sorted(found, key=lambda row: (row[1] != "adam", row))
 
 
 def decade_improvements(
     results: Results, task: str, optimizer: str, method: str
-) -> np.ndarray:
-    """Mean gain over the tuned cosine from each decade."""
+) -> list[np.ndarray]:
+    """Mean gain over the tuned cosine from each decade, capped and as it is."""
     runs = results[task, optimizer, method]
-    gains = summaries.improvements(runs, results[task, optimizer, "cosine"])
-    return gains[summaries.is_decade(runs)].mean(1)
+    cosine = results[task, optimizer, "cosine"]
+    gains = [summaries.improvements(runs, cosine, bound) for bound in BOUNDS]
+    return [gain[summaries.is_decade(runs)].mean(1) for gain in gains]
+
+
+def chosen(gains: list[np.ndarray], choose: Callable[[np.ndarray], float]) -> Capped:
+    """The ``choose``-n of both."""
+    return Capped(*(float(choose(gain)) for gain in gains))
 
 
 def autotune(results: Results) -> Table:
@@ -51,19 +63,24 @@ def autotune(results: Results) -> Table:
     rows = []
     for task, optimizer, cosine in against_cosine(results):
         worst = [
-            decade_improvements(results, task, optimizer, name).min()
+            chosen(decade_improvements(results, task, optimizer, name), np.min)
             for name in rules.AUTOTUNE
         ]
         unit = results[task, optimizer, "cosine"].facts.unit
         rows.append(
-            [f"{task}, {unit}", optimizer, cosine, *(f"{x:+.2f}" for x in worst)]
+            [
+                *(f"{task}, {unit}", optimizer, cosine),
+                *(signed_beside(x, 2) for x in worst),
+            ]
         )
     return Table(
         "autotune",
+        f"{DEVELOPMENT} "
         "Test metric against a tuned cosine schedule, with the same steps and seeds "
         "and the search counted. *Worst* is the worst of nine base learning rates from "
         "1e-7 to 10, in points of accuracy or percent of the loss; positive is better. "
-        "*Interpolated* is with `interpolate=True` and the optimizer without momentum.",
+        "*Interpolated* is with `interpolate=True` and the optimizer without momentum. "
+        f"{CAPPED}",
         [
             *("task", "optimizer", "tuned cosine (its rate)"),
             *("worst, `total_steps` given", "not given"),
@@ -91,8 +108,8 @@ def robustness(results: Results) -> Table:
                     cosine,
                     "interpolated" if interpolates else "plain",
                     "known" if knows_horizon else "not known",
-                    f"{gains.min():+.2f}",
-                    f"{np.median(gains):+.2f}",
+                    signed_beside(chosen(gains, np.min), 2),
+                    signed_beside(chosen(gains, np.median), 2),
                     show_time(mean, missed, times.size),
                     show_mean(runs.search_steps),
                     f"{np.nansum(runs.rollbacks):.0f} in {runs.rollbacks.size}",
@@ -100,10 +117,12 @@ def robustness(results: Results) -> Table:
             )
     return Table(
         "autotune and the base rate",
+        f"{DEVELOPMENT} "
         "Gain over the tuned cosine at the worst and the median decade of base rates "
         "from 1e-7 to 10, in points of accuracy or percent of loss; search counted. "
         "Time to target is a fraction of the run. Search is in steps, over the runs "
-        "that have recorded it; rollbacks are blow-ups undone, in so many runs.",
+        "that have recorded it; rollbacks are blow-ups undone, in so many runs. "
+        f"{CAPPED}",
         [
             *("task", "optimizer", "tuned cosine (rate)", "gradients", "horizon"),
             *("worst", "median", "time to target", "search", "rollbacks"),
@@ -139,23 +158,26 @@ def peers(results: Results) -> Table:
         cells, worst, best = [], [], []
         for task in tasks:
             runs, cosine = results[task, "adam", name], cosines[task]
-            gains = summaries.improvements(runs, cosine).mean(1)
-            shares = summaries.shares(runs, cosine).mean(1)
-            chosen = measures.tuned(runs)
-            cells.append(f"{gains.min():+.1f} / {gains[chosen]:+.1f}")
-            worst.append(shares.min())
-            best.append(shares[chosen])
-        pooled = min(worst), float(np.mean(best))
-        rows.append((pooled, [f"`{name}`", f"{pooled[0]:+.1f}", f"{pooled[1]:+.1f}"]))
-        rows[-1][1].extend(cells)
+            gains = [summaries.improvements(runs, cosine, b).mean(1) for b in BOUNDS]
+            shares = [summaries.shares(runs, cosine, bound=b).mean(1) for b in BOUNDS]
+            tuned = measures.tuned(runs)
+            at_worst = signed_beside(chosen(gains, np.min), 1)
+            at_best = signed_beside(Capped(*(gain[tuned] for gain in gains)), 1)
+            cells.append(f"{at_worst} / {at_best}")
+            worst.append([share.min() for share in shares])
+            best.append([share[tuned] for share in shares])
+        pooled = Capped(*np.min(worst, 0)), Capped(*np.mean(best, 0))
+        text = [signed_beside(one, 1) for one in pooled]
+        rows.append((pooled, [f"`{name}`", *text, *cells]))
     units = [f"{task}, {cosines[task].facts.unit}" for task in tasks]
     return Table(
         "autotune and the peers",
+        f"{DEVELOPMENT} "
         "From all nine decades of base rates: gain over the tuned cosine at the "
         "method's *worst* decade / at its *best* one, which is chosen by validation; "
         "in points of accuracy or percent of the loss, mean of "
         f"{cosines[tasks[0]].test.shape[1]} seeds. *All* is in percent of what the "
-        "cosine improves: the worst of the tasks / the mean of them.",
+        f"cosine improves: the worst of the tasks / the mean of them. {CAPPED}",
         ["method", "all, worst", "all, best", *units],
-        [row for _, row in sorted(rows, key=lambda row: -row[0][0])],
+        [row for _, row in sorted(rows, key=lambda row: row[0], reverse=True)],
     )

@@ -17,12 +17,18 @@ from benchmark import records
 from benchmark.studies.beyond_home.methods import ENTRIES, HELD_OUT, Entry, is_tuned
 from benchmark.studies.beyond_home.run import RESULTS, Row, value
 from benchmark.studies.beyond_home.tasks import FAMILIES
-from benchmark.tables import Table, markdown, to_markdown
+from benchmark.summaries import Capped
+from benchmark.tables import Table, beside, markdown, to_markdown
+from benchmark.tasks import DEVELOPMENT
 
 REFERENCES = ("cosine", "cosine, warm-up")  # of which the better is compared with
 HELD_OUT_RESULTS = RESULTS.with_name("held_out.jsonl")
 EDGE = "*"
 LARGEST = 1000.0  # a ratio counts as no more, so that a failed run leaves a mean
+BOUND = (
+    f"A ratio counts as {LARGEST:.0f} at most; in square brackets is the figure "
+    "without that bound, where it is another."
+)
 
 
 class Tuned(NamedTuple):
@@ -75,10 +81,20 @@ def reference(all_tuned: dict[str, Tuned | None]) -> Tuned | None:
     return min(known, key=lambda one: one.losses.mean(), default=None)
 
 
-def ratio(one: Tuned, other: Tuned) -> float:
+def ratio(one: Tuned, other: Tuned) -> Capped:
     """Of the losses, the geometric mean over seeds."""
-    ratios = np.minimum(one.losses / other.losses, LARGEST)
-    return float(np.exp(np.log(ratios).mean()))
+    ratios = one.losses / other.losses
+    return mean_ratio([Capped(min(x, LARGEST), x) for x in ratios])
+
+
+def mean_ratio(ratios: list[Capped]) -> Capped:
+    """The geometric mean."""
+    return Capped(*np.exp(np.log(ratios).mean(0)))
+
+
+def ratio_text(found: Capped) -> str:
+    """A cell."""
+    return beside(*(f"{x:.3f}".replace("inf", "∞") for x in found))
 
 
 def by_task(
@@ -97,10 +113,10 @@ def by_task(
     return found
 
 
-def mean_cells(ratios: list[dict[str, float]], names: Iterable[str]) -> list[str]:
+def mean_cells(ratios: list[dict[str, Capped]], names: Iterable[str]) -> list[str]:
     """The geometric mean of each entry, over tasks that all have it."""
     return [
-        f"**{np.exp(np.mean([np.log(task[name]) for task in ratios])):.3f}**"
+        f"**{ratio_text(mean_ratio([task[name] for task in ratios]))}**"
         if ratios and all(name in task for task in ratios)
         else ""
         for name in names
@@ -127,7 +143,7 @@ def tables(rows: list[Row], seeds: Sequence[int] | None = None) -> list[Table]:
                 continue
             ratios.append({name: ratio(one, cosine) for name, one in known.items()})
             cells = [
-                f"{ratios[-1][n]:.3f}{known[n].mark}" if n in known else ""
+                ratio_text(ratios[-1][n]) + known[n].mark if n in known else ""
                 for n in ENTRIES
             ]
             tuned_cell = f"{cosine.losses.mean():.4g}{cosine.mark}"
@@ -138,9 +154,10 @@ def tables(rows: list[Row], seeds: Sequence[int] | None = None) -> list[Table]:
     return [
         Table(
             "Loss over that of the tuned cosine",
+            f"{DEVELOPMENT} "
             "Final loss on validation (percent wrong, for an accuracy) over that of "
             "the tuned cosine, with or without warm-up, whichever is better: geometric "
-            f"mean over seeds, and over a family; at most {LARGEST:.0f}. Below 1 is "
+            f"mean over seeds, and over a family. {BOUND} Below 1 is "
             "better. Every schedule is tuned, three rates a decade. A star: not to the "
             "end as yet, its best rate is the lowest or the highest that was run.",
             ["task", "tuned cosine", *ENTRIES],
@@ -148,7 +165,8 @@ def tables(rows: list[Row], seeds: Sequence[int] | None = None) -> list[Table]:
         ),
         Table(
             "Rates",
-            "The tuned peak rates; of autotune the one in force at the end.",
+            f"{DEVELOPMENT} The tuned peak rates; of autotune the one in force at the "
+            "end.",
             ["task", *ENTRIES],
             rate_rows,
         ),
@@ -174,8 +192,8 @@ def shares(rows: list[Row], seeds: Sequence[int] | None = None) -> Table:
         body.append([task, *cells])
     return Table(
         "Share of the decrease of the log loss",
-        "From the first parameters to the end, over that of the tuned cosine; of the "
-        "geometric means over seeds.",
+        f"{DEVELOPMENT} From the first parameters to the end, over that of the tuned "
+        "cosine; of the geometric means over seeds.",
         ["task", *names],
         body,
     )
@@ -197,12 +215,17 @@ def held_out(rows: list[Row]) -> str:
             steps = next(row["steps"] for row in rows if row["task"] == task)
             loss = f"{cosine.losses.mean():.4g}"
             seeds = str(len(cosine.losses))
-            cells = [f"{ratios[-1][n]:.3f}" if n in known else "" for n in names]
+            cells = [ratio_text(ratios[-1][n]) if n in known else "" for n in names]
             body.append([task, seeds, f"{steps:,}", loss, *cells])
         if len(ratios) > 1:
             title = f"**{family}, {len(ratios)} tasks**"
             body.append([title, "", "", "", *mean_cells(ratios, names)])
-    return markdown(["task", "seeds", "steps", "tuned cosine", *names], body)
+    header = ["task", "seeds", "steps", "tuned cosine", *names]
+    caption = (
+        f"{DEVELOPMENT} Final loss on validation over that of the tuned cosine, with "
+        f"or without warm-up: geometric mean over seeds, and over a family. {BOUND}"
+    )
+    return f"{caption}\n\n{markdown(header, body)}"
 
 
 def main() -> None:

@@ -24,8 +24,9 @@ from benchmark.studies.learned.run import (
     RESULTS,
     WITH_OTHERS,
 )
-from benchmark.summaries import improvements
-from benchmark.tables import markdown
+from benchmark.summaries import BOUNDS, Capped, improvements
+from benchmark.tables import CAPPED, beside, markdown, signed_beside
+from benchmark.tasks import DEVELOPMENT
 from methods import rules
 from methods.learned_ablations import LEARNED_ABLATIONS
 
@@ -68,11 +69,12 @@ def table_alone(
             for _, runs, cosine in found(results, [task], name, "cosine"):
                 best = measures.tuned(cosine)
                 mean = measures.final_test(cosine)[best].mean()
-                of_rates = improvements(runs, cosine).mean(1)
-                by_rate = dict(zip(runs.rates, of_rates, strict=True))
-                cells = [f"{by_rate[rate]:+.2f}" for rate in rates]
+                gains = [improvements(runs, cosine, b).mean(1) for b in BOUNDS]
+                cells = dict.fromkeys(rates, "–")  # not run yet
+                for rate, *gain in zip(runs.rates, *gains, strict=True):
+                    cells[rate] = signed_beside(Capped(*gain), 2)
                 tuned = f"{mean:.5g} at {cosine.rates[best]:.0e}"
-                rows.append([task, tuned, name, *cells])
+                rows.append([task, tuned, name, *(cells[rate] for rate in rates)])
     return markdown(header, rows)
 
 
@@ -150,7 +152,11 @@ def table_around(results: Results) -> str:
     for task, cosine, *around in found(results, STANDARD_TASKS, "cosine", *AROUND):
         cosine = measures.at_rates(cosine, around[0].rates)
         for name, runs in zip(("cosine", *AROUND), (cosine, *around), strict=True):
-            cells = [f"{mean:.5g}" for mean in measures.final_test(runs).mean(1)]
+            finals = [measures.final_test(runs, bound).mean(1) for bound in BOUNDS]
+            cells = [
+                beside(*(f"{mean:.5g}".replace("inf", "∞") for mean in means))
+                for means in zip(*finals, strict=True)
+            ]
             rows.append([task, name, *cells])
     return markdown(header, rows)
 
@@ -192,7 +198,7 @@ def blocks(results: Results) -> dict[str, str]:
     """The Markdown between the markers of the two pages on it, by their names."""
     around = [verdict_around(results, method) for method in AROUND]
     variants = ("learned", *LEARNED_ABLATIONS)
-    return {
+    tables = {
         "alone": table_alone(results, STANDARD_TASKS, rules.LEARNED, BASE_RATES),
         "aims": table_of_aims(results),
         "by_task": table_by_task(results),
@@ -201,6 +207,16 @@ def blocks(results: Results) -> dict[str, str]:
         "ablations": table_alone(results, FEW, variants, ABLATION_RATES),
         "paired": table_paired(results),
     }
+    caption = f"{DEVELOPMENT} {said_of_bounds(results)}"
+    return {name: f"{caption}\n\n{text}" for name, text in tables.items()}
+
+
+def said_of_bounds(results: Results) -> str:
+    """How many runs of the policy the measures bound; and what brackets mean."""
+    runs = [runs for (*_, name), runs in results.items() if name != "cosine"]
+    bounded = [measures.final_test(each) != each.test for each in runs]
+    count, total = (sum(f(x) for x in bounded) for f in (np.sum, np.size))
+    return f"{CAPPED} It bounds {count:,} of the {total:,} runs other than cosines."
 
 
 if __name__ == "__main__":

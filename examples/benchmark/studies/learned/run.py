@@ -27,7 +27,7 @@ from methods.learned_ablations import LEARNED_ABLATIONS
 
 RESULTS = Path(__file__).with_name("results.jsonl")
 NEAR = tuple(COSINE_RATES["adam"][k] for k in (1, 4, 7))  # a decade apart
-ABLATION_RATES = BASE_RATES[::3]
+ABLATION_RATES = tuple(10.0**k for k in (-7, -2.5, -1))
 FAR = DECADES[::4]
 WITH_OTHERS = ("digits", "demand")  # with which the plan "optimizers" has cosines
 OTHERS = tuple(optimizer for optimizer in COSINE_RATES if optimizer != "adam")

@@ -10,25 +10,33 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark import measures, records
+from benchmark import measures
 from benchmark.studies.online import run as experiment
 from benchmark.studies.online.rules import RULES
 from benchmark.tables import markdown
-from benchmark.tasks import ACCURACY
+from benchmark.tasks import ACCURACY, DEVELOPMENT
 
 Key = tuple[str, str, float, str]  # task, anchor, offset, method
 
 
 def read(path: Path) -> dict[Key, dict]:
-    """Seeds, metrics and log factors of each group, in order of seed."""
+    """Seeds, metrics and log factors of each group, in order of seed.
+
+    Of a task that was run at more than one tuned peak, the runs at the last one.
+    """
     groups = defaultdict(list)
-    for row in records.rows(path):
+    every = experiment.read_rows(path)
+    last = {row["task"]: row["peak"] for row in every}
+    for row in every:
+        if row["peak"] != last[row["task"]]:
+            continue
         key = (row["task"], row["anchor"], row["offset"], row["method"])
         groups[key].append(row)
     table = {}
     for key, rows in groups.items():
         rows.sort(key=lambda row: row["seed"])
         table[key] = {
+            "peak": last[key[0]],
             "seeds": [row["seed"] for row in rows],
             "metric": np.array([row["metric"] for row in rows]),
             # Of the seeds that the picture shows, where it shows any.
@@ -96,7 +104,7 @@ def main_table(table: dict) -> str:
     anchor = experiment.ANCHOR
     methods = learners(table, anchor)
     rows = []
-    for task in experiment.PEAKS:
+    for task in experiment.NAMES:
         if (task, anchor, 1.0, "constant") not in table:
             continue
         alone = table[task, anchor, 1.0, "constant"]["metric"]
@@ -116,7 +124,7 @@ def recovery_table(table: dict) -> str:
     """Around a cosine whose peak is ten times too small or too large."""
     methods = learners(table, "cosine")
     rows = []
-    for task in experiment.PEAKS:
+    for task in experiment.NAMES:
         for offset in (0.1, 10.0):
             if (task, "cosine", offset, "constant") not in table:
                 continue
@@ -158,16 +166,29 @@ def ablation_table(table: dict, task: str) -> str:
 
 def blocks(table: dict) -> dict[str, str]:
     """The Markdown between the markers of the two pages, by their names."""
+    caption = f"{DEVELOPMENT} {said_of_peaks(table, experiment.tuned_peaks())}\n\n"
     ablations = [
         ablation_table(table, task)
-        for task in experiment.PEAKS
+        for task in experiment.NAMES
         if (task, "cosine", 1.0, "random actions") in table
     ]
     return {
-        "anchors": main_table(table),
-        "recovery": recovery_table(table),
-        "ablations": "\n".join(ablations),
+        "anchors": caption + main_table(table),
+        "recovery": caption + recovery_table(table),
+        "ablations": caption + "\n".join(ablations),
     }
+
+
+def said_of_peaks(table: dict, tuned: dict[str, float]) -> str:
+    """Whether the anchors' peaks are those that are best by the rows there are now."""
+    had = {task: table[task, *rest]["peak"] for task, *rest in table}
+    others = [
+        f"{task} ({10**peak:.1e}, where the best is {10 ** tuned[task]:.1e})"
+        for task, peak in had.items()
+        if peak is not None and peak != tuned[task]
+    ]
+    text = "The tuned peak is the best of the cosine's grid on validation"
+    return f"{text}, but on {', '.join(others)}." if others else f"{text}."
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ r"""Do the online learners earn their place? Around good and bad anchors, to JSO
         --output benchmark/studies/online/long.jsonl
 
 One line a seed; one that is there already is not repeated. The anchor is Adam under a
-cosine schedule whose peak is the best of the base rate study's grid (three rates a
-decade), or that times 0.1 or 10, with the rule within averaging, which shows it the
-averaging gap. Final metrics are those of the parameters, not of their average. Seeds
-are paired: the same first parameters and batches for every method.
+cosine schedule whose peak is the best of a grid by the rows of other studies (three
+rates a decade), or that times 0.1 or 10, with the rule within averaging, which shows it
+the averaging gap. Final metrics are those of the parameters, not of their average.
+Seeds are paired: the same first parameters and batches for every method.
 
 The ablations change one thing in a learner: `blind` to its state, or to what noise
 costs (`cost unseen`), `frozen` in its prior, with `no prior`, rewarded by the `raw
@@ -22,6 +22,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ import numpy as np
 import optax
 
 import optax_adaptive
-from benchmark import records
+from benchmark import measures, records, summaries
+from benchmark.studies.base_rate import run as base_rate
+from benchmark.studies.beyond_home import run as beyond_home
 from benchmark.studies.beyond_home.tasks import TRAININGS
 from benchmark.studies.online.rules import (
     ABLATIONS,
@@ -47,17 +50,10 @@ from methods import rules
 
 RESULTS = Path(__file__).with_name("results.jsonl")
 
-PEAKS = {
-    "digits": -7 / 3,
-    "noisy": -7 / 3,
-    "cnn": -5 / 3,
-    "lstm": -4 / 3,
-    "demand": -5 / 3,
-    "transformer": -2.0,
-}
+NAMES = ("digits", "noisy", "cnn", "lstm", "demand", "transformer")
 
 # Of the study beyond_home, of 5,000 steps and more; not run unless asked for.
-LONG_PEAKS = {"noisy_10k": -8 / 3, "diffusion": -7 / 3}
+LONG = ("noisy_10k", "diffusion")
 
 ANCHOR = "cosine"  # as rows name it
 
@@ -69,6 +65,32 @@ SHOWN = 5  # seeds of which a learner's is recorded whole, for the picture
 
 REPLAY = ", replay"  # follows the name of a learner
 METHODS = (*RULES, *ABLATIONS, *(name + REPLAY for name in LEARNERS))
+
+
+@cache
+def tuned_peaks() -> dict[str, float]:
+    """The tuned cosine's peak of each task, by validation, in decades.
+
+    Of the rows of the studies base_rate and beyond_home: with more of them it may be
+    another, so a header says which one its rows had.
+    """
+    path = base_rate.RESULTS / "robustness.jsonl"
+    cosines = summaries.of_method(measures.gather(records.read(path)), "adam", "cosine")
+    rates = {task: runs.rates[measures.tuned(runs)] for task, runs in cosines.items()}
+    longer = records.rows(beyond_home.RESULTS)
+    rates |= {task: beyond_home.tuned_rate(longer, task, "cosine") for task in LONG}
+    return {task: beyond_home.place_of(rate) / 3 for task, rate in rates.items()}
+
+
+def read_rows(path: Path) -> list[records.Line]:
+    """Rows with the tuned peak that their header names; None in a file without."""
+    rows, peaks = [], {}
+    for line in records.read(path):
+        if "header" in line:
+            peaks = line["header"].get("config", {}).get("peaks", {})
+        else:
+            rows.append(line | {"peak": peaks.get(line["task"])})
+    return rows
 
 
 def make_run(
@@ -128,7 +150,7 @@ def make_run(
 
 def make_task(name: str, data_dir: Path) -> Task:
     """A task of the benchmark, or a longer one."""
-    if name in LONG_PEAKS:
+    if name in LONG:
         return TRAININGS[name](data_dir).task
     return TASKS[name](data_dir)
 
@@ -137,7 +159,7 @@ def main() -> None:
     """Runs what is asked for and is not there yet."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name, values, default in (
-        ("tasks", (*PEAKS, *LONG_PEAKS), tuple(PEAKS)),
+        ("tasks", (*NAMES, *LONG), NAMES),
         ("methods", METHODS, METHODS),
     ):
         parser.add_argument(
@@ -148,11 +170,12 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, default=prepared.default_dir())
     parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()
-    rows = records.rows(args.output)
+    rows, peaks = read_rows(args.output), tuned_peaks()
 
     def find(*names):
-        keys = ("task", "anchor", "offset", "method")
-        return [r for r in rows if tuple(r[k] for k in keys) == names]
+        keys = ("task", "anchor", "offset", "method", "peak")
+        wanted = (*names, peaks[names[0]])  # a run at another peak is another run
+        return [r for r in rows if tuple(r[k] for k in keys) == wanted]
 
     def seeds_without(*names):
         there = {row["seed"] for row in find(*names)}
@@ -168,17 +191,18 @@ def main() -> None:
                 if not any(missing.values()):
                     continue
                 start = time.time()
-                runs = run_method(task, name, method, missing, find)
-                rows += runs
+                runs = run_method(task, name, method, missing, find, peaks[name])
+                rows += [row | {"peak": peaks[name]} for row in runs]
                 seconds = round(time.time() - start, 1)
                 config = {"task": name, "anchor": ANCHOR, "method": method}
-                header = records.header(config | {"peaks": PEAKS | LONG_PEAKS}, seconds)
+                config |= {"peaks": {name: peaks[name]}}
+                header = records.header(config, seconds)
                 records.write(output, (header, *runs))
                 print(name, method, f"{seconds} s", file=sys.stderr)
 
 
-def run_method(task, name, method, missing, find) -> list[dict]:
-    """Seeds of a method, by offset."""
+def run_method(task, name, method, missing, find, tuned_peak) -> list[dict]:
+    """Seeds of a method, by offset from the tuned peak, which is in decades."""
     make_rule = (RULES | ABLATIONS).get(method)
     rows = []
     run = make_run(task, make_rule, not method.endswith(NO_ANCHOR))
@@ -193,7 +217,7 @@ def run_method(task, name, method, missing, find) -> list[dict]:
             log_factors = np.array([replayed[seed] for seed in seeds])
         if not seeds:
             continue
-        peak = jnp.float32(offset * 10 ** (PEAKS | LONG_PEAKS)[name])
+        peak = jnp.float32(offset * 10**tuned_peak)
         metrics, traces, _ = run(peak, jnp.float32(log_factors), jnp.array(seeds))
         for seed, metric, trace in zip(seeds, metrics, traces, strict=True):
             row = {"task": name, "anchor": ANCHOR, "offset": offset}

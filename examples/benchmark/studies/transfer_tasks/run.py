@@ -20,7 +20,7 @@ import optax
 from benchmark.records import fill, numbers
 from benchmark.studies import forms
 from benchmark.studies.transfer_tasks.trainings import TRAININGS, Training
-from benchmark.tables import markdown
+from benchmark.tables import beside, markdown
 from optax_adaptive import eval_params
 from policy import rollout
 
@@ -28,7 +28,17 @@ RESULTS = Path(__file__).with_name("results.jsonl")
 SAMPLES, KEY = 4, 31337
 RATES = np.logspace(-4, 1, 11)  # of the cosines
 
-LEAST = 1e-7  # what is below counts as that
+LEAST = 1e-7  # a loss below counts as that
+SMALLEST = 1e-300  # and without that bound, so that 0 has a logarithm, as that
+LARGEST = 1.0  # of a log ratio in the clipped mean, up and down
+
+CAPTION = (
+    "Transfer tasks: all were drawn up before any was run. Loss over that of the tuned "
+    "cosine, and geometric means of that; in the clipped mean no training counts for "
+    "more than e times the cosine's loss, or for less than 1/e of it. A loss below "
+    f"{LEAST:g} counts as that; in square brackets is the figure without that bound, "
+    "where it is another."
+)
 
 FORMS = {
     name: forms.FORMS[name]
@@ -66,25 +76,41 @@ def run(training: Training, form: str) -> dict[str, Any]:
 
 def table(lines: list[dict[str, Any]]) -> str:
     """Markdown: the tuned cosine, and what each form's loss is over that."""
-    logs: dict[str, dict[str, np.ndarray]] = {}
+    losses: dict[str, dict[str, np.ndarray]] = {}
     for line in lines:
-        found = logs.setdefault(line["training"], {})
-        found[line["form"]] = np.log(np.maximum(line["losses"], LEAST))
-    rows, above = [], []
-    for training, found in logs.items():
+        found = losses.setdefault(line["training"], {})
+        found[line["form"]] = np.array(line["losses"])
+    rows = []
+    above: list[list[np.ndarray]] = [[], []]  # log ratios, from either least loss
+    for training, found in losses.items():
         if not found.keys() >= {"cosine", *FORMS}:
             continue  # not run to the end yet
-        cosines = found["cosine"].mean(0)
-        best = cosines.argmin()
-        above.append([found[form].mean() - cosines[best] for form in FORMS])
-        cells = [f"{factor:.3g}" for factor in np.exp(above[-1])]
-        tuned = f"{np.exp(cosines[best]):.3g} ({RATES[best]:.0e})"
-        rows.append([training, tuned, *cells])
-    for name, of in (("mean", np.mean), ("median", np.median), ("worst", np.max)):
-        # None counts for more than e times the cosine, or less than that part of it.
-        cells = [f"{x:.3g}" for x in np.exp(of(np.clip(above, -1.0, 1.0), 0))]
+        tuned = []
+        for ratios, least in zip(above, (LEAST, SMALLEST), strict=True):
+            logs = {form: np.log(np.maximum(x, least)) for form, x in found.items()}
+            cosines = logs["cosine"].mean(0)
+            best = cosines.argmin()
+            ratios.append(np.array([logs[form].mean() for form in FORMS]))
+            ratios[-1] -= cosines[best]
+            tuned.append(f"{np.exp(cosines[best]):.3g} ({RATES[best]:.0e})")
+        cells = factors(*(ratios[-1] for ratios in above))
+        rows.append([training, beside(*tuned), *cells])
+    clipped = np.clip(above[0], -LARGEST, LARGEST).mean(0)
+    for name, cells in (
+        ("mean", factors(*(np.mean(ratios, 0) for ratios in above))),
+        ("mean, clipped", factors(clipped, clipped)),
+        ("median", factors(*(np.median(ratios, 0) for ratios in above))),
+        ("worst", factors(*(np.max(ratios, 0) for ratios in above))),
+    ):
         rows.append([f"**{name}**", "", *cells])
-    return markdown(["training", "tuned cosine (rate)", *FORMS], rows)
+    header = ["training", "tuned cosine (rate)", *FORMS]
+    return f"{CAPTION}\n\n{markdown(header, rows)}"
+
+
+def factors(bounded: np.ndarray, unbounded: np.ndarray) -> list[str]:
+    """Cells from log ratios."""
+    pairs = zip(np.exp(bounded), np.exp(unbounded), strict=True)
+    return [beside(*(f"{x:.3g}" for x in pair)) for pair in pairs]
 
 
 def main() -> None:
