@@ -11,6 +11,7 @@ from benchmark.studies.beyond_home import report as beyond_home
 from benchmark.studies.learned import report as learned
 from benchmark.studies.online import report as online
 from benchmark.studies.online import run as online_run
+from benchmark.studies.overhead import compile as compilation
 from benchmark.studies.overhead import report as overhead
 from benchmark.studies.reliability import raised_rate, served, summed_loss
 from benchmark.studies.reliability import report as reliability
@@ -91,6 +92,7 @@ def blocks(lines: list[records.Line]) -> dict[tuple[Path, str], str]:
             "benchmark": headline,
             "autotune": of_rates.pop("autotune"),
             "overhead": to_markdown(overhead.overhead(), 0),
+            "compile": to_markdown(compilation.table(), 0),
         },
         "docs/research/autotune.md": of_rates,
         "docs/research/autotune_experiments.md": of_sampled_tasks(),
