@@ -12,7 +12,7 @@ from optax_adaptive._controller import Array
 from optax_adaptive.state.controller_state import is_controller_state
 from optax_adaptive.state.exportable import exportable
 from optax_adaptive.state.trees import in_dtypes_of, select
-from optax_adaptive.state.validation import NO_STATE, check_same
+from optax_adaptive.state.validation import check_one, check_same
 
 LARGEST_GRADIENT = 1e18  # its square is a float32
 # From inf nothing that is added to params returns. So larger updates are skipped; by
@@ -197,11 +197,7 @@ def find_all(opt_state: Any) -> list[SnapshotState]:
 def find(opt_state: Any) -> SnapshotState:
     """The one snapshot in ``opt_state``."""
     found = find_all(opt_state)
-    if len(found) != 1:
-        raise ValueError(
-            f"expected one with_rollback or autotune in this optimizer state, found "
-            f"{len(found)}. {NO_STATE}"
-        )
+    check_one("with_rollback or autotune", len(found))
     return found[0]
 
 

@@ -94,11 +94,13 @@ def autotune(
     Raises:
       ValueError: If ``total_steps`` is out of range or ``interpolate`` no bool; if
         ``init`` finds a rule or a wrapper of this library inside, or accumulation of
-        gradients; if ``update`` is given no params, a ``value`` that is not a scalar,
-        a ``value`` or gradients that vary over a mesh axis, or a state that is not of
-        autotune with the same ``interpolate`` around the same optimizer, in the same
-        version of the layout.
-      TypeError: If ``optimizer`` is none, or, in ``update``, if ``value`` is missing.
+        gradients; if ``update`` is given no params, updates of other leaves or shapes
+        than theirs, a ``value`` that is not a scalar, a ``value`` or gradients that
+        vary over a mesh axis, or a state that is not of autotune with the same
+        ``interpolate`` around the same optimizer, in the same version of the layout.
+      TypeError: If ``optimizer`` is no gradient transformation; in ``init``, if a leaf
+        of the params is no array; in ``update``, if ``value`` is missing or not one
+        real number.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, optax_adaptive

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from optax_adaptive._controller import ROUNDING, Array
@@ -180,6 +181,9 @@ def in_words(numbers: Mapping[str, Any]) -> dict[str, str]:
       blow-up"`` or ``"lowered by a restart"``; ``"chosen by the rule"`` for other
       rules. Where several apply, it is the last one of that list.
 
+    Raises:
+      ValueError: If the numbers are those of several runs, as of ``jax.vmap``.
+
     Example:
       >>> import jax.numpy as jnp, optax, optax_adaptive
       >>> state = optax_adaptive.autotune(optax.adam(1e-3)).init(jnp.ones(3))
@@ -192,6 +196,12 @@ def in_words(numbers: Mapping[str, Any]) -> dict[str, str]:
         if last != "phase":
             continue
         prefix = f"{path}/" if path else ""
+        if np.ndim(numbers[name]):
+            raise ValueError(
+                f"in_words describes one run, but {name!r} has the shape "
+                f"{np.shape(numbers[name])}: index the numbers of one run, as in "
+                "jax.tree.map(lambda number: number[0], summary(opt_state))"
+            )
         phase, cause = int(numbers[name]), int(numbers[f"{prefix}cause"])
         after = {RULE: "rule", RISING: "warm-up"}.get(cause, PHASES[-1])
         words[f"{prefix}phase_name"] = PHASES[phase] if phase < 3 else after

@@ -182,6 +182,10 @@ def test_observe_and_summary_on_states_with_vmap_axes():
         states = update(observe(states, np.float32(metrics)))
     np.testing.assert_allclose(lr_scale(states), [0.5, 1, 0.5])
     np.testing.assert_array_equal(summary(states)["last_value"], [2, 1, 3])
+    with pytest.raises(ValueError, match=r"one run, but 'phase' has the shape \(3,\)"):
+        in_words(summary(states))
+    one = jax.tree.map(lambda number: number[1], summary(states))
+    assert in_words(one)["phase_name"] == "rule"
 
 
 def test_observe_accepts_every_dtype():
