@@ -15,9 +15,9 @@ from optax_adaptive.state.placement import beside
 from optax_adaptive.state.tag import Tag
 from optax_adaptive.state.trees import as_arrays, is_inexact, over_leading_axes
 from optax_adaptive.state.validation import (
+    check_leaves,
     check_one,
     check_optimizer,
-    check_leaves,
     check_params,
     check_range,
     check_same,

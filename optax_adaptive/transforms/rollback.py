@@ -22,8 +22,8 @@ from optax_adaptive.state.tag import Tag
 from optax_adaptive.state.trees import as_arrays, as_reduction
 from optax_adaptive.state.validation import (
     check_flag,
-    check_optimizer,
     check_leaves,
+    check_optimizer,
     check_params,
     check_range,
     check_state,
