@@ -21,7 +21,7 @@ from optax_adaptive import (
 )
 from optax_adaptive.state.controller_state import is_controller_state
 from optax_adaptive.state.packing import pack, unpack
-from optax_adaptive.transforms import inspect
+from optax_adaptive.transforms.in_words import _tuned_memory
 from tests.helpers.follow import follow
 from tests.helpers.spy import spy
 from tests.helpers.whole_run import STEPS, unsharded
@@ -244,7 +244,7 @@ def test_what_made_the_factor(whole_run, scale, maintained, probe, expected):
         if not is_controller_state(node):
             return node
         ((name, packed),) = node.controller_memory.items()
-        layout = inspect._tuned_memory(32)
+        layout = _tuned_memory(32)
         memory = unpack(layout, packed)
         found = jnp.float32(2.0)
         asked = memory.statistics.request._replace(probe=jnp.int32(probe))
