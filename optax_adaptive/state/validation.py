@@ -50,7 +50,9 @@ def _is_number(value: Any) -> bool:
 
 def check_real(name: str, value: Any) -> None:
     """Raises TypeError unless ``value``, traced or not, is of real numbers."""
-    if value is not None and not jax.tree_util.all_leaves([value]):
+    if value is None:
+        raise TypeError(f"`{name}` must be real, but it is None")
+    if not jax.tree_util.all_leaves([value]):
         raise TypeError(
             f"`{name}` must be one number, but it is a {type(value).__name__}; of "
             "(loss, aux) pass the loss"

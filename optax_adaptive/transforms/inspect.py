@@ -96,29 +96,38 @@ def summary(opt_state: Any) -> dict[str, Array]:
         :func:`autotune` or :func:`with_rollback`.
 
     Returns:
-      Arrays of shape ``()`` by name. Of each controller ``lr_scale`` (float32),
-      ``last_value`` and ``best_value`` (float32: window means as they were handed in;
-      0 before the first), ``windows`` (int32: window means so far),
-      ``nonfinite_values`` (int32: how many were handed in, or had gradients that
-      :func:`with_rollback` found not to be finite), ``phase`` (int32: of a search that
-      it opens with, 0 calibrates, 1 tests a range of rates, 2 compares candidates; 3
-      without or after a search), ``cause`` (int32: what made the factor in force, for
-      :func:`in_words`), ``found_scale`` (float32: the factor that the search
-      has found; 0 before, and without one) and ``is_stuck`` (bool: the factor is a
-      thousandth of that, the lowest that :func:`autotune` goes to; or most values of
-      100 and more were not finite; or the search has calibrated for 100 updates, since
-      nothing moves: gradients or the optimizer's own rate are 0, or nothing is
-      trained); of :func:`with_rollback` ``rollbacks`` (int32: returns to the copy after
-      spikes so far), ``backoffs`` (int32: of those the ones that were the rate's fault)
-      and ``is_waiting`` (bool: after one, updates are skipped until the loss there is
-      known). A name that several states have is preceded by where each lies, as in
-      ``"1/lr_scale"``.
+      Arrays of shape ``()`` by name. Of each controller:
+
+      * ``lr_scale``, float32: the factor in force;
+      * ``last_value`` and ``best_value``, float32: window means as they were handed
+        in; 0 before the first;
+      * ``windows``, int32: window means so far;
+      * ``nonfinite_values``, int32: how many values were not finite, or had gradients
+        that :func:`with_rollback` found not to be;
+      * ``phase``, int32: of a search that comes first, 0 calibrates, 1 tests a range of
+        rates, 2 compares candidates; 3 after a search, or without one;
+      * ``cause``, int32: what made the factor in force, for :func:`in_words`;
+      * ``found_scale``, float32: the factor that the search has found; 0 until its
+        warm-up has ended, and without a search;
+      * ``is_stuck``, bool: the factor is a thousandth of the one found, the lowest that
+        :func:`autotune` goes to; or most values, of 100 and more, were not finite; or
+        the search has calibrated for 100 updates without moving anything, since
+        gradients or the optimizer's own rate are 0, or nothing is trained.
+
+      Of :func:`with_rollback`:
+
+      * ``rollbacks``, int32: returns to the copy after spikes so far;
+      * ``backoffs``, int32: how many of those were the rate's fault;
+      * ``is_waiting``, bool: after a rollback, updates are skipped until it is known
+        whether the batches or the rate were to blame.
 
       And ``learning_rate`` (float32), where there is one controller, and one optimizer
-      made by ``optax.inject_hyperparams``: its rate times the factor, which
-      :func:`with_rollback` has multiplied once more by ``backoff`` for each of the
-      ``backoffs``. Of other optimizers it is your rate times ``lr_scale``, since their
-      states do not hold it.
+      made by ``optax.inject_hyperparams``: the optimizer's rate times ``lr_scale``. As
+      of :func:`lr_scale`, the ``backoff`` of :func:`with_rollback` is not in it. Other
+      optimizers do not keep their rate in the state: multiply it by ``lr_scale``.
+
+      A name that several states have is preceded by where each lies, as in
+      ``"1/lr_scale"``.
 
     Raises:
       ValueError: If there is none of these in the state.
