@@ -91,7 +91,7 @@ def test_a_rule_without_the_wrappers_that_it_needs(name, wrap, missing):
         rf"scale_by_controller\({name}"
     )
     with pytest.raises(
-        ValueError, match=rf"{name}' does not work without {missing} around.*{right}"
+        ValueError, match=rf"{name}' does not work without {missing} around.*order.*{right}"
     ):
         jax.eval_shape(lambda state: tx.update(params, state, params, value=1.0), state)
 
