@@ -13,7 +13,7 @@ ROUNDING = 1e-4  # of a log factor that has been through exp and log
 
 
 class Observation(NamedTuple):
-    """What a rule sees when it decides, once a window of metric values.
+    """What a rule sees when it decides, once per window of metric values.
 
     Smaller is always better here: with ``mode="max"`` the metric arrives negated.
     A window without a single finite value, or one that :func:`with_rollback` has ended

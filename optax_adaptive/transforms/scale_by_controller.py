@@ -1,4 +1,4 @@
-"""scale_by_controller: asks a rule once a window, and multiplies updates."""
+"""scale_by_controller: asks a rule once per window, and multiplies updates."""
 
 from typing import Any, Literal
 
@@ -69,8 +69,8 @@ def scale_by_controller(
 
     Args:
       controller: The rule, from ``optax_adaptive.controllers`` or your own.
-      accumulation_size: Values a window, an integer of at least 1. Defaults to what the
-        rule asks for, mostly 20, or to 1 with ``feedback="observe"``. The standard
+      accumulation_size: Values per window, an integer of at least 1. Defaults to what
+        the rule asks for, mostly 20, or to 1 with ``feedback="observe"``. The standard
         error of a window of one value comes from the differences between windows. Rules
         that ask for windows of a size of their own, as ``learned`` does, get them.
       window: How many window means the rule can look back on, at least 3. It sets a
