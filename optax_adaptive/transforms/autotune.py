@@ -35,8 +35,8 @@ def autotune(
     """Finds the learning rate of ``optimizer`` by itself, and maintains it.
 
     The optimizer's own rate does not matter: from 1e-7 to 10 the rate found differs by
-    a thousandth, as the rounding of params allows (where they are coarser than float32,
-    by more), which a run may amplify. It is a composition of public parts::
+    a thousandth, which is the rounding of params (more where they are coarser than
+    float32), and which a run may amplify. It is a composition of public parts::
 
         rule = scale_by_controller(controllers.tuned(total_steps, interpolate))
         tx = with_rollback(chain(optimizer, rule), backoff=1.0, restore_inner=False)
@@ -61,11 +61,12 @@ def autotune(
 
     Args:
       optimizer: Any optimizer with a *constant* learning rate to which its update is
-        proportional, such as ``optax.adamw(1e-3)`` (not so ``optax.rprop`` and
-        ``optax.fromage``), without rules of this library inside. Its state begins anew
-        at each rollback and restart, and at each return of the search: what was put
-        into it by hand is lost, and counts of schedules are 0 again: ``init`` warns of
-        schedules. A run is resumed with the same optimizer, but may have another rate:
+        proportional, such as ``optax.adamw(1e-3)`` (not so ``optax.rprop``,
+        ``optax.fromage``, and ``optax.contrib.schedule_free``, whose place
+        ``interpolate`` takes), without rules of this library inside. Its state begins
+        anew at each rollback and restart, and at each return of the search: what was
+        put into it by hand is lost, and counts of schedules are 0 again: ``init`` warns
+        of schedules. A run is resumed with the same optimizer, but may have another rate:
         it goes on as with the first one, by the size of the optimizer's first update
         for a gradient of 1 (not so an optimizer that needs more than ``value``). So
         does one whose rate is changed in the state of ``optax.inject_hyperparams``.
