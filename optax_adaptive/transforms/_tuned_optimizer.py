@@ -50,6 +50,22 @@ def warn_of_schedules(state: optax.OptState) -> None:
         )
 
 
+def warn_of_own_params(state: optax.OptState) -> None:
+    """Warns of an optimizer with parameters of its own, which no factor reaches."""
+
+    def is_found(node):
+        return isinstance(node, optax.contrib.ScheduleFreeState)
+
+    if any(map(is_found, jax.tree.leaves(state, is_leaf=is_found))):
+        warnings.warn(
+            "the optimizer inside autotune is schedule-free: it keeps parameters in its "
+            "state, which the factor that autotune finds does not reach. Give the "
+            "optimizer that it is made of, without momentum, as in "
+            "autotune(optax.adamw(1e-3, b1=0.0), interpolate=True)",
+            stacklevel=3,
+        )
+
+
 def without_rules(
     optimizer: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:

@@ -9,6 +9,7 @@ from optax_adaptive.controllers.tuned import tuned
 from optax_adaptive.state.validation import check_optimizer
 from optax_adaptive.transforms._tuned_optimizer import (
     chain_of_fixed_rate,
+    warn_of_own_params,
     warn_of_schedules,
     without_rules,
 )
@@ -61,15 +62,15 @@ def autotune(
 
     Args:
       optimizer: Any optimizer with a *constant* learning rate to which its update is
-        proportional, such as ``optax.adamw(1e-3)`` (not so ``optax.rprop``,
-        ``optax.fromage``, and ``optax.contrib.schedule_free``, whose place
-        ``interpolate`` takes), without rules of this library inside. Its state begins
-        anew at each rollback and restart, and at each return of the search: what was
-        put into it by hand is lost, and counts of schedules are 0 again: ``init`` warns
-        of schedules. A run is resumed with the same optimizer, but may have another rate:
-        it goes on as with the first one, by the size of the optimizer's first update
-        for a gradient of 1 (not so an optimizer that needs more than ``value``). So
-        does one whose rate is changed in the state of ``optax.inject_hyperparams``.
+        proportional, such as ``optax.adamw(1e-3)``, without rules of this library
+        inside. Not so ``optax.rprop``, ``optax.fromage`` and schedule-free optimizers,
+        whose place ``interpolate`` takes. Its state begins anew at each rollback and
+        restart, and at each return of the search. So what was put into it by hand is
+        lost, and counts of schedules are 0 again. ``init`` warns of schedules, and of
+        schedule-free optimizers. A run is resumed with the same optimizer, but its rate
+        may be another, also by hand in the state of ``optax.inject_hyperparams``: the
+        run goes on as with the first rate. That shows in the size of the optimizer's
+        first update for a gradient of 1 (not if it needs more than ``value``).
       total_steps: Number of updates of the whole run, an integer of at least 200, or
         None where that is not known. A run may be resumed with another one.
       interpolate: Gradients are taken between the parameters and their average, seven
@@ -148,6 +149,7 @@ def autotune(
     def init_fn(params):
         state = tx.init(params)
         warn_of_schedules(state)
+        warn_of_own_params(state)
         return state
 
     return optax.GradientTransformationExtraArgs(init_fn, tx.update)
