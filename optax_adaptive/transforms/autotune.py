@@ -63,14 +63,15 @@ def autotune(
     Args:
       optimizer: Any optimizer with a *constant* learning rate to which its update is
         proportional, such as ``optax.adamw(1e-3)``, without rules of this library
-        inside. Not so ``optax.rprop``, ``optax.fromage`` and schedule-free optimizers,
-        whose place ``interpolate`` takes. Its state begins anew at each rollback and
-        restart, and at each return of the search. So what was put into it by hand is
-        lost, and counts of schedules are 0 again. ``init`` warns of schedules, and of
-        schedule-free optimizers. A run is resumed with the same optimizer, but its rate
-        may be another, also by hand in the state of ``optax.inject_hyperparams``: the
-        run goes on as with the first rate. That shows in the size of the optimizer's
-        first update for a gradient of 1 (not if it needs more than ``value``).
+        inside. Not so ``optax.rprop`` and ``optax.fromage``, nor what keeps parameters
+        in its state, as ``optax.contrib.mechanize`` and ``schedule_free``. Its state
+        begins anew at each rollback and restart, and at each return of the search. So
+        what was put into it by hand is lost, and counts of schedules are 0 again.
+        ``init`` warns of schedules, and of parameters in the state. A run is resumed
+        with the same optimizer, but its rate may be another, also by hand in the state
+        of ``optax.inject_hyperparams``: the run goes on as with the first rate, by the
+        size of the optimizer's first update for a gradient of 1 (not if the optimizer
+        needs more than ``value``).
       total_steps: Number of updates of the whole run, an integer of at least 200, or
         None where that is not known. A run may be resumed with another one.
       interpolate: Gradients are taken between the parameters and their average, seven
