@@ -6,7 +6,8 @@ from optax_adaptive.state.batch_stats import recompute_batch_stats
 from optax_adaptive.state.controller_state import ScaleByControllerState
 from optax_adaptive.transforms.autotune import AutotuneState, autotune
 from optax_adaptive.transforms.averaging import eval_params, with_averaging
-from optax_adaptive.transforms.inspect import in_words, lr_scale, summary
+from optax_adaptive.transforms.in_words import in_words
+from optax_adaptive.transforms.inspect import lr_scale, summary
 from optax_adaptive.transforms.observe import observe
 from optax_adaptive.transforms.rollback import with_rollback
 from optax_adaptive.transforms.scale_by_controller import scale_by_controller

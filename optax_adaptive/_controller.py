@@ -13,26 +13,26 @@ ROUNDING = 1e-4  # of a log factor that has been through exp and log
 
 
 class Observation(NamedTuple):
-    """What a rule sees when it decides, once a window of metric values.
+    """What a rule sees when it decides, once per window of metric values.
 
     Smaller is always better here: with ``mode="max"`` the metric arrives negated.
     A window without a single finite value, or one that :func:`with_rollback` has ended
-    since the rate is to blame, arrives as ``value = inf``; it never enters ``history``,
+    because it blames the rate, arrives as ``value = inf``; it never enters ``history``,
     whose entries are finite throughout.
 
-    ``update_size`` is the largest entry of the update that this decision is for (of one
-    leaf), without the factor: it shows what the optimizer, and a schedule in it, make
-    of the rate. ``gradient_size`` is that of a sample of the gradients.
+    ``update_size`` is the largest |entry|, in one leaf, of the optimizer's newest
+    update before the factor is applied: it follows a schedule in the optimizer.
+    ``gradient_size`` is the largest |entry| in a sample of the gradients.
 
     ``averaging_gap`` is (params - average) · gradient: to first order, the loss of the
     newest parameters above that of their average, the excess that noise induces. It is
-    measured within :func:`with_averaging`, and the metric is the loss itself. With
+    measured within :func:`with_averaging`, where the metric is the loss itself. With
     interpolation it is the geometric mean of the gaps of params and of the point that
     the optimizer moves. ``return_slope`` is (copy - average) · gradient, the slope of
     the loss along the way from the average to the copy that :func:`with_rollback`
-    keeps: below 0 the copy is the better direction. While a rule calibrates (``probe``
-    is 1) ``displacement`` is by how much the last update has moved the parameters,
-    |update| over 1 + |params|.
+    keeps: below 0 the loss decreases towards the copy. ``displacement`` is measured
+    while a rule calibrates (its ``probe`` is 1): how far the last update has moved the
+    parameters, |update| over 1 + |params|.
     """
 
     step: Array  # shape=(), dtype=int32: optimizer steps so far
@@ -48,30 +48,32 @@ class Observation(NamedTuple):
     displacement: Array  # shape=(), dtype=float32: |update| / (1 + |params|); or 0
     averaging_gap: Array  # shape=(), dtype=float32: mean over the window; or 0
     has_averaging_gap: Array  # shape=(), dtype=bool: was it measured in this window?
-    return_slope: Array  # shape=(), dtype=float32: until ``keep_until``; or 0
-    is_rolled_back: Array  # shape=(), dtype=bool: has with_rollback, in this window?
+    return_slope: Array  # shape=(), dtype=float32: before ``keep_until``; then 0
+    is_rolled_back: Array  # shape=(), dtype=bool: was there a rollback in this window?
 
 
 class Request(NamedTuple):
     """What a rule asks of the wrappers around it; the default asks for nothing.
 
-    ``restore`` and ``snapshot`` are events: they count for the decision that raises
-    them. The others count until the next decision.
+    ``restore`` and ``snapshot`` are events: each holds for the one decision that asks
+    for it. The other fields hold until the next decision.
     """
 
-    # shape=(), dtype=int32: 0, or > 0 while parameters are temporary: 1 calibrates, and
-    # displacement is measured; 2 tests a range of rates, and the averaging gap is that
-    # above the parameters of before; 3 and more are candidates; -1: they are not, but
-    # the rate rises to the one found
+    # shape=(), dtype=int32: above 0 while parameters are temporary: 1 calibrates, and
+    # displacement is measured; 2 tests a range of rates, and the averaging gap is
+    # measured from the parameters of before the test; 3 and more are candidates. 0:
+    # parameters are not temporary. -1: nor now, but the rate warms up to the one found
     probe: Array
-    restore: Array  # shape=(), dtype=bool: return to the copy; it is no spike
+    restore: Array  # shape=(), dtype=bool: return to the copy, which counts as no spike
     snapshot: Array  # shape=(), dtype=bool: take a copy before the next update
-    keep_until: Array  # shape=(), dtype=int32: no other copies before so many updates
-    half_life: Array  # shape=(), dtype=float32: factor on that of the average
-    average_lags: Array  # shape=(), dtype=bool: eval_params gives the parameters
-    accumulation_size: Array  # shape=(), dtype=int32: of the next window; 0: as it is
-    # shape=(), dtype=float32: a value above it is that of a bad batch, whose update
-    # with_rollback skips, also where parameters are temporary
+    keep_until: Array  # shape=(), dtype=int32: the update before which none is due
+    half_life: Array  # shape=(), dtype=float32: factor on the average's half-life
+    # shape=(), dtype=bool: the average lags, and eval_params gives the parameters
+    average_lags: Array
+    # shape=(), dtype=int32: values in the next window; 0 leaves it as it is
+    accumulation_size: Array
+    # shape=(), dtype=float32: with_rollback skips the update of a value above it, that
+    # of a bad batch, also while parameters are temporary
     skip_above: Array | np.float32 = np.float32(np.inf)
 
 
@@ -79,26 +81,25 @@ class Found(NamedTuple):
     """What a search hands over to the rule that follows it."""
 
     log_scale: Array  # shape=(), dtype=float32: of the rate found
-    first_value: (
-        Array  # shape=(), dtype=float32: of the first parameters; inf if not measured
-    )
-    # shape=(), dtype=float32: of a value there; inf if not measured
+    # shape=(), dtype=float32: value at the first parameters; inf if not measured
+    first_value: Array
+    # shape=(), dtype=float32: of a single value there; inf if not measured
     standard_deviation: Array
-    has_noise: Array  # shape=(), dtype=bool: does each batch have a loss of its own?
-    # shape=(), dtype=float32: gradients over those of the value, where they are not
-    # its own, as those of a sum are not of a mean; 1 if not known
+    has_noise: Array  # shape=(), dtype=bool: do losses differ from batch to batch?
+    # shape=(), dtype=float32: size of the gradients over that of the gradients of the
+    # value; not 1 where, say, they are those of a sum and the value is a mean
     gradient_factor: Array | np.float32 = np.float32(1.0)
 
 
 def nothing_found() -> Found:
-    """What no search has found."""
+    """What a rule is handed over that begins without a search."""
     inf = jnp.full((), jnp.inf, jnp.float32)
     one = jnp.ones((), jnp.float32)
     return Found(inf, inf, inf, jnp.ones((), jnp.bool_), one)
 
 
 def nothing() -> Request:
-    """Asks for nothing."""
+    """The request that asks for nothing."""
     no = jnp.zeros((), jnp.bool_)
     return Request(
         probe=jnp.zeros((), jnp.int32),
@@ -113,10 +114,10 @@ def nothing() -> Request:
 
 
 def merged(*requests: Request) -> Request:
-    """What several rules ask for together: what any of them does; the longest average.
+    """What several rules ask for together: all that any of them asks for.
 
-    As most ask for nothing, the largest of each field is what one of them asks for; of
-    the sizes of windows, and of what is skipped, it is the least.
+    Where they differ, the longest half-life counts, the smallest window, and the lowest
+    ``skip_above``. Of every other field the largest counts: who asks for nothing has 0.
     """
     if len(requests) == 1:
         return requests[0]
@@ -156,15 +157,15 @@ class Controller(NamedTuple):
         that searches upwards starts far below 0.
       request: Maps the state to the :class:`Request` to the wrappers around. It is
         read after each decision.
-      accumulation_size: Values a window that it asks for, where the user names none and
-        its request does not either.
+      accumulation_size: Values in a window, where neither the user nor its request
+        names a number.
       begin: Maps the first state, and what a search has :class:`Found`, to the state
         that goes on from there. :func:`then` calls it before it first asks the second
         rule. By default it changes nothing: ``observation.log_scale`` has the factor.
       name: What it is called, in errors and in the state that it leaves: one of another
         name is refused.
-      needs: The wrappers without which it does not work, of ``"with_averaging"`` and
-        ``"with_rollback"``.
+      needs: The wrappers without which it does not work: ``"with_averaging"``,
+        ``"with_rollback"``, or both.
     """
 
     init: Callable[[], ControllerState]

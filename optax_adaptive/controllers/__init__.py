@@ -1,4 +1,4 @@
-"""The learning-rate rules, one a file, and the ways to combine them."""
+"""The learning-rate rules, each in a file of its own, and the ways to combine them."""
 
 from collections.abc import Callable
 

@@ -14,7 +14,7 @@ def clip(rule: Controller, max_change: float | Array) -> Controller:
 
     Args:
       rule: The rule to bound.
-      max_change: Largest factor a decision, above 1: 2 allows halving to doubling.
+      max_change: Largest factor per decision, above 1: 2 allows halving to doubling.
 
     Returns:
       A :class:`~optax_adaptive.Controller` with the state of ``rule``.

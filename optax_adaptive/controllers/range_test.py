@@ -43,8 +43,8 @@ def range_test(
     Args:
       start: First factor, above 0.
       stop: Factor at which the test ends if nothing else ends it, above ``start``.
-      growth: Growth of the factor a window once the loss has descended, above 1.
-      idle_growth: The same before that, above 1.
+      growth: Factor on the factor per window, once the loss has descended; above 1.
+      idle_growth: The same before it has descended; above 1.
       backoff: What the stopping factor is divided by, at least 1. An eighth of the
         largest stable learning rate suits Adam and the like, a half or a quarter of it
         momentum SGD.

@@ -25,8 +25,8 @@ def then(first: Controller, second: Controller) -> Controller:
     """Follows ``first`` until it is done, then ``second``.
 
     ``second`` starts from the factor that ``first`` leaves, and sees no window from
-    before the hand-over. Unless you say otherwise, windows are as short as the one that
-    asks for shorter ones wants them; :func:`search` has its own.
+    before the hand-over. Unless ``accumulation_size`` is given, windows are as short as
+    the shorter ones of the two rules; :func:`search` has windows of its own.
 
     Args:
       first: A rule that ends: its state has a boolean field ``is_done``, as those of
@@ -67,7 +67,7 @@ def then(first: Controller, second: Controller) -> Controller:
 
     def follow_first(observation, state):
         log_scale, first_state = first.update(observation, state.first_state)
-        # What it asks for is read before it is first asked.
+        # The request of ``second`` is read before its first decision: so begin it now.
         begun = second.begin(state.second_state, found(log_scale, first_state))
         return log_scale, state._replace(
             first_state=first_state,

@@ -42,6 +42,7 @@ def tuned(
     """
     if search_settings is None:
         search_settings = INTERPOLATED if interpolate else SearchSettings()
-    second = maintain(total_steps, interpolate, maintain_settings)
-    rule = then(search(total_steps, search_settings), second)
+    # The search first: of the two it names the higher bound of total_steps.
+    first = search(total_steps, search_settings)
+    rule = then(first, maintain(total_steps, interpolate, maintain_settings))
     return rule._replace(name="tuned-interpolated" if interpolate else "tuned")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optax_adaptive.transforms.inspect import in_words
+from optax_adaptive.transforms.in_words import in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

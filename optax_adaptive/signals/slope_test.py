@@ -13,7 +13,7 @@ Array = jax.Array
 class Slope(NamedTuple):
     """Least-squares slope of a history, and how sure it is."""
 
-    value: Array  # shape=(), dtype=float32: metric units a window
+    value: Array  # shape=(), dtype=float32: metric units per window
     z: Array  # shape=(), dtype=float32: standard normal if there is no trend
 
 
@@ -31,8 +31,8 @@ def slope_test(history: Array, count: Array) -> Slope:
       count: int32 of shape ``()``: how many of the newest count; above ``n``, all do.
 
     Returns:
-      The slope a window and its z score, negative where the metric decreases. Both are
-      0 when fewer than three entries count or when all are equal.
+      The slope per window and its z score, negative where the metric decreases. Both
+      are 0 when fewer than three entries count or when all are equal.
 
     Reference:
       Wallace, *Bounds on normal approximations to Student's and the chi-square

@@ -44,7 +44,7 @@ def largest_of_sample(tree: Any) -> Array:
         if leaf.ndim > 1 and leaf.size > FEW:
             part = leaf[tuple(size // 2 for size in leaf.shape[:-1])]
         by_dtype[leaf.dtype].append(part.reshape(-1))
-    # One vector a dtype: to reduce each leaf by itself would be a kernel or two.
+    # One vector per dtype: to reduce each leaf by itself would be a kernel or two.
     vectors = map(jnp.concatenate, by_dtype.values())
     peaks = [jnp.max(jnp.abs(vector)).astype(jnp.float32) for vector in vectors]
     return jnp.max(jnp.stack(peaks)) if peaks else jnp.zeros((), jnp.float32)

@@ -12,7 +12,7 @@ from optax_adaptive._controller import Array
 from optax_adaptive.state.controller_state import is_controller_state
 from optax_adaptive.state.exportable import exportable
 from optax_adaptive.state.trees import in_dtypes_of, select
-from optax_adaptive.state.validation import NO_STATE, check_same
+from optax_adaptive.state.validation import check_one, check_same
 
 LARGEST_GRADIENT = 1e18  # its square is a float32
 # From inf nothing that is added to params returns. So larger updates are skipped; by
@@ -25,7 +25,7 @@ RETURNS = 2
 
 @exportable
 class SnapshotState(NamedTuple):
-    """The copy, and what the last update did with it."""
+    """The copy of the params, and what the last update did with it."""
 
     snapshot_params: optax.Params
     snapshot_inner_state: Any  # () where the inner state is initialised anew instead
@@ -111,12 +111,12 @@ def after_update(
     is_restored: Array,
     is_rolled_back: Array,
 ) -> tuple[optax.Updates, SnapshotState]:
-    """Leads back to the copy, if ``is_restored``, or lets the update pass.
+    """Replaces the updates by those to the copy, if ``is_restored``.
 
     Args:
       snapshot: From :func:`before_update`.
       params: Parameters before this update.
-      updates: Should they pass.
+      updates: Those of the optimizer.
       is_restored: Emit updates that return to the copy.
       is_rolled_back: Count a rollback.
 
@@ -124,7 +124,7 @@ def after_update(
       Updates and snapshot.
     """
 
-    # A select fuses with whatever uses the updates; a conditional would write them out.
+    # A select fuses with what uses the updates; a conditional would write them out.
     def back(c, p, u):
         if not jnp.issubdtype(p.dtype, jnp.number):
             return u  # it cannot be added to, and no optimizer moves it
@@ -140,9 +140,10 @@ def after_update(
 
 
 def bounded(update: Array, is_return: Array) -> Array:
-    """The update, with 0 for each entry from which there would be no return.
+    """The update, with 0 for each entry so large that no return would undo it.
 
-    A return itself may be as large as it must be. Of masks of -inf it is NaN.
+    A return itself may be as large as it must be. It is NaN where params are masks of
+    -inf, and such an entry becomes 0.
     """
     if not jnp.issubdtype(update.dtype, jnp.inexact):
         return update
@@ -156,7 +157,7 @@ def bounded(update: Array, is_return: Array) -> Array:
 def keep_rules(restored: Any, current: Any) -> Any:
     """The restored inner state, with the current memory of every controller in it.
 
-    So the next attempt is another one.
+    A rule that forgot the spike would run into it again.
     """
     return jax.tree.map(
         lambda old, new: new if is_controller_state(old) else old,
@@ -166,11 +167,11 @@ def keep_rules(restored: Any, current: Any) -> Any:
 
 
 def guarded(updates: optax.Updates, is_skipped: Array) -> optax.Updates:
-    """Gradients, or 0 if ``is_skipped``, and for what is not finite or too large.
+    """Gradients, with 0 for entries that are not finite or too large to be squared.
 
-    What a sample of them has not shown must not enter the state of the optimizer, nor
-    what cannot be squared. (To keep that state as it was, where the update is skipped,
-    would keep it from being updated in place, at every step.)
+    The sample that was looked at need not have shown them, and they must not enter the
+    state of the optimizer. If ``is_skipped`` all are 0. (To keep that state as it was
+    instead would keep it from being updated in place, at every step.)
     """
 
     def kept(update):
@@ -197,11 +198,7 @@ def find_all(opt_state: Any) -> list[SnapshotState]:
 def find(opt_state: Any) -> SnapshotState:
     """The one snapshot in ``opt_state``."""
     found = find_all(opt_state)
-    if len(found) != 1:
-        raise ValueError(
-            f"expected one with_rollback or autotune in this optimizer state, found "
-            f"{len(found)}. {NO_STATE}"
-        )
+    check_one("with_rollback or autotune", len(found))
     return found[0]
 
 

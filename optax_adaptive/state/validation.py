@@ -50,13 +50,15 @@ def _is_number(value: Any) -> bool:
 
 def check_real(name: str, value: Any) -> None:
     """Raises TypeError unless ``value``, traced or not, is of real numbers."""
-    if isinstance(value, (tuple, dict)):
+    if value is None:
+        raise TypeError(f"`{name}` must be real, but it is None")
+    if not jax.tree_util.all_leaves([value]):
         raise TypeError(
             f"`{name}` must be one number, but it is a {type(value).__name__}; of "
             "(loss, aux) pass the loss"
         )
     dtype = value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
-    if dtype.kind not in "biufV":
+    if getattr(dtype, "kind", "O") not in "biufV":  # those of random keys have none
         raise TypeError(f"`{name}` must be real, but it is {value!r}")
 
 
@@ -107,17 +109,40 @@ def check_optimizer(optimizer: Any) -> None:
         )
 
 
+def check_leaves(params: Any) -> None:
+    """Raises TypeError, naming the leaf, unless all ``params`` are arrays or shapes."""
+    for path, leaf in jax.tree.leaves_with_path(params):
+        if not hasattr(leaf, "dtype"):
+            raise TypeError(
+                f"params must be arrays, but the leaf at "
+                f"{jax.tree_util.keystr(path, simple=True, separator='/')!r} is "
+                f"{leaf!r}: give what is not trained no leaf, in Equinox by "
+                "eqx.filter(model, eqx.is_inexact_array)"
+            )
+
+
 def check_params(updates: Any, params: Any) -> None:
-    """Raises ValueError unless there are params, of as many leaves as ``updates``."""
+    """Raises ValueError unless there are params, of as many leaves as ``updates``.
+
+    And of the same shapes: gradients with a leading axis would widen the parameters.
+    """
     if params is None:
         raise ValueError("update() needs the argument `params`")
-    sizes = [len(jax.tree.leaves(tree)) for tree in (updates, params)]
-    if sizes[0] != sizes[1]:
+    shapes = [list(map(np.shape, jax.tree.leaves(tree))) for tree in (updates, params)]
+    if len(shapes[0]) != len(shapes[1]):
         raise ValueError(
-            f"updates and params must have the same leaves, but those have {sizes[0]} "
-            f"and these {sizes[1]}: give what is not trained no leaf in either, by "
-            "optax.partition, or in Equinox by eqx.filter(model, eqx.is_inexact_array)"
+            f"updates and params must have the same leaves, but those have "
+            f"{len(shapes[0])} and these {len(shapes[1])}: give what is not trained no "
+            "leaf in either, by optax.partition, or in Equinox by "
+            "eqx.filter(model, eqx.is_inexact_array)"
         )
+    for shape, wanted in zip(*shapes, strict=True):
+        if shape != wanted:
+            raise ValueError(
+                f"updates must have the shapes of params, but one of shape {shape} is "
+                f"for params of shape {wanted}: average gradients over examples and "
+                "devices first"
+            )
 
 
 NO_STATE = (
@@ -125,6 +150,20 @@ NO_STATE = (
     "integrations.graft(tx.init(params), restored).tree; a run that went without it "
     "begins with tx.init(params)"
 )
+
+
+def check_one(name: str, count: int) -> None:
+    """Raises ValueError unless ``count``, of the states that were found, is 1."""
+    if count == 1:
+        return
+    several = (
+        "Hand in the part of the state that holds the one that you mean. To train "
+        "several groups, put one autotune around optax.partition"
+    )
+    raise ValueError(
+        f"expected one {name} in this optimizer state, found {count}. "
+        + (several if count else NO_STATE)
+    )
 
 
 def check_state(name: str, state: Any, kind: type) -> None:

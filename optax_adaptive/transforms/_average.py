@@ -17,11 +17,12 @@ from optax_adaptive.state.tag import Tag
 from optax_adaptive.state.trees import is_inexact, wide
 from optax_adaptive.state.validation import is_concrete
 
-# Parameters that the average takes in over one half-life: it follows every step of the
-# first, and later ever fewer. So it costs little, and a share of float32 that would be
-# lost in rounding, at 1e7 steps, never occurs.
+# How many parameters the average takes in over one half-life: at first those of every
+# step, later ever fewer of them. So it costs little, and its share of each, at 1e7
+# steps too, is never so small that float32 would lose it in rounding.
 SAMPLES = 32
-# The same where params are interpolated, which takes in each as long as it can.
+# The same where params are interpolated: there it takes in those of every step for as
+# long as float32 allows.
 SAMPLES_INTERPOLATED = 2**14
 MOST = 2**30  # steps that are counted
 GAP_EVERY = 4  # updates, where the average moves at each
@@ -33,8 +34,8 @@ class AveragingState(NamedTuple):
 
     # dtype: at least float32; of what is not inexact the newest, as it is
     averaged_params: optax.Params
-    # shape=(), dtype=int32: since the last restart, the newest included, which the next
-    # update adds; under a name that says whether params are interpolated.
+    # shape=(), dtype=int32: params to average since the last restart, with the newest,
+    # which the next update takes in; under a name that says whether they interpolate
     averaged_steps: dict[str, Array]
     is_served: Array  # shape=(), dtype=bool: by eval_params, in the place of params
 

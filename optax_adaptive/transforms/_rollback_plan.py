@@ -11,36 +11,38 @@ from optax_adaptive.signals.window_statistics import LARGEST
 from optax_adaptive.state import snapshots
 from optax_adaptive.state.trees import saturating_add, select
 
-# Updates in which the rate comes back after a rollback. The inner state is new then, or
-# that of another time, and with none an Adam moves every parameter by the whole rate:
-# one such step has taken a loss of 0.003 to 0.5.
+# Updates over which the rate comes back after a rollback. The inner state is new then,
+# or of another time. A new Adam moves every parameter by the whole rate at its first
+# step: one such step has taken a loss of 0.003 to 0.5.
 RAMP = 10
-# Finite values at the copy, beside a tenth of the updates so far, after which what they
-# are counts as normal.
+# After so many finite values at the copy, and a tenth of the updates so far, values as
+# they are count as normal.
 PATIENCE = 50
-# Values whose mean is compared with those at the copy, and at the copy itself.
-FEWEST = 20
+FEWEST = 20  # values in a mean that is compared with another
 
 
 class Memory(NamedTuple):
-    """All scalars that it remembers, but for those of the snapshot."""
+    """All scalars that ``with_rollback`` remembers, but for those of the snapshot."""
 
     detector: spike_detector.SpikeDetector
     next_snapshot: Array  # shape=(), dtype=int32: in updates
     updates_seen: Array  # shape=(), dtype=int32
     returns_left: Array  # shape=(), dtype=int32: updates until params equal the copy
-    normal: spike_detector.Normal  # when copies were taken: the lowest so far
-    bad_value: Array  # shape=(), dtype=float32: above it a value is as bad as the spike
-    bad_mean: Array  # shape=(), dtype=float32: the same of a mean
-    is_waiting: Array  # shape=(), dtype=bool: at the copy, for a value that is normal
+    normal: spike_detector.Normal  # the lowest at any copy so far
+    # shape=(), dtype=float32: a value at the copy above it is as bad as the spike
+    bad_value: Array
+    bad_mean: Array  # shape=(), dtype=float32: the same for a mean of values there
+    is_waiting: Array  # shape=(), dtype=bool: at the copy, until the cause is known
     waited: Array  # shape=(), dtype=int32: finite values since then
     is_suspect: Array  # shape=(), dtype=bool: did the last spike come on probation?
-    is_acquitted: Array  # shape=(), dtype=bool: was a value at the copy as bad?
+    # shape=(), dtype=bool: the first value at the copy was as bad: not the rate's fault
+    is_acquitted: Array
     is_unproven: Array  # shape=(), dtype=bool: no copy since the last spike
-    safe_since: Array  # shape=(), dtype=int32: update of the last rollback; or 0
+    safe_since: Array  # shape=(), dtype=int32: update of the last rollback; 0 before
     probation_end: Array  # shape=(), dtype=int32: before it a spike is the rate's fault
     backoffs: Array  # shape=(), dtype=int32: spikes so far that were the rate's fault
-    is_broken: Array  # shape=(), dtype=bool: was the last update of the optimizer NaN?
+    # shape=(), dtype=bool: was the optimizer's last update not finite?
+    is_broken: Array
 
 
 def first_memory() -> Memory:
@@ -70,11 +72,11 @@ LAYOUT = jax.eval_shape(first_memory)
 
 
 class AtCopy(NamedTuple):
-    """What a value at the copy says."""
+    """What a value at the copy says about the cause of the spike."""
 
-    is_bad: Array  # shape=(), dtype=bool: as bad as the spike
-    is_given_up: Array  # shape=(), dtype=bool: so it will be: the data have changed
-    is_resumed: Array  # shape=(), dtype=bool: it is known by now which of them it was
+    is_bad: Array  # shape=(), dtype=bool: the value is as bad as the spike
+    is_given_up: Array  # shape=(), dtype=bool: the data have changed, for good
+    is_resumed: Array  # shape=(), dtype=bool: the cause is known, and updates go on
 
 
 class Plan(NamedTuple):
@@ -85,14 +87,14 @@ class Plan(NamedTuple):
     signal: spike_detector.Signal
     is_spike: Array  # shape=(), dtype=bool: roll back
     is_blown_up: Array  # shape=(), dtype=bool: the last spike was the rate's fault
-    is_returning: Array  # shape=(), dtype=bool: it is under way to the copy
-    is_waiting: Array  # shape=(), dtype=bool: it is there, and makes no update
-    is_new: Array  # shape=(), dtype=bool: is the value of params that count?
-    at_copy: AtCopy  # all False where it is not waiting
+    is_returning: Array  # shape=(), dtype=bool: params are under way to the copy
+    is_waiting: Array  # shape=(), dtype=bool: params are there, and stay as they are
+    is_new: Array  # shape=(), dtype=bool: neither of both, so the value counts
+    at_copy: AtCopy  # all False where params do not wait at the copy
     is_skipped: Array  # shape=(), dtype=bool: its gradients are not to be used
     is_due: Array  # shape=(), dtype=bool: is it time for a copy?
-    is_taken: Array  # shape=(), dtype=bool: is one taken, for whatever reason?
-    is_kept: Array  # shape=(), dtype=bool: does a rule want to keep the one that is?
+    is_taken: Array  # shape=(), dtype=bool: is a copy taken, for whatever reason?
+    is_kept: Array  # shape=(), dtype=bool: does a rule ask to keep the present copy?
     asked: Request
 
 
@@ -104,9 +106,10 @@ def judge_at_copy(
 ) -> AtCopy:
     """Judges a value at the copy, with ``detector`` begun anew there.
 
-    What is wrong with a batch is wrong there too, and what is wrong with a rate is not.
-    One finite loss says that a burst of others is over. Whether a rise is one of the
-    data takes a mean, of as many as would show it.
+    A bad batch is bad at the copy too; what a bad rate has done is undone there. After
+    losses that were not finite, one finite loss says that their burst is over. After a
+    rise, it takes the mean of as many losses as would show it to say whether the data
+    have changed.
     """
     seen = memory.updates_seen
     is_bad = ~(is_finite & (value <= memory.bad_value))
@@ -120,11 +123,12 @@ def judge_at_copy(
 def has_risen(
     memory: Memory, detector: spike_detector.SpikeDetector, lowest_level: Array
 ) -> Array:
-    """Whether it is worse than when the copy was taken.
+    """Whether the loss is worse than when the copy was taken.
 
-    The detector begins anew at the copy, and takes for normal what it sees there, where
-    a rate too high may do harm as well. An optimizer that begins anew may do some too,
-    which it makes good; so not while the loss comes down again, for a time.
+    The detector begins anew at the copy, and would take for normal whatever follows,
+    also the harm of a rate too high. So the loss is compared with what was normal at
+    the copy. An optimizer that begins anew may do some harm too, and makes it good: so
+    for ``QUIET`` values a loss that comes down again does not count.
     """
     is_worse = detector.fast > memory.normal.mean
     is_worse |= lowest_level > memory.normal.level
@@ -175,10 +179,11 @@ def make_plan(memory: Memory, value: Array, asked: Request) -> Plan:
 def bounds_after(
     spike: Array, detector: spike_detector.SpikeDetector, normal: spike_detector.Normal
 ) -> tuple[Array, Array]:
-    """Above which a value, or a mean, at the copy is as bad as the spike, float32.
+    """Bounds above which a value, and a mean, at the copy is as bad as the spike.
 
-    Both halfway to it: a value no lower than chance may lead to, a mean from where the
-    level was when the copy was taken.
+    Both float32, and halfway between what was usual and the spike. That of a value is
+    above what noise alone may reach. Where the spike is within the noise, that of a
+    mean is halfway between the level at the copy and the newest average.
     """
     wild = detector.slow + spike_detector.CLIP * detector.standard_deviation
     halfway = (detector.slow + spike) / 2.0
@@ -213,9 +218,9 @@ def next_memory(
     is_probe = plan.asked.probe > 0
     is_fresh = is_restored | is_probe
     seen, at_copy = memory.updates_seen, plan.at_copy
-    # As long as it went well it has to go well again.
+    # After a spike the run is on probation for as long as it went well before.
     probation = jnp.maximum(seen - memory.safe_since, spike_detector.QUIET)
-    # The first of them; of many, a few may be that bad by chance.
+    # Only the first value at the copy: of many, a few may be that bad by chance.
     is_acquitted = memory.is_acquitted | (at_copy.is_bad & (memory.detector.seen == 0))
     is_over = at_copy.is_resumed & (is_acquitted | at_copy.is_given_up)
     probation_end = jnp.where(is_over, seen, memory.probation_end)

@@ -12,6 +12,7 @@ from optax_adaptive.transforms._measured import Measured
 from optax_adaptive.transforms._rules import is_controller_state
 
 ACCUMULATION = (optax.MultiStepsState, optax.ApplyEvery)
+OWN_PARAMS = (optax.contrib.ScheduleFreeState, optax.contrib.MechanicState)
 
 
 def chain_of_fixed_rate(
@@ -46,6 +47,21 @@ def warn_of_schedules(state: optax.OptState) -> None:
             "autotune sets the learning rate itself, a schedule of it multiplies what "
             "was found, and its count is 0 again after each rollback and return of the "
             "search. Give a constant, as in optax.adamw(1e-3)",
+            stacklevel=3,
+        )
+
+
+def warn_of_own_params(state: optax.OptState) -> None:
+    """Warns of an optimizer with parameters of its own, which no factor reaches."""
+    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, OWN_PARAMS))
+    names = {type(node).__name__ for node in nodes if isinstance(node, OWN_PARAMS)}
+    if names:
+        warnings.warn(
+            f"the optimizer inside autotune keeps parameters in its state, a "
+            f"{', '.join(names)}, which the factor that autotune finds does not reach: "
+            "give it the optimizer that is inside of that, as optax.adamw(1e-3). In "
+            "the place of optax.contrib.schedule_free_adamw there is "
+            "autotune(optax.adamw(1e-3, b1=0.0), interpolate=True)",
             stacklevel=3,
         )
 

@@ -9,6 +9,7 @@ from optax_adaptive.controllers.tuned import tuned
 from optax_adaptive.state.validation import check_optimizer
 from optax_adaptive.transforms._tuned_optimizer import (
     chain_of_fixed_rate,
+    warn_of_own_params,
     warn_of_schedules,
     without_rules,
 )
@@ -35,8 +36,8 @@ def autotune(
     """Finds the learning rate of ``optimizer`` by itself, and maintains it.
 
     The optimizer's own rate does not matter: from 1e-7 to 10 the rate found differs by
-    a thousandth, as the rounding of params allows (where they are coarser than float32,
-    by more), which a run may amplify. It is a composition of public parts::
+    a thousandth, which is the rounding of params (more where they are coarser than
+    float32), and which a run may amplify. It is a composition of public parts::
 
         rule = scale_by_controller(controllers.tuned(total_steps, interpolate))
         tx = with_rollback(chain(optimizer, rule), backoff=1.0, restore_inner=False)
@@ -61,14 +62,16 @@ def autotune(
 
     Args:
       optimizer: Any optimizer with a *constant* learning rate to which its update is
-        proportional, such as ``optax.adamw(1e-3)`` (not so ``optax.rprop`` and
-        ``optax.fromage``), without rules of this library inside. Its state begins anew
-        at each rollback and restart, and at each return of the search: what was put
-        into it by hand is lost, and counts of schedules are 0 again: ``init`` warns of
-        schedules. A run is resumed with the same optimizer, but may have another rate:
-        it goes on as with the first one, by the size of the optimizer's first update
-        for a gradient of 1 (not so an optimizer that needs more than ``value``). So
-        does one whose rate is changed in the state of ``optax.inject_hyperparams``.
+        proportional, such as ``optax.adamw(1e-3)``, without rules of this library
+        inside. Not so ``optax.rprop`` and ``optax.fromage``, nor what keeps parameters
+        in its state, as ``optax.contrib.mechanize`` and ``schedule_free``. Its state
+        begins anew at each rollback and restart, and at each return of the search. So
+        what was put into it by hand is lost, and counts of schedules are 0 again.
+        ``init`` warns of schedules, and of parameters in the state. A run is resumed
+        with the same optimizer, but its rate may be another, also by hand in the state
+        of ``optax.inject_hyperparams``: the run goes on as with the first rate, by the
+        size of the optimizer's first update for a gradient of 1 (not if the optimizer
+        needs more than ``value``).
       total_steps: Number of updates of the whole run, an integer of at least 200, or
         None where that is not known. A run may be resumed with another one.
       interpolate: Gradients are taken between the parameters and their average, seven
@@ -94,11 +97,13 @@ def autotune(
     Raises:
       ValueError: If ``total_steps`` is out of range or ``interpolate`` no bool; if
         ``init`` finds a rule or a wrapper of this library inside, or accumulation of
-        gradients; if ``update`` is given no params, a ``value`` that is not a scalar,
-        a ``value`` or gradients that vary over a mesh axis, or a state that is not of
-        autotune with the same ``interpolate`` around the same optimizer, in the same
-        version of the layout.
-      TypeError: If ``optimizer`` is none, or, in ``update``, if ``value`` is missing.
+        gradients; if ``update`` is given no params, updates of other leaves or shapes
+        than theirs, a ``value`` that is not a scalar, a ``value`` or gradients that
+        vary over a mesh axis, or a state that is not of autotune with the same
+        ``interpolate`` around the same optimizer, in the same version of the layout.
+      TypeError: If ``optimizer`` is no gradient transformation; in ``init``, if a leaf
+        of the params is no array; in ``update``, if ``value`` is missing or not one
+        real number.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, optax_adaptive
@@ -145,6 +150,7 @@ def autotune(
     def init_fn(params):
         state = tx.init(params)
         warn_of_schedules(state)
+        warn_of_own_params(state)
         return state
 
     return optax.GradientTransformationExtraArgs(init_fn, tx.update)

@@ -15,7 +15,8 @@ from optax_adaptive.state.placement import beside
 from optax_adaptive.state.tag import Tag
 from optax_adaptive.state.trees import as_arrays, is_inexact, over_leading_axes
 from optax_adaptive.state.validation import (
-    NO_STATE,
+    check_leaves,
+    check_one,
     check_optimizer,
     check_params,
     check_range,
@@ -76,9 +77,10 @@ def with_averaging(
 
     Raises:
       ValueError: If ``fraction`` or ``interpolation`` is out of range; if ``init``
-        finds an average inside already, or ``update`` is given no params, such of
-        other leaves than the updates, or gradients that vary over a mesh axis.
-      TypeError: If ``optimizer`` is none.
+        finds an average inside already, or ``update`` is given no params, updates of
+        other leaves or shapes than theirs, or gradients that vary over a mesh axis.
+      TypeError: If ``optimizer`` is no gradient transformation, or, in ``init``, if a
+        leaf of the params is no array.
 
     Example:
       >>> import jax.numpy as jnp, optax, optax_adaptive
@@ -107,6 +109,7 @@ def with_averaging(
 
     def init_fn(params):
         params = as_arrays(params)
+        check_leaves(params)
         inner_state = optimizer.init(params)
         if find_all(inner_state):
             raise ValueError(
@@ -118,9 +121,9 @@ def with_averaging(
         )
 
     def update_fn(updates, state, params=None, **extra_args):
+        check_state("with_averaging or autotune", state, WithAveragingState)
         check_params(updates, params)
         updates, params = as_arrays((updates, params))
-        check_state("with_averaging or autotune", state, WithAveragingState)
         inner_state, averaging = state
         check_same("the average", averaging.averaged_params, params)
         check_same_on_devices(
@@ -221,11 +224,7 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
       [1.0, 2.0]
     """
     found = find_all(opt_state)
-    if len(found) != 1:
-        raise ValueError(
-            f"expected one with_averaging or autotune in this optimizer state, found "
-            f"{len(found)}. {NO_STATE}"
-        )
+    check_one("with_averaging or autotune", len(found))
     (state,) = found
     (is_served,) = jax.tree.leaves(state.is_served)
     leaves, structure = jax.tree.flatten(as_arrays(params))

@@ -1,20 +1,16 @@
-"""lr_scale, summary, in_words: the controller's state inside any optimizer state."""
+"""lr_scale, summary: the controller's state inside any optimizer state."""
 
 import collections
-import math
-import re
-from collections.abc import Callable, Mapping
-from functools import cache, partial
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from optax_adaptive._controller import ROUNDING, Array
+from optax_adaptive._controller import Array
 from optax_adaptive.controllers.maintain.settings import SETTINGS as MAINTAIN
-from optax_adaptive.controllers.maintain.settings import MaintainState
-from optax_adaptive.controllers.tuned import tuned
 from optax_adaptive.signals import window_statistics
 from optax_adaptive.state.controller_state import ScaleByControllerState
 from optax_adaptive.state.packing import unpack
@@ -22,26 +18,13 @@ from optax_adaptive.state.snapshots import SnapshotState
 from optax_adaptive.state.tag import unwrap_any
 from optax_adaptive.state.trees import over_leading_axes
 from optax_adaptive.state.validation import NO_STATE
-from optax_adaptive.transforms._observation import Memory
 from optax_adaptive.transforms._rollback_plan import LAYOUT as ROLLBACK
+from optax_adaptive.transforms.in_words import cause_of
 from optax_adaptive.transforms.rollback import RollbackState
 
 # Updates by which it is known whether a calibration, which takes 12 to 35, does not end
 # by itself, and whether most losses are not finite.
 FEWEST = 100
-
-PHASES = ("calibrate", "range test", "candidates", "maintain")
-CAUSES = (
-    "chosen by the rule",
-    "tried by the search",
-    "rising to the rate found",
-    "found by the search",
-    "lowered by the rate correction",
-    "raised by the rate correction",
-    "halved after a blow-up",
-    "lowered by a restart",
-)
-RULE, TRIED, RISING, FOUND, LOWERED, RAISED, HALVED, RESTARTED = range(len(CAUSES))
 
 
 def find(opt_state: Any) -> dict[str, ScaleByControllerState]:
@@ -113,29 +96,38 @@ def summary(opt_state: Any) -> dict[str, Array]:
         :func:`autotune` or :func:`with_rollback`.
 
     Returns:
-      Arrays of shape ``()`` by name. Of each controller ``lr_scale`` (float32),
-      ``last_value`` and ``best_value`` (float32: window means as they were handed in;
-      0 before the first), ``windows`` (int32: window means so far),
-      ``nonfinite_values`` (int32: how many were handed in, or had gradients that
-      :func:`with_rollback` found not to be finite), ``phase`` (int32: of a search that
-      it opens with, 0 calibrates, 1 tests a range of rates, 2 compares candidates; 3
-      without or after a search), ``cause`` (int32: what made the factor in force, for
-      :func:`in_words`), ``found_scale`` (float32: the factor that the search
-      has found; 0 before, and without one) and ``is_stuck`` (bool: the factor is a
-      thousandth of that, the lowest that :func:`autotune` goes to; or most values of
-      100 and more were not finite; or the search has calibrated for 100 updates, since
-      nothing moves: gradients or the optimizer's own rate are 0, or nothing is
-      trained); of :func:`with_rollback` ``rollbacks`` (int32: returns to the copy after
-      spikes so far), ``backoffs`` (int32: of those the ones that were the rate's fault)
-      and ``is_waiting`` (bool: after one, updates are skipped until the loss there is
-      known). A name that several states have is preceded by where each lies, as in
-      ``"1/lr_scale"``.
+      Arrays of shape ``()`` by name. Of each controller:
+
+      * ``lr_scale``, float32: the factor in force;
+      * ``last_value`` and ``best_value``, float32: window means as they were handed
+        in; 0 before the first;
+      * ``windows``, int32: window means so far;
+      * ``nonfinite_values``, int32: how many values were not finite, or had gradients
+        that :func:`with_rollback` found not to be;
+      * ``phase``, int32: of a search that comes first, 0 calibrates, 1 tests a range of
+        rates, 2 compares candidates; 3 after a search, or without one;
+      * ``cause``, int32: what made the factor in force, for :func:`in_words`;
+      * ``found_scale``, float32: the factor that the search has found; 0 until its
+        warm-up has ended, and without a search;
+      * ``is_stuck``, bool: the factor is a thousandth of the one found, the lowest that
+        :func:`autotune` goes to; or most values, of 100 and more, were not finite; or
+        the search has calibrated for 100 updates without moving anything, since
+        gradients or the optimizer's own rate are 0, or nothing is trained.
+
+      Of :func:`with_rollback`:
+
+      * ``rollbacks``, int32: returns to the copy after spikes so far;
+      * ``backoffs``, int32: how many of those were the rate's fault;
+      * ``is_waiting``, bool: after a rollback, updates are skipped until it is known
+        whether the batches or the rate were to blame.
 
       And ``learning_rate`` (float32), where there is one controller, and one optimizer
-      made by ``optax.inject_hyperparams``: its rate times the factor, which
-      :func:`with_rollback` has multiplied once more by ``backoff`` for each of the
-      ``backoffs``. Of other optimizers it is your rate times ``lr_scale``, since their
-      states do not hold it.
+      made by ``optax.inject_hyperparams``: the optimizer's rate times ``lr_scale``. As
+      of :func:`lr_scale`, the ``backoff`` of :func:`with_rollback` is not in it. Other
+      optimizers do not keep their rate in the state: multiply it by ``lr_scale``.
+
+      A name that several states have is preceded by where each lies, as in
+      ``"1/lr_scale"``.
 
     Raises:
       ValueError: If there is none of these in the state.
@@ -159,44 +151,6 @@ def summary(opt_state: Any) -> dict[str, Array]:
         f"{path}/{name}" if names[name] > 1 else name: number
         for path, name, number in found
     }
-
-
-def in_words(numbers: Mapping[str, Any]) -> dict[str, str]:
-    """Names the phase of a run, and what made the learning rate in force.
-
-    Strings cannot live inside ``jax.jit``: call it outside, on what :func:`summary`
-    returned.
-
-    Args:
-      numbers: From :func:`summary`.
-
-    Returns:
-      For each ``phase`` and ``cause`` in ``numbers``, under the same path,
-      ``phase_name`` (``"calibrate"``, ``"range test"``, ``"candidates"``,
-      ``"warm-up"`` or ``"maintain"``; ``"rule"`` for other rules than those of
-      :func:`autotune`, but while they search) and ``cause_name``: ``"tried by the
-      search"``, ``"rising to the rate found"``, ``"found by the search"``, ``"lowered
-      by the rate correction"``, ``"raised by the rate correction"``, ``"halved after a
-      blow-up"`` or ``"lowered by a restart"``; ``"chosen by the rule"`` for other
-      rules. Where several apply, it is the last one of that list.
-
-    Example:
-      >>> import jax.numpy as jnp, optax, optax_adaptive
-      >>> state = optax_adaptive.autotune(optax.adam(1e-3)).init(jnp.ones(3))
-      >>> optax_adaptive.in_words(optax_adaptive.summary(state))
-      {'phase_name': 'calibrate', 'cause_name': 'tried by the search'}
-    """
-    words = {}
-    for name in numbers:
-        path, _, last = name.rpartition("/")
-        if last != "phase":
-            continue
-        prefix = f"{path}/" if path else ""
-        phase, cause = int(numbers[name]), int(numbers[f"{prefix}cause"])
-        after = {RULE: "rule", RISING: "warm-up"}.get(cause, PHASES[-1])
-        words[f"{prefix}phase_name"] = PHASES[phase] if phase < 3 else after
-        words[f"{prefix}cause_name"] = CAUSES[cause]
-    return words
 
 
 def is_leaf(kind: type) -> Callable[[Any], bool]:
@@ -228,57 +182,12 @@ def _of_controller(state: ScaleByControllerState) -> dict[str, Array]:
         "windows": statistics.windows,
         "nonfinite_values": statistics.nonfinite,
         "phase": jnp.where(probe > 0, jnp.minimum(probe - 1, 2), 3),
-        "cause": _cause(state, statistics),
+        "cause": cause_of(state, statistics),
         "found_scale": statistics.found_scale,
         "is_stuck": is_low
         | _is_mostly_nonfinite(statistics)
         | ((probe == 1) & (statistics.step >= FEWEST)),
     }
-
-
-def _cause(
-    state: ScaleByControllerState, statistics: window_statistics.WindowStatistics
-) -> Array:
-    """Place in ``CAUSES`` of what made the factor in force, int32."""
-    maintained = _maintained(state)
-    cause = jnp.full_like(statistics.request.probe, RULE)
-    if maintained is not None:
-        # Before the rate is found, it is the last two lines that count.
-        found = jnp.where(statistics.found_scale > 0.0, statistics.found_scale, 1.0)
-        change = jnp.log(state.lr_scale / found)
-        is_low, is_high = change < -10 * ROUNDING, change > 10 * ROUNDING
-        cause = jnp.where(is_low, LOWERED, jnp.where(is_high, RAISED, FOUND))
-        cause = jnp.where(maintained.backoffs > 0, HALVED, cause)
-        has_restarted = jnp.isfinite(maintained.value_left)
-        cause = jnp.where(has_restarted & is_low, RESTARTED, cause)
-    cause = jnp.where(statistics.request.probe < 0, RISING, cause)
-    return jnp.where(statistics.request.probe > 0, TRIED, cause).astype(jnp.int32)
-
-
-def _maintained(state: ScaleByControllerState) -> MaintainState | None:
-    """What ``maintain`` remembers, where the rule is that of ``autotune``."""
-    ((name, words),) = state.controller_memory.items()
-    matched = re.fullmatch(r"tuned(?:-interpolated)?-(\d+)-v\d+", name)
-    if matched is None:
-        return None
-    layout = _tuned_memory(int(matched[1]))
-    if words.shape[-1] != sum(
-        math.prod(leaf.shape) for leaf in jax.tree.leaves(layout)
-    ):
-        return None
-    read = over_leading_axes(partial(unpack, layout), words.ndim - 1)
-    return read(words).controller_state.second_state
-
-
-@cache
-def _tuned_memory(window: int) -> Memory:
-    """The layout of what ``scale_by_controller`` remembers of that rule."""
-
-    def first():
-        means = jnp.zeros((window,), jnp.float32)
-        return Memory(window_statistics.first("min"), means, means, tuned().init())
-
-    return jax.eval_shape(first)
 
 
 def _is_mostly_nonfinite(statistics: window_statistics.WindowStatistics) -> Array:

@@ -22,6 +22,7 @@ from optax_adaptive.state.tag import Tag
 from optax_adaptive.state.trees import as_arrays, as_reduction
 from optax_adaptive.state.validation import (
     check_flag,
+    check_leaves,
     check_optimizer,
     check_params,
     check_range,
@@ -116,10 +117,12 @@ def with_rollback(
 
     Raises:
       ValueError: If ``backoff`` is out of range or ``restore_inner`` no bool; if
-        ``init`` finds a snapshot inside already, or ``update`` is given no params, such
-        of other leaves than the updates, or a ``value`` that is not a scalar, or if
-        that or gradients vary over a mesh axis.
-      TypeError: If ``optimizer`` is none, or, in ``update``, if ``value`` is missing.
+        ``init`` finds a snapshot inside already, or ``update`` is given no params,
+        updates of other leaves or shapes than theirs, or a ``value`` that is not a
+        scalar, or if that or gradients vary over a mesh axis.
+      TypeError: If ``optimizer`` is no gradient transformation; in ``init``, if a leaf
+        of the params is no array; in ``update``, if ``value`` is missing or not one
+        real number.
 
     Example:
       >>> import jax.numpy as jnp, optax, optax_adaptive
@@ -139,6 +142,7 @@ def with_rollback(
 
     def init_fn(params):
         params = as_arrays(params)
+        check_leaves(params)
         inner_state = optimizer.init(params)
         if snapshots.find_all(inner_state):
             raise ValueError(
@@ -154,8 +158,8 @@ def with_rollback(
     def update_fn(
         updates, state, params=None, *, value=None, measured=None, **extra_args
     ):
-        check_params(updates, params)
         check_state("with_rollback", state, RollbackState)
+        check_params(updates, params)
         updates, params = as_arrays((updates, params))
         measured = Measured() if measured is None else measured
         gradient_size = largest_of_sample(updates)

@@ -1,4 +1,4 @@
-"""scale_by_controller: asks a rule once a window, and multiplies updates."""
+"""scale_by_controller: asks a rule once per window, and multiplies updates."""
 
 from typing import Any, Literal
 
@@ -63,16 +63,16 @@ def scale_by_controller(
     Values are averaged over ``accumulation_size`` steps, the newest ``window`` means
     are kept, and once for each mean the rule is asked for the new factor. The first
     factor is the rule's own. A value that is not finite, or above 1e37 in size, is
-    skipped and counted; ``accumulation_size`` of them in a row reach the rule
-    as one window of value inf, but within :func:`with_rollback`, which says itself when
-    the rate is to blame.
+    skipped and counted; ``accumulation_size`` of them in a row reach the rule as one
+    window of value inf. Not so within :func:`with_rollback`, which itself decides
+    whether the rate is to blame, and then hands the rule such a window.
 
     Args:
       controller: The rule, from ``optax_adaptive.controllers`` or your own.
-      accumulation_size: Values a window, an integer of at least 1. Defaults to what the
-        rule asks for, mostly 20, or to 1 with ``feedback="observe"``. A window of one
-        value takes its standard error from the differences between windows. Rules that
-        ask for windows of many sizes, as ``learned`` does, get those in any case.
+      accumulation_size: Values per window, an integer of at least 1. Defaults to what
+        the rule asks for, mostly 20, or to 1 with ``feedback="observe"``. The standard
+        error of a window of one value comes from the differences between windows. Rules
+        that ask for windows of a size of their own, as ``learned`` does, get them.
       window: How many window means the rule can look back on, at least 3. It sets a
         shape, so under ``optax.inject_hyperparams`` name it in ``static_args``.
       min_scale: Lower bound of the factor, at least 0.
@@ -263,7 +263,7 @@ def scale_by_controller(
         is_due |= statistics.nonfinite_in_a_row >= most_nonfinite
         statistics, ratio = _base_rate.compare(statistics, measured.first_update_size)
         words = overwrite(words, statistics)
-        # XLA leaves it out where the rule does not look: so it is not remembered.
+        # Handed in, not remembered: XLA then leaves it out if the rule does not use it.
         own = largest_entry(updates) * ratio
         own = jnp.where(jnp.isfinite(own), own, 0.0)
         handed, none = (measured.gradient_size, measured.displacement), jnp.float32(0.0)

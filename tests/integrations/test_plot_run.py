@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from optax_adaptive.integrations import plot_run
-from optax_adaptive.transforms import inspect
+from optax_adaptive.transforms import in_words
 
 
 def row(step, phase, cause, loss=1.0, lr_scale=1.0, **other):
@@ -15,13 +15,13 @@ def row(step, phase, cause, loss=1.0, lr_scale=1.0, **other):
 
 def whole_run():
     """Ten steps of each phase, and a rollback with a lower rate in the last one."""
-    log = [row(step, 0, inspect.TRIED) for step in range(10)]
-    log += [row(step, 1, inspect.TRIED, loss=1e9) for step in range(10, 20)]
-    log += [row(step, 2, inspect.TRIED, loss=1e3) for step in range(20, 30)]
-    log += [row(step, 3, inspect.RISING) for step in range(30, 40)]
-    log += [row(step, 3, inspect.FOUND, 0.5, eval_loss=0.1) for step in range(40, 60)]
+    log = [row(step, 0, in_words.TRIED) for step in range(10)]
+    log += [row(step, 1, in_words.TRIED, loss=1e9) for step in range(10, 20)]
+    log += [row(step, 2, in_words.TRIED, loss=1e3) for step in range(20, 30)]
+    log += [row(step, 3, in_words.RISING) for step in range(30, 40)]
+    log += [row(step, 3, in_words.FOUND, 0.5, eval_loss=0.1) for step in range(40, 60)]
     for step in range(60, 80):
-        log.append(row(step, 3, inspect.HALVED, 0.5, 0.5, rollbacks=1))
+        log.append(row(step, 3, in_words.HALVED, 0.5, 0.5, rollbacks=1))
     return log
 
 
@@ -44,7 +44,7 @@ def test_phases_are_named_where_they_lie():
     }
     assert losses_of_search.get_xlim() == (0, 39)
     assert "maintain" not in texts(losses_of_search)
-    assert {"rollback", inspect.CAUSES[inspect.HALVED]} <= set(texts(rates))
+    assert {"rollback", in_words.CAUSES[in_words.HALVED]} <= set(texts(rates))
     assert not texts(rates_of_search)
 
 
@@ -61,7 +61,7 @@ def test_lines_are_those_of_the_log():
 
 @pytest.mark.parametrize("loss", [-1.0, np.nan, 0.0])
 def test_any_loss_is_drawn(loss):
-    log = [row(step, 3, inspect.RULE, loss) for step in range(3)]
+    log = [row(step, 3, in_words.RULE, loss) for step in range(3)]
     figure = plot_run(log)
     assert len(figure.axes) == 2
     assert "rule" in texts(figure.axes[0])

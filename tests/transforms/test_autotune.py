@@ -249,8 +249,9 @@ def test_any_scalar_is_a_value(value):
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match=r"total_steps must be in \[200, inf\)"):
-        optax_adaptive.autotune(optax.sgd(0.1), total_steps=100)
+    for total_steps in (-1, 0, 100):
+        with pytest.raises(ValueError, match=r"total_steps must be in \[200, inf\)"):
+            optax_adaptive.autotune(optax.sgd(0.1), total_steps=total_steps)
     with pytest.raises(ValueError, match="total_steps must be an integer"):
         optax_adaptive.autotune(optax.sgd(0.1), total_steps=300.5)  # type: ignore
     tx = optax_adaptive.autotune(optax.sgd(0.1))

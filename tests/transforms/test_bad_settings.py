@@ -90,9 +90,8 @@ def test_a_rule_without_the_wrappers_that_it_needs(name, wrap, missing):
         r"with_averaging\(with_rollback\(optax.chain\(optimizer, "
         rf"scale_by_controller\({name}"
     )
-    with pytest.raises(
-        ValueError, match=rf"{name}' does not work without {missing} around.*{right}"
-    ):
+    message = rf"{name}' does not work without {missing} around it: compose it, in this"
+    with pytest.raises(ValueError, match=f"{message} order, as {right}"):
         jax.eval_shape(lambda state: tx.update(params, state, params, value=1.0), state)
 
 

@@ -33,7 +33,8 @@ def test_an_observed_value_must_be_real(value):
         (None, TypeError, "value=loss"),
         (jnp.ones(3), ValueError, r"\(3,\).*average"),
         (np.ones((1, 1)), ValueError, r"\(1, 1\).*average"),
-        ([1.0, 2.0], ValueError, r"\(2,\).*average"),
+        ([1.0, 2.0], TypeError, "one number, but it is a list"),
+        (jax.random.key(0), TypeError, "`value` must be real"),
         (jnp.array(1j), TypeError, "complex64"),
     ],
 )
@@ -95,6 +96,8 @@ def test_a_loss_with_its_auxiliary_output(wrap):
         TypeError, match="`value` must be one number, but it is a tuple"
     ):
         step(tx.init({}), (1.0, {"accuracy": 0.5}))
+    with pytest.raises(TypeError, match="`value` must be one number, but it is a list"):
+        step(tx.init({}), [1.0])
 
 
 def test_autotune_does_not_look_at_metrics_and_rules_of_others_may():

@@ -21,7 +21,7 @@ from optax_adaptive import (
 )
 from optax_adaptive.state.controller_state import is_controller_state
 from optax_adaptive.state.packing import pack, unpack
-from optax_adaptive.transforms import inspect
+from optax_adaptive.transforms.in_words import _tuned_memory
 from tests.helpers.follow import follow
 from tests.helpers.spy import spy
 from tests.helpers.whole_run import STEPS, unsharded
@@ -182,6 +182,10 @@ def test_observe_and_summary_on_states_with_vmap_axes():
         states = update(observe(states, np.float32(metrics)))
     np.testing.assert_allclose(lr_scale(states), [0.5, 1, 0.5])
     np.testing.assert_array_equal(summary(states)["last_value"], [2, 1, 3])
+    with pytest.raises(ValueError, match=r"one run, but 'phase' has the shape \(3,\)"):
+        in_words(summary(states))
+    one = jax.tree.map(lambda number: number[1], summary(states))
+    assert in_words(one)["phase_name"] == "rule"
 
 
 def test_observe_accepts_every_dtype():
@@ -240,7 +244,7 @@ def test_what_made_the_factor(whole_run, scale, maintained, probe, expected):
         if not is_controller_state(node):
             return node
         ((name, packed),) = node.controller_memory.items()
-        layout = inspect._tuned_memory(32)
+        layout = _tuned_memory(32)
         memory = unpack(layout, packed)
         found = jnp.float32(2.0)
         asked = memory.statistics.request._replace(probe=jnp.int32(probe))

@@ -9,6 +9,7 @@ import pytest
 from optax_adaptive import (
     autotune,
     eval_params,
+    select_on_rollback,
     summary,
     with_averaging,
     with_rollback,
@@ -151,3 +152,38 @@ def test_masks_of_any_dtype_stay_as_they_are(wrap, mask):
     assert params["mask"].dtype == mask.dtype
     np.testing.assert_array_equal(params["mask"], mask)
     assert np.all(np.isfinite(params["w"]))
+
+
+@pytest.mark.parametrize("wrap", [with_rollback, autotune, with_averaging])
+@pytest.mark.parametrize("optimizer", [optax.sgd(0.1), optax.adam(0.1)])
+def test_what_is_no_array_is_refused_by_name(wrap, optimizer):
+    params = {"w": jnp.ones(2), "activation": jax.nn.relu}
+    with pytest.raises(TypeError, match="'activation'.*eqx.filter"):
+        wrap(optimizer).init(params)
+
+
+@pytest.mark.parametrize("wrap", [with_rollback, autotune, with_averaging])
+def test_gradients_that_were_not_averaged_are_refused(wrap):
+    tx, params = wrap(optax.sgd(0.1)), {"w": jnp.ones(2)}
+    state = tx.init(params)
+    with pytest.raises(ValueError, match=r"\(5, 2\) is for params of shape \(2,\)"):
+        tx.update({"w": jnp.ones((5, 2))}, state, params, value=1.0)
+
+
+@pytest.mark.parametrize("wrap", [with_rollback, autotune, with_averaging])
+def test_state_and_params_in_the_wrong_order(wrap):
+    tx, params = wrap(optax.sgd(0.1)), {"w": jnp.ones(2)}
+    with pytest.raises(ValueError, match="the state must be that of with_"):
+        tx.update(params, params, tx.init(params), value=1.0)
+
+
+@pytest.mark.parametrize("read", [eval_params, select_on_rollback])
+def test_one_of_several_states_is_asked_for(read):
+    tx = optax.partition(
+        {"one": autotune(optax.sgd(0.1)), "other": autotune(optax.sgd(0.1))},
+        {"a": "one", "b": "other"},
+    )
+    params = {"a": jnp.ones(2), "b": jnp.ones(3)}
+    arguments = (params,) if read is eval_params else (params, params)
+    with pytest.raises(ValueError, match="found 2. Hand in the part of the state"):
+        read(tx.init(params), *arguments)

@@ -136,6 +136,18 @@ def test_init_warns_of_a_schedule(optimizer, of):
 
 
 @pytest.mark.parametrize(
+    ("optimizer", "kept"),
+    [
+        (optax.contrib.schedule_free_sgd(0.1), "ScheduleFreeState"),
+        (optax.contrib.mechanize(optax.sgd(0.1)), "MechanicState"),
+    ],
+)
+def test_init_warns_of_parameters_that_no_factor_reaches(optimizer, kept):
+    with pytest.warns(UserWarning, match=f"in its state, a {kept}.*interpolate=True"):
+        optax_adaptive.autotune(optimizer).init(jnp.ones(2))
+
+
+@pytest.mark.parametrize(
     "optimizer",
     [
         optax.adam(0.1),  # counts steps

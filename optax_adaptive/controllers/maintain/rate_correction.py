@@ -39,23 +39,23 @@ class CorrectionSettings(NamedTuple):
     power: float = 0.5  # of the ratio to the nearer bound, by which the rate is changed
     highest: float = 2.0  # factor at once
     lowest: float = 0.1
-    widest: float = (
-        2.0  # factor on the half-life of the average, and one over the least
-    )
-    shortest: float = 0.0  # half-life at least
+    # Largest factor on the half-life of the average; the smallest is one over it.
+    widest: float = 2.0
+    shortest: float = 0.0  # but no smaller than this
     back: float = 0.2  # slope over decrease, below minus which the gradient points back
     # Gap over decrease below which even the shortest average, whose half-life is 5% of
     # the steps, lags by more than it saves: about 0.05 / ln 2, over half the time in
     # which the loss decreases by that.
     lag: float = 0.125
-    fast: float = (
-        9.0  # decrease over the loss: that is less than a tenth of what it was
-    )
-    rest: float = 0.1  # decrease, over the loss or the total, that is next to nothing
-    # Gap over a rise of the loss, below which that is none of the rate: the loss of the
-    # average has risen as well, as where the data have become harder.
+    # Decrease over the loss, above which that has become less than a tenth of itself.
+    fast: float = 9.0
+    # Decrease over the loss, and over the total decrease, below which the loss is at
+    # rest.
+    rest: float = 0.1
+    # Gap over a rise of the loss, below which the rise is not the rate's fault: the
+    # loss of the average has risen as well, as where the data have become harder.
     explained: float = 0.5
-    harm: float = 0.02  # gap over the total, below which a lower rate makes it good
+    harm: float = 0.02  # gap over the total decrease, below which no restart is needed
 
 
 class Block(NamedTuple):
@@ -97,9 +97,10 @@ def propose(block: Block, settings: CorrectionSettings) -> Proposal:
 
 
 def _change(block: Block, settings: CorrectionSettings) -> Array:
-    """Towards the nearer bound, as log factor; all the way down if the loss rises.
+    """The log factor that moves the gap towards the nearer of its two bounds.
 
-    Unless the gap is small beside that.
+    As low as allowed if the loss rises; 0 if it rises by far more than the gap, which
+    is not the rate's fault.
     """
     most = settings.high * (block.decrease + settings.z * block.error)
     lower = jnp.where(most > 0.0, most / jnp.maximum(block.gap, most), 0.0)
@@ -113,10 +114,10 @@ def _change(block: Block, settings: CorrectionSettings) -> Array:
 
 
 def _half_life(block: Block, settings: CorrectionSettings) -> Array:
-    """Factor on how long to average: the root of the gap over the decrease.
+    """Factor on the half-life of the average: the root of the gap over the decrease.
 
-    An average lags, which costs a part of the decrease as large as it is long,
-    and leaves a part of the gap that is one over that.
+    The average lags, which costs a part of the decrease in proportion to its half-life.
+    Of the gap it leaves a part in inverse proportion to that. The root balances both.
     """
     ratio = block.gap / jnp.maximum(block.decrease, TINY)
     widest = settings.widest

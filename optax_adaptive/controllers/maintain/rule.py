@@ -42,12 +42,14 @@ def maintain(
     from the rate that its search finds. Once a block of steps, of at least 40 and a
     quarter of those so far, the averaging gap (the loss of the newest parameters above
     that of their average) is set against the decrease of the loss. Where the gap is
-    larger, the rate comes down, and where it is less than a quarter, the rate goes up;
-    where batches differ, not so in the first 250 steps, nor while the loss decreases
-    tenfold. A rate that proves far too high within the first quarter of the run, and
-    125 steps, by that or because the gradient points back to the parameters at which it
-    began, restarts from them. Where it blows up a rate is halved, and soon again
-    quartered. Each halving is undone once twice that time has passed.
+    larger, the rate comes down, and where it is less than a quarter, the rate goes up.
+    Where losses differ from batch to batch, it does not go up in the first 250 steps,
+    nor while the loss decreases tenfold. A rate may prove far too high within the first
+    quarter of the run, or 125 steps if that is less: because it has to come down to 0.7
+    of itself, or because the gradient points back to the parameters at which it began.
+    Then it restarts from them. A rate at which the loss blows up is halved, and
+    quartered if that happens again soon. Each halving is undone once the run has gone
+    well for as long as before the blow-up.
 
     Args:
       total_steps: Number of updates of the whole run, or None: it bounds the first
@@ -149,14 +151,14 @@ def maintain(
 def _with_start(
     state: MaintainState, observation: Observation, settings: MaintainSettings
 ) -> MaintainState:
-    """The state, with what no search has found: by the first block."""
+    """The state; if there was no search, with what the first block shows instead."""
     found, size = state.found, jnp.float32(settings.shortest_block)
     is_first = jnp.isinf(found.first_value) & jnp.isfinite(observation.value)
     standard_deviation = observation.standard_error[-1] * jnp.sqrt(size)
     seen = Found(
         log_scale=observation.log_scale,
         first_value=observation.value,
-        # It may hover there from the first step.
+        # 0: a loss that hovers about one level from the first step on is judged too.
         standard_deviation=jnp.zeros((), jnp.float32),
         has_noise=standard_deviation > 1e-3 * jnp.abs(observation.value),
         gradient_factor=found.gradient_factor,
@@ -191,7 +193,7 @@ def _block(
 def _can_be_judged(
     observation: Observation, state: MaintainState, block: Block
 ) -> Array:
-    """Whether there are gap and decrease; not where the loss has not changed yet."""
+    """Whether gap and decrease are known, and the loss has changed by now."""
     change = jnp.abs(state.found.first_value - block.mean)
     has_moved = change > state.found.standard_deviation
     is_judged = has_moved & (state.blocks >= BLOCKS)
@@ -205,7 +207,7 @@ def _allowed(
     on_probation: Array,
     settings: MaintainSettings,
 ) -> tuple[Array, Array]:
-    """The change of the rate that is made of what is proposed; whether it restarts."""
+    """The change of the rate that follows from the proposal; whether it restarts."""
     change = proposal.log_factor
     # Not again if the lower rate has not even led to a lower loss: it was no cure.
     is_better = observation.value < state.value_left
@@ -234,7 +236,7 @@ def _vetoes_on_a_raise(
         # A rate that came down did so for a reason.
         "below the rate found": observation.log_scale
         < state.found.log_scale - ROUNDING,
-        # What went well for some time has to go well for as long again.
+        # After a blow-up the run has to go well for as long as it did before.
         "blew up": _is_soon(state),
         # With noise, a rate too high does not show at once.
         "too early": has_noise & (state.elapsed <= settings.early),

@@ -54,11 +54,10 @@ def bandit(
     :func:`optax_adaptive.observe` is given values, the decrease of those), less the
     mean decrease so far, in standard errors and clipped at 3.
 
-    Use it within :func:`optax_adaptive.with_averaging`, as in the example, or
-    :func:`optax_adaptive.autotune`: those measure the averaging gap for it. Without
-    them, and with ``feedback="observe"``, it estimates less well how far a learning
-    rate is from the best one. Where the schedule ends at 0 evaluate the parameters,
-    else those of :func:`optax_adaptive.eval_params`.
+    Use it within :func:`optax_adaptive.with_averaging`, as in the example, which
+    measures the averaging gap for it. Without that, and with ``feedback="observe"``, it
+    estimates less well how far a learning rate is from the best one. Where the schedule
+    ends at 0 evaluate the parameters, else those of :func:`optax_adaptive.eval_params`.
 
     All online learners treat a proposed action alike. The action taken depends on the
     *mean* of the proposals, which falls at once and rises slowly: it is 0 where the
@@ -67,9 +66,9 @@ def bandit(
     lowest action, so that a run starts at ``exp(-alpha)`` times the anchor, and grows,
     by half the bound a block up to the anchor and by a quarter above it, unless the
     loss (or what :func:`optax_adaptive.observe` is given) rises beyond its noise. After
-    a search, as in :func:`optax_adaptive.autotune` or after another rule in
-    :func:`then`, the learning rate found is the anchor: the rule starts there and never
-    exceeds it, and only a blow-up lowers the ceiling.
+    a search, or another rule before it in :func:`then`, the learning rate found is the
+    anchor: the rule starts there and never exceeds it, and only a blow-up lowers the
+    ceiling.
 
     Args:
       algorithm: ``"thompson"`` samples from the posterior of the weights, fitted with

@@ -23,7 +23,7 @@ class Prior(NamedTuple):
     """A first policy for each learner, fitted to the final losses after actions."""
 
     actor: PolicyWeights  # features -> action before tanh
-    q_values: Any  # shape=(COUNT, COUNT), dtype=float32: a row a state
+    q_values: Any  # shape=(COUNT, COUNT), dtype=float32: one row per state
     bandit: Any  # shape=(3,), dtype=float32: of action * proposed, action, action²
 
 

@@ -30,7 +30,9 @@ class Judged(NamedTuple):
     """What there is to choose from once a candidate has ended."""
 
     losses: Array  # shape=(8,), dtype=float32
-    error: Array  # shape=(), dtype=float32: of each
+    error: Array  # shape=(), dtype=float32: standard error of each of them
+    # shape=(), dtype=bool: does the fourth candidate run above the first?
+    is_above: Array
     is_last: Array  # shape=(), dtype=bool: none follows
     has_noise: Array  # shape=(), dtype=bool: by the best candidate so far
 
@@ -39,12 +41,12 @@ def run_candidate(
     state: SearchState, settings: SearchSettings, sized: Lengths
 ) -> tuple[SearchState, Array]:
     """A step of a trial run; at its end it is judged, and the next or none follows."""
-    log_scales = _log_scales(state, _is_above(state, settings, sized), settings)
+    judged = _judge(state, settings, sized)
+    log_scales = _log_scales(state, judged.is_above, settings)
     annealed = 1.0 - (state.clock.astype(jnp.float32) - 1.0) / sized.candidate_steps
     log_scale = log_scales[state.candidate] + jnp.log(annealed)
     # A high loss does not end one: the first steps at a good rate may overshoot.
     is_over = state.is_lost | (state.clock == sized.candidate_steps)
-    judged = _judge(state, settings, sized)
     ended = opened(state, CANDIDATES)._replace(
         candidate=state.candidate + 1,
         candidate_losses=judged.losses,
@@ -58,24 +60,30 @@ def run_candidate(
     return select(is_over, ended, state), log_scale
 
 
-def _error(state: SearchState, sized: Lengths) -> Array:
-    # As in calibration, one spike is forgiven, which makes the mean a little noisier.
+def _standard_error(state: SearchState, sized: Lengths) -> Array:
+    # The mean leaves out the largest loss, which makes it a little noisier: hence 1.3.
     return 1.3 * state.found.standard_deviation / math.sqrt(sized.tail)
 
 
-def _is_above(state: SearchState, settings: SearchSettings, sized: Lengths) -> Array:
-    """Each lies below the last one, but the fourth above the first, if that is best.
+def _is_above(losses: Array, error: Array, settings: SearchSettings) -> Array:
+    """Whether the fourth candidate runs at a rate above that of the first.
 
-    Beyond doubt, and of three: a large rate that teaches no more than how often letters
-    occur may be better than one that is somewhat lower, and worse than a far lower one.
+    Each other one runs below the one before it. The fourth does not where the first is
+    the best of three beyond doubt. Two candidates would not do: a rate so large that a
+    language model learns only how often letters occur may do better than the next
+    lower one, and worse than a far lower one.
     """
-    first, *others = state.candidate_losses[: settings.least_candidates]
-    least = first + settings.clear_errors * _error(state, sized)
+    first, *others = losses[: settings.least_candidates]
+    least = first + settings.clear_errors * error
     return (jnp.stack(others) > least).all() & jnp.isfinite(others[-1])
 
 
 def _log_scales(state: SearchState, is_above: Array, settings: SearchSettings) -> Array:
-    # Those to come have the rate of this one: if all diverge, the last is the answer.
+    """The log factors of all candidates, float32 of shape (8,).
+
+    Those to come get the rate of the one that runs, so that the last entry is the
+    lowest rate tried: the answer if all diverge.
+    """
     order = jnp.arange(MOST_CANDIDATES, dtype=jnp.int32)
     below = jnp.minimum(order, state.candidate).astype(jnp.float32)
     fourth = settings.least_candidates
@@ -86,14 +94,15 @@ def _log_scales(state: SearchState, is_above: Array, settings: SearchSettings) -
 
 
 def _judge(state: SearchState, settings: SearchSettings, sized: Lengths) -> Judged:
-    """Adds the loss of the candidate that has ended, and asks whether others follow."""
-    error = _error(state, sized)
+    """The losses as if the candidate that runs ended now, and whether others follow."""
+    error = _standard_error(state, sized)
     loss = history.mean_without_largest(state.losses[-sized.tail :])
     loss = jnp.where(state.is_lost, jnp.inf, loss)
     is_best = loss <= jnp.min(state.candidate_losses)
     losses = state.candidate_losses.at[state.candidate].set(loss)
-    # Below a plateau there may be a better one: go on until one is worse. On it may be
-    # parameters that a large rate has ruined, from which a run would not recover.
+    # Candidates may end alike, on a plateau of the loss, where large rates have ruined
+    # the parameters for good, and a lower one would do better: so go on until one is
+    # clearly worse.
     was_run = jnp.arange(MOST_CANDIDATES, dtype=jnp.int32) <= state.candidate
     worst = jnp.max(losses, where=was_run, initial=-jnp.inf)
     best = jnp.min(losses)
@@ -102,7 +111,7 @@ def _judge(state: SearchState, settings: SearchSettings, sized: Lengths) -> Judg
         settings.plateau_fraction * (state.found.first_value - best), least
     )
     is_enough = state.candidate >= settings.least_candidates - 1
-    is_above = _is_above(state._replace(candidate_losses=losses), settings, sized)
+    is_above = _is_above(losses, error, settings)
     is_third = state.candidate == settings.least_candidates - 1
     # A tie is no end: rates far too high may all lead to one loss.
     is_as_good = loss <= best + error
@@ -111,6 +120,7 @@ def _judge(state: SearchState, settings: SearchSettings, sized: Lengths) -> Judg
     return Judged(
         losses=losses,
         error=error,
+        is_above=is_above,
         is_last=(state.candidate == MOST_CANDIDATES - 1) | (is_enough & ~goes_on),
         has_noise=jnp.where(is_best, has_noise, state.found.has_noise),
     )
@@ -123,9 +133,10 @@ def _answer(
     log_scales: Array,
     settings: SearchSettings,
 ) -> SearchState:
-    """The rate for the run, and whether its parameters are the last candidate's."""
+    """The state with the rate found; it keeps the last parameters, or returns."""
     decrease = state.found.first_value - jnp.min(judged.losses)
-    # Where none is sure to have helped, as from a flat start, a lower rate is no cure.
+    # Where none has lowered the loss beyond doubt, as at a flat start, lower rates than
+    # those of the first three are no better, and do not count.
     counts = decrease > settings.clear_errors * judged.error
     counts |= jnp.arange(MOST_CANDIDATES, dtype=jnp.int32) < settings.least_candidates
     best = best_log_scale(

@@ -103,10 +103,11 @@ def search(
             like=(state, observation.log_scale),
             operands=(state, observation.displacement, observation.gradient_size),
         )
-        # A step without a loss is none, but shows how far the one before has moved.
+        # A step whose loss is bad does not count, but in calibration it shows how far
+        # the step before has moved.
         is_step = (state.nonfinite == 0) & ~state.is_waiting
         is_step |= state.stage == CALIBRATE
-        # In a range test that is none to learn from either.
+        # In a range test such a batch must not move the parameters either.
         resting = jnp.where(
             state.stage == RANGE_TEST,
             math.log(settings.least_scale),
@@ -115,7 +116,7 @@ def search(
         log_scale = jnp.where(is_step, log_scale, resting)
         state = select(is_step, went_on, state)
         log_scale = jnp.where(state.is_done, state.found.log_scale, log_scale)
-        # From then on what is in force is kept, bounds and all.
+        # Once done, the factor in force is kept, as the bounds have left it.
         return jnp.where(is_done, observation.log_scale, log_scale), state
 
     def begin_fn(state: SearchState, found: Found):
@@ -157,13 +158,13 @@ def _calibrate(
     losses = state.losses[-settings.calibration_steps :]
     center = history.median(losses)
     deviations = jnp.abs(losses - center)
-    # Of a few spikes too: noise that hides all would make every rate as good.
+    # Spikes are cut: with noise as large as they are, every rate would look as good.
     deviations = jnp.minimum(deviations, settings.cut * history.median(deviations))
     mean_deviation = history.mean_without_largest(deviations)
     # Mean over standard deviation is 0.8 for a normal, less without its largest.
     least = least_standard_deviation(center, settings)
     standard_deviation = jnp.maximum(1.45 * mean_deviation, least)
-    # Known once params have moved at all. Until then the factor grows.
+    # Until params have moved, the size of an update is not known, and the factor grows.
     is_sized = state.had_gradient & (displacement > 0.0)
     log_size = jnp.log(jnp.where(is_sized, displacement, 1.0)) - state.log_scale
     log_growth = jnp.where(state.had_gradient, math.log(settings.growth), 0.0)
@@ -206,8 +207,8 @@ def _test_range(
     margin = jnp.where(has_descended, 3.0, 10.0) * standard_deviation
     is_risen = jnp.min(state.losses[-3:]) > first_value + margin
     top = math.log10(settings.test_to / settings.test_from) * sized.decade
-    # A burst may end just as the first parameters are back, and all later rates would
-    # be far too low: so the rate is to blame the second time.
+    # A burst of bad batches may end just as the first parameters are back. To blame the
+    # rate for it would make all later rates far too low: so only the second time.
     is_lost = state.is_lost & state.was_lost
     is_over = is_risen | is_lost | (steps_up >= top)
     state = state._replace(
@@ -223,7 +224,7 @@ def _test_range(
 def _compare_gradients(
     state: SearchState, observation: Observation, settings: SearchSettings
 ) -> SearchState:
-    """Sums what the loss has changed by, and what the gradients say that it should."""
+    """Sums the change of the loss, and the change that the gradients predict."""
     counts = (state.stage == RANGE_TEST) & ~state.has_descended
     counts &= observation.has_averaging_gap
 
@@ -238,9 +239,10 @@ def _compare_gradients(
 
 
 def _gradient_factor(state: SearchState, settings: SearchSettings) -> Array:
-    """Of gradients over those of the value; 1 where they may be its own.
+    """Size of the gradients over that of the value's; 1 where they may be its own.
 
-    To first order a step changes the loss by gradient · step.
+    To first order a step changes the loss by gradient · step: so the change that the
+    gradients predict, over the change seen, is that factor.
     """
     is_known = state.has_descended & (state.seen < 0.0)
     factor = state.predicted / jnp.where(is_known, state.seen, 1.0)
@@ -250,7 +252,7 @@ def _gradient_factor(state: SearchState, settings: SearchSettings) -> Array:
 
 
 def _begin_warm_up_anew(state: SearchState, observation: Observation) -> SearchState:
-    """After a rollback, as from there on; at half the rate where that is to blame."""
+    """After a rollback the warm-up begins anew; to half the rate, if that is blamed."""
     is_back = observation.is_rolled_back & (state.stage == WARM_UP)
     is_blamed = is_back & ~jnp.isfinite(observation.value)
     log_scale = state.found.log_scale - jnp.where(is_blamed, math.log(2.0), 0.0)

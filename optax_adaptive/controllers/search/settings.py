@@ -29,12 +29,13 @@ class SearchSettings(NamedTuple):
     least_noise: float = 1e-3  # that a loss is taken to have, as a part of its size
     unknown_steps: int = 800  # search as for so many where total_steps is not given
     cut: float = 5.0  # median deviations, above which one counts as no larger
-    sized_steps: int = 4  # the last of those, which say how far an update moves
+    sized_steps: int = 4  # last calibration steps, which measure how far updates move
     least_scale: float = 1e-12  # factor of the first update
-    growth: float = 100.0  # of the factor, a step, until params have moved
-    first_move: float = 1e-5  # of params in units of 1 + |params|: next to none
-    test_from: float = 1e-4  # the same, where the range test begins
-    test_to: float = 10.0  # and where it ends at the latest
+    growth: float = 100.0  # of that factor at each step, until params have moved
+    # How far an update moves params, in units of 1 + |params|:
+    first_move: float = 1e-5  # while calibrating: next to nothing
+    test_from: float = 1e-4  # at the first step of the range test
+    test_to: float = 10.0  # at its last step, at the latest
     ratio: float = math.sqrt(10.0)  # between neighbouring candidates
     first_candidate: float = 1.5  # in ratios below the largest stable rate
     least_candidates: int = 3
@@ -46,25 +47,27 @@ class SearchSettings(NamedTuple):
     # than noise lies between such candidates, that is a plateau too; between shorter
     # ones it may be a start that is flat.
     trusted_steps: int = 60
-    # Of gradients of the value itself, the decrease that they predict until one is
-    # clear was 0.26 to 1.42 times that seen, on four tasks of the benchmark with Adam,
-    # SGD and Lion.
-    forget: float = 0.8  # weight of a step in those sums, over that of the next
+    # To first order, gradients predict how much the loss decreases in the range test.
+    # Where they were those of the value itself, the prediction was 0.26 to 1.42 times
+    # the decrease seen, on four tasks of the benchmark with Adam, SGD and Lion. Outside
+    # of the bounds below they are taken for those of another loss, as a sum.
+    forget: float = 0.8  # weight of a step in the sums of both, over that of the next
     least_factor: float = 0.1
     most_factor: float = 4.0
-    clear_errors: float = 3.0  # standard errors by which one is better beyond doubt
-    # Best rate of a whole run over the best candidate's, at least. It hardly depends on
-    # the optimizer, while the best rate over the largest stable one ranged from 1/200
-    # to 1/17.
+    clear_errors: float = 3.0  # standard errors that leave no doubt of a difference
+    # The rate found is the larger of two products. The first: this factor times the
+    # best candidate's rate. It hardly depends on the optimizer, while the best rate of
+    # a run over the largest stable one ranged from 1/200 to 1/17.
     long_over_short: float = 0.2
-    # The same over the geometric mean of the best candidate's and the largest stable
-    # one; 0 to leave it out. Of nine tasks the two say the best rate to within factors
-    # of 3.0 and 2.1 (one standard deviation), and their mean to within 2.0: where the
-    # best candidate lies far below what is stable, a run takes a larger part of it.
+    # The second: this factor times the geometric mean of the best candidate's rate and
+    # the largest stable one; 0 leaves it out. On nine tasks the first predicts the best
+    # rate to within a factor of 3.0 (one standard deviation), the second to within 2.1,
+    # and the mean of both to within 2.0: where the best candidate lies far below what
+    # is stable, a run bears more than a fifth of its rate.
     long_over_mean: float = 0.055
-    # Of total_steps, in which the rate then rises from 0; 0 for none. The first
-    # parameters of a language model do not bear the rate that those a hundred steps
-    # later are best trained at (Gilmer et al., 2021).
+    # Part of total_steps in which the rate then rises from 0; 0 for no warm-up. The
+    # first parameters of a language model do not bear the rate at which those of a
+    # hundred steps later are best trained (Gilmer et al., 2021).
     warm_up: float = 0.02
     least_warm_up: int = 10  # steps
     most_warm_up: int = 1000
@@ -93,25 +96,28 @@ class SearchState(NamedTuple):
     clock: Array  # shape=(), dtype=int32: steps in this stage, or of this candidate
     losses: Array  # shape=(MOST_LOSSES,), dtype=float32: newest finite, oldest first
     nonfinite: Array  # shape=(), dtype=int32: newest bad ones in a row
-    is_waiting: Array  # shape=(), dtype=bool: at the first parameters, for a good one
-    is_acquitted: Array  # shape=(), dtype=bool: was a loss no good there either?
-    is_lost: Array  # shape=(), dtype=bool: the rate is to blame for those before
-    was_lost: Array  # shape=(), dtype=bool: has it been so in the range test?
+    # shape=(), dtype=bool: are the first parameters back, and a good loss awaited?
+    is_waiting: Array
+    is_acquitted: Array  # shape=(), dtype=bool: was a loss there bad as well?
+    is_lost: Array  # shape=(), dtype=bool: was the rate to blame for the bad losses?
+    was_lost: Array  # shape=(), dtype=bool: has is_lost been true in the range test?
     has_descended: Array  # shape=(), dtype=bool: has any rate lowered the loss?
-    # shape=(), dtype=float32: of the newest update while calibrating; then where the
-    # range test begins, and where it ended
+    # shape=(), dtype=float32: while calibrating, of the newest update; in the range
+    # test, of its first step; then of its last one, the largest stable rate
     log_scale: Array
-    had_gradient: Array  # shape=(), dtype=bool: the newest update while calibrating
-    # shape=(), dtype=float32: until a rate has lowered the loss, of gradient · way from
-    # the first params, and of losses above the first one
+    # shape=(), dtype=bool: was any gradient of the newest calibration step not 0?
+    had_gradient: Array
+    # shape=(), dtype=float32: sums over the range test, until it has lowered the loss:
+    # of the change of the loss that gradients predict, and of the change seen
     predicted: Array
     seen: Array
-    log_size_sum: Array  # shape=(), dtype=float32: of how far updates of scale 1 move
-    sizes: Array  # shape=(), dtype=int32: their number
+    log_size_sum: Array  # shape=(), dtype=float32: how far updates of scale 1 move
+    sizes: Array  # shape=(), dtype=int32: how many logs are in that sum
     candidate: Array  # shape=(), dtype=int32: which one is running
     candidate_losses: Array  # shape=(8,), dtype=float32: inf if it diverged or not run
     restores: Array  # shape=(), dtype=bool: does this decision end a probe?
-    is_warm: Array  # shape=(), dtype=bool: does this decision end the warm-up? Copy.
+    # shape=(), dtype=bool: does this decision end the warm-up? A copy is taken then
+    is_warm: Array
     is_done: Array  # shape=(), dtype=bool: then() hands over
     found: Found  # its first two losses are known after calibration
 
@@ -184,7 +190,7 @@ def done(state: SearchState) -> SearchState:
 
 
 def least_standard_deviation(value: Array, settings: SearchSettings) -> Array:
-    """What a loss of this size is taken to have."""
+    """The least standard deviation that a loss of this size is taken to have."""
     return settings.least_noise * jnp.abs(value) + TINY
 
 

@@ -1,0 +1,125 @@
+"""in_words: the phase of a run, and what made the learning rate in force."""
+
+import math
+import re
+from collections.abc import Mapping
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from optax_adaptive._controller import ROUNDING, Array
+from optax_adaptive.controllers.maintain.settings import MaintainState
+from optax_adaptive.controllers.tuned import tuned
+from optax_adaptive.signals import window_statistics
+from optax_adaptive.state.controller_state import ScaleByControllerState
+from optax_adaptive.state.packing import unpack
+from optax_adaptive.state.trees import over_leading_axes
+from optax_adaptive.transforms._observation import Memory
+
+PHASES = ("calibrate", "range test", "candidates", "maintain")
+CAUSES = (
+    "chosen by the rule",
+    "tried by the search",
+    "rising to the rate found",
+    "found by the search",
+    "lowered by the rate correction",
+    "raised by the rate correction",
+    "halved after a blow-up",
+    "lowered by a restart",
+)
+RULE, TRIED, RISING, FOUND, LOWERED, RAISED, HALVED, RESTARTED = range(len(CAUSES))
+
+
+def in_words(numbers: Mapping[str, Any]) -> dict[str, str]:
+    """Names the phase of a run, and what made the learning rate in force.
+
+    Strings cannot live inside ``jax.jit``: call it outside, on what :func:`summary`
+    returned.
+
+    Args:
+      numbers: From :func:`summary`.
+
+    Returns:
+      For each ``phase`` and ``cause`` in ``numbers``, under the same path,
+      ``phase_name`` (``"calibrate"``, ``"range test"``, ``"candidates"``,
+      ``"warm-up"`` or ``"maintain"``; ``"rule"`` for other rules than those of
+      :func:`autotune`, but while they search) and ``cause_name``: ``"tried by the
+      search"``, ``"rising to the rate found"``, ``"found by the search"``, ``"lowered
+      by the rate correction"``, ``"raised by the rate correction"``, ``"halved after a
+      blow-up"`` or ``"lowered by a restart"``; ``"chosen by the rule"`` for other
+      rules. Where several apply, it is the last one of that list.
+
+    Raises:
+      ValueError: If the numbers are those of several runs, as of ``jax.vmap``.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, optax_adaptive
+      >>> state = optax_adaptive.autotune(optax.adam(1e-3)).init(jnp.ones(3))
+      >>> optax_adaptive.in_words(optax_adaptive.summary(state))
+      {'phase_name': 'calibrate', 'cause_name': 'tried by the search'}
+    """
+    words = {}
+    for name in numbers:
+        path, _, last = name.rpartition("/")
+        if last != "phase":
+            continue
+        prefix = f"{path}/" if path else ""
+        if np.ndim(numbers[name]):
+            raise ValueError(
+                f"in_words describes one run, but {name!r} has the shape "
+                f"{np.shape(numbers[name])}: index the numbers of one run, as in "
+                "jax.tree.map(lambda number: number[0], summary(opt_state))"
+            )
+        phase, cause = int(numbers[name]), int(numbers[f"{prefix}cause"])
+        after = {RULE: "rule", RISING: "warm-up"}.get(cause, PHASES[-1])
+        words[f"{prefix}phase_name"] = PHASES[phase] if phase < 3 else after
+        words[f"{prefix}cause_name"] = CAUSES[cause]
+    return words
+
+
+def cause_of(
+    state: ScaleByControllerState, statistics: window_statistics.WindowStatistics
+) -> Array:
+    """Place in ``CAUSES`` of what made the factor in force, int32."""
+    maintained = _maintained(state)
+    cause = jnp.full_like(statistics.request.probe, RULE)
+    if maintained is not None:
+        # Before the rate is found, it is the last two lines that count.
+        found = jnp.where(statistics.found_scale > 0.0, statistics.found_scale, 1.0)
+        change = jnp.log(state.lr_scale / found)
+        is_low, is_high = change < -10 * ROUNDING, change > 10 * ROUNDING
+        cause = jnp.where(is_low, LOWERED, jnp.where(is_high, RAISED, FOUND))
+        cause = jnp.where(maintained.backoffs > 0, HALVED, cause)
+        has_restarted = jnp.isfinite(maintained.value_left)
+        cause = jnp.where(has_restarted & is_low, RESTARTED, cause)
+    cause = jnp.where(statistics.request.probe < 0, RISING, cause)
+    return jnp.where(statistics.request.probe > 0, TRIED, cause).astype(jnp.int32)
+
+
+def _maintained(state: ScaleByControllerState) -> MaintainState | None:
+    """What ``maintain`` remembers, where the rule is that of ``autotune``."""
+    ((name, words),) = state.controller_memory.items()
+    matched = re.fullmatch(r"tuned(?:-interpolated)?-(\d+)-v\d+", name)
+    if matched is None:
+        return None
+    layout = _tuned_memory(int(matched[1]))
+    if words.shape[-1] != sum(
+        math.prod(leaf.shape) for leaf in jax.tree.leaves(layout)
+    ):
+        return None
+    read = over_leading_axes(partial(unpack, layout), words.ndim - 1)
+    return read(words).controller_state.second_state
+
+
+@cache
+def _tuned_memory(window: int) -> Memory:
+    """The layout of what ``scale_by_controller`` remembers of that rule."""
+
+    def first():
+        means = jnp.zeros((window,), jnp.float32)
+        return Memory(window_statistics.first("min"), means, means, tuned().init())
+
+    return jax.eval_shape(first)
