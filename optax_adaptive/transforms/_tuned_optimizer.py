@@ -31,7 +31,21 @@ def chain_of_fixed_rate(
     return optax.GradientTransformationExtraArgs(chain.init, update_fn)
 
 
-def warn_of_schedules(state: optax.OptState) -> None:
+def with_warnings(
+    tx: optax.GradientTransformationExtraArgs,
+) -> optax.GradientTransformationExtraArgs:
+    """``tx``, whose ``init`` warns of what it should not hold, and goes on."""
+
+    def init_fn(params):
+        state = tx.init(params)
+        _warn_of_schedules(state)
+        _warn_of_own_params(state)
+        return state
+
+    return optax.GradientTransformationExtraArgs(init_fn, tx.update)
+
+
+def _warn_of_schedules(state: optax.OptState) -> None:
     """Warns of schedules in the optimizer, by the states that count for them."""
     kinds = (optax.ScaleByScheduleState, optax.InjectStatefulHyperparamsState)
     nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kinds))
@@ -51,7 +65,7 @@ def warn_of_schedules(state: optax.OptState) -> None:
         )
 
 
-def warn_of_own_params(state: optax.OptState) -> None:
+def _warn_of_own_params(state: optax.OptState) -> None:
     """Warns of an optimizer with parameters of its own, which no factor reaches."""
     nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, OWN_PARAMS))
     names = {type(node).__name__ for node in nodes if isinstance(node, OWN_PARAMS)}

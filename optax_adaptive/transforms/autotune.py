@@ -9,8 +9,7 @@ from optax_adaptive.controllers.tuned import tuned
 from optax_adaptive.state.validation import check_optimizer
 from optax_adaptive.transforms._tuned_optimizer import (
     chain_of_fixed_rate,
-    warn_of_own_params,
-    warn_of_schedules,
+    with_warnings,
     without_rules,
 )
 from optax_adaptive.transforms.averaging import WithAveragingState, with_averaging
@@ -146,11 +145,4 @@ def autotune(
         fraction=AVERAGING_INTERPOLATED if interpolate else AVERAGING,
         interpolation=INTERPOLATION if interpolate else 0.0,
     )
-
-    def init_fn(params):
-        state = tx.init(params)
-        warn_of_schedules(state)
-        warn_of_own_params(state)
-        return state
-
-    return optax.GradientTransformationExtraArgs(init_fn, tx.update)
+    return with_warnings(tx)
