@@ -23,7 +23,7 @@ import mlp_mnist
 import resnet18_cifar
 from data import dataset, images
 from methods import registry
-from training import batches, devices, loop
+from training import batches, chunks, devices, loop
 from training.logs import Log
 
 
@@ -49,9 +49,9 @@ def time_loop(
     method = build(rate)
     model = loop.create(lambda rngs: model_type(data.info, config, rngs), 0)
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-    state = loop.init_state(method, params, rest, mesh)
+    state = chunks.init_state(method, params, rest, mesh)
     key = jax.random.key(0)
-    run_chunk = loop.make_run_chunk(script.train_step, graphdef, build, rate, key)
+    run_chunk = chunks.make_run_chunk(script.train_step, graphdef, build, rate, key)
     log = Log(None, steps, 0, method.decides)
     # The same chunks as the loop runs, of the first batches.
     lengths = {}

@@ -74,7 +74,8 @@ def blocks(lines: list[records.Line]) -> dict[tuple[Path, str], str]:
         found = findings.missing(lines, plans.PLANS["standard"])
         found += findings.sentences(results)
         sentences = "".join(f"- {x}\n" for x in found)
-        headline = sentences + "\n" + to_markdown(tables.headline(results), 0)
+        parts = (findings.best_of_kinds(results), tables.headline(results))
+        headline = "\n".join([sentences, *(to_markdown(part, 0) for part in parts)])
     of_rates = of_base_rates(lines)
     learners = online.blocks(online.read(online_run.RESULTS))
     policy = learned.blocks(learned.read())
@@ -84,6 +85,7 @@ def blocks(lines: list[records.Line]) -> dict[tuple[Path, str], str]:
     of_learners = {"ablations": learners.pop("ablations")}
     of_policy = {name: policy.pop(name) for name in ("ablations", "paired")}
     of_experiment = experiment.blocks(records.rows(experiment.STANDARD))
+    of_other_seeds = records.rows(beyond_home.HELD_OUT_RESULTS)
     tables_of = {
         "README.md": {"cost": to_markdown(overhead.overhead(overhead.SHORT), 0)}
         | of_experiment.pop("README.md"),
@@ -97,7 +99,10 @@ def blocks(lines: list[records.Line]) -> dict[tuple[Path, str], str]:
         "docs/research/autotune.md": of_rates,
         "docs/research/autotune_experiments.md": of_sampled_tasks(),
         "docs/research/beyond_home.md": {
-            "held_out": beyond_home.held_out(records.rows(beyond_home.HELD_OUT_RESULTS))
+            "held_out": beyond_home.held_out(of_other_seeds),
+            "base_rates": beyond_home.base_rates(
+                records.rows(beyond_home.BASE_RATE_RESULTS), of_other_seeds
+            ),
         },
         "docs/research/rl.md": learners,
         "docs/research/rl_experiments.md": of_learners,

@@ -5,11 +5,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmark import measures, plans, records, summaries
+from benchmark import measures, plans, records, summaries, tables
 from benchmark.measures import Results
-from benchmark.tables import signed
+from benchmark.tasks import DEVELOPMENT
 
 FEEDBACK = ("rule", "learner", "autotune")
+KINDS = {
+    "static schedule": ("schedule",),
+    "the same, averaged (control)": ("control",),
+    "published method": ("peer",),
+    "rule or learner of this library": ("rule", "learner"),
+    "form of autotune": ("autotune",),
+}
 
 
 def best_of(results: Results, task: str, names: list[str]) -> tuple[str, float]:
@@ -35,34 +42,37 @@ def validation_improvement(results: Results, tasks: list[str], method: str) -> f
     return float(np.mean(gains))
 
 
+def of_families(names: list[str], *families: str) -> list[str]:
+    """Those of ``names`` that belong to one of them."""
+    return [name for name in names if summaries.family(name) in families]
+
+
 def sentences(results: Results) -> list[str]:
-    """Which method is best where, after tuning and without."""
+    """Where the best static schedule ends better than the best feedback method."""
     tasks, names = summaries.complete(results)
-    rows = summaries.summaries(results)
-
-    def of_family(*families: str) -> list[str]:
-        return [name for name in names if summaries.family(name) in families]
-
-    found, wins = [], []
+    wins = []
     for task in tasks:
         is_accuracy = results[task, "adam", "cosine"].facts.is_accuracy
-        static, a = best_of(results, task, of_family("schedule"))
-        ours, b = best_of(results, task, of_family(*FEEDBACK) or [static])
+        static, a = best_of(results, task, of_families(names, "schedule"))
+        feedback = of_families(names, *FEEDBACK) or [static]
+        ours, b = best_of(results, task, feedback)
         if measures.improvement(a, b, is_accuracy) > 0:
             wins.append(f"{task} (`{static}` {a:#.4g}, `{ours}` {b:#.4g})")
-    found.append(
-        "The best static schedule ends better than the best feedback method of this "
-        "library, both tuned and chosen by validation and compared on test, on "
+    return [
+        "Both tuned, and chosen by validation, the best static schedule ends better on "
+        "test than the best feedback method of this library on "
         f"{len(wins)} of {len(tasks)} tasks"
         + (f": {', '.join(wins)}." if wins else ".")
-    )
-    for label, members in (
-        ("static schedule", of_family("schedule")),
-        ("control, a static schedule with averaging", of_family("control")),
-        ("published method", of_family("peer")),
-        ("rule or learner of this library", of_family("rule", "learner")),
-        ("form of autotune", of_family("autotune")),
-    ):
+    ]
+
+
+def best_of_kinds(results: Results) -> tables.Table:
+    """A row for each kind of method: its best after tuning, and its safest."""
+    tasks, names = summaries.complete(results)
+    rows = summaries.summaries(results)
+    body = []
+    for label, families in KINDS.items():
+        members = of_families(names, *families)
         mine = [row for row in rows if row.method in members]
         if not mine:
             continue
@@ -71,16 +81,18 @@ def sentences(results: Results) -> list[str]:
         )
         mean, low, high = top.tuned
         safe = max(mine, key=lambda row: row.worst)
-        worst, uncapped = (f"{signed(x, 1)}%" for x in safe.worst)
-        if uncapped != worst:
-            worst += f" ({uncapped} where a run may count as worse than it began)"
-        found.append(
-            f"Best {label}: after tuning, by validation, `{top.method}`, on test "
-            f"{mean:+.2f}% ({low:+.2f} to {high:+.2f}) of what the tuned cosine "
-            "improves; from the worst base rate of the worst task "
-            f"`{safe.method}`, {worst}."
-        )
-    return found
+        worst = tables.signed_beside(safe.worst, 1)
+        gain = f"{mean:+.2f} ({low:+.2f}, {high:+.2f})"
+        body.append([label, f"`{top.method}`", gain, f"`{safe.method}`", worst])
+    return tables.Table(
+        "The best of each kind",
+        f"{DEVELOPMENT} *Best, tuned*: at its tuned rate, chosen by validation, with "
+        "its gain on test over the tuned cosine, in percent of what that improves from "
+        "the start, and a 95% interval. *Safest*: the method whose worst base rate on "
+        f"its worst task is best, and that gain. {tables.CAPPED}",
+        ["kind", "best, tuned", "gain", "safest", "gain from its worst rate"],
+        body,
+    )
 
 
 def missing(lines: list[dict[str, Any]], plan: plans.Plan) -> list[str]:

@@ -72,7 +72,8 @@ def summary(lines: list[dict[str, Any]], results: Results, plan: plans.Plan) -> 
     found += [*findings.sentences(results), *findings.quick_agrees(lines)]
     parts += [f"- {sentence}" for sentence in found]
     parts += [""]
-    for table in (tables.headline(results), *tables.details(results), overhead()):
+    headlines = (findings.best_of_kinds(results), tables.headline(results))
+    for table in (*headlines, *tables.details(results), overhead()):
         parts += [to_markdown(table)]
     return "\n".join(parts)
 
@@ -83,7 +84,9 @@ def html(lines: list[dict[str, Any]], results: Results, plan: plans.Plan) -> str
     found = "".join(f"<li>{escape(x)}</li>" for x in sentences)
     return page.render(
         found=re.sub("`(.*?)`", r"<code>\1</code>", found),
-        headline=to_html(tables.headline(results)),
+        headline="".join(
+            map(to_html, [findings.best_of_kinds(results), tables.headline(results)])
+        ),
         charts=page.charts_of(results),
         details="".join(map(to_html, [*tables.details(results), overhead()])),
         provenance=escape(provenance(lines)),

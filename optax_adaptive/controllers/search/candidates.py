@@ -100,22 +100,14 @@ def _judge(state: SearchState, settings: SearchSettings, sized: Lengths) -> Judg
     loss = jnp.where(state.is_lost, jnp.inf, loss)
     is_best = loss <= jnp.min(state.candidate_losses)
     losses = state.candidate_losses.at[state.candidate].set(loss)
-    # Candidates may end alike, on a plateau of the loss, where large rates have ruined
-    # the parameters for good, and a lower one would do better: so go on until one is
-    # clearly worse.
-    was_run = jnp.arange(MOST_CANDIDATES, dtype=jnp.int32) <= state.candidate
-    worst = jnp.max(losses, where=was_run, initial=-jnp.inf)
     best = jnp.min(losses)
-    least = error if sized.candidate_steps >= settings.trusted_steps else 0.0
-    is_plateau = worst - best < jnp.maximum(
-        settings.plateau_fraction * (state.found.first_value - best), least
-    )
     is_enough = state.candidate >= settings.least_candidates - 1
     is_above = _is_above(losses, error, settings)
     is_third = state.candidate == settings.least_candidates - 1
-    # A tie is no end: rates far too high may all lead to one loss.
-    is_as_good = loss <= best + error
-    goes_on = jnp.where(is_above, is_third, is_plateau | is_as_good)
+    # Rates far too high may all lead to one loss, on which chance decides, and a lower
+    # one to a better: so only one that is clearly worse is the last.
+    tie = jnp.maximum(error, settings.tie * (state.found.first_value - best))
+    goes_on = jnp.where(is_above, is_third, loss <= best + tie)
     has_noise = differs(state, settings, sized.tail)
     return Judged(
         losses=losses,

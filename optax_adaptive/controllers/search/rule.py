@@ -47,8 +47,8 @@ def search(
        nothing moves until the loss is clearly worse than at the start.
     3. *Candidates*: three trial runs from the first parameters, at rates a factor of
        √10 apart below the largest stable one, each annealed to 0. More follow below
-       as long as the last one is the best, or all end alike. The rate found lies below
-       the best of them and the largest stable one.
+       until one is clearly worse than the best, eight at most. The rate found lies
+       below the best of them and the largest stable one.
     4. *Warm-up*, 2% of ``total_steps`` (10 to 1,000; 100 if that is not known): the
        rate rises from 0 to the one found, since the first parameters bear less.
 

@@ -39,14 +39,11 @@ class SearchSettings(NamedTuple):
     ratio: float = math.sqrt(10.0)  # between neighbouring candidates
     first_candidate: float = 1.5  # in ratios below the largest stable rate
     least_candidates: int = 3
-    # Of the decrease, by which the losses of candidates on one plateau differ at most:
-    # 0.02 to 0.04 where large rates teach a language model no more than how often
-    # letters occur; in 62 other settings 0.047 and more (docs/research).
-    plateau_fraction: float = 0.04
-    # Steps of a candidate in which any good rate would show a decrease. So if no more
-    # than noise lies between such candidates, that is a plateau too; between shorter
-    # ones it may be a start that is flat.
-    trusted_steps: int = 60
+    # Part of the decrease by which a candidate has to be worse than the best to be the
+    # last one. On a plateau, where large rates teach a language model no more than how
+    # often letters occur, losses differ by up to 0.06; past a best rate, where steps
+    # are too small to get far, mostly by 0.1 and more (docs/research).
+    tie: float = 0.08
     # To first order, gradients predict how much the loss decreases in the range test.
     # Where they were those of the value itself, the prediction was 0.26 to 1.42 times
     # the decrease seen, on four tasks of the benchmark with Adam, SGD and Lion. Outside

@@ -47,6 +47,8 @@ def test_what_noise_does_not_tell_apart_shares_the_answer(losses, expected):
     ("losses", "candidates", "best"),
     [
         ([1.6, 1.2, 1.8], 3, 1),
+        ([1.6, 1.2, 1.34, 1.8], 4, 1.1),  # not worse by enough: one may lie below
+        ([3.4, 1.2, 1.34, 0.9, 1.6], 5, 3),  # as here
         ([1.2, 1.6, 1.8, 1.9], 4, 0),  # the fourth was above the first
         ([1.2, 1.6, 1.8, 0.9], 4, -1),
         ([2.5, 2.2, 1.8, 2.0], 4, 2),  # on as long as it gets better

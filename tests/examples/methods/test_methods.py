@@ -12,7 +12,7 @@ from flax import nnx
 from methods import optimizers, registry, rules
 from methods.hypergradient import hypergradient
 from methods.random_actions import random_actions
-from training import devices, loop
+from training import chunks, devices
 
 STEPS = 100
 
@@ -39,8 +39,8 @@ def test_method(name):
     method = build(rate)
     mesh = devices.make_mesh(8)
     params = {"w": jnp.ones(4)}
-    state = loop.init_state(method, params, nnx.State({}), mesh)
-    run_chunk = loop.make_run_chunk(step, None, build, rate, jax.random.key(0))
+    state = chunks.init_state(method, params, nnx.State({}), mesh)
+    run_chunk = chunks.make_run_chunk(step, None, build, rate, jax.random.key(0))
     rng = np.random.default_rng(0)
     x = rng.normal(size=(20, 8, 4)).astype(np.float32)
     chunk = {"x": x, "y": x @ np.arange(4, dtype=np.float32)}

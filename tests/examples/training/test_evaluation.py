@@ -8,7 +8,7 @@ from flax import nnx
 
 from data.dataset import Dataset
 from methods import registry
-from training import devices, flags, loop
+from training import chunks, devices, flags
 from training.evaluation import Evaluation
 
 
@@ -26,7 +26,7 @@ def test_statistics_that_training_left_do_not_reach_averages(name):
     graphdef, params, statistics = nnx.split(model, nnx.Param, ...)
     method = registry.build(name, "adam", None, 100, 10)
     mesh = devices.make_mesh(64)
-    state = loop.init_state(method, params, statistics, mesh)
+    state = chunks.init_state(method, params, statistics, mesh)
     config = flags.RunConfig(batch_size=64, method=name)
     evaluate = Evaluation(config, data, graphdef, method, per_example, mesh)
     # As after a blow-up, from which the parameters were brought back.

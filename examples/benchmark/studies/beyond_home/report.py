@@ -23,6 +23,7 @@ from benchmark.tasks import DEVELOPMENT
 
 REFERENCES = ("cosine", "cosine, warm-up")  # of which the better is compared with
 HELD_OUT_RESULTS = RESULTS.with_name("held_out.jsonl")
+BASE_RATE_RESULTS = RESULTS.with_name("base_rates.jsonl")
 EDGE = "*"
 LARGEST = 1000.0  # a ratio counts as no more, so that a failed run leaves a mean
 BOUND = (
@@ -224,6 +225,34 @@ def held_out(rows: list[Row]) -> str:
     caption = (
         f"{DEVELOPMENT} Final loss on validation over that of the tuned cosine, with "
         f"or without warm-up: geometric mean over seeds, and over a family. {BOUND}"
+    )
+    return f"{caption}\n\n{markdown(header, body)}"
+
+
+def base_rates(rows: list[Row], usual: list[Row]) -> str:
+    """The table of the page: from other base rates, over ``usual``, from 1e-3."""
+    names = [name for name, entry in ENTRIES.items() if not is_tuned(entry.method)]
+    rates = sorted({row["rate"] for row in rows})
+    body = []
+    for task in dict.fromkeys(row["task"] for row in rows):
+        cells = []
+        for name in names:
+            for rate in rates:
+                mine = [r for r in rows if r["task"] == task and r["rate"] == rate]
+                seeds = sorted({row["seed"] for row in mine})
+                one = tuned(mine, ENTRIES[name], seeds)
+                other = tuned(
+                    [row for row in usual if row["task"] == task], ENTRIES[name], seeds
+                )
+                cells.append(ratio_text(ratio(one, other)) if one and other else "")
+        body.append([task, *cells])
+    columns = [f"{name}, {rate:g}" for name in names for rate in rates]
+    kept = [i for i in range(len(columns)) if any(row[i + 1] for row in body)]
+    header = ["task", *(columns[i] for i in kept)]
+    body = [[row[0], *(row[i + 1] for i in kept)] for row in body]
+    caption = (
+        f"{DEVELOPMENT} Final loss on validation from another base learning rate, over "
+        f"that from 0.001: geometric mean over seeds. {BOUND}"
     )
     return f"{caption}\n\n{markdown(header, body)}"
 

@@ -49,7 +49,7 @@ class Group(NamedTuple):
     seeds: tuple[int, ...]
     data_dir: Path
     output: Path
-    rate: float | None = None  # if it is tuned already
+    rate: float | None = None  # if it is tuned already; or a base rate
 
 
 def rate_at(place: int) -> float:
@@ -144,11 +144,11 @@ def runs(group: Group, rows: list[Row]) -> Iterator[Row]:
                 done[key] = row
                 yield row
 
-    if not methods.is_tuned(group.method):
-        yield from at(methods.BASE_RATE)
-        return
-    if group.rate is not None:
-        yield from at(group.rate)
+    rate = group.rate
+    if rate is None and not methods.is_tuned(group.method):
+        rate = methods.BASE_RATE
+    if rate is not None:
+        yield from at(rate)
         return
     tried: dict[int, list[Row]] = {}
     while places := next_places(group.method, tried, place_of(subject.rate)):
@@ -219,9 +219,14 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, default=prepared.default_dir())
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--tuned-by", type=Path, help="rows that chose the rates")
+    of_autotune = f"of autotune and learned; {methods.BASE_RATE:g} by default"
+    parser.add_argument("--base-rate", type=float, help=of_autotune)
     flags = parser.parse_args()
     groups = [
-        Group(task, method, tuple(flags.seeds), flags.data_dir, flags.output)
+        Group(
+            *(task, method, tuple(flags.seeds), flags.data_dir, flags.output),
+            rate=None if methods.is_tuned(method) else flags.base_rate,
+        )
         for task in flags.tasks
         for method in flags.methods
     ]
