@@ -35,7 +35,7 @@ SEARCH = SearchSettings(
     unknown_steps=200,
     least_scale=MIN_SCALE,
     test_to=1e-3,
-    plateau_fraction=0.0,
+    tie=0.0,
 )
 BLOCKS = MaintainSettings(shortest_block=2)
 
