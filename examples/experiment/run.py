@@ -136,7 +136,7 @@ def as_row(task: Task, events: list[dict[str, Any]]) -> Row:
       Curves and numbers.
 
     Raises:
-      ValueError: If the log is not that of a whole run.
+      ValueError: If the log is not that of one whole run.
     """
     if not events or events[-1]["event"] != "test":
         raise ValueError("the log does not end with the test of a whole run")
@@ -153,9 +153,14 @@ def as_row(task: Task, events: list[dict[str, Any]]) -> Row:
     late = losses[-max(len(losses) // 10, 1) :]
     fit, tested = series("fit", "loss")[0], float(test["loss"])
     is_finite = bool(np.isfinite([*late, fit, tested]).all())
+    validated = series("validation", "step")
+    if (np.diff(validated) <= 0).any():
+        raise ValueError(
+            "the log has a validation twice, as where two processes make the same run"
+        )
     # How many training events came before each validation, and of each point.
     steps = series("train", "step")
-    ends = np.searchsorted(steps, series("validation", "step"), "right")
+    ends = np.searchsorted(steps, validated, "right")
     points = np.linspace(0, len(steps), min(POINTS, len(steps)) + 1).astype(int)[1:]
     row = {
         "steps": test["step"],

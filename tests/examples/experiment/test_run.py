@@ -53,6 +53,12 @@ def test_a_log_becomes_a_row():
     assert (row["fit"], row["test"], row["seconds"]) == (40, 30, 9)
 
 
+def test_a_log_of_two_processes_is_no_row():
+    events = log()
+    with pytest.raises(ValueError, match="a validation twice"):
+        runner.as_row(TASK, [*events[:-2], *events[1:]])
+
+
 def test_a_curve_has_few_points_and_loses_no_step():
     events = log()
     more = [
