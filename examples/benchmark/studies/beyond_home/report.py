@@ -231,25 +231,22 @@ def held_out(rows: list[Row]) -> str:
 
 def base_rates(rows: list[Row], usual: list[Row]) -> str:
     """The table of the page: from other base rates, over ``usual``, from 1e-3."""
-    names = [name for name, entry in ENTRIES.items() if not is_tuned(entry.method)]
+    there = {row["method"] for row in rows}
+    names = [name for name, entry in ENTRIES.items() if entry.method in there]
     rates = sorted({row["rate"] for row in rows})
     body = []
     for task in dict.fromkeys(row["task"] for row in rows):
-        cells = []
+        before = [row for row in usual if row["task"] == task]
+        cells = [task]
         for name in names:
             for rate in rates:
-                mine = [r for r in rows if r["task"] == task and r["rate"] == rate]
+                mine = [r for r in rows if (r["task"], r["rate"]) == (task, rate)]
                 seeds = sorted({row["seed"] for row in mine})
                 one = tuned(mine, ENTRIES[name], seeds)
-                other = tuned(
-                    [row for row in usual if row["task"] == task], ENTRIES[name], seeds
-                )
+                other = tuned(before, ENTRIES[name], seeds)
                 cells.append(ratio_text(ratio(one, other)) if one and other else "")
-        body.append([task, *cells])
-    columns = [f"{name}, {rate:g}" for name in names for rate in rates]
-    kept = [i for i in range(len(columns)) if any(row[i + 1] for row in body)]
-    header = ["task", *(columns[i] for i in kept)]
-    body = [[row[0], *(row[i + 1] for i in kept)] for row in body]
+        body.append(cells)
+    header = ["task", *(f"{name}, {rate:g}" for name in names for rate in rates)]
     caption = (
         f"{DEVELOPMENT} Final loss on validation from another base learning rate, over "
         f"that from 0.001: geometric mean over seeds. {BOUND}"
