@@ -1,6 +1,7 @@
 """The optimizer inside autotune: what must not be in it, and the rate that it had."""
 
 import warnings
+from typing import Any
 
 import jax
 import optax
@@ -48,9 +49,8 @@ def with_warnings(
 def _warn_of_schedules(state: optax.OptState) -> None:
     """Warns of schedules in the optimizer, by the states that count for them."""
     kinds = (optax.ScaleByScheduleState, optax.InjectStatefulHyperparamsState)
-    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kinds))
     names = set()
-    for node in nodes:
+    for node in _find_all(state, kinds):
         if isinstance(node, optax.ScaleByScheduleState):
             names.add("a factor on the updates")
         if isinstance(node, optax.InjectStatefulHyperparamsState):
@@ -67,8 +67,7 @@ def _warn_of_schedules(state: optax.OptState) -> None:
 
 def _warn_of_own_params(state: optax.OptState) -> None:
     """Warns of an optimizer with parameters of its own, which no factor reaches."""
-    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, OWN_PARAMS))
-    names = {type(node).__name__ for node in nodes if isinstance(node, OWN_PARAMS)}
+    names = {type(node).__name__ for node in _find_all(state, OWN_PARAMS)}
     if names:
         warnings.warn(
             f"the optimizer inside autotune keeps parameters in its state, a "
@@ -91,7 +90,7 @@ def without_rules(
         rules = filter(
             is_controller_state, jax.tree.leaves(state, is_leaf=is_controller_state)
         )
-        if _accumulates(state):
+        if _find_all(state, ACCUMULATION):
             raise ValueError(
                 "autotune measures each update, but the optimizer inside accumulates "
                 "gradients and makes one in several steps: put the accumulation "
@@ -108,6 +107,7 @@ def without_rules(
     return optax.GradientTransformationExtraArgs(init_fn, optimizer.update)
 
 
-def _accumulates(state) -> bool:
-    leaves = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, ACCUMULATION))
-    return any(isinstance(leaf, ACCUMULATION) for leaf in leaves)
+def _find_all(state: optax.OptState, kinds: tuple[type, ...]) -> list[Any]:
+    """All states of these types."""
+    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kinds))
+    return [node for node in nodes if isinstance(node, kinds)]
