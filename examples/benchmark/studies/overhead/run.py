@@ -4,7 +4,7 @@ Adam alone, with ``optax.contrib.reduce_on_plateau``, with every rule, and in au
 and its parts (after the search, and 10,000 steps into a run): the optimizer's step
 alone on trees of 16 parameters, of ResNet-18's 11 million, and of as many as fill half
 the memory, where copies would not fit beside them; and the whole training step of a
-perceptron and of ResNet-18. All methods take turns within every repetition, each time
+perceptron. All methods take turns within every repetition, each time
 in another order, and each is compared with Adam in the same repetition, so that a slow
 moment of the machine hits both::
 
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from rich.console import Console
@@ -58,7 +57,7 @@ def measure(
 ) -> list[records.Line]:
     """A line a method: medians, and of paired ratios also the quartiles."""
     seconds = timing.time_steps(workload, made, repetitions, name)
-    abstract = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in workload.shapes]
+    abstract = jax.eval_shape(workload.params)
     compiled = {m: timing.time_compile(made[m], abstract, 5) for m in seconds}
     sizes = {m: timing.state_bytes(made[m], abstract) for m in seconds}
     lines = []

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from rich.progress import track
@@ -80,15 +79,19 @@ def time_steps(
         for method in ("autotune", "autotune, interpolated", "with_rollback"):
             made.pop(method, None)  # their copies would not fit
     jitted = {method: make_step(tx, workload.gradient) for method, tx in made.items()}
-    # One set of parameters for all: several would not fit.
-    params = [jnp.full(shape, 1e-3, jnp.float32) for shape in workload.shapes]
+    # Each method trains parameters of its own, but where several would not fit.
+    shared = workload.params() if steps == 1 else None
     seconds: dict[str, list[float]] = {method: [] for method in made}
-    states: dict[str, Any] = {}
+    trained: dict[str, Any] = {}  # parameters and states
     shuffler = random.Random(0)
     for repetition in track(range(repetitions + 1), description=name):
         for method, tx in shuffler.sample(list(made.items()), len(made)):
-            is_new = method not in states
-            state = tx.init(params) if is_new else states.pop(method)
+            is_new = method not in trained
+            if is_new:
+                params = workload.params() if shared is None else shared
+                state = tx.init(params)
+            else:
+                params, state = trained.pop(method)
             if is_new and method not in ("adam", "reduce_on_plateau"):
                 for _ in range(SEARCH_STEPS if searches(method) else 2):
                     params, state = jitted[method](params, state, workload.data)
@@ -101,7 +104,9 @@ def time_steps(
             jax.block_until_ready((params, state))
             if repetition:  # the first compiles
                 seconds[method].append((time.perf_counter() - start) / steps)
-            if steps > 1:
-                states[method] = state
-            del state
+            if shared is None:
+                trained[method] = params, state
+            else:
+                shared = params
+            del params, state
     return {method: np.array(times) for method, times in seconds.items()}
