@@ -48,6 +48,7 @@ def assert_close(here, there):
     )
 
 
+@pytest.mark.slow
 def test_the_blocks_run_and_train_as_one_device_does(tmp_path):
     alone = trained_alone()
     assert len({block.section for block in code_blocks.blocks(PAGE)}) == 5

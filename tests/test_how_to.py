@@ -26,7 +26,6 @@ TRAINED = {
     "validation": {"accuracy": 0.9, "test_accuracy": 0.85},
     "without_value": {"closing": 0.9, "sent": 0.9, "observed": 0.9},
 }
-SLOW = ("batch_norm", "numpyro", "saving")  # 7 to 8 s of processor time
 
 
 @pytest.fixture(autouse=True)
@@ -41,13 +40,8 @@ def test_every_page_is_here():
     assert {page.stem for page in PAGES.glob("*.md")} == set(TRAINED)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
-        for name in TRAINED
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAINED)
 def test_the_blocks_run_and_train(name):
     page, names = PAGES / f"{name}.md", {}
     for block in code_blocks.blocks(page):

@@ -57,6 +57,7 @@ def foreign_words(text):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("standard_promotion")
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=lambda page: page.name)
 def test_the_blocks_run_in_order(page, tmp_path, monkeypatch):

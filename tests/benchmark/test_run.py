@@ -16,9 +16,12 @@ from methods.learned_ablations import LEARNED_ABLATIONS
 from methods.method import Method
 from methods.schedules import SCHEDULES
 from optax_adaptive import controllers
+from tests.helpers.slow import slow_but
 
 RUNS = ((1e-7, 0), (1e-3, 0), (1e-1, 1), (10.0, 0))
 HERE = Path(".")
+# Those that search differ by settings alone.
+QUICK = {*registry.NAMES} - {*rules.AUTOTUNE, *rules.LEARNED} | {"autotune"}
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def plan(toy, monkeypatch):
     return plans.Plan(("toy",), ("sgd",), ("fixed", "cosine"), (1e-2, 1e-1), seeds=2)
 
 
-@pytest.mark.parametrize("name", [*registry.NAMES, *LEARNED_ABLATIONS])
+@pytest.mark.parametrize("name", slow_but(QUICK, [*registry.NAMES, *LEARNED_ABLATIONS]))
 def test_every_method_takes_a_traced_rate(name, toy):
     train = jax.vmap(training.make_training(toy, "adam", name))
     trace = jax.eval_shape(train, jnp.ones(2), jnp.zeros(2, jnp.int32))

@@ -13,6 +13,7 @@ from optax_adaptive import (
     with_rollback,
 )
 from tests.helpers.loud import loud
+from tests.helpers.slow import slow_but
 
 MIN_SCALE, MAX_SCALE = 1e-6, 1e6
 STEPS = 1000
@@ -41,8 +42,4 @@ FAST = ("autotune, total_steps", "learned")
 
 def of_methods(methods):
     """Parametrizes over them; those that are not FAST are slow."""
-    slow = pytest.mark.slow
-    return pytest.mark.parametrize(
-        "method",
-        [pytest.param(name, marks=() if name in FAST else slow) for name in methods],
-    )
+    return pytest.mark.parametrize("method", slow_but(FAST, methods))

@@ -21,12 +21,15 @@ from optax_adaptive.signals.window_statistics import as_metric
 from optax_adaptive.transforms._measured import Measured
 from tests.helpers.follow import follow
 from tests.helpers.loud import loud
+from tests.helpers.slow import slow_but
 
 MIN_SCALE, MAX_SCALE = 1e-3, 1e3
 SETTINGS = dict(accumulation_size=2, window=6, min_scale=MIN_SCALE, max_scale=MAX_SCALE)
 STEPS = 47  # odd, so that the last window is open
 
-every_rule = pytest.mark.parametrize("rule", controllers.REGISTRY)
+# Of the two that are made of others, one is enough where time counts.
+QUICK = [name for name in controllers.REGISTRY if name != "learned"]
+every_rule = pytest.mark.parametrize("rule", slow_but(QUICK, controllers.REGISTRY))
 
 # All stages of a search, and some decisions after it, in so few steps.
 SEARCH = SearchSettings(

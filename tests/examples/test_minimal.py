@@ -15,7 +15,6 @@ LEAST = {
     "nnx": 95.0,
     "svi": 92.0,
 }
-FAST = "linen"
 FOLDER = ROOT / "examples" / "minimal"
 
 
@@ -25,13 +24,8 @@ def test_every_script_is_here_and_short():
     assert all(text.count("\n") <= 80 for text in scripts.values())
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name == FAST else pytest.mark.slow)
-        for name in LEAST
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LEAST)
 def test_it_learns(name):
     output = run(f"minimal/{name}.py")
     assert "Warning" not in output

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.examples.run import losses, run
+from tests.helpers.slow import slow_but
 from training import logs
 
 SCRIPTS = (
@@ -21,13 +22,7 @@ FAST = "lstm_electricity.py"
 ON_EIGHT_DEVICES = ("mlp_mnist.py", "resnet18_cifar.py")
 
 
-@pytest.mark.parametrize(
-    "script",
-    [
-        pytest.param(script, marks=() if script == FAST else pytest.mark.slow)
-        for script in SCRIPTS
-    ],
-)
+@pytest.mark.parametrize("script", slow_but([FAST], SCRIPTS))
 def test_smoke(script, tmp_path):
     arguments = (script, "--smoke", "--method", "trend", "--workdir")
     run(*arguments, tmp_path)

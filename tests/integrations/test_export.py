@@ -17,6 +17,7 @@ from optax_adaptive import (
     with_rollback,
 )
 from optax_adaptive.integrations import multi_steps, register_for_export
+from tests.helpers.slow import slow_but
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -47,13 +48,7 @@ def ruled(rule):
     return with_averaging(with_rollback(optax.chain(optax.adam(1e-3), scaling)))
 
 
-@pytest.mark.parametrize(
-    "rule",
-    [
-        name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
-        for name in controllers.REGISTRY
-    ],
-)
+@pytest.mark.parametrize("rule", slow_but(FAST, controllers.REGISTRY))
 def test_a_step_of_every_rule_is_serialised(rule):
     whole = exported(ruled(controllers.REGISTRY[rule]()))
     read = jax.export.deserialize(whole.serialize())

@@ -34,12 +34,15 @@ OTHERS = [name for name in OPTIMIZERS if not name.startswith("adam")] + ["adamw"
 @pytest.mark.parametrize(
     ("name", "total_steps", "interpolate"),
     [
-        ("adam", None, False),
         ("adam", STEPS, False),
-        ("adam without momentum", STEPS, True),
         *(
-            pytest.param(name, None, interpolate, marks=pytest.mark.slow)
-            for name, interpolate in [*((n, False) for n in OTHERS), ("sgd", True)]
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("adam", None, False),
+                ("adam without momentum", STEPS, True),
+                *((name, None, False) for name in OTHERS),
+                ("sgd", None, True),
+            )
         ),
     ],
 )

@@ -51,7 +51,13 @@ def sometimes_nan(params, batch, key):
         ),
     ],
 )
-@pytest.mark.parametrize("loss_fn", [negative, spiky, noisy, flat, sometimes_nan])
+@pytest.mark.parametrize(
+    "loss_fn",
+    [
+        *(pytest.param(fn, marks=pytest.mark.slow) for fn in (negative, noisy, flat)),
+        *(spiky, sometimes_nan),
+    ],
+)
 def test_adverse_losses(loss_fn, tx):
     _, _, state, params = train(tx, loss_fn)
     evaluated = optax_adaptive.eval_params(state, params)

@@ -75,7 +75,7 @@ def saved(folder):
     return seen
 
 
-@pytest.mark.parametrize("devices", [2, 1])
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_goes_on_on_another_number_of_devices(devices, tmp_path_factory):
     folder = tmp_path_factory.getbasetemp()
     before = saved(folder)

@@ -38,6 +38,7 @@ def test_an_ablation_hides_its_features_alone(wrap, seen):
         np.testing.assert_array_equal(features, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["constant", "bandit"])
 def test_around_a_schedule_a_learner_begins_at_its_lowest_action(name):
     task = tasks.TASKS["short"](None)

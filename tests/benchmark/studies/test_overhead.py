@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
+
 from benchmark.studies.overhead import compile as compilation
 
 
+@pytest.mark.slow
 def test_a_line_for_each_method_and_number_of_arrays(tmp_path):
     lines = compilation.measure(leaves=(1, 2), repetitions=1)
     found = [(line["leaves"], line["method"]) for line in lines]

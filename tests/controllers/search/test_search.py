@@ -137,19 +137,19 @@ def test_the_rate_found_is_warmed_up_to():
 
 def test_a_blow_up_in_it_begins_it_anew_at_half_the_rate():
     rule = controllers.search(2000)
-    state = rule.init()
+    state, update = rule.init(), jax.jit(rule.update)
     first, rolled_back = np.log(0.3), dict(value=np.inf, is_rolled_back=True)
     found = state.found._replace(log_scale=jnp.float32(first))
     state = state._replace(stage=jnp.int32(WARM_UP), found=found)
     seen = [dict(value=1.0)] * 10 + [rolled_back] + [dict(value=1.0)] * 40
     factors = []
     for given in seen:
-        log_scale, state = rule.update(observation(**given), state)
+        log_scale, state = update(observation(**given), state)
         assert rule.request(state).probe == (0 if state.is_done else -1)
         factors.append(float(jnp.exp(log_scale)))
     np.testing.assert_allclose(factors[:10], 0.3 * np.arange(1, 11) / 40, rtol=1e-5)
     np.testing.assert_allclose(factors[11:], 0.15 * np.arange(1, 41) / 40, rtol=1e-5)
     assert state.is_done and state.found.log_scale == jnp.float32(first) - np.log(2)
     # What is in force is kept from then on, as bounds may have cut it.
-    log_scale, _ = rule.update(observation(value=1.0, log_scale=-7.0), state)
+    log_scale, _ = update(observation(value=1.0, log_scale=-7.0), state)
     assert log_scale == -7.0

@@ -98,6 +98,7 @@ def test_the_seconds_of_a_resumed_run_are_those_of_all_its_processes():
 FLAGS = ("--plan", "full", "--smoke", "--jobs", "1", "--seeds", "0", "1")
 
 
+@pytest.mark.slow
 def test_the_full_plan_runs_on_tiny_data(tmp_path, capsys):
     output = tmp_path / "rows.jsonl"
     wanted = ("--tasks", "mlp", "--methods", "cosine", "trend", "--output", str(output))

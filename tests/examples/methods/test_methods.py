@@ -12,6 +12,7 @@ from flax import nnx
 from methods import optimizers, registry, rules
 from methods.hypergradient import hypergradient
 from methods.random_actions import random_actions
+from tests.helpers.slow import slow_but
 from training import chunks, devices
 
 STEPS = 100
@@ -32,7 +33,12 @@ def step(graphdef, optimizer, key, state, batch):
     return state, {"loss": loss}
 
 
-@pytest.mark.parametrize("name", [*registry.NAMES, *registry.EXPERIMENT])
+NAMES = (*registry.NAMES, *registry.EXPERIMENT)
+# Those that search differ by settings alone.
+QUICK = {*NAMES} - {*rules.AUTOTUNE, *rules.LEARNED} | {"autotune"}
+
+
+@pytest.mark.parametrize("name", slow_but(QUICK, NAMES))
 def test_method(name):
     build = partial(registry.build, name, "adam", steps=STEPS, steps_per_epoch=10)
     rate = registry.default_rate(name)
