@@ -18,16 +18,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from benchmark import plans, records, tasks, training, workers
+from benchmark.progress import Progress
 from data import prepared
 from methods import registry
 
@@ -126,27 +119,13 @@ def execute(plan: plans.Plan, output: Path, data_dir: Path, jobs: int) -> None:
     if not groups:
         print(f"nothing to run: {output} has all of it")
         return
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
-    with (
-        records.open_to_append(output) as file,
-        Progress(*columns, speed_estimate_period=3600) as progress,
-    ):
-        bar, start = progress.add_task("", total=len(groups)), time.perf_counter()
-        for i, lines in enumerate(workers.results(run_group, groups, jobs), 1):
+    with records.open_to_append(output) as file, Progress() as progress:
+        progress.expect([1.0] * len(groups))
+        for lines in workers.results(run_group, groups, jobs):
             records.write(file, lines)
             last = lines[-1]
             name = f"{last['method']} on {last['task']} ({last['optimizer']})"
-            progress.update(bar, advance=1, description=name)
-            if not progress.console.is_terminal:  # which would show no bar
-                left = (time.perf_counter() - start) * (len(groups) / i - 1) / 60
-                print(f"{i} of {len(groups)}, {left:.0f} min left: {name}", flush=True)
+            progress.tick(1.0, name)
 
 
 def main(

@@ -30,15 +30,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 import jax
 import numpy as np
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-)
 
 from benchmark import records, workers
+from benchmark.progress import Progress
 from data import prepared
 from data.dataset import Dataset
 from experiment import plan as plans
@@ -208,6 +202,13 @@ def check_same_tasks(path: Path, config: Row) -> None:
             )
 
 
+def outcome(row: Row) -> str:
+    """Of a run, in words."""
+    rate = "" if row["rate"] is None else f" at {row['rate']:g}"
+    result = row["failed"] or f"test {row['test']:.4g}"
+    return f"{row['method']}{rate} on {row['task']}, seed {row['seed']}: {result}"
+
+
 def execute(
     plan: Plan, output: Path, data_dir: Path, processes: int, is_smoke: bool
 ) -> None:
@@ -222,61 +223,17 @@ def execute(
         print(f"nothing to run: {output} has all of it")
         return
     shared = (WORK / output.stem, data_dir, is_smoke)
-    with records.open_to_append(output) as file, Clock(plan) as clock:
+    with records.open_to_append(output) as file, Progress() as progress:
         records.write(file, [records.header(config, 0.0)])
         for i in range(len(plans.stages(plan, rows))):
             left = plans.missing(plan, rows)[i:]
-            clock.expect([run for stage in left for run in stage])
+            runs = [run for stage in left for run in stage]
+            progress.expect([plan.tasks[run.task].seconds for run in runs])
             jobs = [Job(run, plan.tasks[run.task], *shared) for run in left[0]]
             for row in workers.results(make, jobs, processes):
                 rows.append(row)
                 records.write(file, [row])
-                clock.tick(row)
-
-
-class Clock:
-    """Progress and the time left, by what a run of each task takes about."""
-
-    def __init__(self, plan: Plan):
-        """Shows a bar on a terminal, and lines elsewhere."""
-        self.plan, self.start = plan, time.perf_counter()
-        self.spent, self.total, self.count, self.runs = 0.0, 0.0, 0, 0
-        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self.bar = Progress(*columns, TextColumn("{task.description}"))
-        self.bar.disable = not self.bar.console.is_terminal
-        self.task = self.bar.add_task("")
-
-    def __enter__(self) -> "Clock":
-        """Begins to show."""
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        """Ends the bar."""
-        self.bar.stop()
-
-    def expect(self, runs: list[Run]) -> None:
-        """Takes notice of all runs that are left."""
-        self.total = self.spent + sum(self.plan.tasks[run.task].seconds for run in runs)
-        self.runs = self.count + len(runs)
-
-    def tick(self, row: Row) -> None:
-        """Takes notice of a run that has ended."""
-        self.spent += self.plan.tasks[row["task"]].seconds
-        self.count += 1
-        took = time.perf_counter() - self.start
-        left = took * (self.total / self.spent - 1) / 60
-        rate = "" if row["rate"] is None else f" at {row['rate']:g}"
-        result = row["failed"] or f"test {row['test']:.4g}"
-        text = (
-            f"{left:.0f} min left: {row['method']}{rate} on {row['task']}, seed "
-            f"{row['seed']}: {result}"
-        )
-        self.bar.update(
-            self.task, completed=self.count, total=self.runs, description=text
-        )
-        if self.bar.disable:
-            print(f"{self.count} of {self.runs}, {text}", flush=True)
+                progress.tick(plan.tasks[row["task"]].seconds, outcome(row))
 
 
 def main(args: list[str] | None = None) -> None:

@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from benchmark import plans, records, training, workers
+from benchmark.progress import Progress
 from benchmark.studies.beyond_home import methods
 from benchmark.studies.beyond_home.tasks import TRAININGS
 from benchmark.studies.beyond_home.tasks.training import Training
@@ -232,15 +232,10 @@ def main() -> None:
     ]
     if flags.tuned_by:
         groups = groups_at_tuned_rates(records.rows(flags.tuned_by), groups)
-    columns = (
-        *Progress.get_default_columns(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns) as progress:
-        bar = progress.add_task("", total=len(groups))
+    with Progress() as progress:
+        progress.expect([1.0] * len(groups))
         for name in workers.results(run_group, groups, flags.jobs):
-            progress.update(bar, advance=1, description=name)
+            progress.tick(1.0, name)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def workloads() -> dict[str, Workload]:
     }
     of_pixels, of_labels = keys(2)
     pixels = jax.random.normal(of_pixels, (256, 784))
-    labels = jax.random.randint(of_labels, 256, 0, 10)
+    labels = jax.random.randint(of_labels, (256,), 0, 10)
     perceptron = random([(784, 600), (600, 500), (500, 10)])
     return {
         **alone,
