@@ -49,9 +49,13 @@ HEADLINE = (
     ("constant, averaged, tuned", ("constant_averaged",), "test"),
     ("best rule or online learner", RULES + LEARNERS, "validation"),
     ("`learned`", ("learned",), "test"),
-    ("`autotune`", ("autotune_anytime",), "test"),
-    ("`autotune`, `total_steps` given", ("autotune",), "test"),
-    ("`autotune`, interpolated", ("autotune_interpolated_anytime",), "test"),
+    ("`autotune_anytime`: `total_steps` not given", ("autotune_anytime",), "test"),
+    ("`autotune`: `total_steps` given", ("autotune",), "test"),
+    (
+        "`autotune_interpolated_anytime`: not given",
+        ("autotune_interpolated_anytime",),
+        "test",
+    ),
 )
 
 
@@ -211,7 +215,8 @@ def headline(plan: Plan, found: Outcomes) -> str:
         "Every method on networks of the usual kinds, sized for two cores "
         f"([the experiment](docs/experiment.md)): {part * (len(tasks) < len(found))}"
         f"test metric ± standard error of {len(plan.seeds)} seeds, in % correct or MW. "
-        "The best schedule is that on test, the best rule that on validation. "
+        "*Best tuned schedule*: of three, the best on test. *Best rule or online "
+        "learner*: of six, the best on validation. "
         f"{plans.TEST}\n\n"
     )
     titles = [title(plan, name) for name in tasks]

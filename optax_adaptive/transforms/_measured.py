@@ -44,7 +44,8 @@ def check_needs(controller: Controller, measured: Measured) -> None:
         chain = f"{name}({chain})" if name in controller.needs else chain
     raise ValueError(
         f"the rule {controller.name!r} does not work without {' and '.join(missing)} "
-        f"around it: compose it, in this order, as {chain}"
+        f"around it: compose it, in this order, as {chain}, where `maintain` and "
+        "`tuned`, which back off by themselves, want with_rollback(..., backoff=1.0)"
     )
 
 

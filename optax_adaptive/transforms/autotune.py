@@ -43,9 +43,10 @@ def autotune(
         tx = with_averaging(tx, fraction=0.1)
 
     1. :func:`controllers.search` finds a rate by trial runs. It takes about 85 steps of
-       480, 139 of 2,000, and 109 where ``total_steps`` is not given; up to 100 more
-       where noise hides which is best. In this time the parameters are temporary. Then
-       it warms up to that rate over 2% of the steps, or 100 (not with ``interpolate``).
+       480, 139 of 2,000, and 109 where ``total_steps`` is not given; up to twice or
+       2.5 times as many where noise hides which is best. In this time the parameters
+       are temporary. Then it warms up to that rate over 2% of the steps, or 100 (not
+       with ``interpolate``).
     2. :func:`controllers.maintain` keeps that rate, and corrects it by the averaging
        gap. A rate that proves far too high early on restarts from where it began.
     3. :func:`with_rollback` rolls back to a copy of the average where the loss rises by

@@ -61,4 +61,5 @@ def table(lines: list[records.Line]) -> str:
         red += sum(is_red(cell, bare) for cell in mine)
         rows.append([name, show(bare, bare), *(show(cell, bare) for cell in mine)])
     text = markdown(["fault", REFERENCE, *others], rows)
-    return text + f"\nRed (bold): {red} of the {counted} cells that count.\n"
+    shown = len(rows) * len(others)
+    return f"{text}\nRed (bold): {red} of the {counted} cells that count, of {shown}.\n"
