@@ -117,7 +117,8 @@ def merged(*requests: Request) -> Request:
     """What several rules ask for together: all that any of them asks for.
 
     Where they differ, the longest half-life counts, the smallest window, and the lowest
-    ``skip_above``. Of every other field the largest counts: who asks for nothing has 0.
+    ``skip_above``, and of ``probe`` -1 before 0. Of every other field the largest
+    counts: who asks for nothing has 0.
     """
     if len(requests) == 1:
         return requests[0]
@@ -125,8 +126,9 @@ def merged(*requests: Request) -> Request:
     largest = jax.tree.map(lambda fields: fields.max(0), stacked)
     sizes = stacked.accumulation_size
     least = jnp.where(sizes > 0, sizes, largest.accumulation_size).min(0)
+    probe = jnp.where(largest.probe > 0, largest.probe, stacked.probe.min(0))
     return largest._replace(
-        accumulation_size=least, skip_above=stacked.skip_above.min(0)
+        probe=probe, accumulation_size=least, skip_above=stacked.skip_above.min(0)
     )
 
 

@@ -77,9 +77,9 @@ def anchored(anchor: Controller, residual: Controller) -> Controller:
             state.residual_state,
         )
         return log_scale + residual_log_scale, AnchoredState(
-            anchor_log_scale=log_scale,
+            anchor_log_scale=jnp.asarray(log_scale, jnp.float32),
             anchor_state=anchor_state,
-            residual_log_scale=residual_log_scale,
+            residual_log_scale=jnp.asarray(residual_log_scale, jnp.float32),
             residual_state=residual_state,
             anchor_move=jnp.asarray(log_scale - before, jnp.float32),
         )

@@ -44,8 +44,9 @@ def plateau(
       cooldown: Windows after a reduction that do not count as bad, at least 0.
       criterion: ``"best"``: a window improves if it beats the best one so far by the
         margin. ``"slope"``: it improves while the newest ``patience - 1`` windows
-        (at least 5) decrease significantly, at 5%, so that one lucky window does not
-        make a steady descent look like a plateau. Then the margins play no part.
+        (at least 5, or all that are kept) decrease significantly, at 5%, so that one
+        lucky window does not make a steady descent look like a plateau. Then the
+        margins play no part.
 
     Returns:
       A :class:`~optax_adaptive.Controller`.
@@ -79,7 +80,7 @@ def plateau(
         # Fewer than `patience`: an outlier leaves the fit before it has made that many
         # windows look bad.
         count = jnp.minimum(available, jnp.maximum(patience - 1, 5))
-        is_short = count < 5  # too few to tell: wait
+        is_short = count < min(5, observation.mask.size)  # too few to tell: wait
         slope = slope_test(observation.history, count)
         return jnp.isfinite(observation.value) & (is_short | (slope.z < -_Z_95))
 

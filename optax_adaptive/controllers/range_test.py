@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from optax_adaptive._controller import Array, Controller
+from optax_adaptive._controller import ROUNDING, Array, Controller
 from optax_adaptive.state.validation import check_range, is_concrete
 
 
@@ -109,9 +109,8 @@ def range_test(
         is_better = value < state.best_value
         log_scale = observation.log_scale
         step = jnp.log(jnp.where(has_descended, growth, idle_growth))
-        is_over = (
-            (is_bad & state.is_suspect) | ~is_finite | (log_scale >= jnp.log(stop))
-        )
+        is_at_stop = log_scale >= jnp.log(stop) - ROUNDING
+        is_over = (is_bad & state.is_suspect) | ~is_finite | is_at_stop
         moved = jnp.where(is_bad, log_scale, log_scale + step)
         moved = jnp.minimum(moved, jnp.log(stop))
         moved = jnp.where(is_over, log_scale - jnp.log(backoff), moved)

@@ -69,7 +69,7 @@ def then(first: Controller, second: Controller) -> Controller:
         log_scale, first_state = first.update(observation, state.first_state)
         # The request of ``second`` is read before its first decision: so begin it now.
         begun = second.begin(state.second_state, found(log_scale, first_state))
-        return log_scale, state._replace(
+        return jnp.asarray(log_scale, jnp.float32), state._replace(
             first_state=first_state,
             second_state=select(first_state.is_done, begun, state.second_state),
         )
@@ -84,7 +84,7 @@ def then(first: Controller, second: Controller) -> Controller:
         since = filled(observation.mask.shape[0], windows)
         observation = observation._replace(mask=observation.mask & since)
         log_scale, second_state = second.update(observation, begun)
-        return log_scale, ThenState(
+        return jnp.asarray(log_scale, jnp.float32), ThenState(
             first_state=state.first_state,
             second_state=second_state,
             has_begun=jnp.ones((), jnp.bool_),

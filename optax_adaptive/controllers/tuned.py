@@ -21,7 +21,7 @@ def tuned(
 
     Args:
       total_steps: Number of updates of the whole run, an integer of at least 200, or
-        None where that is not known.
+        None if it is not given.
       interpolate: Whether params are interpolated with the average, by 0.7.
       search_settings: Constants of the search; by default those for ``interpolate``.
       maintain_settings: Those of what follows it.

@@ -57,8 +57,9 @@ def warmup(rule: Controller, steps: int | Array) -> Controller:
             state.is_warm, observation.log_scale, state.warmed_log_scale
         )
         observation = observation._replace(log_scale=log_scale)
-        decision = rule.update(observation, state.warmed_state)
-        return WarmupState(*decision, jnp.ones((), jnp.bool_))
+        log_scale, warmed_state = rule.update(observation, state.warmed_state)
+        log_scale = jnp.asarray(log_scale, jnp.float32)  # a hyperparameter may be wider
+        return WarmupState(log_scale, warmed_state, jnp.ones((), jnp.bool_))
 
     def wait(observation, state):
         del observation

@@ -150,3 +150,28 @@ def test_no_wrapper_runs_on_past_a_bound(wrap, bounds):
     scales = follow(tx)(np.float32([*values, *back]))[0]
     inner = scales[-3:]
     assert np.all((inner > low) & (inner < high)), inner
+
+
+@pytest.mark.usefixtures("standard_promotion")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda factor: controllers.then(
+            controllers.range_test(stop=1.0), controllers.plateau(factor=factor)
+        ),
+        lambda factor: controllers.warmup(controllers.plateau(factor=factor), 5),
+        lambda factor: controllers.anchored(
+            controllers.plateau(factor=factor), controllers.plateau(factor=factor)
+        ),
+    ],
+)
+def test_a_hyperparameter_may_be_of_float64(make):
+    with jax.enable_x64(True):
+        scales = [scales_of(make(factor)) for factor in (np.float64(0.5), 0.5)]
+    np.testing.assert_array_equal(*scales)
+
+
+def test_a_warm_up_inside_is_one_outside():
+    asked = [asking(probe=probe) for probe in (-1, 0, 2)]
+    for pair, probe in ((asked[:2], -1), (asked[1:], 2), (asked[::2], 2)):
+        assert requests_of(controllers.anchored(*pair), 1)[-1].probe == probe

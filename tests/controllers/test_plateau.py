@@ -118,3 +118,11 @@ def test_a_flat_negative_metric_is_a_plateau():
     values = np.full(8, -3, np.float32)
     scales, _ = follow(optax_like(dict(factor=0.5, patience=3)))(values)
     np.testing.assert_allclose(scales[-1], 0.25)
+
+
+@pytest.mark.parametrize("window", [3, 4, 5])
+def test_the_slope_criterion_acts_on_as_few_windows_as_are_kept(window):
+    rule = controllers.plateau(patience=3, criterion="slope")
+    tx = scale_by_controller(rule, accumulation_size=1, window=window)
+    scales, _ = follow(tx)(np.float32(1 + np.random.default_rng(0).normal(0, 0.1, 80)))
+    assert scales[-1] < 1e-2

@@ -60,3 +60,9 @@ def test_a_window_without_a_finite_value_ends_it():
     scales = scales_of(values)
     assert scales[14] == pytest.approx(scales[9] / 8, rel=1e-5)
     np.testing.assert_array_equal(scales[15:], scales[14])
+
+
+@pytest.mark.parametrize("stop", [1e5, 4.9, 0.1402943])  # two lose a bit in exp and log
+def test_it_ends_at_the_stop(stop):
+    scales = scales_of(np.ones(400, np.float32), stop=stop, backoff=2.0)
+    np.testing.assert_allclose(scales[-1], stop / 2.0, rtol=1e-4)

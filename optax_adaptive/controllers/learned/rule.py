@@ -4,7 +4,6 @@ import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 
 from optax_adaptive._controller import Array, Controller, Found, Observation, nothing
 from optax_adaptive.controllers.learned import (
@@ -41,7 +40,7 @@ class PolicyState(NamedTuple):
     feature_memory: feature_memory.FeatureMemory
     windows: Array  # shape=(), dtype=int32: finite ones since the last blow-up
     size: Array  # shape=(), dtype=int32: steps of the next window
-    gradient_factor: Array | np.float32  # shape=(), dtype=float32: what is Found
+    gradient_factor: Array  # shape=(), dtype=float32: that of Found
 
 
 class StateFeatures(NamedTuple):
@@ -141,8 +140,7 @@ def searched(total_steps: int | Array | None, rule: Controller) -> Controller:
     """A rule as :func:`policy_rule` builds it, after the search."""
     search_steps = None
     if total_steps is not None and is_concrete(total_steps):
-        steps = float(total_steps)
-        search_steps = int(steps) if LEAST_STEPS <= steps < math.inf else None
+        search_steps = int(total_steps) if total_steps >= LEAST_STEPS else None
     first = search(search_steps, SEARCH)
     return then(first, schedule_compensation.compensated(rule))._replace(
         name="learned", needs=("with_averaging", "with_rollback")

@@ -44,8 +44,8 @@ class CorrectionSettings(NamedTuple):
     shortest: float = 0.0  # but no smaller than this
     back: float = 0.2  # slope over decrease, below minus which the gradient points back
     # Gap over decrease below which even the shortest average, whose half-life is 5% of
-    # the steps, lags by more than it saves: about 0.05 / ln 2, over half the time in
-    # which the loss decreases by that.
+    # the steps, lags by more than it saves. It lags by 0.05 / ln 2 of the steps, and
+    # the decrease is that over ln(16 / 9) in log time, from block to block but one.
     lag: float = 0.125
     # Decrease over the loss, above which that has become less than a tenth of itself.
     fast: float = 9.0

@@ -115,7 +115,7 @@ def maintain(
                 is_block, is_judged & proposal.average_lags, state.average_lags
             ),
         )
-        new = select(restarts, _restarted(state, observation, block, restarts), went_on)
+        new = select(restarts, _restarted(state, observation, block), went_on)
         backed_off, down = _backed_off(state, settings)
         new = select(is_blown_up, backed_off, new)
         change = jnp.where(is_blown_up, down, change)
@@ -249,14 +249,14 @@ def _vetoes_on_a_raise(
 
 
 def _restarted(
-    state: MaintainState, observation: Observation, block: Block, restarts: Array
+    state: MaintainState, observation: Observation, block: Block
 ) -> MaintainState:
     """The state that begins anew from the first parameters."""
     return first_state()._replace(
         found=state.found,
         began=observation.step + 1,
         value_left=block.mean,
-        restarts=restarts,
+        restarts=jnp.ones((), jnp.bool_),
     )
 
 

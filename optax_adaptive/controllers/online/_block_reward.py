@@ -149,8 +149,8 @@ def close(block: Block, settings: OnlineSettings) -> tuple[Array, Block]:
 
     Returns:
       ``clip((decrease - expected) / error, ±3)``, or 0 where there was no block before
-      or no reading in this one; less 1 for a rise beyond the noise and 10 for a
-      blow-up. And the next block.
+      or no reading in this one; less 1 for a rise beyond the noise, and 11 for a
+      blow-up, which counts as one. And the next block.
     """
     track, start = _rewarded(block)
     decrease = start.value - track.newest.value

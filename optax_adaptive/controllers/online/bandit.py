@@ -9,8 +9,7 @@ import jax.numpy as jnp
 
 from optax_adaptive import rl
 from optax_adaptive._controller import Array, Controller
-from optax_adaptive.controllers.learned.policy_network import PolicyWeights
-from optax_adaptive.controllers.learned.policy_network import act as action_of
+from optax_adaptive.controllers.learned.policy_network import PolicyWeights, act
 from optax_adaptive.controllers.online import offline_prior
 from optax_adaptive.controllers.online._learner import (
     ACTIONS,
@@ -52,7 +51,8 @@ def bandit(
     action in thousands of states of small trainings. In the run, the reward of an
     action is the decrease of the loss from the first to the last of its windows (where
     :func:`optax_adaptive.observe` is given values, the decrease of those), less the
-    mean decrease so far, in standard errors and clipped at 3.
+    mean decrease so far, in standard errors and clipped at 3; a rise or a blow-up
+    costs more.
 
     Use it within :func:`optax_adaptive.with_averaging`, as in the example, which
     measures the averaging gap for it. Without that, and with ``feedback="observe"``, it
@@ -114,7 +114,7 @@ def bandit(
     check_choice("algorithm", algorithm, ("thompson", "ucb", "exp3s"))
     settings = settings or DEFAULTS
     first = offline_prior.checked(prior)
-    network_action = partial(action_of, PolicyWeights(*map(jnp.asarray, first.actor)))
+    network_action = partial(act, PolicyWeights(*map(jnp.asarray, first.actor)))
     prior_mean = settings.regret_scale * jnp.append(first.bandit, jnp.float32(0))
     if algorithm == "exp3s":
         learner = _exp3s(network_action, prior_mean, settings)

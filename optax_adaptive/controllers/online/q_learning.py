@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from optax_adaptive import rl
 from optax_adaptive._controller import Array, Controller
 from optax_adaptive.controllers.learned.policy_network import PolicyWeights
-from optax_adaptive.controllers.learned.policy_network import act as action_of
+from optax_adaptive.controllers.learned.policy_network import act as network_action
 from optax_adaptive.controllers.online import offline_prior
 from optax_adaptive.controllers.online._learner import (
     ACTIONS,
@@ -79,7 +79,7 @@ def q_learning(
     actor = PolicyWeights(*map(jnp.asarray, first.actor))
 
     def state_of(features):
-        return nearest_action(action_of(actor, features))
+        return nearest_action(network_action(actor, features))
 
     def init_fn():
         return QLearningState(

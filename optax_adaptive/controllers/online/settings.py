@@ -21,7 +21,7 @@ class OnlineSettings(NamedTuple):
     reward_clip: float = 3.0  # combined standard errors, in either direction
     rise_errors: float = 2.5  # a larger rise, in combined standard errors, ends a block
     rise_penalty: float = 1.0  # of such a rise, beside the rise itself
-    blow_up_penalty: float = 10.0  # of a window without a finite value
+    blow_up_penalty: float = 10.0  # of a window without a finite value, beside that
     baseline_weight: float = 0.3  # of the newest block in the expected decrease
     validation_weight: float = 0.2  # of the newest validation in its noise
     rewards_raw_decrease: bool = False  # no baseline, unit, bound or penalty

@@ -10,7 +10,14 @@ import math
 
 import jax.numpy as jnp
 
-from optax_adaptive._controller import Array, Controller, Found, Observation, nothing
+from optax_adaptive._controller import (
+    ROUNDING,
+    Array,
+    Controller,
+    Found,
+    Observation,
+    nothing,
+)
 from optax_adaptive.controllers.search.candidates import run_candidate
 from optax_adaptive.controllers.search.settings import (
     CALIBRATE,
@@ -37,7 +44,7 @@ SETTINGS = SearchSettings()
 
 
 def search(
-    total_steps: int | None = None, settings: SearchSettings = SETTINGS
+    total_steps: int | None = None, settings: SearchSettings | None = None
 ) -> Controller:
     """Finds a learning rate within the first steps of a run, then keeps it.
 
@@ -46,10 +53,11 @@ def search(
     2. *Range test*, about 20 to 80 steps: the rate rises exponentially from where
        nothing moves until the loss is clearly worse than at the start.
     3. *Candidates*: three trial runs from the first parameters, at rates a factor of
-       √10 apart below the largest stable one, each annealed to 0. More follow below
-       until one is clearly worse than the best, eight at most. The rate found lies
-       below the best of them and the largest stable one.
-    4. *Warm-up*, 2% of ``total_steps`` (10 to 1,000; 100 if that is not known): the
+       √10 apart below the largest stable one, each annealed to 0. A fourth runs above
+       the first, if that is best beyond doubt; else more follow below until one is
+       clearly worse than the best, eight at most. The rate found follows from the best
+       of them and the largest stable one.
+    4. *Warm-up*, 2% of ``total_steps`` (10 to 1,000; 100 if it is not given): the
        rate rises from 0 to the one found, since the first parameters bear less.
 
     Hand over to the rule that goes on from there by :func:`then`. Each call must make
@@ -57,8 +65,8 @@ def search(
 
     Args:
       total_steps: Number of updates of the whole run, an integer of at least 200, or
-        None where that is not known. It sizes the search.
-      settings: Its constants.
+        None if it is not given. It sizes the search.
+      settings: Its constants; None for those of :func:`autotune`.
 
     Returns:
       A :class:`~optax_adaptive.Controller`, for use within :func:`with_averaging` and
@@ -84,6 +92,7 @@ def search(
     if total_steps is not None:
         check_count("total_steps", total_steps, 200)
         total_steps = int(total_steps)
+    settings = settings or SETTINGS
     sized = lengths(total_steps, settings)
     stages = [  # in the order of their numbers
         lambda seen: _calibrate(*seen, settings=settings),
@@ -96,6 +105,7 @@ def search(
     def update_fn(observation: Observation, state: SearchState):
         is_done = state.is_done
         state = watch(state, observation.value, settings)
+        state = _within_bounds(state, observation)
         state = _begin_warm_up_anew(state, observation)
         state = _compare_gradients(state, observation, settings)
         went_on, log_scale = packing.switch(
@@ -249,6 +259,14 @@ def _gradient_factor(state: SearchState, settings: SearchSettings) -> Array:
     is_other = (factor > settings.most_factor) | (factor < settings.least_factor)
     is_other &= is_known & (factor > 0.0)
     return jnp.where(is_other, factor, 1.0)
+
+
+def _within_bounds(state: SearchState, observation: Observation) -> SearchState:
+    """Has the factor that moved params, where bounds have cut what was asked for."""
+    is_cut = jnp.abs(observation.log_scale - state.log_scale) > ROUNDING
+    is_cut &= state.stage == CALIBRATE
+    log_scale = jnp.where(is_cut, observation.log_scale, state.log_scale)
+    return state._replace(log_scale=log_scale)
 
 
 def _begin_warm_up_anew(state: SearchState, observation: Observation) -> SearchState:

@@ -21,11 +21,12 @@ class SearchSettings(NamedTuple):
 
     calibration_steps: int = 12
     most_nonfinite: int = 10  # losses in a row, before it is asked whose fault it is
-    # A loss of a trial counts as not finite, since a batch may be bad in that way too,
-    # if it is above the first one by so many standard deviations and sizes of it.
+    # While rates are tried, a loss counts as not finite, since a batch may be bad in
+    # that way too, if it is above the first one by so many standard deviations and
+    # sizes of it.
     wild: float = 100.0
     times: float = 10.0
-    most_wild: int = 3  # in a row, the same in a range test: it is meant to go too far
+    most_wild: int = 3  # wild ones in a row in a range test, meant to go too far
     least_noise: float = 1e-3  # that a loss is taken to have, as a part of its size
     unknown_steps: int = 800  # search as for so many where total_steps is not given
     cut: float = 5.0  # median deviations, above which one counts as no larger
@@ -191,15 +192,15 @@ def least_standard_deviation(value: Array, settings: SearchSettings) -> Array:
     return settings.least_noise * jnp.abs(value) + TINY
 
 
-def _is_trial(state: SearchState) -> Array:
+def _tries_a_rate(state: SearchState) -> Array:
     return (state.stage == RANGE_TEST) | (state.stage == CANDIDATES)
 
 
 def wild_above(state: SearchState, settings: SearchSettings) -> Array:
-    """The loss above which a batch is bad, while there are trials; else inf."""
+    """The loss above which a batch is bad, while rates are tried; else inf."""
     first, noise = state.found.first_value, state.found.standard_deviation
     wild = first + settings.wild * noise + settings.times * jnp.abs(first)
-    return jnp.where(_is_trial(state), wild, jnp.inf)
+    return jnp.where(_tries_a_rate(state), wild, jnp.inf)
 
 
 def watch(state: SearchState, value: Array, settings: SearchSettings) -> SearchState:
@@ -222,7 +223,7 @@ def watch(state: SearchState, value: Array, settings: SearchSettings) -> SearchS
     most = jnp.where(
         is_range_test & is_wild, settings.most_wild, settings.most_nonfinite
     )
-    is_stopped = (nonfinite >= most) & _is_trial(state)
+    is_stopped = (nonfinite >= most) & _tries_a_rate(state)
     return state._replace(
         clock=clock,
         losses=history.push(losses, value, is_finite),

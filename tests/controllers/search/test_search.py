@@ -153,3 +153,15 @@ def test_a_blow_up_in_it_begins_it_anew_at_half_the_rate():
     # What is in force is kept from then on, as bounds may have cut it.
     log_scale, _ = update(observation(value=1.0, log_scale=-7.0), state)
     assert log_scale == -7.0
+
+
+def test_the_rate_found_does_not_depend_on_where_the_bounds_lie():
+    def error(rate, **bounds):
+        rule = scale_by_controller(controllers.search(400), **bounds)
+        tx = optax.chain(optax.sgd(rate), rule)
+        params, state, _ = train(with_averaging(with_rollback(tx)), 200)
+        return rate * float(lr_scale(state))
+
+    # The first factor, 1e-12, is below the lower bound, which is 1e-8 by default.
+    rates = [error(1.0), error(1e3), error(1e3, min_scale=1e-30, max_scale=1e30)]
+    np.testing.assert_allclose(rates, rates[-1], rtol=0.05)
