@@ -20,13 +20,14 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# Threads of XLA: eight devices that wait for each other take eight, and what one of
+# them hands to others needs more, or all wait for ever.
+os.environ.setdefault("PJRT_NPROC", "24")
 # Versions from 0.12 on have no other fusions, and abort where they are asked for.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_cpu_parallel_codegen_split_count=1"
     + " --xla_cpu_use_fusion_emitters=false" * (version("jax") < "0.12")
-    # Eight devices share a few busy cores: XLA aborts one that waits 40 s for others.
-    + " --xla_cpu_collective_call_terminate_timeout_seconds=120"
 )
 
 import hypothesis

@@ -43,6 +43,11 @@ def check_replicas(opt_state: Any) -> None:
       >>> integrations.check_replicas(tx.init(jnp.ones(2)))
     """
     copies = {path: _copies(leaf) for path, leaf in _deciding(opt_state).items()}
+    if not any(any(ones) for ones in copies.values()):
+        raise ValueError(
+            "all of this state is split over devices, as by jax.pmap: there is nothing "
+            "to compare"
+        )
     names = list(copies)
     is_alike = [all(one == first for one in ones) for first, *ones in copies.values()]
     firsts = np.frombuffer(b"".join(first for first, *_ in copies.values()), np.uint8)

@@ -57,9 +57,8 @@ class Signal(NamedTuple):
 
     is_spike: Array  # shape=(), dtype=bool: ten non-finite values, or a rise: roll back
     is_calm: Array  # shape=(), dtype=bool: as good as ever, worth a snapshot
-    is_usable: (
-        Array  # shape=(), dtype=bool: finite, and not wildly above what is normal
-    )
+    # shape=(), dtype=bool: finite, and not wildly above what is normal
+    is_usable: Array
     is_finite: Array  # shape=(), dtype=bool
     unspiked: Array  # shape=(), dtype=float32: the value, cut where it is a spike
     lowest_level: Array  # shape=(), dtype=float32: lower bound of the level

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from optax_adaptive._controller import Array
 
@@ -36,8 +37,22 @@ def largest_entry(updates: optax.Updates) -> Array:
 
 def largest_of_sample(tree: Any) -> Array:
     """The largest |entry| of a sample, float32 of shape (); or what is not finite."""
+    leaves = jax.tree.leaves(tree)
+    meshes = [jax.typeof(leaf).sharding.mesh for leaf in leaves]
+    explicit = [mesh for mesh in meshes if mesh.explicit_axes]
+    if not explicit:
+        return _largest_of_sample(leaves)
+    # Where types say how arrays are sharded, they would have to say it of each part.
+    whole = NamedSharding(explicit[0], PartitionSpec())
+    sample: Any = jax.sharding.auto_axes(
+        _largest_of_sample, axes=explicit[0].explicit_axes, out_sharding=whole
+    )
+    return sample(leaves)
+
+
+def _largest_of_sample(leaves: list[Array]) -> Array:
     by_dtype = collections.defaultdict(list)
-    for leaf in jax.tree.leaves(tree):
+    for leaf in leaves:
         if not (jnp.issubdtype(leaf.dtype, jnp.inexact) and leaf.size):
             continue
         part = leaf

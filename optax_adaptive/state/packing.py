@@ -90,7 +90,7 @@ def check_size(like: Any, words: Array, of: str) -> None:
         )
 
 
-def check_same_layout(old: Any, new: Any, function: str) -> None:
+def check_same_layout(old: Any, new: Any) -> None:
     """Raises TypeError unless a rule returned the kind of state that it was given."""
     layouts = [
         jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), tree)
@@ -98,8 +98,8 @@ def check_same_layout(old: Any, new: Any, function: str) -> None:
     ]
     if layouts[0] != layouts[1]:
         raise TypeError(
-            f"a rule's {function} must return a state with the structure, shapes and "
-            f"dtypes of its init: init gave {layouts[0]}, {function} gave {layouts[1]}"
+            "a rule's update must return a state with the structure, shapes and "
+            f"dtypes of its init: init gave {layouts[0]}, update gave {layouts[1]}"
         )
 
 

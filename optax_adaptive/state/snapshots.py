@@ -11,7 +11,7 @@ from jax import lax
 from optax_adaptive._controller import Array
 from optax_adaptive.state.controller_state import is_controller_state
 from optax_adaptive.state.exportable import exportable
-from optax_adaptive.state.trees import in_dtypes_of, select
+from optax_adaptive.state.trees import in_dtypes_of, nodes_of, select
 from optax_adaptive.state.validation import check_one, check_same
 
 LARGEST_GRADIENT = 1e18  # its square is a float32
@@ -31,7 +31,7 @@ class SnapshotState(NamedTuple):
     snapshot_inner_state: Any  # () where the inner state is initialised anew instead
     is_taken: Array  # shape=(), dtype=bool: the last update took the copy
     is_restored: Array  # shape=(), dtype=bool: the last update went back to it
-    rollbacks: Array  # shape=(), dtype=int32: blow-ups so far
+    rollbacks: Array  # shape=(), dtype=int32: rollbacks so far
 
 
 def empty(params: optax.Params, inner_state: Any, restore_inner: bool) -> SnapshotState:
@@ -128,7 +128,9 @@ def after_update(
     def back(c, p, u):
         if not jnp.issubdtype(p.dtype, jnp.number):
             return u  # it cannot be added to, and no optimizer moves it
-        update = jnp.where(is_restored, (c - p).astype(u.dtype), u)
+        # At least as fine as params: a coarser update from afar misses the copy.
+        dtype = jnp.promote_types(u.dtype, p.dtype)
+        update = jnp.where(is_restored, (c - p).astype(dtype), u.astype(dtype))
         return bounded(update, is_restored)
 
     updates = jax.tree.map(back, snapshot.snapshot_params, params, updates)
@@ -187,12 +189,7 @@ def guarded(updates: optax.Updates, is_skipped: Array) -> optax.Updates:
 
 def find_all(opt_state: Any) -> list[SnapshotState]:
     """Every snapshot in ``opt_state``."""
-
-    def is_snapshot(node):
-        return isinstance(node, SnapshotState)
-
-    leaves = jax.tree.leaves(opt_state, is_leaf=is_snapshot)
-    return [leaf for leaf in leaves if is_snapshot(leaf)]
+    return nodes_of(opt_state, SnapshotState)
 
 
 def find(opt_state: Any) -> SnapshotState:

@@ -35,6 +35,12 @@ class Tag(NamedTuple):
 
 
 def unwrap_any(tagged: dict[str, Any]) -> Any:
-    """The leaf, whatever its name."""
-    (leaf,) = tagged.values()
+    """The leaf, whatever its name; raises ValueError if it is of another version."""
+    ((key, leaf),) = tagged.items()
+    if not key.endswith(f"-v{VERSION}"):
+        raise ValueError(
+            f"the layout of a state must be '...-v{VERSION}', but it is {key!r}: go on "
+            "with the release that made it, or begin anew with init "
+            "(integrations.graft carries over what fits)"
+        )
     return leaf

@@ -53,6 +53,16 @@ def as_arrays(tree: Any) -> Any:
     )
 
 
+def nodes_of(tree: Any, kinds: Any, stop: Any = ()) -> list[Any]:
+    """All nodes of a type, or of several, outside of those of the types ``stop``."""
+
+    def is_kind(node):
+        return isinstance(node, kinds)
+
+    nodes = jax.tree.leaves(tree, is_leaf=lambda n: is_kind(n) or isinstance(n, stop))
+    return list(filter(is_kind, nodes))
+
+
 def over_leading_axes(function: Callable, count: int) -> Callable:
     """Maps ``function`` over leading axes, that pmap or vmap gave to a state."""
     for _ in range(count):

@@ -63,18 +63,18 @@ class Pace(NamedTuple):
     new y, which is where the next update finds it. At a restart all three are one.
     """
 
-    every: (
-        Array  # shape=(), dtype=int32: updates from one move of the average to the next
-    )
+    # shape=(), dtype=int32: updates from one move of the average to the next
+    every: Array
     share: Array  # shape=(), dtype=float32: of the way to params, for the average
     moved: Array  # shape=(), dtype=float32: of the update, for params
     followed: Array  # shape=(), dtype=float32: of params - average, for params
 
 
-def pace(steps: Array, fraction: Array, interpolation: float | Array) -> Pace:
+def pace(
+    steps: Array, fraction: Array, interpolation: float | Array, *, samples: int
+) -> Pace:
     """The pace after ``steps``, int32, with a half-life of ``fraction`` of them."""
     half_life = fraction * steps.astype(jnp.float32) + 1.0
-    samples = SAMPLES_INTERPOLATED if interpolates(interpolation) else SAMPLES
     every = power_of_two((half_life / samples).astype(jnp.int32))
     share = -jnp.expm1(-math.log(2.0) * every.astype(jnp.float32) / half_life)
     moved = 1.0 - (1.0 - share) * interpolation

@@ -67,7 +67,7 @@ def compare(
     size = jnp.where(is_known, size, 0.0)
     before = statistics.first_update_size
     before = jnp.where(before > 0.0, before, size)
-    ratio = before / size
+    ratio = before / jnp.where(is_known, size, 1.0)
     is_other = is_known & (jnp.abs(ratio - 1.0) > SAME)
     ratio = jnp.where(is_other, ratio, 1.0)
     return statistics._replace(first_update_size=before), ratio

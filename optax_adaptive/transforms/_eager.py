@@ -21,15 +21,16 @@ def compiled(update_fn: Callable[..., Any]) -> Callable[..., Any]:
     jitted = jax.jit(update_fn)
 
     @functools.wraps(update_fn)
-    def update(updates, state, params=None, *, value=None, **extra_args):
-        if value is not None:
-            value = as_metric(value)
-        leaves = jax.tree.leaves((updates, state, params, value, extra_args))
+    def update(updates, state, params=None, **extra_args):
+        if extra_args.get("value") is not None:
+            extra_args["value"] = as_metric(extra_args["value"])
+        leaves = jax.tree.leaves((updates, state, params, extra_args))
         function = jitted if all(map(_is_concrete, leaves)) else update_fn
-        return function(updates, state, params, value=value, **extra_args)
+        return function(updates, state, params, **extra_args)
 
     return update
 
 
 def _is_concrete(leaf: Any) -> bool:
-    return isinstance(leaf, (jax.Array, np.ndarray)) and not isinstance(leaf, Tracer)
+    is_array = isinstance(leaf, (jax.Array, np.ndarray, np.generic))
+    return is_array and not isinstance(leaf, Tracer)

@@ -13,9 +13,8 @@ from optax_adaptive.state.trees import saturating_add
 class Memory(NamedTuple):
     """All that is remembered; what is not statistics only a decision touches."""
 
-    statistics: (
-        window_statistics.WindowStatistics
-    )  # first: it is read by ``window_statistics.LAYOUT`` alone
+    # First: it is read by ``window_statistics.LAYOUT`` alone.
+    statistics: window_statistics.WindowStatistics
     history: Array  # shape=(window,), dtype=float32: window means, oldest first
     errors: Array  # shape=(window,), dtype=float32: their standard errors
     controller_state: ControllerState

@@ -152,6 +152,8 @@ def make_plan(memory: Memory, value: Array, asked: Request) -> Plan:
     is_due = (memory.updates_seen >= memory.next_snapshot) & signal.is_calm
     # After a rollback, not before it is as good again as it was.
     is_due &= detector.level <= memory.normal.level
+    # Before it is known what is normal, growth from the first step on passes for noise.
+    is_due &= (detector.fast <= detector.slow) | (memory.normal.level < LARGEST)
     is_kept = memory.updates_seen < asked.keep_until
     is_due &= ~is_probe & ~is_kept & ~is_risen
     is_taken = is_due | (memory.updates_seen == 0) | asked.snapshot

@@ -7,22 +7,23 @@ import jax.numpy as jnp
 
 from optax_adaptive._controller import Array, Request, merged, nothing
 from optax_adaptive.signals import window_statistics
-from optax_adaptive.state.controller_state import is_controller_state
+from optax_adaptive.state.controller_state import (
+    ScaleByControllerState,
+    is_controller_state,
+)
 from optax_adaptive.state.packing import overwrite, unpack
 from optax_adaptive.state.snapshots import SnapshotState
 from optax_adaptive.state.tag import unwrap_any
+from optax_adaptive.state.trees import nodes_of
 
 
 def requests(inner_state: Any) -> Request:
     """What the controllers in ``inner_state`` ask for, together."""
-
-    def is_end(node):  # what lies in a copy asks for nothing
-        return is_controller_state(node) or isinstance(node, SnapshotState)
-
+    # What lies in a copy asks for nothing.
+    states = nodes_of(inner_state, ScaleByControllerState, stop=SnapshotState)
     asked = [
-        unpack(window_statistics.LAYOUT, unwrap_any(node.controller_memory)).request
-        for node in jax.tree.leaves(inner_state, is_leaf=is_end)
-        if is_controller_state(node)
+        unpack(window_statistics.LAYOUT, unwrap_any(state.controller_memory)).request
+        for state in states
     ]
     return merged(*asked) if asked else nothing()
 

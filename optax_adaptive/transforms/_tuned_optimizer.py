@@ -1,16 +1,16 @@
 """The optimizer inside autotune: what must not be in it, and the rate that it had."""
 
 import warnings
-from typing import Any
 
 import jax
 import optax
 
 from optax_adaptive.state import snapshots
+from optax_adaptive.state.controller_state import is_controller_state
+from optax_adaptive.state.trees import nodes_of
 from optax_adaptive.transforms import averaging
 from optax_adaptive.transforms._base_rate import first_update_size
 from optax_adaptive.transforms._measured import Measured
-from optax_adaptive.transforms._rules import is_controller_state
 
 ACCUMULATION = (optax.MultiStepsState, optax.ApplyEvery)
 OWN_PARAMS = (optax.contrib.ScheduleFreeState, optax.contrib.MechanicState)
@@ -50,7 +50,7 @@ def _warn_of_schedules(state: optax.OptState) -> None:
     """Warns of schedules in the optimizer, by the states that count for them."""
     kinds = (optax.ScaleByScheduleState, optax.InjectStatefulHyperparamsState)
     names = set()
-    for node in _find_all(state, kinds):
+    for node in nodes_of(state, kinds):
         if isinstance(node, optax.ScaleByScheduleState):
             names.add("a factor on the updates")
         if isinstance(node, optax.InjectStatefulHyperparamsState):
@@ -67,7 +67,7 @@ def _warn_of_schedules(state: optax.OptState) -> None:
 
 def _warn_of_own_params(state: optax.OptState) -> None:
     """Warns of an optimizer with parameters of its own, which no factor reaches."""
-    names = {type(node).__name__ for node in _find_all(state, OWN_PARAMS)}
+    names = {type(node).__name__ for node in nodes_of(state, OWN_PARAMS)}
     if names:
         warnings.warn(
             f"the optimizer inside autotune keeps parameters in its state, a "
@@ -90,7 +90,7 @@ def without_rules(
         rules = filter(
             is_controller_state, jax.tree.leaves(state, is_leaf=is_controller_state)
         )
-        if _find_all(state, ACCUMULATION):
+        if nodes_of(state, ACCUMULATION):
             raise ValueError(
                 "autotune measures each update, but the optimizer inside accumulates "
                 "gradients and makes one in several steps: put the accumulation "
@@ -105,9 +105,3 @@ def without_rules(
         return state
 
     return optax.GradientTransformationExtraArgs(init_fn, optimizer.update)
-
-
-def _find_all(state: optax.OptState, kinds: tuple[type, ...]) -> list[Any]:
-    """All states of these types."""
-    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kinds))
-    return [node for node in nodes if isinstance(node, kinds)]

@@ -67,7 +67,7 @@ def autotune(
         in its state, as ``optax.contrib.mechanize`` and ``schedule_free``. Its state
         begins anew at each rollback and restart, and at each return of the search. So
         what was put into it by hand is lost, and counts of schedules are 0 again.
-        ``init`` warns of schedules, and of parameters in the state. A run is resumed
+        ``init`` warns of schedules, and of these two. A run is resumed
         with the same optimizer, but its rate may be another, also by hand in the state
         of ``optax.inject_hyperparams``: the run goes on as with the first rate, by the
         size of the optimizer's first update for a gradient of 1 (not if the optimizer

@@ -1,5 +1,6 @@
 """Averaged parameters for evaluation: annealing that needs no total_steps."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +14,12 @@ from optax_adaptive.state.devices import AVERAGE_GRADIENTS, check_same_on_device
 from optax_adaptive.state.exportable import exportable
 from optax_adaptive.state.placement import beside
 from optax_adaptive.state.tag import Tag
-from optax_adaptive.state.trees import as_arrays, is_inexact, over_leading_axes
+from optax_adaptive.state.trees import (
+    as_arrays,
+    is_inexact,
+    nodes_of,
+    over_leading_axes,
+)
 from optax_adaptive.state.validation import (
     check_leaves,
     check_one,
@@ -49,9 +55,10 @@ def with_averaging(
     Training is not changed, unless ``interpolation`` asks for it. The average is
     exponential, with a half-life that grows in proportion to the elapsed time: at any
     moment it is about as good as parameters whose learning rate was annealed until
-    then. It takes in 32 parameters over a half-life, or each, if there are fewer. Where
-    a :func:`with_rollback` inside rolls back, it begins anew from the restored
-    parameters; while a rule inside probes, :func:`eval_params` gives those of before.
+    then. It takes in 32 to 64 parameters over a half-life; each, if there are fewer or
+    ``interpolation`` is above 0. Where a :func:`with_rollback` inside rolls back, it
+    begins anew from the restored parameters; while a rule inside probes,
+    :func:`eval_params` gives those of before.
     Rules inside are handed the averaging gap, ``Observation.averaging_gap``, and may
     ask for another half-life (see :class:`Request`). The gap is measured where the
     average follows, which takes two passes over params, average and gradients then (at
@@ -103,8 +110,11 @@ def with_averaging(
     check_range("fraction", fraction, 0.0, open_low=True)
     check_range("interpolation", interpolation, 0.0, 1.0, open_high=True)
 
-    kind = "interpolated" if _average.interpolates(interpolation) else "plain"
+    interpolates = _average.interpolates(interpolation)
+    kind = "interpolated" if interpolates else "plain"
     tag = Tag("the kind of average in the state", kind)
+    samples = _average.SAMPLES_INTERPOLATED if interpolates else _average.SAMPLES
+    pace = partial(_average.pace, interpolation=interpolation, samples=samples)
     ahead = jnp.asarray(1.0 - interpolation, jnp.float32)
 
     def init_fn(params):
@@ -120,7 +130,7 @@ def with_averaging(
             params, WithAveragingState(inner_state, _average.empty(params, tag))
         )
 
-    def update_fn(updates, state, params=None, **extra_args):
+    def update_fn(updates, state, params=None, *, measured=None, **extra_args):
         check_state("with_averaging or autotune", state, WithAveragingState)
         check_params(updates, params)
         updates, params = as_arrays((updates, params))
@@ -134,7 +144,7 @@ def with_averaging(
         asked = _rules.requests(inner_state)
         # How many params there are to average: those handed in are the newest.
         count = tag.unwrap(averaging.averaged_steps)
-        last = _average.pace(count - 1, fraction * asked.half_life, interpolation)
+        last = pace(count - 1, fraction * asked.half_life)
         # While there are none the average is what params were before.
         is_due = (count == 0) | _average.is_multiple(count - 1, last.every)
         # Before a probe moves them far, params are kept for whoever evaluates.
@@ -146,18 +156,19 @@ def with_averaging(
             is_due=is_due,
             is_calibrating=asked.probe == 1,
             is_test=is_test & ~is_due,
-            interpolates=_average.interpolates(interpolation),
+            interpolates=interpolates,
             count=count,
         )
-        average = seen.average
         # Rules do not know of an interpolation, by which a training bears more noise:
         # they get the geometric mean of the gap of the point that the optimizer moves,
         # 1 / ahead as large, and of that of params (docs/research).
-        measured = Measured(
+        measured = Measured() if measured is None else measured  # by one around
+        measured = measured._replace(
             averaging_gap=seen.gap / jnp.sqrt(ahead),
             has_gap=seen.has_gap,
-            average=average,
+            average=seen.average,
             displacement=seen.displacement,
+            return_slope=None,  # which with_rollback measures inside
         )
         extras = handed_down(extra_args, measured)
         updates, inner_state = optimizer.update(updates, inner_state, params, **extras)
@@ -167,8 +178,8 @@ def with_averaging(
         is_restarted = is_probe
         for snapshot in snapshots.find_all(inner_state):
             is_restarted |= snapshot.is_restored
-        if _average.interpolates(interpolation):
-            now = _average.pace(count, fraction * asked.half_life, interpolation)
+        if interpolates:
+            now = pace(count, fraction * asked.half_life)
             # Where the average will not move, nor do params towards it.
             is_one = is_restarted | (count == 0)
             is_next = _average.is_multiple(count, now.every)
@@ -177,7 +188,7 @@ def with_averaging(
                 moved=jnp.where(is_one, 1.0, moved),
                 followed=jnp.where(is_one | ~is_next, 0.0, now.followed),
             )
-            updates = _average.interpolate(updates, average, params, now)
+            updates = _average.interpolate(updates, seen.average, params, now)
         updates = multiply(updates, seen.after_average)
         # After so many steps the half-life is halved, before the count overflows.
         count = jnp.where(count < _average.MOST, count + 1, _average.MOST // 2)
@@ -186,10 +197,8 @@ def with_averaging(
         is_served = jnp.where(
             is_probe, asked.probe > 1, (count > 1) & ~asked.average_lags
         )
-        return updates, WithAveragingState(
-            inner_state,
-            AveragingState(average, tag.wrap(count), is_served),
-        )
+        averaging = AveragingState(seen.average, tag.wrap(count), is_served)
+        return updates, WithAveragingState(inner_state, averaging)
 
     return optax.GradientTransformationExtraArgs(init_fn, compiled(update_fn))
 
@@ -227,21 +236,19 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
     check_one("with_averaging or autotune", len(found))
     (state,) = found
     (is_served,) = jax.tree.leaves(state.is_served)
-    leaves, structure = jax.tree.flatten(as_arrays(params))
-    means = _means(state.averaged_params, jax.tree.unflatten(structure, leaves))
+    leaves, structure = jax.tree.flatten(params)
+    means = _means(state.averaged_params, params)
     if len(means) != len(leaves):
         raise ValueError(
             f"params must be those that the optimizer was given, of {len(means)} "
             f"leaves, but they have {len(leaves)}; of an Equinox model that was "
             "filtered pass the same part"
         )
-    # Of integers there is no average, and of functions in a model none either.
-    places = [
-        place
-        for place, (mean, leaf) in enumerate(zip(means, leaves, strict=True))
-        if mean is not leaf and is_inexact(leaf)
-    ]
-    means, averaged = ([tree[place] for place in places] for tree in (means, leaves))
+    # Of integers there is no average, and of what is no array in a model none either.
+    own = [place for place, mean in enumerate(means) if mean is not leaves[place]]
+    arrays = as_arrays({place: leaves[place] for place in own})
+    places = [place for place in own if is_inexact(arrays[place])]
+    means, averaged = ([tree[place] for place in places] for tree in (means, arrays))
     for mean, leaf in zip(means, averaged, strict=True):
         if jnp.shape(mean) != jnp.shape(leaf):
             raise ValueError(
@@ -264,13 +271,8 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
 
 
 def find_all(opt_state: Any) -> list[AveragingState]:
-    """Every average in use in ``opt_state``."""
-
-    def is_end(node):  # of the search: a copy for rollback is no average in use
-        return isinstance(node, (AveragingState, snapshots.SnapshotState))
-
-    leaves = jax.tree.leaves(opt_state, is_leaf=is_end)
-    return [leaf for leaf in leaves if isinstance(leaf, AveragingState)]
+    """Every average in use in ``opt_state``; a copy for rollback is none."""
+    return nodes_of(opt_state, AveragingState, stop=snapshots.SnapshotState)
 
 
 def _means(averaged_params: Any, params: optax.Params) -> list[Any]:

@@ -65,10 +65,9 @@ def lr_scale(opt_state: Any) -> Array:
         :func:`autotune` has.
 
     Returns:
-      float32 of shape ``()``: what that multiplied the last update by. After blow-ups
-      :func:`with_rollback` has multiplied it once more, by its ``backoff`` for each of
-      the ``backoffs`` of :func:`summary`; and :func:`autotune`, resumed with another
-      base rate, by the ratio of the first rate to that.
+      float32 of shape ``()``: what that multiplied the last update by. Two factors are
+      not in it: ``backoff ** summary["backoffs"]`` of :func:`with_rollback`, and, of
+      an :func:`autotune` resumed with another base rate, the first rate over that.
 
     Raises:
       ValueError: If there is no controller in the state, or more than one.
@@ -229,4 +228,4 @@ def _learning_rate(opt_state: Any) -> dict[str, Array]:
     # That of integrations.as_schedule is in the rate already.
     is_within = bool(_nodes(injected[0].hyperparams_states, ScaleByControllerState))
     scale = 1.0 if is_within else bare(scaling[0][1]).lr_scale
-    return {"learning_rate": rate.astype(jnp.float32) * scale}
+    return {"learning_rate": jnp.asarray(rate, jnp.float32) * scale}

@@ -71,8 +71,9 @@ def with_rollback(
     the rate comes back by a ramp from 0.
 
     A bad batch is not a bad rate. So losses at the snapshot are looked at before the
-    updates go on. Where the first is as bad, the batches are to blame: that is waited
-    for, for 50 finite losses and a tenth of the steps so far at most. After a rise it
+    updates go on. Where the first is as bad, the batches are to blame, and
+    updates stay skipped until a loss is good again: for 50 finite losses and a tenth of
+    the steps so far, at most. After a rise it
     takes 20 losses, and one more for each 50 steps so far: where their mean is as bad,
     the data have changed, and that is normal from now on. Otherwise the run goes on at
     the same rate, *on probation* for as long as it went well before, and until it is as
@@ -91,9 +92,10 @@ def with_rollback(
     Updates are skipped of a loss that is not finite, of up to three in a row that are
     above the usual one by 100 standard deviations and ten times its size, and of
     gradients that are not finite: the optimizer sees a gradient of 0, and its update is
-    not applied. Should that make its state NaN, it begins anew. Of leaves of more than
-    4,096 entries one row is looked at; any other entry that is not finite, or above
-    1e18, counts as 0. Controllers inside see the loss without its spikes.
+    not applied. Should that make its state NaN, it returns to its copy, or begins anew.
+    Of leaves of more than 4,096 entries one row is looked at; any other entry that is
+    not finite, or above 1e18, counts as 0. Controllers inside see the loss without its
+    spikes.
 
     Memory: one copy of params and, with ``restore_inner``, of the inner state.
 

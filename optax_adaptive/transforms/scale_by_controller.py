@@ -174,9 +174,8 @@ def scale_by_controller(
     def decide(lr_scale: Array, words: Array, sizes: Array) -> tuple[Array, Array]:
         memory = unpack(layout, words)
         statistics = memory.statistics
-        is_full = statistics.size >= size_in_force(
-            statistics
-        )  # else it is all non-finite
+        # If it is not full, it is all non-finite.
+        is_full = statistics.size >= size_in_force(statistics)
         is_finite = is_full & ~window_statistics.is_blown_up(statistics)
         memory = record(memory, is_finite, sign)
         log_scale = jnp.log(lr_scale)
@@ -185,7 +184,7 @@ def scale_by_controller(
         )
         answer = controller.update(observation, memory.controller_state)
         new_log_scale, controller_state = check_answer(controller.name, answer)
-        check_same_layout(memory.controller_state, controller_state, "update")
+        check_same_layout(memory.controller_state, controller_state)
         used = f"the size of updates, which the rule {controller.name!r} uses,"
         check_same_on_devices(used, answer, (lr_scale, words), AVERAGE)
         # exp(log(x)) is not x: where the rate is kept the factor must not drift.
@@ -249,6 +248,11 @@ def scale_by_controller(
         measured = Measured() if measured is None else measured
         check_needs(controller, measured)
         check_state("scale_by_controller", state, ScaleByControllerState)
+        if mode == "max" and feedback == "value" and measured.value is not None:
+            raise ValueError(
+                "with_rollback takes `value` for a loss, but mode is 'max': hand in "
+                "the negated metric with mode='min', or use feedback='observe'"
+            )
         words = tag.unwrap(state.controller_memory)
         check_size(layout, words, "this rule, with this window")
         statistics = with_step(words, value, measured)

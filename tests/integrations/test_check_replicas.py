@@ -73,6 +73,13 @@ def test_what_is_alike_passes(place):
     check_replicas(jax.device_put(spoilt, NamedSharding(mesh_of(), P())))
 
 
+def test_a_state_that_is_split_all_over_is_not_passed_over():
+    state = jax.tree.map(lambda leaf: jnp.stack([leaf] * 8), scaled().init(None))
+    state = jax.device_put(state, NamedSharding(mesh_of(), P(*mesh_of().axis_names)))
+    with pytest.raises(ValueError, match="nothing to compare"):
+        check_replicas(state)
+
+
 def test_it_needs_a_state_of_this_library_outside_of_jit():
     with pytest.raises(ValueError, match="no controller and no with_rollback"):
         check_replicas(optax.adam(0.1).init(jnp.ones(2)))

@@ -26,6 +26,7 @@ from tests.helpers.whole_run import (
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 P = PartitionSpec
+ADAM = optax.adam(0.1)
 SAVED = 40  # steps before a checkpoint, which is within the search
 
 
@@ -218,3 +219,30 @@ def test_copies_are_sharded_as_the_params_are():
         for _ in range(2):
             updates, state = jax.jit(tx.update)(params, state, params, value=1.0)
         assert updates.sharding.is_equivalent_to(split, updates.ndim)
+
+
+@pytest.mark.parametrize("wrap", [tuning, lambda: optax_adaptive.with_rollback(ADAM)])
+def test_the_axes_of_a_mesh_may_be_explicit(wrap):
+    # As jax.make_mesh makes them; of a large leaf one row is looked at.
+    mesh, tx = jax.make_mesh((8,), ("data",)), wrap()
+
+    @jax.jit
+    def step(params, state, x):
+        def loss_fn(params):
+            return jnp.mean(jnp.square(x @ params["w"] + params["b"][None]))
+
+        loss, grads = jax.value_and_grad(loss_fn)(params)
+        updates, state = tx.update(grads, state, params, value=loss)
+        return optax.apply_updates(params, updates), state
+
+    split, whole = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
+    params = {
+        "w": jax.device_put(jnp.ones((128, 64)), split),
+        "b": jax.device_put(jnp.ones(64), whole),
+    }
+    x = jax.device_put(jnp.ones((8, 128)), split)
+    state = tx.init(params)
+    for _ in range(3):
+        params, state = step(params, state, x)
+    assert params["w"].sharding.is_equivalent_to(split, 2)
+    assert np.isfinite(params["w"]).all()

@@ -1,5 +1,6 @@
 """with_averaging: the average against a slow reference, and its reader."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -193,3 +194,47 @@ def test_integers_and_other_trees():
     np.testing.assert_array_equal(read["n"], params["n"])
     with pytest.raises(ValueError, match="of 2 leaves, but they have 1"):
         optax_adaptive.eval_params(state, params["w"])
+
+
+def test_leaves_that_no_optimizer_was_given_stay_as_they_are():
+    layers = [eqx.nn.Linear(2, 2, key=jax.random.key(0)), eqx.nn.Dropout(0.5)]
+    model = eqx.nn.Sequential(layers)
+    tx = optax_adaptive.with_averaging(optax.sgd(0.1))
+    params = eqx.filter(model, eqx.is_inexact_array)
+    state = tx.init(params)
+    for _ in range(2):
+        _, state = tx.update(params, state, params)
+    read = optax_adaptive.eval_params(state, model)
+    assert read[1].inference is model[1].inference and type(read[1].p) is float
+    eqx.filter_jit(lambda model, x: model(x, key=jax.random.key(0)))(read, jnp.ones(2))
+
+
+@pytest.mark.parametrize("interpolation", [0.0, 0.5])
+def test_interpolation_may_be_an_array(interpolation):
+    for kind in (np.float32, jnp.float32):
+        tx = optax_adaptive.with_averaging(
+            optax.sgd(0.1), interpolation=kind(interpolation)
+        )
+        params, state, _ = run(tx, jnp.ones(3), 3)
+        assert np.isfinite(optax_adaptive.eval_params(state, params)).all()
+
+
+def test_inside_with_rollback_rules_see_no_spike():
+    rule = optax_adaptive.controllers.trend()
+    chain = optax.chain(
+        optax.sgd(0.1), optax_adaptive.scale_by_controller(rule, accumulation_size=5)
+    )
+    values = np.full(60, 1.0, np.float32)
+    values[30:38] = np.nan  # fewer than are a spike
+
+    def scale(tx):
+        def step(state, value):
+            _, state = tx.update(jnp.ones(2), state, jnp.ones(2), value=value)
+            return state, None
+
+        state, _ = jax.lax.scan(step, tx.init(jnp.ones(2)), values)
+        return optax_adaptive.lr_scale(state)
+
+    inside = optax_adaptive.with_averaging(optax_adaptive.with_rollback(chain))
+    around = optax_adaptive.with_rollback(optax_adaptive.with_averaging(chain))
+    assert scale(inside) == scale(around)

@@ -144,3 +144,11 @@ def test_a_rule_inside_autotune(rule):
     tx = autotune(optax.chain(ADAM, scale_by_controller(rule)))
     with pytest.raises(ValueError, match="holds no scale_by_controller"):
         tx.init(jnp.zeros(2))
+
+
+def test_rollback_takes_no_metric_that_is_better_if_larger():
+    rule = scale_by_controller(controllers.plateau(), mode="max")
+    tx = with_rollback(optax.chain(optax.sgd(0.1), rule))
+    state = tx.init(jnp.zeros(2))
+    with pytest.raises(ValueError, match="for a loss, but mode is 'max'"):
+        tx.update(jnp.zeros(2), state, jnp.zeros(2), value=0.5)

@@ -274,3 +274,21 @@ def test_words_of_a_state_of_another_layout():
     ((name, packed),) = state.controller_memory.items()
     older = state._replace(controller_memory={name: packed[:-1]})
     assert words(older)["cause_name"] == "tried by the search"
+
+
+def test_a_state_of_another_version_is_not_read():
+    state = scale_by_controller(controllers.tuned()).init(None)
+    ((name, packed),) = state.controller_memory.items()
+    older = state._replace(controller_memory={name[:-1] + "4": packed})
+    with pytest.raises(ValueError, match="must be '...-v5', but it is 'tuned-32-v4'"):
+        summary(older)
+
+
+def test_a_rate_that_was_set_by_hand_is_a_number():
+    tx = optax.chain(
+        optax.inject_hyperparams(optax.sgd)(learning_rate=0.1),
+        scale_by_controller(controllers.constant()),
+    )
+    state = tx.init(jnp.ones(2))
+    state[0].hyperparams["learning_rate"] = 0.25
+    assert summary(state)["learning_rate"] == np.float32(0.25)

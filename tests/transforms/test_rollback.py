@@ -217,3 +217,30 @@ def test_bad_input():
         tx.update(params, tx.init(params), value=1.0)
     with pytest.raises(ValueError, match="found 0"):
         optax_adaptive.select_on_rollback(optax.adam(0.1).init(params), 0, 0)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("distance", [1e3, 1e6])
+def test_coarser_gradients_return_exactly(dtype, distance):
+    tx = optax_adaptive.with_rollback(optax.sgd(1.0))
+    params = jnp.array([1.0, 0.3])
+    updates, state = tx.update(jnp.zeros(2, dtype), tx.init(params), params, value=1.0)
+    far = optax.apply_updates(params, updates) + distance * jnp.array([1.2, 0.7])
+    for value in (*BURST, 1.0, 1.0):
+        updates, state = tx.update(jnp.ones(2, dtype), state, far, value=value)
+        far = optax.apply_updates(far, updates)
+    np.testing.assert_array_equal(far, params)
+
+
+@pytest.mark.parametrize("growth", [1.2, 2.0])
+def test_what_diverges_from_the_first_step_on_is_not_copied(growth):
+    tx = optax_adaptive.with_rollback(optax.sgd(0.0))
+
+    def step(state, value):
+        _, state = tx.update(jnp.zeros(2), state, jnp.zeros(2), value=value)
+        return state, state.snapshot.is_taken
+
+    noise = 1 + 0.05 * np.random.default_rng(0).normal(size=60)
+    values = np.float32(np.minimum(growth ** np.arange(60.0), 1e30) * noise)
+    _, is_taken = jax.lax.scan(step, tx.init(jnp.zeros(2)), values)
+    assert np.flatnonzero(is_taken).tolist() == [0]
