@@ -104,7 +104,7 @@ def posterior(
 
 
 def thompson_scores(
-    key: Array, belief: Posterior, x: Array, deviation: float | Array
+    key: Array, belief: Posterior, x: Array, std: float | Array
 ) -> Array:
     """Scores of all actions under one sample of the weights; take the highest.
 
@@ -112,7 +112,7 @@ def thompson_scores(
       key: Random key.
       belief: The posterior of the weights.
       x: Features of the actions, float32 of shape ``(actions, d)``.
-      deviation: Standard deviation of a reward, at least 0; 0 is greedy.
+      std: Standard deviation of a reward, at least 0; 0 is greedy.
 
     Returns:
       Scores, float32 of shape ``(actions,)``.
@@ -131,7 +131,7 @@ def thompson_scores(
     """
     root = jnp.linalg.cholesky(belief.covariance)
     noise = jax.random.normal(key, belief.mean.shape, jnp.float32)
-    return x @ (belief.mean + deviation * (root @ noise))
+    return x @ (belief.mean + std * (root @ noise))
 
 
 def ucb_scores(belief: Posterior, x: Array, width: float | Array) -> Array:

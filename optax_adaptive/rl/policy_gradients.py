@@ -73,13 +73,13 @@ def clipped_surrogate(
     return jnp.minimum(ratio * advantage_t, clipped * advantage_t)
 
 
-def gaussian_log_prob(x: Array, mean: Array, log_deviation: Array) -> Array:
+def gaussian_log_prob(x: Array, mean: Array, log_std: Array) -> Array:
     """Log density of a normal distribution.
 
     Args:
       x: Where to evaluate it.
       mean: Its mean, of the same shape.
-      log_deviation: Log of its standard deviation, of the same shape.
+      log_std: Log of its standard deviation, of the same shape.
 
     Returns:
       Log density, of the same shape.
@@ -89,15 +89,15 @@ def gaussian_log_prob(x: Array, mean: Array, log_deviation: Array) -> Array:
       >>> print(f"{gaussian_log_prob(jnp.zeros(()), 0.0, 0.0):.4f}")
       -0.9189
     """
-    z = (x - mean) * jnp.exp(-log_deviation)
-    return -0.5 * jnp.square(z) - log_deviation - 0.5 * math.log(2 * math.pi)
+    z = (x - mean) * jnp.exp(-log_std)
+    return -0.5 * jnp.square(z) - log_std - 0.5 * math.log(2 * math.pi)
 
 
-def gaussian_entropy(log_deviation: Array) -> Array:
+def gaussian_entropy(log_std: Array) -> Array:
     """Entropy of a normal distribution.
 
     Args:
-      log_deviation: Log of its standard deviation.
+      log_std: Log of its standard deviation.
 
     Returns:
       Entropy in nats, of the same shape.
@@ -107,4 +107,4 @@ def gaussian_entropy(log_deviation: Array) -> Array:
       >>> print(f"{gaussian_entropy(jnp.zeros(())):.4f}")
       1.4189
     """
-    return log_deviation + 0.5 * math.log(2 * math.pi * math.e)
+    return log_std + 0.5 * math.log(2 * math.pi * math.e)

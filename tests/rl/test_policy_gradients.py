@@ -57,12 +57,12 @@ def test_no_gradient_beyond_the_clip():
 def test_gaussian_is_scipy_s():
     x, mean, deviation = 0.7, -0.2, 0.4
     normal = stats.norm(mean, deviation)
-    log_deviation = jnp.log(jnp.float32(deviation))
+    log_std = jnp.log(jnp.float32(deviation))
     np.testing.assert_allclose(
-        rl.gaussian_log_prob(jnp.float32(x), jnp.float32(mean), log_deviation),
+        rl.gaussian_log_prob(jnp.float32(x), jnp.float32(mean), log_std),
         normal.logpdf(x),
         rtol=1e-5,
     )
     np.testing.assert_allclose(
-        rl.gaussian_entropy(log_deviation), normal.entropy(), rtol=1e-5
+        rl.gaussian_entropy(log_std), normal.entropy(), rtol=1e-5
     )

@@ -1,6 +1,6 @@
 """The search for a learning rate."""
 
 from optax_adaptive.controllers.search.rule import search
-from optax_adaptive.controllers.search.settings import SearchSettings, SearchState
+from optax_adaptive.controllers.search.settings import SearchSettings
 
-__all__ = ["SearchSettings", "SearchState", "search"]
+__all__ = ["SearchSettings", "search"]
