@@ -77,7 +77,8 @@ def with_averaging(
         are, and so gradients are taken, in [0, 1). Greater than 0 it takes the place of
         momentum, as in Schedule-Free: give it an optimizer without, such as
         ``optax.adam(1e-3, b1=0.0)``, a larger ``fraction``, 0.1 or 0.2, and
-        parameters of float32: their rounding counts 1 / (1 - interpolation) times.
+        parameters of float32: their rounding counts 1 / (1 - interpolation) times. In
+        ``optax.inject_hyperparams`` name it in ``static_args``.
 
     Returns:
       A transformation; read the average with :func:`eval_params`.

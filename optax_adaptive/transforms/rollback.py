@@ -71,16 +71,15 @@ def with_rollback(
     the rate comes back by a ramp from 0.
 
     A bad batch is not a bad rate. So losses at the snapshot are looked at before the
-    updates go on. Where the first is as bad, the batches are to blame, and
-    updates stay skipped until a loss is good again: for 50 finite losses and a tenth of
-    the steps so far, at most. After a rise it
-    takes 20 losses, and one more for each 50 steps so far: where their mean is as bad,
-    the data have changed, and that is normal from now on. Otherwise the run goes on at
-    the same rate, *on probation* for as long as it went well before, and until it is as
-    good as it was. Another spike then is a blow-up: the rate is to blame. From then on
-    the updates are multiplied by ``backoff`` once more, and controllers in the inner
-    state, which keep their memory and factor, are asked at once, with a window of value
-    inf.
+    updates go on. Where the first is as bad, the batches are to blame, and updates stay
+    skipped until a loss is good again: for 50 finite losses and a tenth of the steps so
+    far, at most. After a rise it takes 20 losses, and one more for each 50 steps so
+    far: where their mean is as bad, the data have changed, and that is normal from now
+    on. Otherwise the run goes on at the same rate, *on probation* for as long as it
+    went well before, and until it is as good as it was. Another spike then is a
+    blow-up: the rate is to blame. From then on the updates are multiplied by
+    ``backoff`` once more, and controllers in the inner state, which keep their memory
+    and factor, are asked at once, with a window of value inf.
 
     Snapshots are taken while the loss is as good as ever, at intervals of a tenth of
     the steps so far, and after a rollback not before it is as good as it was. Within

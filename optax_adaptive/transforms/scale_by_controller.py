@@ -98,8 +98,9 @@ def scale_by_controller(
     Raises:
       ValueError: If an argument is out of its range, or, in ``update``, if ``value`` is
         not a scalar, if it, or the size of updates where the rule uses it, varies
-        over a mesh axis, if the state is that of another rule or ``window``, or if a
-        wrapper is missing that the rule needs.
+        over a mesh axis, if the state is that of another rule or ``window``, if a
+        wrapper is missing that the rule needs, or within :func:`with_rollback` with
+        ``mode="max"``.
       TypeError: If ``controller`` is not a :class:`Controller`, or its state not of
         32-bit or bool arrays whose shapes stay the same, or, in ``update``, if
         ``value`` is missing or complex, or the rule returns something else than a log
