@@ -32,6 +32,7 @@ class Config(flags.RunConfig):
 
 
 SMOKE = {
+    "dataset": "taylor",
     "epochs": 1,
     "width": 8,
     "history": 24,

@@ -108,6 +108,8 @@ def train(config: Config, data: Dataset) -> loop.Means:
 def main(args: list[str] | None = None) -> loop.Means:
     """Trains with the flags of the command line."""
     config = flags.parse(Config, SMOKE, __doc__, args)
+    if config.pretrained:
+        raise SystemExit("--pretrained is a flag of transformer_sentiment.py alone")
     devices.connect(config.coordinator, config.process_id, config.processes)
     return train(config, load(config))
 

@@ -16,6 +16,8 @@ pre-training, or more.
 """
 
 import dataclasses
+import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -167,9 +169,18 @@ def load(config: Config) -> Dataset:
     )
 
 
-def load_encoder(model: Encoder, workdir: str) -> None:
+def load_encoder(model: Encoder, config: Config, workdir: str) -> None:
     """Sets what masked_words.py trains; what pools and classifies stays fresh."""
     found = checkpoints.read_params(workdir)
+    # These change what a word's number or a layer means, and no shape.
+    there = json.loads((Path(workdir).expanduser() / "config.json").read_text())
+    for name in ("dataset", "vocabulary", "train_size", "norm"):
+        if there[name] != getattr(config, name):
+            raise SystemExit(
+                f"--pretrained {workdir} has {name} {there[name]}, and this run has "
+                f"{getattr(config, name)}; give this script the flags that "
+                "masked_words.py was given"
+            )
     flat = dict(nnx.to_flat_state(nnx.state(model, nnx.Param)))
     for path, param in flat.items():
         name = "/".join(map(str, ("encoder", *path)))
@@ -187,7 +198,7 @@ def train(config: Config, data: Dataset) -> loop.Means:
     """Makes a model, and trains it."""
     model = loop.create(lambda rngs: Encoder(data.info, config, rngs), config.seed)
     if config.pretrained:
-        load_encoder(model, config.pretrained)
+        load_encoder(model, config, config.pretrained)
     return loop.fit(config, data, model, train_step, per_example, metric="accuracy")
 
 

@@ -46,6 +46,8 @@ def load(
         clients = prepared.read_all(splits["train"])
         series = np.stack([client["demand"] for client in clients])
         week, unit = 168, "kW"
+    if not 1 <= horizon <= week:
+        raise SystemExit(f"--horizon must be 1 to {week}, a week, not {horizon}")
     length = series.shape[1]
     validation_start, test_start = length * 4 // 6, length * 5 // 6
     before = week + history  # What a window needs before its first target.
@@ -67,7 +69,8 @@ def load(
 
     train = windows(before, validation_start)
     if train_size is not None:
-        train = {key: array[-train_size:] for key, array in train.items()}
+        newest = np.sort(np.argsort(train["start"], kind="stable")[-train_size:])
+        train = {key: array[newest] for key, array in train.items()}
     cut = partial(
         _cut, (series - mean) / std, std[:, 0], history=history, horizon=horizon
     )

@@ -118,8 +118,9 @@ def _docstrings(most: int = 250) -> tuple[list[str], np.ndarray]:
         if spec is None or spec.origin is None:
             raise SystemExit(f"--dataset docstrings needs the package {package}")
         found: list[str] = []
-        for path in sorted(Path(spec.origin).parent.rglob("*.py")):
-            if "test" in str(path):
+        root = Path(spec.origin).parent
+        for path in sorted(root.rglob("*.py")):
+            if "test" in str(path.relative_to(root)):
                 continue
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.FunctionDef | ast.ClassDef):

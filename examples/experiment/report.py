@@ -61,7 +61,9 @@ HEADLINE = (
 
 def unit(task: Task) -> str:
     """Of the metric, as the tables show it."""
-    return "% correct" if task.is_accuracy else "MW"
+    if task.is_accuracy:
+        return "% correct"
+    return "kW" if task.flags.get("dataset") == "ld2011_2014" else "MW"
 
 
 def title(plan: Plan, name: str) -> str:

@@ -96,7 +96,7 @@ def make(job: Job) -> Row:
     start = time.perf_counter()
     try:
         found = measure(job)
-    except (Exception, SystemExit) as error:
+    except Exception as error:  # SystemExit is of the set-up, and no method's result
         found = {"failed": f"{type(error).__name__}: {error}"[:200]}
     jax.clear_caches()  # of programs that no other run has a use for
     seconds = round(time.perf_counter() - start, 1)
@@ -146,7 +146,8 @@ def as_row(task: Task, events: list[dict[str, Any]]) -> Row:
     losses, rates = series("train", "loss"), series("train", "learning_rate")
     late = losses[-max(len(losses) // 10, 1) :]
     fit, tested = series("fit", "loss")[0], float(test["loss"])
-    is_finite = bool(np.isfinite([*late, fit, tested]).all())
+    last = series("validation", "loss")[-1]
+    is_finite = bool(np.isfinite([*late, last, fit, tested]).all())
     validated = series("validation", "step")
     if (np.diff(validated) <= 0).any():
         raise ValueError(
@@ -192,13 +193,18 @@ def seconds_of(events: list[dict[str, Any]]) -> float:
 def check_same_tasks(path: Path, config: Row) -> None:
     """Refuses rows of other flags than those of the plan."""
     for line in records.read(path):
-        found = line["header"]["config"]["tasks"] if "header" in line else {}
+        header = line["header"]["config"] if "header" in line else {}
+        found = header.get("tasks", {})
+        is_other = header.get("smoke", False) != config["smoke"]
         both = config["tasks"].keys() & found.keys()
-        different = sorted(t for t in both if found[t] != config["tasks"][t])
+        different = sorted(
+            t for t in both if is_other or found[t] != config["tasks"][t]
+        )
         if different:
             raise SystemExit(
                 f"{path} holds runs of {', '.join(different)} with other flags; move "
-                "it away, or write to another file with --output"
+                f"it and {WORK / path.stem} away, or write to a file of another name "
+                "with --output"
             )
 
 

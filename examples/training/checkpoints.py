@@ -30,14 +30,23 @@ def read_params(workdir: str) -> dict[str, np.ndarray]:
     folder = Path(workdir).expanduser().absolute() / "checkpoints"
     step = None
     if folder.exists():
-        manager = ocp.CheckpointManager(folder)
+        manager = ocp.CheckpointManager(
+            folder, item_handlers=ocp.PyTreeCheckpointHandler()
+        )
         step = manager.latest_step()
     if step is None:
         raise SystemExit(
             f"{workdir} holds no checkpoint; make one with masked_words.py "
             f"--workdir {workdir}"
         )
-    saved = manager.restore(step, args=ocp.args.StandardRestore())["params"]
+    # As NumPy arrays: the devices may be others than those it was saved from.
+    wanted = jax.tree.map(
+        lambda _: ocp.RestoreArgs(restore_type=np.ndarray),
+        dict(manager.item_metadata(step)),
+    )
+    args = ocp.args.PyTreeRestore(restore_args=wanted)
+    saved = manager.restore(step, args=args)["params"]
+    manager.close()
     leaves = jax.tree.leaves_with_path(saved)
     # The last key is "value", of each variable.
     return {

@@ -17,6 +17,8 @@ def connect(
       processes: How many there are; not needed with ``"auto"``.
     """
     if coordinator is None:
+        if process_id is not None or processes is not None:
+            raise SystemExit("--process-id and --processes need --coordinator")
         return
     if coordinator == "auto":
         jax.distributed.initialize()

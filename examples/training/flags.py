@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import math
 import sys
 import types
 import typing
@@ -15,6 +16,11 @@ DTYPES = ("float32", "bfloat16")
 # Flags that say where a run happens and not what it computes: a run may be resumed
 # with other values of these.
 PLACE = ("workdir", "overwrite", "data_dir", "coordinator", "process_id", "processes")
+COUNTS = (
+    *("epochs", "batch_size", "validations", "steps_per_dispatch", "train_size"),
+    *("checkpoint_steps", "width", "history"),
+)
+LEAST = dict.fromkeys(COUNTS, 1) | {"seed": 0, "vocabulary": 4, "length": 3}
 
 
 def flag(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:
@@ -102,11 +108,15 @@ def parse(
             options["metavar"] = field.name.upper()
         parser.add_argument("--" + field.name.replace("_", "-"), **options)
     config = config_type(**vars(parser.parse_args(args)))
-    if config.learning_rate is not None and not config.learning_rate > 0:
-        parser.error(f"--learning-rate must be above 0, not {config.learning_rate}")
-    for name in ("epochs", "batch_size", "validations", "steps_per_dispatch"):
-        if getattr(config, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} must be at least 1")
+    rate = config.learning_rate
+    if rate is not None and not 0 < rate < math.inf:
+        parser.error(f"--learning-rate must be above 0 and finite, not {rate}")
+    if not 0 <= getattr(config, "dropout", 0.0) < 1:
+        parser.error("--dropout must be at least 0 and below 1")
+    for name, least in LEAST.items():
+        value = getattr(config, name, None)
+        if value is not None and value < least:
+            parser.error(f"--{name.replace('_', '-')} must be at least {least}")
     return config
 
 

@@ -1,5 +1,7 @@
 """An encoder that guessed hidden words goes on as a classifier."""
 
+import json
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -69,3 +71,17 @@ def test_a_classifier_begins_with_the_encoder(tmp_path, monkeypatch):
 def test_no_checkpoint_is_an_error(tmp_path):
     with pytest.raises(SystemExit, match="holds no checkpoint; make one with"):
         checkpoints.read_params(str(tmp_path / "nothing"))
+
+
+def test_the_encoder_of_other_words_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "read_params", lambda workdir: {})
+    there = {"dataset": "docstrings", "vocabulary": 500, "train_size": 300}
+    (tmp_path / "config.json").write_text(json.dumps(there | {"norm": "post"}))
+    config = transformer_sentiment.Config(**there, norm="pre", pretrained=str(tmp_path))
+    with pytest.raises(SystemExit, match="has norm post, and this run has pre"):
+        transformer_sentiment.load_encoder(None, config, str(tmp_path))
+
+
+def test_masked_words_begins_with_no_encoder():
+    with pytest.raises(SystemExit, match="of transformer_sentiment.py alone"):
+        masked_words.main(["--pretrained", "words"])

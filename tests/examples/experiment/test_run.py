@@ -82,6 +82,12 @@ def test_a_run_that_does_not_end_finite_has_failed(event, name):
     json.loads(records.as_json(row))  # nan is no JSON
 
 
+def test_a_last_evaluation_that_is_not_finite_is_a_failure():
+    events = log()
+    [e for e in events if e["event"] == "validation"][-1]["loss"] = "nan"
+    assert runner.as_row(TASK, events)["failed"] == "not finite"
+
+
 @pytest.mark.parametrize("events", [[], log()[:-1]])
 def test_a_log_without_an_end_is_an_error(events):
     with pytest.raises(ValueError, match="does not end with the test"):
@@ -145,6 +151,33 @@ def test_a_run_that_raises_is_a_row(tmp_path, monkeypatch, capsys):
     assert "seed 0: FloatingPointError: too much" in capsys.readouterr().out
     rows = records.rows(output)
     assert [row["failed"] for row in rows] == 2 * ["FloatingPointError: too much"]
+
+
+def test_a_set_up_that_is_wrong_is_no_result(tmp_path):
+    output = tmp_path / "rows.jsonl"
+    flags = (
+        "--plan",
+        "full",
+        "--seeds",
+        "0",
+        "--jobs",
+        "1",
+        "--data-dir",
+        str(tmp_path),
+    )
+    with pytest.raises(SystemExit, match="cifar100"):
+        runner.main([*flags, "--tasks", "resnet18", "--output", str(output)])
+    assert not records.rows(output)
+
+
+def test_rows_of_a_smoke_run_are_not_taken_for_real_ones(tmp_path):
+    output = tmp_path / "rows.jsonl"
+    task = runner.plans.PLANS["full"].tasks["mlp"]
+    tasks = {"mlp": [task.script, task.flags, task.pretraining]}
+    config = {"smoke": True, "tasks": tasks}
+    output.write_text(records.as_json({"header": {"config": config}}) + "\n")
+    with pytest.raises(SystemExit, match="runs of mlp with other flags"):
+        runner.main(["--plan", "full", "--tasks", "mlp", "--output", str(output)])
 
 
 def test_rows_of_other_flags_are_refused(tmp_path):
