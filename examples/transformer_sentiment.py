@@ -16,8 +16,6 @@ pre-training, or more.
 """
 
 import dataclasses
-import json
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -169,11 +167,13 @@ def load(config: Config) -> Dataset:
     )
 
 
-def load_encoder(model: Encoder, config: Config, workdir: str) -> None:
+def load_encoder(model: Encoder, config: Config) -> None:
     """Sets what masked_words.py trains; what pools and classifies stays fresh."""
+    workdir = config.pretrained
+    assert workdir is not None
     found = checkpoints.read_params(workdir)
     # These change what a word's number or a layer means, and no shape.
-    there = json.loads((Path(workdir).expanduser() / "config.json").read_text())
+    there = checkpoints.read_config(workdir)
     for name in ("dataset", "vocabulary", "train_size", "norm"):
         if there[name] != getattr(config, name):
             raise SystemExit(
@@ -198,7 +198,7 @@ def train(config: Config, data: Dataset) -> loop.Means:
     """Makes a model, and trains it."""
     model = loop.create(lambda rngs: Encoder(data.info, config, rngs), config.seed)
     if config.pretrained:
-        load_encoder(model, config, config.pretrained)
+        load_encoder(model, config)
     return loop.fit(config, data, model, train_step, per_example, metric="accuracy")
 
 

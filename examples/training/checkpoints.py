@@ -12,7 +12,8 @@ from jax.experimental import multihost_utils
 
 from training import flags
 
-OWN = ("config.json", "metrics.jsonl", "checkpoints", "tensorboard", "run.png")
+CONFIG = "config.json"  # flags.identity of the run
+OWN = (CONFIG, "metrics.jsonl", "checkpoints", "tensorboard", "run.png")
 
 
 def read_params(workdir: str) -> dict[str, np.ndarray]:
@@ -55,6 +56,11 @@ def read_params(workdir: str) -> dict[str, np.ndarray]:
     }
 
 
+def read_config(workdir: str | Path) -> dict[str, Any]:
+    """The flags of a run that decide what it computes."""
+    return json.loads((Path(workdir).expanduser() / CONFIG).read_text())
+
+
 class Workdir:
     """Opens or makes the folder of a run.
 
@@ -80,7 +86,7 @@ class Workdir:
         )
 
     def _claim(self, wanted: dict[str, Any], overwrite: bool) -> None:
-        file = self.path / "config.json"
+        file = self.path / CONFIG
         if not file.exists():
             if self.path.exists() and any(self.path.iterdir()):
                 raise SystemExit(
@@ -93,7 +99,7 @@ class Workdir:
                 entry = self.path / name
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink(True)
         else:
-            found = json.loads(file.read_text())
+            found = read_config(self.path)
             names = sorted({*found, *wanted})
             different = [n for n in names if found.get(n) != wanted.get(n)]
             if different:

@@ -16,11 +16,20 @@ DTYPES = ("float32", "bfloat16")
 # Flags that say where a run happens and not what it computes: a run may be resumed
 # with other values of these.
 PLACE = ("workdir", "overwrite", "data_dir", "coordinator", "process_id", "processes")
-COUNTS = (
-    *("epochs", "batch_size", "validations", "steps_per_dispatch", "train_size"),
-    *("checkpoint_steps", "width", "history"),
-)
-LEAST = dict.fromkeys(COUNTS, 1) | {"seed": 0, "vocabulary": 4, "length": 3}
+# The least that a flag may be, where a script has it.
+LEAST = {
+    "epochs": 1,
+    "batch_size": 1,
+    "validations": 1,
+    "steps_per_dispatch": 1,
+    "train_size": 1,
+    "checkpoint_steps": 1,
+    "width": 1,
+    "history": 1,
+    "seed": 0,
+    "vocabulary": 4,
+    "length": 3,
+}
 
 
 def flag(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:

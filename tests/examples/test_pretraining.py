@@ -79,7 +79,7 @@ def test_the_encoder_of_other_words_is_refused(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text(json.dumps(there | {"norm": "post"}))
     config = transformer_sentiment.Config(**there, norm="pre", pretrained=str(tmp_path))
     with pytest.raises(SystemExit, match="has norm post, and this run has pre"):
-        transformer_sentiment.load_encoder(None, config, str(tmp_path))
+        transformer_sentiment.load_encoder(None, config)
 
 
 def test_masked_words_begins_with_no_encoder():

@@ -4,9 +4,9 @@ Adam alone, with ``optax.contrib.reduce_on_plateau``, with every rule, and in au
 and its parts (after the search, and 10,000 steps into a run): the optimizer's step
 alone on trees of 16 parameters, of ResNet-18's 11 million, and of as many as fill half
 the memory, where copies would not fit beside them; and the whole training step of a
-perceptron. All methods take turns within every repetition, each time
-in another order, and each is compared with Adam in the same repetition, so that a slow
-moment of the machine hits both::
+perceptron. All methods take turns within every repetition, each time in another order,
+and each is compared with Adam in the same repetition, so that a slow moment of the
+machine hits both::
 
     cd examples && python -m benchmark.studies.overhead.run --output overhead.jsonl
 """
