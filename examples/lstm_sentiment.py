@@ -32,6 +32,8 @@ class Config(flags.RunConfig):
     width: int = flag(64, "of the embedding; each direction has half as many units")
     dropout: float = flag(0.5, "share of embedded and of pooled features dropped")
     word_dropout: float = flag(0.5, "share of the vocabulary hidden in a step")
+    # Long sequences give rare, enormous gradients.
+    clip_norm: float | None = flag(1.0, flags.CLIP_NORM)
 
 
 SMOKE = {
@@ -110,9 +112,6 @@ def train_step(graphdef, optimizer, key, state: loop.TrainState, batch: loop.Bat
         return values["loss"], values
 
     grads, values = jax.grad(loss_fn, has_aux=True)(state.params)
-    # Long sequences give rare, enormous gradients.
-    clip = optax.clip_by_global_norm(1.0)
-    grads, _ = clip.update(grads, clip.init(state.params))
     updates, opt_state = optimizer.update(
         grads, state.opt_state, state.params, value=values["loss"]
     )

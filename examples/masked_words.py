@@ -85,9 +85,6 @@ def train_step(graphdef, optimizer, key, state: loop.TrainState, batch: loop.Bat
         return values["loss"], values
 
     grads, values = jax.grad(loss_fn, has_aux=True)(state.params)
-    # As BERT was trained.
-    clip = optax.clip_by_global_norm(1.0)
-    grads, _ = clip.update(grads, clip.init(state.params))
     updates, opt_state = optimizer.update(
         grads, state.opt_state, state.params, value=values["loss"]
     )

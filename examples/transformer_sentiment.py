@@ -40,6 +40,7 @@ class Config(flags.RunConfig):
     heads: int = flag(4, "of attention, each width/heads wide")
     norm: str = flag("pre", "layer norm before or after", ("pre", "post"))
     dropout: float = flag(0.1, "share of features dropped")
+    clip_norm: float | None = flag(1.0, flags.CLIP_NORM)  # as BERT was trained
     pretrained: str | None = flag(
         None, "begin with the encoder of this workdir of masked_words.py"
     )
@@ -145,9 +146,6 @@ def train_step(graphdef, optimizer, key, state: loop.TrainState, batch: loop.Bat
         return values["loss"], values
 
     grads, values = jax.grad(loss_fn, has_aux=True)(state.params)
-    # As BERT was trained.
-    clip = optax.clip_by_global_norm(1.0)
-    grads, _ = clip.update(grads, clip.init(state.params))
     updates, opt_state = optimizer.update(
         grads, state.opt_state, state.params, value=values["loss"]
     )

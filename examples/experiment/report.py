@@ -67,9 +67,14 @@ def unit(task: Task) -> str:
 
 
 def title(plan: Plan, name: str) -> str:
-    """Of a column; percent correct goes without saying."""
+    """Of a task."""
+    return TITLES[name] + (" §" if plan.tasks[name].is_seen else "")
+
+
+def column_title(plan: Plan, name: str) -> str:
+    """With the unit; percent correct goes without saying."""
     task = plan.tasks[name]
-    return TITLES[name] + ("" if task.is_accuracy else f", {unit(task)}")
+    return title(plan, name) + ("" if task.is_accuracy else f", {unit(task)}")
 
 
 def with_error(values: np.ndarray) -> str:
@@ -130,7 +135,7 @@ def task_table(plan: Plan, name: str, by_entry: dict[str, Outcome]) -> Table:
     target = MISSING if threshold is None else f"{threshold:.4g} {unit(task)}"
     header = ["entry", "learning rate", f"test, {unit(task)}", "gain (95% interval)"]
     header += ["epochs to threshold", "gap", "variability", "seeds", "failed"]
-    return Table(TITLES[name], f"Threshold on validation: {target}.", header, rows)
+    return Table(title(plan, name), f"Threshold on validation: {target}.", header, rows)
 
 
 def baseline(rows: list[Row], task: str) -> float | None:
@@ -166,13 +171,14 @@ def overall(plan: Plan, rows: list[Row], found: Outcomes) -> Table:
     without = {name: baseline(rows, name) for name in shown}
     cells = [f"{x:#.4g}" if x is not None else "" for x in without.values()]
     lines.append(["no network", *cells])
-    titles = [title(plan, name) for name in shown]
+    titles = [column_title(plan, name) for name in shown]
     caption = (
         f"{plans.TEST} "
         "Final test metric in percent correct, or the absolute error in MW: mean ± "
         f"standard error of {len(plan.seeds)} seeds. † The best static schedule as the "
         "experiment has it, ‡ the best tuned one, both on test. *No network*: logistic "
-        "regression on word counts, or the week before repeated."
+        "regression on word counts of whole reviews, fitted with those of validation "
+        "too, or the week before repeated."
     )
     return Table("All tasks", caption, ["entry", *titles], lines)
 
@@ -221,7 +227,7 @@ def headline(plan: Plan, found: Outcomes) -> str:
         "learner*: of six, the best on validation. "
         f"{plans.TEST}\n\n"
     )
-    titles = [title(plan, name) for name in tasks]
+    titles = [column_title(plan, name) for name in tasks]
     return caption + markdown(["method", *titles], lines)
 
 
@@ -231,7 +237,7 @@ def set_up(plan: Plan) -> str:
     for name, task in plan.tasks.items():
         flags = [f"--{k.replace('_', '-')} {v}" for k, v in task.flags.items()]
         command = " ".join([f"{task.script}.py", *flags])
-        lines.append([TITLES[name], f"`{command}`", task.full_size])
+        lines.append([title(plan, name), f"`{command}`", task.full_size])
     return markdown(["task", "script and flags", "at full size"], lines)
 
 

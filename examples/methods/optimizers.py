@@ -38,4 +38,20 @@ def without_momentum(make: Make) -> Make:
     return partial(make, **_OFF.get(of, {}))
 
 
+def clipped(
+    optimizer: optax.GradientTransformation, norm: float | None
+) -> optax.GradientTransformationExtraArgs:
+    """Clips gradients to this global norm first; the state is the optimizer's own."""
+    optimizer = optax.with_extra_args_support(optimizer)
+    if norm is None:
+        return optimizer
+    clip = optax.clip_by_global_norm(norm)
+
+    def update_fn(updates, state, params=None, **extra_args):
+        updates, _ = clip.update(updates, optax.EmptyState())
+        return optimizer.update(updates, state, params, **extra_args)
+
+    return optax.GradientTransformationExtraArgs(optimizer.init, update_fn)
+
+
 WITHOUT_MOMENTUM = {name: without_momentum(make) for name, make in OPTIMIZERS.items()}

@@ -11,7 +11,7 @@ from typing import Any
 from methods.controls import CONTROLS
 from methods.learned_ablations import LEARNED_ABLATIONS
 from methods.method import Method, Plan, scheduled
-from methods.optimizers import OPTIMIZERS, WITHOUT_MOMENTUM
+from methods.optimizers import OPTIMIZERS, WITHOUT_MOMENTUM, Make, clipped
 from methods.peers import PEERS
 from methods.rules import (
     AUTOTUNE,
@@ -52,6 +52,7 @@ def build(
     learning_rate: Any,
     steps: int,
     steps_per_epoch: int,
+    clip_norm: float | None = None,
 ) -> Method:
     """Makes a method.
 
@@ -62,6 +63,8 @@ def build(
       learning_rate: The base rate, which may be traced; None for the method's default.
       steps: Length of the whole run.
       steps_per_epoch: Length of an epoch.
+      clip_norm: Gradients are clipped to this global norm: by the base optimizer, so
+        that what is around it sees gradients of the loss; for peers, before.
 
     Returns:
       The method.
@@ -75,8 +78,11 @@ def build(
         )
     if learning_rate is None:
         learning_rate = default_rate(name)
-    base = OPTIMIZERS[optimizer]
-    bare = WITHOUT_MOMENTUM[optimizer]
+
+    def base_of(makes: dict[str, Make]) -> Make:
+        return lambda rate: clipped(makes[optimizer](rate), clip_norm)
+
+    base, bare = base_of(OPTIMIZERS), base_of(WITHOUT_MOMENTUM)
     plan = Plan(base, bare, learning_rate, steps, steps_per_epoch)
     if name in MORE:
         return MORE[name](plan)
@@ -93,7 +99,8 @@ def build(
     if name in AUTOTUNE:
         return autotune(plan, *AUTOTUNE[name])
     if name in PEERS:
-        return PEERS[name][1](plan)
+        peer = PEERS[name][1](plan)
+        return peer._replace(optimizer=clipped(peer.optimizer, clip_norm))
     anchor, _, rule = name.partition("+")
     if anchor in SCHEDULES and rule in _RULES:
         return named_rule(rule, plan, anchor)

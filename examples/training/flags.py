@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from methods import optimizers, registry
 
 DTYPES = ("float32", "bfloat16")
+CLIP_NORM = "largest global norm of the gradients, which are clipped to it"
 
 # Flags that say where a run happens and not what it computes: a run may be resumed
 # with other values of these.
@@ -48,6 +49,7 @@ class RunConfig:
     learning_rate: float | None = flag(
         None, "base learning rate; by default 0.01, or the method's own"
     )
+    clip_norm: float | None = flag(None, CLIP_NORM)
     epochs: int = flag(50, "passes over the training split")
     batch_size: int = flag(64, "examples a step, over all devices together")
     validations: int = flag(1, "validations in an epoch, evenly spaced")
@@ -115,17 +117,18 @@ def parse(
             options["type"] = _plain(hints[field.name])
             options["choices"] = field.metadata["choices"]
             options["metavar"] = field.name.upper()
-        parser.add_argument("--" + field.name.replace("_", "-"), **options)
+        parser.add_argument(_option(field.name), **options)
     config = config_type(**vars(parser.parse_args(args)))
-    rate = config.learning_rate
-    if rate is not None and not 0 < rate < math.inf:
-        parser.error(f"--learning-rate must be above 0 and finite, not {rate}")
+    for name in ("learning_rate", "clip_norm"):
+        value = getattr(config, name)
+        if value is not None and not 0 < value < math.inf:
+            parser.error(f"{_option(name)} must be above 0 and finite, not {value}")
     if not 0 <= getattr(config, "dropout", 0.0) < 1:
         parser.error("--dropout must be at least 0 and below 1")
     for name, least in LEAST.items():
         value = getattr(config, name, None)
         if value is not None and value < least:
-            parser.error(f"--{name.replace('_', '-')} must be at least {least}")
+            parser.error(f"{_option(name)} must be at least {least}")
     return config
 
 
@@ -133,6 +136,11 @@ def identity(config: RunConfig) -> dict[str, Any]:
     """The part of a configuration that decides what a run computes."""
     values = dataclasses.asdict(config)
     return {name: value for name, value in values.items() if name not in PLACE}
+
+
+def _option(name: str) -> str:
+    """The command-line flag of a field."""
+    return "--" + name.replace("_", "-")
 
 
 def _plain(hint: Any) -> Any:

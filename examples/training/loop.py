@@ -71,6 +71,7 @@ def fit(
         config.optimizer,
         steps=steps,
         steps_per_epoch=steps_per_epoch,
+        clip_norm=config.clip_norm,
     )
     rate = config.learning_rate
     rate = registry.default_rate(config.method) if rate is None else rate

@@ -10,8 +10,9 @@ ERROR = TASK._replace(metric="absolute_error")
 RATES = (1e-3, 1e-2)
 
 
-def row(run, last=0.0, failed=None):
-    return run._asdict() | {"validation": [9.0, last], "failed": failed}
+def row(run, last=0.0, failed=None, loss=0.0):
+    curves = {"validation": [9.0, last], "validation_loss": [9.0, loss]}
+    return run._asdict() | curves | {"failed": failed}
 
 
 def plan(tasks, *entries):
@@ -31,6 +32,14 @@ def test_the_rate_with_the_best_last_validation_is_chosen():
     assert plans.chosen_rate(made, rows, "accuracy", "cosine") == 1e-2
     assert plans.chosen_rate(made, rows, "error", "cosine") == 1e-3
     assert plans.chosen_rate(made, rows[1:], "accuracy", "cosine") is None
+
+
+def test_of_equal_metrics_the_lower_loss_decides():
+    made = plan({"t": TASK}, Entry("cosine", None))
+    runs = [Run("t", "cosine", rate, 0) for rate in RATES]
+    for losses, rate in (((0.2, 0.1), 1e-2), ((0.1, 0.2), 1e-3), ((0.1, 0.1), 1e-3)):
+        rows = [row(r, 1.0, loss=x) for r, x in zip(runs, losses, strict=True)]
+        assert plans.chosen_rate(made, rows, "t", "cosine") == rate
 
 
 def test_a_failed_run_is_worst_and_the_lowest_rate_stands_where_all_failed():

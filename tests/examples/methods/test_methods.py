@@ -9,6 +9,7 @@ import optax
 import pytest
 from flax import nnx
 
+import optax_adaptive
 from methods import optimizers, registry, rules
 from methods.hypergradient import hypergradient
 from methods.random_actions import random_actions
@@ -189,6 +190,39 @@ def test_a_schedule_and_a_rule_multiply():
         expected, states[1] = alone.optimizer.update(jnp.ones(2), states[1])
         np.testing.assert_array_equal(updates, expected)
         assert method.learning_rate(states[0], i) == alone.learning_rate(None, i)
+
+
+def moved_by(method, params, grads, steps=3):
+    state, update = method.optimizer.init(params), jax.jit(method.optimizer.update)
+    for _ in range(steps):
+        updates, state = update(grads, state, params, value=jnp.sum(params**2))
+        params = optax.apply_updates(params, updates)
+    return params, state
+
+
+@pytest.mark.parametrize("name", ["fixed", "trend", "prodigy", "mechanize"])
+def test_gradients_are_clipped(name):
+    build = partial(registry.build, name, "sgd", 0.1, STEPS, steps_per_epoch=10)
+    params, direction = jnp.ones(2), jnp.array([0.6, 0.8])
+    for size, kept in ((50.0, 1.0), (0.5, 0.5)):
+        clipped, _ = moved_by(build(clip_norm=1.0), params, size * direction)
+        expected, _ = moved_by(build(), params, kept * direction)
+        np.testing.assert_allclose(clipped, expected, rtol=1e-5)
+
+
+def test_autotune_goes_around_clipping():
+    method = registry.build("autotune", "adam", 0.1, 300, 10, clip_norm=0.1)
+    base = optax.chain(optax.clip_by_global_norm(0.1), optax.adam(0.1))
+    around = optax_adaptive.autotune(base, total_steps=300)
+    inside = optax_adaptive.autotune(optax.adam(0.1), total_steps=300)
+    params, grads = jnp.ones(2), jnp.array([0.6, 0.8])
+
+    def final(optimizer):
+        state = moved_by(method._replace(optimizer=optimizer), params, grads, 60)[1]
+        return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state)])
+
+    np.testing.assert_array_equal(final(method.optimizer), final(around))
+    assert np.any(final(optimizers.clipped(inside, 0.1)) != final(around))
 
 
 @pytest.mark.parametrize("start, grows", [(1e-4, True), (1.9, False)])
