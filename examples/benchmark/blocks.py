@@ -109,11 +109,13 @@ def blocks(lines: list[records.Line]) -> dict[tuple[Path, str], str]:
         "docs/research/learned.md": policy,
         "docs/research/learned_experiments.md": of_policy,
         "docs/reliability.md": {
-            "faults": reliability.table(records.read(reliability_run.RESULTS)),
+            "faults": of_development(
+                reliability.table(records.read(reliability_run.RESULTS))
+            ),
             "raised": of_development(
                 raised_rate.table(records.read(raised_rate.RESULTS))
             ),
-            "served": served.table(records.read(served.RESULTS)),
+            "served": of_development(served.table(records.read(served.RESULTS))),
             "summed": of_development(
                 summed_loss.table(records.read(summed_loss.RESULTS))
             ),

@@ -190,25 +190,29 @@ def sensitivity(losses: Array, initial: float, is_capped: bool = True) -> float:
     return float(100 * np.mean(counted - best) / (initial - best))
 
 
-def bootstrap(
-    gains: list[Array], resamples: int = 10_000
-) -> tuple[float, float, float]:
-    """Mean over tasks of the mean over seeds, and its 95% interval.
+def standard_deviation(values: Array) -> float:
+    """Of a population of which these are a sample; 0 of one value."""
+    return float(values.std(ddof=min(1, len(values) - 1)))
+
+
+def mean_interval(gains: list[Array]) -> tuple[float, float, float]:
+    """Mean over tasks of the mean over seeds, and its 95% interval over seeds.
 
     Args:
       gains: For each task, paired differences by seed.
-      resamples: How often the seeds of each task are drawn anew.
 
     Returns:
-      Mean, lower and upper end.
+      Mean, lower and upper end: by Student's t, with the degrees of freedom of
+      Satterthwaite (1946), since each task has a variance of its own.
     """
-    rng = np.random.default_rng(0)
-    means = [
-        values[rng.integers(0, len(values), (resamples, len(values)))].mean(1)
-        for values in gains
-    ]
-    low, high = np.percentile(np.mean(means, 0), [2.5, 97.5])
-    return float(np.mean([values.mean() for values in gains])), low, high
+    mean = float(np.mean([values.mean() for values in gains]))
+    counts = np.array([len(values) for values in gains])
+    parts = np.array([standard_deviation(values) ** 2 for values in gains]) / counts
+    if not parts.any():
+        return mean, mean, mean
+    freedom = parts.sum() ** 2 / np.sum(parts**2 / np.maximum(counts - 1, 1))
+    half = stats.t.ppf(0.975, freedom) * np.sqrt(parts.sum()) / len(gains)
+    return mean, mean - float(half), mean + float(half)
 
 
 def interval(values: Array) -> str:

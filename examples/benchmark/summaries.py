@@ -184,7 +184,7 @@ def summaries(results: Results, optimizer: str = "adam") -> list[Summary]:
         found.append(
             Summary(
                 method=name,
-                tuned=measures.bootstrap(at_tuned[measures.capped]),
+                tuned=measures.mean_interval(at_tuned[measures.capped]),
                 tuned_uncapped=float(
                     np.mean([gain.mean() for gain in at_tuned[measures.uncapped]])
                 ),

@@ -84,8 +84,9 @@ def headline(results: Results) -> Table:
         "All methods",
         f"{DEVELOPMENT} "
         "Gains on test over the tuned cosine, in percent of what that improves from "
-        "the start (-100 is no progress): of the tuned rate (with its 95% interval), "
-        f"and of the median and the worst of tasks and decades. {CAPPED} "
+        "the start (-100 is no progress): of the tuned rate (with its 95% interval "
+        "over seeds, for these tasks), and of the median and the worst of tasks and "
+        f"decades. {CAPPED} "
         "Time to target is a fraction of the run, at the tuned rate. "
         "Score: the share of tasks within a "
         "factor of the fastest, over factors from 1 to 4 (1 is best), at the tuned "
@@ -125,7 +126,7 @@ def final_cell(runs: Runs, cosine: Runs) -> str:
     test = measures.final_test(runs)[best]
     uncapped = measures.final_test(runs, measures.uncapped)[best].mean()
     mean = beside(unsigned(test.mean()), unsigned(uncapped))
-    return f"{mean} ± {test.std():.2g} ({runs.rates[best]:.1e})"
+    return f"{mean} ± {measures.standard_deviation(test):.2g} ({runs.rates[best]:.1e})"
 
 
 def rate_cell(runs: Runs, choose: Any) -> str:
@@ -167,8 +168,8 @@ def stability_cell(runs: Runs, cosine: Runs) -> str:
     best = measures.tuned(runs)
     late = runs.validation.shape[-1] // 10
     metric = runs.validation[best, :, -late:].std(-1).mean()
-    loss = runs.late_loss_std[best].mean()
-    return f"{loss:.2g} / {metric:.2g} / {measures.final_test(runs)[best].std():.2g}"
+    loss, seeds = runs.late_loss_std[best].mean(), measures.final_test(runs)[best]
+    return f"{loss:.2g} / {metric:.2g} / {measures.standard_deviation(seeds):.2g}"
 
 
 def details(results: Results) -> list[Table]:

@@ -43,7 +43,7 @@ LEARNERS = ("cosine+bandit", "cosine+q_learning", "cosine+actor_critic")
 # Where the best favours what autotune is compared with, it is that on test.
 HEADLINE = (
     ("fixed 0.001", ("fixed",), "test"),
-    ("step decay from 0.01", ("step",), "test"),
+    ("step decay from 0.01, ÷10 four times", ("step",), "test"),
     ("cosine from 0.01", ("cosine",), "test"),
     ("best tuned schedule", TUNED, "test"),
     ("constant, averaged, tuned", ("constant_averaged",), "test"),

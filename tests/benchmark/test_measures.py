@@ -202,15 +202,21 @@ def test_sensitivity():
     assert measures.sensitivity(np.array([1.0, inf]), 5.0, False) == inf
 
 
-def test_bootstrap():
-    mean, low, high = measures.bootstrap([np.array([1.0, 1.0]), np.array([3.0, 3.0])])
-    assert (mean, low, high) == (2.0, 2.0, 2.0)
-    mean, low, high = measures.bootstrap([np.array([0.0, 1.0])])
-    assert (mean, low, high) == (0.5, 0.0, 1.0)  # both of one seed: a chance of 1/4
-    values = np.random.default_rng(1).normal(size=400)
-    mean, low, high = measures.bootstrap([values])
-    half = 1.96 * values.std() / 20
-    np.testing.assert_allclose([low, high], [mean - half, mean + half], atol=0.01)
+def test_the_interval_of_a_mean_over_tasks():
+    same = [np.array([1.0, 1.0]), np.array([3.0, 3.0])]
+    assert measures.mean_interval(same) == (2.0, 2.0, 2.0)
+    assert measures.mean_interval([np.array([4.0])]) == (4.0, 4.0, 4.0)
+    values = np.array([0.0, 1.0, 2.0])
+    # Student's t of two degrees of freedom, 4.303; of equal tasks of four.
+    _, low, high = measures.mean_interval([values])
+    np.testing.assert_allclose(
+        [low, high], 1 + 4.303 / 3**0.5 * np.array([-1, 1]), 1e-3
+    )
+    _, low, high = measures.mean_interval([values, values])
+    np.testing.assert_allclose(high - low, 2 * 2.776 / 6**0.5, 1e-3)
+    # A task without noise adds no degrees of freedom.
+    _, low, high = measures.mean_interval([values, np.ones(3)])
+    np.testing.assert_allclose(high - low, 4.303 / 3**0.5, 1e-3)
 
 
 def test_gap(lines):

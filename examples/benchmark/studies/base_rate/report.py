@@ -36,9 +36,10 @@ def against_cosine(results: Results) -> list[tuple[str, str, str]]:
             best = measures.tuned(cosine)
             test = measures.final_test(cosine)[best]
             rate = f"{cosine.rates[best]:.1e}"
+            rate += " *" * (best in (0, len(cosine.rates) - 1))
             uncapped = measures.final_test(cosine, measures.uncapped)[best].mean()
             mean = beside(unsigned(test.mean()), unsigned(uncapped))
-            cell = f"{mean} ± {test.std():.2g} ({rate})"
+            cell = f"{mean} ± {measures.standard_deviation(test):.2g} ({rate})"
             found.append((task, optimizer, cell))
     return sorted(found, key=lambda row: (row[1] != "adam", row))
 
@@ -80,7 +81,8 @@ def autotune(results: Results) -> Table:
         "and the search counted. *Worst* is the worst of nine base learning rates from "
         "1e-7 to 10, in points of accuracy or percent of the loss; positive is better. "
         "*Interpolated* is with `interpolate=True` and the optimizer without momentum. "
-        f"{CAPPED}",
+        "The cosine's ± is the standard deviation of its seeds; * is at an end of its "
+        f"grid of rates. {CAPPED}",
         [
             *("task", "optimizer", "tuned cosine (its rate)"),
             *("worst, `total_steps` given", "not given"),

@@ -223,8 +223,9 @@ def held_out(rows: list[Row]) -> str:
             body.append([title, "", "", "", *mean_cells(ratios, names)])
     header = ["task", "seeds", "steps", "tuned cosine", *names]
     caption = (
-        f"{DEVELOPMENT} Final loss on validation over that of the tuned cosine, with "
-        f"or without warm-up: geometric mean over seeds, and over a family. {BOUND}"
+        f"{DEVELOPMENT} Final loss on validation (percent wrong on *noisy*) over that "
+        "of the tuned cosine, with or without warm-up: geometric mean over seeds, and "
+        f"over a family. {BOUND}"
     )
     return f"{caption}\n\n{markdown(header, body)}"
 

@@ -185,7 +185,7 @@ def verdict_around(results: Results, method: str) -> str:
         )
     if not shares:
         return ""
-    mean, low, high = measures.bootstrap(shares)
+    mean, low, high = measures.mean_interval(shares)
     wins = np.concatenate(shares) >= 0
     lines.append(
         f"- all: {mean:+.2f}% ({low:+.2f} to {high:+.2f}) of what the cosine improves; "
