@@ -9,30 +9,30 @@ import numpy as np
 
 Array = jax.Array
 ControllerState = Any  # A pytree of arrays with fixed shapes and dtypes.
-ROUNDING = 1e-4  # of a log factor that has been through exp and log
+ROUNDING = 1e-4  # error of a log factor after a round trip through exp and log
 
 
 class Observation(NamedTuple):
     """What a rule sees when it decides, once per window of metric values.
 
     Smaller is always better here: with ``mode="max"`` the metric arrives negated.
-    A window without a single finite value, or one that :func:`with_rollback` has ended
-    because it blames the rate, arrives as ``value = inf``; it never enters ``history``,
-    whose entries are finite throughout.
+    A window that ends after ``accumulation_size`` consecutive non-finite values, or
+    because :func:`with_rollback` blames the rate, arrives as ``value = inf``; it never
+    enters ``history``, whose entries are all finite.
 
-    ``update_size`` is the largest |entry|, in one leaf, of the optimizer's newest
-    update before the factor is applied: it follows a schedule in the optimizer.
-    ``gradient_size`` is the largest |entry| in a sample of the gradients.
+    ``update_size`` is the largest |entry| in one leaf of the optimizer's newest update,
+    before the factor is applied: a schedule in the optimizer shows in it. Within
+    :func:`with_rollback`, ``gradient_size`` is the same for a sample of the gradients.
 
     ``averaging_gap`` is (params - average) · gradient: to first order, the loss of the
-    newest parameters above that of their average, the excess that noise induces. It is
-    measured within :func:`with_averaging`, where the metric is the loss itself. With
+    newest parameters minus that of their average, the excess loss that noise induces.
+    It is measured within :func:`with_averaging` if the metric is the loss itself. With
     interpolation it is the geometric mean of the gaps of params and of the point that
     the optimizer moves. ``return_slope`` is (copy - average) · gradient, the slope of
-    the loss along the way from the average to the copy that :func:`with_rollback`
-    keeps: below 0 the loss decreases towards the copy. ``displacement`` is measured
-    while a rule calibrates (its ``probe`` is 1): how far the last update has moved the
-    parameters, |update| over 1 + |params|.
+    the loss from the average towards the copy that :func:`with_rollback` keeps: below
+    0, the loss decreases towards the copy. ``displacement`` is measured while a rule
+    calibrates (its ``probe`` is 1): how far the last update has moved the parameters,
+    |update| over 1 + |params|.
     """
 
     step: Array  # shape=(), dtype=int32: optimizer steps so far
@@ -44,36 +44,36 @@ class Observation(NamedTuple):
     is_validated: Array  # shape=(), dtype=bool: is it new since the last decision?
     log_scale: Array  # shape=(), dtype=float32: log of the factor in force
     update_size: Array  # shape=(), dtype=float32: largest |entry|; 0 if unknown
-    gradient_size: Array  # shape=(), dtype=float32: the same of gradients; or 0
+    gradient_size: Array  # shape=(), dtype=float32: the same for gradients; or 0
     displacement: Array  # shape=(), dtype=float32: |update| / (1 + |params|); or 0
     averaging_gap: Array  # shape=(), dtype=float32: mean over the window; or 0
     has_averaging_gap: Array  # shape=(), dtype=bool: was it measured in this window?
-    return_slope: Array  # shape=(), dtype=float32: before ``keep_until``; then 0
+    return_slope: Array  # shape=(), dtype=float32: until ``keep_until``; then 0
     is_rolled_back: Array  # shape=(), dtype=bool: was there a rollback in this window?
 
 
 class Request(NamedTuple):
     """What a rule asks of the wrappers around it; the default asks for nothing.
 
-    ``restore`` and ``snapshot`` are events: each holds for the one decision that asks
-    for it. The other fields hold until the next decision.
+    ``restore`` and ``snapshot`` are events: each happens once, after the decision that
+    asks for it. The other fields apply until the next decision.
     """
 
-    # shape=(), dtype=int32: above 0 while parameters are temporary: 1 calibrates, and
-    # displacement is measured; 2 tests a range of rates, and the averaging gap is
-    # measured from the parameters of before the test; 3 and more are candidates. 0:
-    # parameters are not temporary. -1: nor now, but the rate warms up to the one found
+    # shape=(), dtype=int32: above 0 while parameters are temporary: 1 while the rule
+    # calibrates, and displacement is measured; 2 in a range test, and the averaging gap
+    # is measured from the parameters before the test; 3 and more for candidates.
+    # Otherwise 0, or -1 while the rate warms up to the one found
     probe: Array
-    restore: Array  # shape=(), dtype=bool: return to the copy, which counts as no spike
+    restore: Array  # shape=(), dtype=bool: return to the copy; not counted as a spike
     snapshot: Array  # shape=(), dtype=bool: take a copy before the next update
-    keep_until: Array  # shape=(), dtype=int32: the update before which none is due
+    keep_until: Array  # shape=(), dtype=int32: update before which no copy is due
     half_life: Array  # shape=(), dtype=float32: factor on the average's half-life
     # shape=(), dtype=bool: the average lags, and eval_params gives the parameters
     average_lags: Array
-    # shape=(), dtype=int32: values in the next window; 0 leaves it as it is
+    # shape=(), dtype=int32: values in the next window; 0 for scale_by_controller's own
     accumulation_size: Array
-    # shape=(), dtype=float32: with_rollback skips the update of a value above it, that
-    # of a bad batch, also while parameters are temporary
+    # shape=(), dtype=float32: with_rollback takes a higher value for a bad batch and
+    # skips its update, also while parameters are temporary
     skip_above: Array | np.float32 = np.float32(np.inf)
 
 
@@ -83,16 +83,16 @@ class Found(NamedTuple):
     log_scale: Array  # shape=(), dtype=float32: of the rate found
     # shape=(), dtype=float32: value at the first parameters; inf if not measured
     first_value: Array
-    # shape=(), dtype=float32: of a single value there; inf if not measured
+    # shape=(), dtype=float32: of single values there; inf if not measured
     standard_deviation: Array
     has_noise: Array  # shape=(), dtype=bool: do losses differ from batch to batch?
-    # shape=(), dtype=float32: size of the gradients over that of the gradients of the
-    # value; not 1 where, say, they are those of a sum and the value is a mean
+    # shape=(), dtype=float32: size of the gradients handed in, over that of the value's
+    # own gradients; not 1 where, say, the former are of a sum and the value is a mean
     gradient_factor: Array | np.float32 = np.float32(1.0)
 
 
 def nothing_found() -> Found:
-    """What a rule is handed over that begins without a search."""
+    """The :class:`Found` of a rule that begins without a search."""
     inf = jnp.full((), jnp.inf, jnp.float32)
     one = jnp.ones((), jnp.float32)
     return Found(inf, inf, inf, jnp.ones((), jnp.bool_), one)
@@ -116,9 +116,9 @@ def nothing() -> Request:
 def merged(*requests: Request) -> Request:
     """What several rules ask for together: all that any of them asks for.
 
-    Where they differ, the longest half-life counts, the smallest window, and the lowest
-    ``skip_above``, and of ``probe`` -1 before 0. Of every other field the largest
-    counts: who asks for nothing has 0.
+    Where they differ, the longest half-life, the smallest window and the lowest
+    ``skip_above`` count, and a ``probe`` of -1 takes precedence over 0. For every other
+    field the largest value counts: a rule that asks for nothing has 0 there.
     """
     if len(requests) == 1:
         return requests[0]
@@ -139,7 +139,7 @@ def no_request(state: ControllerState) -> Request:
 
 
 def keep_state(state: ControllerState, found: Found) -> ControllerState:
-    """The default of ``begin``: what counts is ``observation.log_scale`` alone."""
+    """The default of ``begin``: only ``observation.log_scale`` matters."""
     del found
     return state
 
@@ -157,16 +157,17 @@ class Controller(NamedTuple):
         of shape ``()``, and the new state.
       initial_log_scale: Log of the factor in force before the first decision. A rule
         that searches upwards starts far below 0.
-      request: Maps the state to the :class:`Request` to the wrappers around. It is
-        read after each decision.
-      accumulation_size: Values in a window, where neither the user nor its request
-        names a number.
-      begin: Maps the first state, and what a search has :class:`Found`, to the state
-        that goes on from there. :func:`then` calls it before it first asks the second
-        rule. By default it changes nothing: ``observation.log_scale`` has the factor.
-      name: What it is called, in errors and in the state that it leaves: one of another
+      request: Maps the state to the :class:`Request` to the wrappers around the rule.
+        It is read after each decision.
+      accumulation_size: Values in a window, unless the user or the request names
+        another number.
+      begin: Maps the first state, and what a search has :class:`Found`, to a state that
+        continues from the rate found (a warm start). :func:`then` calls it for the
+        second rule before it first decides. By default it changes nothing:
+        ``observation.log_scale`` has the factor.
+      name: Name of the rule, in errors and in the optimizer state: a state of another
         name is refused.
-      needs: The wrappers without which it does not work: ``"with_averaging"``,
+      needs: The wrappers without which the rule does not work: ``"with_averaging"``,
         ``"with_rollback"``, or both.
     """
 

@@ -63,7 +63,7 @@ def wins(results: Results, theirs: list[str], ours: list[str]) -> tuple[int, str
         mine, b = best_of(results, task, ours)
         if measures.improvement(a, b, is_accuracy) > 0:
             found.append(f"{task} (`{other}` {a:#.4g}, `{mine}` {b:#.4g})")
-    return len(found), f" ({', '.join(found)})" if found else ""
+    return len(found), f": {', '.join(found)}" if found else ""
 
 
 def sentences(results: Results) -> list[str]:

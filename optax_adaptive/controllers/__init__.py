@@ -28,8 +28,8 @@ from optax_adaptive.controllers.warmup import warmup
 
 hold = constant  # its older name
 
-# Every rule by name, ready with its defaults: what the common tests and the
-# benchmarks run over.
+# Every rule by name, to be called with its defaults: the common tests and the
+# benchmarks run over these.
 REGISTRY: dict[str, Callable[[], Controller]] = {
     "constant": constant,
     "plateau": plateau,

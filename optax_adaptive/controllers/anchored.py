@@ -29,7 +29,7 @@ def anchored(anchor: Controller, residual: Controller) -> Controller:
 
     A rule that explores, as ``residual``, moves around the factor that ``anchor`` sets,
     and neither compounds the moves of the other. Unless ``accumulation_size`` is given,
-    windows are as short as the shorter ones of the two rules.
+    windows have the smaller of the two rules' sizes.
 
     Args:
       anchor: The rule that sets the level.
@@ -39,7 +39,7 @@ def anchored(anchor: Controller, residual: Controller) -> Controller:
       A :class:`~optax_adaptive.Controller`.
 
     Raises:
-      TypeError: If one of them is no :class:`~optax_adaptive.Controller`.
+      TypeError: If one of them is not a :class:`~optax_adaptive.Controller`.
 
     Example:
       >>> from optax_adaptive import controllers
@@ -88,7 +88,7 @@ def anchored(anchor: Controller, residual: Controller) -> Controller:
         request = anchor.request(state.anchor_state)
         return merged(request, residual.request(state.residual_state))
 
-    def warm_start_fn(state, found):
+    def begin_fn(state, found):
         # The scale found is the anchor's; that of the residual is 1.
         zero = jnp.zeros((), jnp.float32)
         return state._replace(
@@ -106,7 +106,7 @@ def anchored(anchor: Controller, residual: Controller) -> Controller:
         initial_log_scale=anchor.initial_log_scale + residual.initial_log_scale,
         request=request_fn,
         accumulation_size=min(anchor.accumulation_size, residual.accumulation_size),
-        begin=warm_start_fn,
+        begin=begin_fn,
         name=f"anchored-{anchor.name}-{residual.name}",
         needs=tuple(dict.fromkeys(anchor.needs + residual.needs)),
     )

@@ -7,12 +7,12 @@ from optax_adaptive.state.validation import check_range
 
 
 def bold_driver(growth: float | Array = 1.1, decay: float | Array = 0.5) -> Controller:
-    """Raises the scale after a window of lower loss, lowers it after one of higher.
+    """Raises the scale after a window of lower loss, lowers it after a higher one.
 
-    A change counts only where it exceeds the combined standard error of the two
-    windows; else the scale stays. On a plateau both are equally likely, and since
-    ``decay`` outweighs ``growth`` the scale anneals. A window without a finite
-    value counts as a rise.
+    A change of the loss counts only if it exceeds the combined standard error of the
+    two windows; else the scale stays. On a plateau, rise and decrease are equally
+    likely, and since ``decay`` outweighs ``growth`` the scale anneals. A window without
+    a finite value counts as a rise.
 
     Args:
       growth: Factor after a decrease, at least 1; 1.05 to 1.2 is usual.

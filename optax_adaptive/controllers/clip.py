@@ -10,7 +10,7 @@ def clip(rule: Controller, max_change: float | Array) -> Controller:
     """Bounds how far ``rule`` moves the scale in one decision.
 
     The rest of the move is lost: a rule that moves once, as :func:`range_test` does
-    when it backs off, does not move again.
+    when it backs off, does not make up for it.
 
     Args:
       rule: The rule to bound.
@@ -21,7 +21,7 @@ def clip(rule: Controller, max_change: float | Array) -> Controller:
 
     Raises:
       ValueError: If ``max_change`` is not above 1.
-      TypeError: If ``rule`` is no :class:`~optax_adaptive.Controller`.
+      TypeError: If ``rule`` is not a :class:`~optax_adaptive.Controller`.
 
     Example:
       >>> from optax_adaptive import controllers

@@ -4,7 +4,7 @@ from optax_adaptive._controller import Controller
 
 
 def constant() -> Controller:
-    """Keeps the factor where it is; also by its older name ``hold``.
+    """Keeps the factor where it is. Its older name is ``hold``.
 
     With it, the updates are bitwise those of the bare optimizer.
 

@@ -1,4 +1,4 @@
-"""greedy: up after improvements in a row, down after none in a row (GreedyLR, 2025)."""
+"""greedy: up after a run of improvements, down after a run without (GreedyLR, 2025)."""
 
 from typing import NamedTuple
 
@@ -20,6 +20,9 @@ class GreedyState(NamedTuple):
     warmup_left: Array  # shape=(), dtype=int32
     reset_left: Array  # shape=(), dtype=int32: reductions at the floor until a reset
     windows_since_reset: Array  # shape=(), dtype=int32: finite ones
+    # shape=(), dtype=float32: log factor that bounds and resets refer to: 0, or that
+    # which a search has found
+    base: Array
 
 
 def greedy(
@@ -36,28 +39,30 @@ def greedy(
 ) -> Controller:
     """Divides the scale by ``factor`` while the metric improves, else multiplies it.
 
-    More than ``patience`` improvements in a row raise the scale, more than ``patience``
-    windows without one lower it. It decides as GreedyLR in Hugging Face transformers
-    does, with three differences: the bounds are factors on the base learning rate and
-    not absolute (an absolute floor of 1e-3 keeps those of Adam, which are smaller, from
-    ever falling), a relative margin is ``rtol * |best|`` and so right for negative
-    metrics, and a non-finite window counts as bad without entering the mean. For its
-    own defaults pass ``min_scale=1e-3 / learning_rate``,
-    ``max_scale=1.0 / learning_rate`` and ``accumulation_size=1``.
+    More than ``patience`` improvements in a row raise the scale; more than ``patience``
+    windows in a row without one lower it. It decides as GreedyLR in Hugging Face
+    transformers does, with three differences: the bounds are factors on the base
+    learning rate, not absolute (an absolute floor of 1e-3 would keep Adam's usual
+    rates, which are smaller, from ever being lowered); the relative margin is
+    ``rtol * |best|``, which is right for negative metrics too; and a non-finite window
+    counts as bad without entering the mean. For the defaults of transformers pass
+    ``min_scale=1e-3 / learning_rate``, ``max_scale=1.0 / learning_rate`` and
+    ``accumulation_size=1``.
 
     Args:
       factor: What the scale is multiplied by, or divided by, in (0, 1).
-      patience: Windows in a row that are not enough to move the scale, at least 0.
+      patience: Windows in a row that still leave the scale as it is, at least 0.
       rtol: Margin of an improvement relative to the best metric, in [0, 1].
       atol: Absolute margin of an improvement, at least 0, in units of the metric.
       cooldown: Windows after a reduction that are not judged, at least 0.
       warmup: Windows after an increase that are not judged, at least 0.
-      min_scale: Factor below which it does not lower the scale, above 0.
-      max_scale: Factor above which it does not raise it, at least ``min_scale``.
-      smoothing: Newest windows whose mean is judged, at least 1. More than the
-        ``window`` of :func:`optax_adaptive.scale_by_controller` are all that it keeps.
-      reset_after: Reductions at the floor after which the rule restarts from the
-        base learning rate, at least 0.
+      min_scale: Factor on the base learning rate, or on the rate that a rule before it
+        in :func:`then` has found, below which it does not lower the scale, above 0.
+      max_scale: Likewise, above which it does not raise it, at least ``min_scale``.
+      smoothing: How many newest windows are averaged, at least 1. At most the
+        ``window`` of :func:`optax_adaptive.scale_by_controller` are available.
+      reset_after: Reductions at the floor after which the rule restarts from that
+        learning rate, at least 0.
 
     Returns:
       A :class:`~optax_adaptive.Controller`.
@@ -94,6 +99,7 @@ def greedy(
             warmup_left=jnp.zeros((), jnp.int32),
             reset_left=jnp.array(reset_after, jnp.int32),
             windows_since_reset=jnp.zeros((), jnp.int32),
+            base=jnp.zeros((), jnp.float32),
         )
 
     def update_fn(observation, state):
@@ -111,7 +117,8 @@ def greedy(
         bad = jnp.where(is_worse, state.bad_windows + 1, 0)
         goes_up, goes_down = good > patience, bad > patience
 
-        low, high, step = jnp.log(min_scale), jnp.log(max_scale), jnp.log(factor)
+        low, high = state.base + jnp.log(min_scale), state.base + jnp.log(max_scale)
+        step = jnp.log(factor)
         old = observation.log_scale
         # A factor outside the bounds stays put rather than jumping to them.
         raised = jnp.where(old < high, jnp.minimum(old - step, high), old)
@@ -127,7 +134,7 @@ def greedy(
         warmup_left = jnp.maximum(
             state.warmup_left - (~is_cooling).astype(jnp.int32), 0
         )
-        return jnp.where(resets, 0.0, log_scale), GreedyState(
+        return jnp.where(resets, state.base, log_scale), GreedyState(
             best_value=jnp.where(resets, jnp.inf, best),
             good_windows=jnp.where(goes_up, 0, good),
             bad_windows=jnp.where(goes_down, 0, bad),
@@ -137,6 +144,10 @@ def greedy(
             warmup_left=jnp.where(goes_up, warmup, warmup_left).astype(jnp.int32),
             reset_left=jnp.where(resets, reset_after, reset_left).astype(jnp.int32),
             windows_since_reset=jnp.where(resets, 0, windows),
+            base=state.base,
         )
 
-    return Controller(init_fn, update_fn, name="greedy")
+    def begin_fn(state, found):
+        return state._replace(base=found.log_scale)
+
+    return Controller(init_fn, update_fn, begin=begin_fn, name="greedy")

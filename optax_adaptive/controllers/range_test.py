@@ -32,10 +32,10 @@ def range_test(
 
     The factor starts at ``start`` and is multiplied every window: by ``idle_growth``
     until the loss descends, since whole decades may change nothing, and by ``growth``
-    once it has descended (below the first window by 4 combined standard errors and 2%).
-    A window is bad if it lies above the best one by 2 combined standard errors; before
-    any descent only a far larger rise counts (10 errors and 50%), so that noise cannot
-    end the test at its start. After a bad window the factor stays for one window more;
+    once it has (below the first window by 4 combined standard errors plus 2%). A window
+    is bad if it lies above the best one by 2 combined standard errors; before any
+    descent only a far larger rise counts (10 errors plus 50%), so that noise cannot end
+    the test at its start. After a bad window the factor stays for one window more;
     two in a row, or one without a finite value, end the test, and the factor becomes
     the bad one over ``backoff``. From then on it is constant: hand over to a rule that
     anneals with :func:`then`.
@@ -43,10 +43,11 @@ def range_test(
     Args:
       start: First factor, above 0.
       stop: Factor at which the test ends if nothing else ends it, above ``start``.
-      growth: Factor on the factor per window, once the loss has descended; above 1.
+      growth: What multiplies the factor at each window, once the loss has descended;
+        above 1.
       idle_growth: The same before it has descended; above 1.
       backoff: What the stopping factor is divided by, at least 1. An eighth of the
-        largest stable learning rate suits Adam and the like, a half or a quarter of it
+        largest stable learning rate suits Adam and the like; a half or a quarter suits
         momentum SGD.
 
     Returns:

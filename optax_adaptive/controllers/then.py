@@ -17,7 +17,7 @@ class ThenState(NamedTuple):
 
     first_state: ControllerState
     second_state: ControllerState
-    has_begun: Array  # shape=(), dtype=bool: was the second one asked before?
+    has_begun: Array  # shape=(), dtype=bool: has the second rule decided before?
     windows_in_second: Array  # shape=(), dtype=int32: finite ones since the hand-over
 
 
@@ -25,13 +25,13 @@ def then(first: Controller, second: Controller) -> Controller:
     """Follows ``first`` until it is done, then ``second``.
 
     ``second`` starts from the factor that ``first`` leaves, and sees no window from
-    before the hand-over. Unless ``accumulation_size`` is given, windows are as short as
-    the shorter ones of the two rules; :func:`search` has windows of its own.
+    before the hand-over. Unless ``accumulation_size`` is given, windows have the
+    smaller of the two rules' sizes; :func:`search` requests windows of its own.
 
     Args:
       first: A rule that ends: its state has a boolean field ``is_done``, as those of
-        :func:`search` and :func:`range_test` have; and maybe a field ``found``, a
-        :class:`Found` for :attr:`Controller.begin` of ``second``.
+        :func:`search` and :func:`range_test` have. It may also have a field ``found``,
+        a :class:`Found` for :attr:`Controller.begin` of ``second``.
       second: The rule to hand over to.
 
     Returns:
@@ -39,7 +39,7 @@ def then(first: Controller, second: Controller) -> Controller:
 
     Raises:
       ValueError: If the state of ``first`` has no field ``is_done``.
-      TypeError: If one of them is no :class:`~optax_adaptive.Controller`.
+      TypeError: If one of them is not a :class:`~optax_adaptive.Controller`.
 
     Example:
       >>> from optax_adaptive import controllers
@@ -100,7 +100,7 @@ def then(first: Controller, second: Controller) -> Controller:
         )
 
     def request_fn(state):
-        # The events of the decision by which the first one ended are its own.
+        # Events of the decision that ends the first rule are those of the first rule.
         one = first.request(state.first_state)
         other = second.request(state.second_state)
         asked = select(state.first_state.is_done, other, one)

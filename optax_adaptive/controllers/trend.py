@@ -41,8 +41,8 @@ def trend(
     Args:
       growth: Factor after a strongly significant decrease, at least 1; 1 only anneals.
       decay: Factor after a plateau or a rise, in (0, 1).
-      span: Windows in a fit, at least 5. More than the ``window`` of
-        :func:`optax_adaptive.scale_by_controller` fits all that it keeps.
+      span: Windows in a fit, at least 5. At most the ``window`` of
+        :func:`optax_adaptive.scale_by_controller` are available.
 
     Returns:
       A :class:`~optax_adaptive.Controller`.

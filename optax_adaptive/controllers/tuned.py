@@ -5,9 +5,9 @@ from optax_adaptive.controllers.maintain import MaintainSettings, maintain
 from optax_adaptive.controllers.search import SearchSettings, search
 from optax_adaptive.controllers.then import then
 
-# Where gradients are at an interpolation with the average they have less noise, and a
-# run can take twice as much. It needs no warm-up: on lstm of the benchmark one of 20
-# steps costs 2.0 +- 0.5% and one of 100 steps 3.0 +- 0.5% (sixteen seeds).
+# Gradients at an interpolation with the average have less noise, and a run tolerates
+# twice the rate. It needs no warm-up: on lstm of the benchmark one of 20 steps costs
+# 2.0 +- 0.5% and one of 100 steps 3.0 +- 0.5% (sixteen seeds).
 INTERPOLATED = SearchSettings(long_over_short=0.4, long_over_mean=0.0, warm_up=0.0)
 
 
@@ -24,15 +24,15 @@ def tuned(
         None if it is not given.
       interpolate: Whether params are interpolated with the average, by 0.7.
       search_settings: Constants of the search; by default those for ``interpolate``.
-      maintain_settings: Those of what follows it.
+      maintain_settings: Constants of :func:`maintain`; by default likewise.
 
     Returns:
       A :class:`~optax_adaptive.Controller`, for use within :func:`with_averaging` and
-      :func:`with_rollback`: :func:`autotune` is that.
+      :func:`with_rollback`, as :func:`autotune` uses it.
 
     Raises:
-      ValueError: If ``total_steps`` is no integer of at least 200, or ``interpolate``
-        no bool.
+      ValueError: If ``total_steps`` is not an integer of at least 200, or
+        ``interpolate`` is not a bool.
 
     Example:
       >>> from optax_adaptive import controllers
@@ -42,7 +42,7 @@ def tuned(
     """
     if search_settings is None:
         search_settings = INTERPOLATED if interpolate else SearchSettings()
-    # The search first: of the two it names the higher bound of total_steps.
+    # The search first: it requires more total_steps, and its error is to name that.
     first = search(total_steps, search_settings)
     rule = then(first, maintain(total_steps, interpolate, maintain_settings))
     return rule._replace(name="tuned-interpolated" if interpolate else "tuned")

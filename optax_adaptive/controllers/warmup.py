@@ -32,7 +32,7 @@ def warmup(rule: Controller, steps: int | Array) -> Controller:
 
     Raises:
       ValueError: If ``steps`` is not an integer of at least 1.
-      TypeError: If ``rule`` is no :class:`~optax_adaptive.Controller`.
+      TypeError: If ``rule`` is not a :class:`~optax_adaptive.Controller`.
 
     Example:
       >>> from optax_adaptive import controllers
@@ -52,7 +52,7 @@ def warmup(rule: Controller, steps: int | Array) -> Controller:
         )
 
     def decide(observation, state):
-        # From the second decision on the factor in force, which bounds may have cut.
+        # From the second decision on, the factor in force, which bounds may have cut.
         log_scale = jnp.where(
             state.is_warm, observation.log_scale, state.warmed_log_scale
         )
@@ -70,7 +70,7 @@ def warmup(rule: Controller, steps: int | Array) -> Controller:
         state = jax.lax.cond(is_over, decide, wait, observation, state)
         return state.warmed_log_scale + ramp(observation.step), state
 
-    def warm_start_fn(state, found):
+    def begin_fn(state, found):
         return state._replace(
             warmed_log_scale=found.log_scale,
             warmed_state=rule.begin(state.warmed_state, found),
@@ -81,6 +81,6 @@ def warmup(rule: Controller, steps: int | Array) -> Controller:
         update=update_fn,
         initial_log_scale=rule.initial_log_scale + ramp(jnp.zeros((), jnp.int32)),
         request=lambda state: rule.request(state.warmed_state),
-        begin=warm_start_fn,
+        begin=begin_fn,
         name=f"warmup-{rule.name}",
     )

@@ -1,7 +1,7 @@
 """Adapters to loops that were not written for optimizers that read the loss.
 
-No third-party library is imported here, but matplotlib when a picture is drawn: the
-functions use the objects they are given.
+No library beyond those of the core is imported here, except matplotlib when a picture
+is drawn: the functions use the objects they are given.
 """
 
 from optax_adaptive.integrations.as_schedule import as_schedule

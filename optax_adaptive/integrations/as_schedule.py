@@ -61,9 +61,9 @@ def as_schedule(
       A learning rate for ``inject_hyperparams``; ``update`` then needs ``value``.
 
     Raises:
-      ValueError: If ``learning_rate`` is not above 0, or as
-        :func:`optax_adaptive.scale_by_controller` does.
-      TypeError: As that does.
+      ValueError: If ``learning_rate`` is not above 0, or where
+        :func:`optax_adaptive.scale_by_controller` raises one.
+      TypeError: Where :func:`optax_adaptive.scale_by_controller` raises one.
 
     Example:
       >>> import jax.numpy as jnp, optax

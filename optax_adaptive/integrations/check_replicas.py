@@ -8,7 +8,7 @@ from jax.experimental import multihost_utils
 
 from optax_adaptive.state.validation import is_concrete
 
-# Fields whose leaves are a few words, and hold all that decides.
+# Fields whose leaves are a few words, and hold all that decisions depend on.
 _DECIDE = {"lr_scale", "controller_memory", "rollback_memory"}
 _REMEDY = (
     "each was handed a `value` or gradients of its own. Hand in those of the whole "
@@ -19,12 +19,12 @@ _REMEDY = (
 def check_replicas(opt_state: Any) -> None:
     """Raises unless all devices and processes have the same state of the rules.
 
-    Under ``jax.jit`` XLA takes on trust that what each process hands in as a plain
-    number is the same on all; so do ``jax.pmap`` and ``jax.shard_map`` without its
-    check of what a device does. A ``value`` of its own on each then leads to rates of
-    its own, and nothing raises. Call it every few hundred steps, outside ``jax.jit``,
-    in every process and at the same step. It compares what rules and
-    :func:`with_rollback` remember, some hundred words, bit by bit, and waits for them.
+    Under ``jax.jit``, XLA takes on trust that a plain number is the same in all
+    processes; so do ``jax.pmap``, and ``jax.shard_map`` with ``check_vma=False``, for
+    devices. If each has a ``value`` of its own, their rates come to differ, and nothing
+    raises. Call this every few hundred steps, outside ``jax.jit``, in every process and
+    at the same step. It waits for what rules and :func:`with_rollback` remember, some
+    hundred words, and compares it bit by bit.
 
     Args:
       opt_state: The state of an optimizer that contains ``scale_by_controller``,
@@ -33,8 +33,8 @@ def check_replicas(opt_state: Any) -> None:
         are not looked at.
 
     Raises:
-      ValueError: If devices or processes differ, in every process; if there is nothing
-        to compare, or it is traced.
+      ValueError: In every process, if devices or processes differ; if there is nothing
+        to compare, or the state is traced.
 
     Example:
       >>> import jax.numpy as jnp, optax, optax_adaptive
@@ -52,7 +52,7 @@ def check_replicas(opt_state: Any) -> None:
     is_alike = [all(one == first for one in ones) for first, *ones in copies.values()]
     firsts = np.frombuffer(b"".join(first for first, *_ in copies.values()), np.uint8)
     row = np.concatenate([np.array(is_alike, np.uint8), firsts])
-    # Each process sees all, or some would raise and the others wait for them.
+    # Each process compares all, or some would raise while the others wait for them.
     rows = np.atleast_2d(multihost_utils.process_allgather(row))
     for index, other in enumerate(rows):
         alike, words = other[: len(names)], other[len(names) :]

@@ -1,4 +1,4 @@
-"""graft: takes over the leaves that fit of a checkpoint of another optimizer."""
+"""graft: takes over the leaves that fit from a checkpoint of another optimizer."""
 
 from typing import Any, NamedTuple
 
@@ -18,10 +18,10 @@ class Graft(NamedTuple):
 def graft(target: Any, restored: Any) -> Graft:
     """Fills ``target`` with the leaves of ``restored`` that lie at the same path.
 
-    For adding a controller to a run that started without one, or changing it, where a
-    typed restore fails on the other structure. Restore the checkpoint without a target
-    (Orbax then gives nested dicts and lists, whose keys are the names of the fields)
-    and graft it onto a freshly initialised state.
+    Use it to add a controller to a run that started without one, or to change it: a
+    typed restore fails, since the structure differs. Restore the checkpoint without a
+    target (Orbax then gives nested dicts and lists, whose keys are the names of the
+    fields) and graft it onto a freshly initialised state.
 
     Args:
       target: A pytree of arrays with the wanted structure, shapes and dtypes.
@@ -48,7 +48,7 @@ def graft(target: Any, restored: Any) -> Graft:
         other = found.get(path)
         if other is not None and _layout(other) == _layout(leaf):
             taken.add(path)
-            # Where the target lies, or a large leaf would go to one device alone.
+            # To the target's devices, or a large leaf would go to one device alone.
             sharding = leaf.sharding if isinstance(leaf, jax.Array) else None
             leaf = jax.device_put(other, sharding)
         leaves.append(leaf)
@@ -68,7 +68,7 @@ def _by_path(tree: Any) -> list[tuple[tuple[str, ...], Any]]:
 
 
 def _layout(leaf: Any) -> tuple[tuple[int, ...], np.dtype] | None:
-    """Shape and dtype; None of what is no array, as strings in a checkpoint."""
+    """Shape and dtype; None if it is not an array, as a string in a checkpoint."""
     try:
         return jnp.shape(leaf), jnp.result_type(leaf)
     except TypeError:

@@ -10,11 +10,11 @@ from optax_adaptive.state.exportable import exportable
 def register_for_export(opt_state: Any) -> None:
     """Registers the NamedTuples in a state with ``jax.export``, which has to know them.
 
-    A step that takes or gives an optimizer state is serialised with the types of that
-    state. Those of this library are registered as it is imported, those of optax, and
-    of most others, are not. Call it before ``serialize``, and where the step is read,
-    with a like state, before ``deserialize``. A type that is registered stays so. JAX
-    needs the package ``flatbuffers`` for both.
+    A step that takes or returns an optimizer state is serialised with the types of that
+    state. Those of this library are registered on import; those of optax, and of most
+    others, are not. Call this before ``serialize`` and, where the step is read, with a
+    state of the same types, before ``deserialize``. A registered type stays registered.
+    JAX needs the package ``flatbuffers`` for both.
 
     Args:
       opt_state: The state, or any pytree; its leaves may be shapes, as

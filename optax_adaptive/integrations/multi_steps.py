@@ -10,13 +10,13 @@ def multi_steps(
 ) -> optax.GradientTransformationExtraArgs:
     """``optax.MultiSteps`` as a link of a chain that lets ``value`` through.
 
-    Put the controller *after* it: there it sees the loss of every micro-batch, where
-    inside it would see that of the last alone, and ``optax.chain`` around a plain
-    ``MultiSteps`` raises instead of handing ``value`` on.
+    Put the controller *after* it, where it sees the loss of every micro-batch: inside,
+    it would see that of the last alone. ``optax.chain`` around a plain ``MultiSteps``
+    raises instead of handing ``value`` on.
 
     Args:
       optimizer: The optimizer whose gradients are accumulated.
-      every_k_schedule: Micro-batches an update, or a schedule of it.
+      every_k_schedule: Micro-batches per update, or a schedule of that number.
       **kwargs: Further arguments of ``optax.MultiSteps``.
 
     Returns:

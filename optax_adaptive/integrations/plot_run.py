@@ -35,14 +35,14 @@ def plot_run(log: Sequence[Row], base_rate: float = 1.0) -> "Figure":
       log: At least two rows in the order of their steps, each with ``step``, ``loss``
         and what :func:`summary` gives of one controller. ``eval_loss``, in the rows
         that have it, is the loss of :func:`eval_params`.
-      base_rate: The optimizer's own learning rate, of which ``lr_scale`` is the factor.
+      base_rate: The optimizer's own learning rate, which ``lr_scale`` multiplies.
 
     Returns:
       A ``matplotlib.figure.Figure``: ``savefig`` writes it. Where a search comes
       first, there are two columns: the search, and the whole run.
 
     Raises:
-      ValueError: If there are fewer than two rows, or one lacks a name.
+      ValueError: If there are fewer than two rows, or a row lacks a name.
 
     Example:
       >>> import jax.numpy as jnp, optax, optax_adaptive
@@ -124,7 +124,7 @@ def _draw_losses(axes: "Axes", rows: Sequence[Row]) -> None:
 
 
 def _bound_losses(axes: "Axes", rows: Sequence[Row]) -> None:
-    """As much as the run itself takes, and not what the search has tried."""
+    """Shows the range of the run itself, and not of what the search has tried."""
     names = ("loss", "eval_loss")
     losses = np.array(
         [
@@ -146,7 +146,7 @@ def _bound_losses(axes: "Axes", rows: Sequence[Row]) -> None:
 
 
 def _bound_rates(axes: "Axes", rows: Sequence[Row], base_rate: float) -> None:
-    """Not down to the first updates, which are too small to move anything."""
+    """Does not show the rates of the first updates, which move nothing."""
     rates = [
         base_rate * float(row["lr_scale"])
         for row in rows
@@ -163,7 +163,7 @@ def _shade(axes: "Axes", rows: Sequence[Row]) -> None:
 
 
 def _name_phases(axes: "Axes", rows: Sequence[Row]) -> None:
-    """At the foot of each span, upright where it is narrow."""
+    """Names each span at its foot, vertically where it is narrow."""
     whole = int(rows[-1]["step"]) - int(rows[0]["step"])
     for name, first, last in _spans(rows):
         share = (last - first) / max(whole, 1)
@@ -181,7 +181,7 @@ def _name_phases(axes: "Axes", rows: Sequence[Row]) -> None:
 
 
 def _name_events(axes: "Axes", rows: Sequence[Row], base_rate: float) -> None:
-    """What changed the learning rate after the search, where it did; rollbacks."""
+    """Marks rollbacks, and names what changed the learning rate after the search."""
     heights = cycle((-20, -34, -48, -62))  # in points: neighbours do not overlap
     for before, row in zip(rows, rows[1:], strict=False):
         step = int(row["step"])

@@ -9,7 +9,7 @@ import optax
 
 
 def apply_gradients(train_state: Any, *, grads: Any, value: Any, **changes: Any) -> Any:
-    """As ``train_state.apply_gradients``, with the loss for the transformation.
+    """Like ``train_state.apply_gradients``, but hands the loss to the transformation.
 
     ``flax.training.train_state.TrainState.apply_gradients`` gives its keywords to
     ``replace`` and none to ``tx.update``, so that a ``value`` never arrives.

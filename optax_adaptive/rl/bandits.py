@@ -23,7 +23,7 @@ class Posterior(NamedTuple):
     """A normal distribution over the weights of the features."""
 
     mean: Array  # shape=(d,), dtype=float32
-    covariance: Array  # shape=(d, d), dtype=float32, of rewards of variance 1
+    covariance: Array  # shape=(d, d), dtype=float32, for rewards of variance 1
 
 
 def empty_statistics(size: int) -> BanditStatistics:
@@ -192,16 +192,16 @@ def exp3s_update(
 ) -> Array:
     """Exp3.S: an importance-weighted step, and a little weight for every action.
 
-    The reward is divided by the probability of its action, without which an action
-    would gain by being taken often. The shared weight lets an action that was bad for
-    long become likely again.
+    The reward is divided by the probability of its action; otherwise an action would
+    gain by being taken often. The shared weight lets an action that was bad for long
+    become likely again.
 
     Args:
       log_weights: float32 of shape ``(actions,)``.
-      probabilities: Of the actions when one was sampled, above 0, ``(actions,)``.
+      probabilities: Those of the actions when one was sampled, above 0, ``(actions,)``.
       a_tm1: The action taken, int32 of shape ``()``.
       r_t: Its reward, shape ``()``.
-      step_size: On the importance-weighted reward, above 0.
+      step_size: Factor on the importance-weighted reward, above 0.
       sharing: Part of the mean weight that each action gets, at least 0.
 
     Returns:

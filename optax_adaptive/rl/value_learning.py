@@ -9,7 +9,7 @@ Array = jax.Array
 def q_learning_error(
     q_tm1: Array, a_tm1: Array, r_t: Array, discount_t: Array, q_t: Array
 ) -> Array:
-    """Q-learning: the reward and the best that follows, less what was expected.
+    """Q-learning: the reward plus the best value that follows, less the value expected.
 
     Args:
       q_tm1: Values of all actions at time t - 1, shape ``(actions,)``.
@@ -35,10 +35,10 @@ def q_learning_error(
 
 
 def replacing_trace(trace: Array, visited: Array, decay: float | Array) -> Array:
-    """Fades the credit of what was visited before, and gives the newest visit all.
+    """Fades the credit of earlier visits, and gives the newest one full credit.
 
     The backward view of λ: adding ``error * trace`` to the values at each step sums to
-    the λ-return. *Replacing* and not accumulating: visits in a row do not add up.
+    the λ-return. *Replacing* and not accumulating: repeated visits do not add up.
 
     Args:
       trace: Credit of every entry of a table, in [0, 1], of any shape.

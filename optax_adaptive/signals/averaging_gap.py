@@ -1,12 +1,13 @@
 """The averaging gap: the excess loss that noise induces in the newest parameters.
 
-To first order that is (params - average) · gradient. Noise and oscillation make it,
-and averaging takes it away. Below 0 the newest parameters are still ahead of their
-average: the rate is too low for anything but progress to be seen.
+To first order it is (params - average) · gradient. Noise and oscillation cause it, and
+averaging removes it. Below 0, the newest parameters are still ahead of their average:
+the rate is so low that only progress shows.
 
-Inner products with gradients have long separated these regimes: of successive ones
-(Pflug, 1983; Chee and Toulis, 2018), and of the way from a start (Pesme, Dieuleveut and
-Flammarion, 2020). There they only ever lower a rate.
+Inner products with gradients have long separated these regimes: those of successive
+gradients (Pflug, 1983; Chee and Toulis, 2018), and that of a gradient and the
+displacement from a start (Pesme, Dieuleveut and Flammarion, 2020). There they only ever
+lower a rate.
 """
 
 from collections.abc import Callable, Iterable
@@ -44,7 +45,7 @@ def displacement(before: optax.Params, params: optax.Params) -> Array:
 
 
 def _summed(totals: Iterable[Array]) -> Array:
-    """The sum of scalars, float32; those of masks of -inf, NaN, count as 0."""
+    """The sum of scalars, float32; non-finite ones, from masks of -inf, count as 0."""
     totals = [total.real.astype(jnp.float32) for total in totals]
     if not totals:
         return jnp.zeros((), jnp.float32)
@@ -56,7 +57,7 @@ def _summed(totals: Iterable[Array]) -> Array:
 def compute_if(
     function: Callable[..., Array], condition: Array, *operands: Any
 ) -> Array:
-    """A function of what is large, if ``condition``, else 0; float32 of shape ()."""
+    """``function`` of large operands, if ``condition``, else 0; float32 of shape ()."""
     return lax.cond(condition, function, _zero, *operands)
 
 

@@ -8,7 +8,7 @@ Array = jax.Array
 
 def push(buffer: Array, entry: Array, is_pushed: bool | Array = True) -> Array:
     """Drops the oldest entry of ``buffer`` and appends ``entry``, if ``is_pushed``."""
-    # A slice that starts one later moves data only, where a select would compute.
+    # A slice that starts one entry later only moves data; a select would compute.
     start = jnp.asarray(is_pushed).astype(jnp.int32)
     longer = jnp.concatenate([buffer, entry[None]])
     return jax.lax.dynamic_slice(longer, (start,), buffer.shape)
@@ -20,7 +20,7 @@ def filled(size: int, count: Array) -> Array:
 
 
 def mean(history: Array, count: Array) -> Array:
-    """Mean of the ``count`` newest entries; 0 where that is none."""
+    """Mean of the ``count`` newest entries; 0 if there are none."""
     size = history.shape[0]
     kept = jnp.clip(count, 1, size).astype(jnp.float32)
     # Dividing first: a sum of values near the float32 limit would overflow.
@@ -39,7 +39,7 @@ def median(values: Array) -> Array:
 
 
 def mean_without_largest(values: Array) -> Array:
-    """Mean of all but the largest of float32 of shape (n,): it may be a spike."""
+    """Mean of float32 of shape (n,) without its largest entry, which may be a spike."""
     order = jnp.arange(values.size, dtype=jnp.int32)
     largest = jnp.argmax(values).astype(jnp.int32)
     kept = jnp.where(order == largest, 0.0, values)
@@ -47,7 +47,7 @@ def mean_without_largest(values: Array) -> Array:
 
 
 def difference_error(history: Array, count: Array) -> Array:
-    """Noise of one of the ``count`` newest entries; 0 where they are fewer than two.
+    """Noise of a single entry, by the ``count`` newest; 0 if they are fewer than two.
 
     The root of half the mean squared successive difference, which a slow trend hardly
     moves.

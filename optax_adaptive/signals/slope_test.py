@@ -21,8 +21,8 @@ def slope_test(history: Array, count: Array) -> Slope:
     """Tests whether the ``count`` newest entries rise or decrease with their index.
 
     Ordinary least squares; the t statistic with ``count - 2`` degrees of freedom is
-    mapped to a standard normal one by Wallace's formula: up to 3.3 it is too small by
-    less than 0.1 with three degrees of freedom, and 0.02 with six. The incomplete beta
+    mapped to a standard normal one by Wallace's formula: up to 3.3, that is too small
+    by less than 0.1 with three degrees of freedom, 0.02 with six. The incomplete beta
     function of the exact tail would cost more compilation than all other parts of a
     rule together.
 

@@ -10,39 +10,39 @@ from optax_adaptive.state.trees import saturating_add, select
 
 FAST = 0.1  # weight of the newest value in the fast average
 SLOW = 0.02  # and in the slow one, and in the variance
-CLIP = 5.0  # standard deviations above the slow average; the rest of a spike is cut
-WILD = 100.0  # the same, while few values say what is normal
-TIMES = 10.0  # of the size of the loss, beside WILD, above which a batch is not used
-MOST_FAR = 3  # such batches in a row; then it is the parameters that are bad
-# Standard deviations between the averages. Clipped values raise that as well: it takes
-# thirty in a row at least. Mostly the level shows a rise first: after 5 values at step
-# 100, 14 at 3,000, 33 at 30,000.
+CLIP = 5.0  # standard deviations above the slow average, at which values are cut
+WILD = 100.0  # the same, while too few values say what is normal
+TIMES = 10.0  # sizes of the loss, added to WILD, above which a batch is not used
+MOST_FAR = 3  # such batches in a row; after more, the parameters are bad
+# Standard deviations between the averages. Clipped values raise the deviation too, so
+# at least thirty in a row are needed. Mostly the level shows a rise first: after 5
+# values at step 100, 14 at 3,000, 33 at 30,000.
 RISE = 2.5
-MEAN_RISE = 1.5  # standard deviations of a mean of ten: seven standard errors
-DRIFT = 4.0  # standard errors on either side of the long average
-LOOK_BACK = 0.05  # of the elapsed time in the long average
+MEAN_RISE = 1.5  # the same for ``Normal.mean``: seven standard errors of ``fast``
+DRIFT = 4.0  # standard errors on either side of the level
+LOOK_BACK = 0.05  # of the elapsed time, over which the level averages
 WARM_UP = 20  # values before the first signal
-FEWEST = 3  # values before the first is cut
-# Non-finite values in a row that are a spike. Their updates are skipped, so to wait for
-# so many costs no more than their steps, and a few bad batches are no spike.
+FEWEST = 3  # values before any is cut
+# Non-finite values in a row that are a spike. Their updates are skipped, so waiting for
+# that many costs only their steps, and a few bad batches are no spike.
 NONFINITE = 10
 # Steps without a copy after a rollback or a raise: a blow-up may be under way.
 QUIET = 100
 
 
 class SpikeDetector(NamedTuple):
-    """Running statistics of the loss, each a robust average over another time."""
+    """Running statistics of the loss: robust averages over different times."""
 
     seen: Array  # shape=(), dtype=int32: values so far
     fast: Array  # shape=(), dtype=float32: over about 10 values
     slow: Array  # shape=(), dtype=float32: over about 50 values
     standard_deviation: (
-        Array  # shape=(), dtype=float32: of single values from the fast average
+        Array  # shape=(), dtype=float32: of single values around the fast average
     )
     level: Array  # shape=(), dtype=float32: over a twentieth of all values
     ceiling: Array  # shape=(), dtype=float32: lowest upper bound of the level so far
     nonfinite: Array  # shape=(), dtype=int32: newest non-finite values in a row
-    far: Array  # shape=(), dtype=int32: newest values in a row that are far above
+    far: Array  # shape=(), dtype=int32: newest values in a row far above the usual
 
 
 class Normal(NamedTuple):
@@ -80,15 +80,15 @@ def first_detector() -> SpikeDetector:
 
 
 def unknown() -> Normal:
-    """Before there are enough values to say."""
+    """The bounds while there are too few values to know them."""
     return Normal(*(jnp.full((), LARGEST, jnp.float32) for _ in Normal._fields))
 
 
 def watch(detector: SpikeDetector, value: Array) -> tuple[SpikeDetector, Signal]:
     """Adds ``value``, a float32 loss of any sign, and judges it.
 
-    Spikes are clipped, so that one bad batch is no blow-up, however high. Nor are a few
-    non-finite values, whose updates can be skipped.
+    Spikes are clipped, so that one bad batch, however high its loss, is no blow-up. Nor
+    are a few non-finite values: their updates can be skipped.
     """
     is_finite = jnp.abs(value) <= LARGEST  # NaN compares false
     before = _noise(detector.standard_deviation, detector.slow)
@@ -96,14 +96,14 @@ def watch(detector: SpikeDetector, value: Array) -> tuple[SpikeDetector, Signal]
     wild = jnp.where(detector.seen >= FEWEST, wild, LARGEST)
     highest = detector.slow + CLIP * before
     highest = jnp.where(detector.seen >= WARM_UP // 2, highest, wild)
-    # The far ones, as a few in a row may be, say nothing of the noise either.
+    # Far values, of which there may be a few in a row, say nothing about the noise.
     is_far = is_finite & (value > wild + TIMES * jnp.abs(detector.slow))
     far = jnp.where(is_far, detector.far + 1, 0)
     is_usable = is_finite & ((far == 0) | (far > MOST_FAR))
     clipped = jnp.where(is_usable, jnp.minimum(value, highest), detector.slow)
 
     elapsed = detector.seen.astype(jnp.float32)
-    plain = 1.0 / (elapsed + 1.0)  # the plain mean, until an average is as long
+    plain = 1.0 / (elapsed + 1.0)  # of a plain mean, until an average is as long
     slow_weight = jnp.maximum(SLOW, plain)
     level_weight = jnp.maximum(plain, 1.0 / (LOOK_BACK * elapsed + 5.0))
     fast = detector.fast + jnp.maximum(FAST, plain) * (clipped - detector.fast)
@@ -120,7 +120,7 @@ def watch(detector: SpikeDetector, value: Array) -> tuple[SpikeDetector, Signal]
     # The error of an exponential average of weight w is sqrt(w / 2) of a value's.
     noise = _noise(standard_deviation, slow)
     error = noise * jnp.sqrt(level_weight / 2.0)
-    # Bounds, not the lowest level: of many levels the lowest is so by luck.
+    # Bounds, not the lowest level: the lowest of many levels is low by luck.
     lowest, bound = level - DRIFT * error, level + DRIFT * error
     ceiling = jnp.where(is_early, bound, jnp.minimum(detector.ceiling, bound))
     nonfinite = jnp.where(is_finite, 0, detector.nonfinite + 1)
@@ -149,7 +149,7 @@ def watch(detector: SpikeDetector, value: Array) -> tuple[SpikeDetector, Signal]
 
 
 def _noise(standard_deviation: Array, level: Array) -> Array:
-    """At least what float32 resolves: below it, rounding looks like a rise."""
+    """The deviation plus what float32 resolves, lest rounding look like a rise."""
     return standard_deviation + 1e-6 * jnp.abs(level)
 
 
@@ -158,7 +158,8 @@ def next_snapshot(
 ) -> Array:
     """The step from which a copy may be taken again, int32.
 
-    At growing intervals copies cost next to nothing, and lose a tenth at most.
+    At growing intervals copies cost next to nothing, and a return to one loses a tenth
+    of the run at most.
     """
     planned = jnp.where(is_taken, saturating_add(now, now // 10 + 10), planned)
     return jnp.where(is_risky, saturating_add(now, QUIET), planned)

@@ -1,9 +1,9 @@
 """How large updates and gradients are, by parts that stand for the whole.
 
-To read all leaves would cost some percent of a step. Of an update one leaf is enough,
-since what a schedule does, it does to all alike. Of gradients it is small leaves whole,
-as biases are, and of larger ones the row in the middle: what is not finite spreads by
-backpropagation over all columns of a gradient, or shows in a bias.
+Reading all leaves would cost some percent of a step. One leaf of an update is enough,
+since a schedule changes all leaves alike. Of gradients, small leaves such as biases are
+read whole, and of larger ones the middle row: backpropagation spreads what is not
+finite over all columns of a gradient, or it shows in a bias.
 """
 
 import collections
@@ -16,11 +16,13 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from optax_adaptive._controller import Array
 
-FEW = 2**12  # entries of a leaf that is looked at whole
+FEW = 2**12  # most entries of a leaf that is read whole
 
 
 def largest_entry(updates: optax.Updates) -> Array:
     """The largest absolute value in the largest leaf of at most ``FEW`` entries.
+
+    If all leaves have more, it is that in the smallest one.
 
     Returns:
       float32 of shape (), maybe NaN or inf; 0 if there is no leaf.
@@ -36,13 +38,13 @@ def largest_entry(updates: optax.Updates) -> Array:
 
 
 def largest_of_sample(tree: Any) -> Array:
-    """The largest |entry| of a sample, float32 of shape (); or what is not finite."""
+    """The largest |entry| of a sample, float32 of shape (); inf or NaN if one is."""
     leaves = jax.tree.leaves(tree)
     meshes = [jax.typeof(leaf).sharding.mesh for leaf in leaves]
     explicit = [mesh for mesh in meshes if mesh.explicit_axes]
     if not explicit:
         return _largest_of_sample(leaves)
-    # Where types say how arrays are sharded, they would have to say it of each part.
+    # Where types say how arrays are sharded, each part would need such a type.
     whole = NamedSharding(explicit[0], PartitionSpec())
     sample: Any = jax.sharding.auto_axes(
         _largest_of_sample, axes=explicit[0].explicit_axes, out_sharding=whole
@@ -59,7 +61,7 @@ def _largest_of_sample(leaves: list[Array]) -> Array:
         if leaf.ndim > 1 and leaf.size > FEW:
             part = leaf[tuple(size // 2 for size in leaf.shape[:-1])]
         by_dtype[leaf.dtype].append(part.reshape(-1))
-    # One vector per dtype: to reduce each leaf by itself would be a kernel or two.
+    # One vector per dtype: reducing each leaf by itself would take a kernel or two.
     vectors = map(jnp.concatenate, by_dtype.values())
     peaks = [jnp.max(jnp.abs(vector)).astype(jnp.float32) for vector in vectors]
     return jnp.max(jnp.stack(peaks)) if peaks else jnp.zeros((), jnp.float32)

@@ -15,15 +15,15 @@ Array = jax.Array
 
 # Sums of a few such values stay below float32's largest number, 3.4e38.
 LARGEST = 1e37
-BLOWN_UP = 2**30  # non-finite values in a row: stays until the rule has seen it
+BLOWN_UP = 2**30  # as ``nonfinite_in_a_row``, marks a blow-up until the rule decides
 
 
 class WindowStatistics(NamedTuple):
-    """What every step touches. Metrics are kept as they were handed in."""
+    """What every step touches. Metrics are kept as handed in, never negated."""
 
     step: Array  # shape=(), dtype=int32: updates so far
     windows: Array  # shape=(), dtype=int32: windows in the history so far
-    last: Array  # shape=(), dtype=float32: mean of the newest one
+    last: Array  # shape=(), dtype=float32: mean of the newest window
     best: Array  # shape=(), dtype=float32: best mean; ±inf before the first
     size: Array  # shape=(), dtype=int32: finite values in the open window
     mean: Array  # shape=(), dtype=float32: their mean
@@ -33,11 +33,11 @@ class WindowStatistics(NamedTuple):
     nonfinite: Array  # shape=(), dtype=int32: non-finite values so far
     validation: Array  # shape=(), dtype=float32: newest value given to observe()
     is_validated: Array  # shape=(), dtype=bool: was it given since its last use?
-    is_rolled_back: Array  # shape=(), dtype=bool: has params, in the open window?
+    is_rolled_back: Array  # shape=(), dtype=bool: was a rollback in the open window?
     gaps: Array  # shape=(), dtype=float32: averaging gaps, summed over the open window
     slopes: Array  # shape=(), dtype=float32: the same of the slopes towards the copy
-    gaps_size: Array  # shape=(), dtype=int32: number of both
-    found_scale: Array  # shape=(), dtype=float32: factor when the probes ended; or 0
+    gaps_size: Array  # shape=(), dtype=int32: number of each
+    found_scale: Array  # shape=(), dtype=float32: factor when the search ended; or 0
     # shape=(), dtype=float32: of the optimizer that the run began with; 0 if not known
     first_update_size: Array
     request: Request  # of the rule, after its last decision
@@ -67,7 +67,7 @@ def first(mode: str) -> WindowStatistics:
     )
 
 
-# Of the first words of every packed memory: what reads them need not know the rule.
+# Layout of the first words of every packed memory: to read them needs no rule.
 LAYOUT = jax.eval_shape(lambda: first("min"))
 
 
@@ -85,9 +85,9 @@ def as_metric(value: Any) -> Array:
     if value is None:
         raise TypeError(
             "update() needs the keyword `value`: pass the loss, as in "
-            "tx.update(grads, opt_state, params, value=loss). If you do, something "
-            "between drops it: of a linen TrainState use integrations.apply_gradients, "
-            "and for an optax.MultiSteps inside optax.chain integrations.multi_steps"
+            "tx.update(grads, opt_state, params, value=loss). If you do, something in "
+            "between drops it: for a linen TrainState use integrations.apply_gradients,"
+            " and for an optax.MultiSteps inside optax.chain integrations.multi_steps"
         )
     check_real("value", value)
     value = as_float32(value)
@@ -102,7 +102,7 @@ def as_metric(value: Any) -> Array:
 def accumulate(
     statistics: WindowStatistics, metric: Array, is_new: Array
 ) -> WindowStatistics:
-    """Adds ``metric``, if new, to the open window (Welford, 1962), or counts it."""
+    """Adds ``metric``, if new and finite, to the open window (Welford, 1962)."""
     is_countable = jnp.abs(metric) <= LARGEST  # NaN compares false
     is_finite = is_new & is_countable
     is_nonfinite = (is_new & ~is_countable).astype(jnp.int32)
@@ -145,9 +145,9 @@ def mean_gap(statistics: WindowStatistics) -> tuple[Array, Array]:
 
 
 def roll_back(statistics: WindowStatistics, is_blown_up: Array) -> WindowStatistics:
-    """Empties the window: the params are others.
+    """Empties the window, since the params have changed.
 
-    If it has blown up, whatever its values, the next decision is due.
+    If it has blown up, a decision is due, whatever its values.
     """
     return open_window(statistics)._replace(
         is_rolled_back=jnp.ones((), jnp.bool_),

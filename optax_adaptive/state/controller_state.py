@@ -5,15 +5,15 @@ from typing import Any, NamedTuple
 from optax_adaptive._controller import Array
 from optax_adaptive.state.exportable import exportable
 
-OBSERVED = "observed"  # in the name, where what observe() is given makes the windows
+OBSERVED = "observed"  # in the name, if windows are made of what observe() is given
 
 
 @exportable
 class ScaleByControllerState(NamedTuple):
     """State of :func:`scale_by_controller`: read it by ``lr_scale`` and ``summary``.
 
-    Two leaves, since each costs dispatch time in every step: see ``packing``. The other
-    lies under the name of its rule and window, so that no other takes it for its own.
+    Only two leaves, since each costs dispatch time in every step: see ``packing``. The
+    memory is keyed by the name of its rule and window, so that no other rule takes it.
     """
 
     lr_scale: Array  # shape=(), dtype=float32: the factor in force

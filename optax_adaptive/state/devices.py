@@ -7,7 +7,7 @@ from jax import lax
 
 from optax_adaptive._controller import Array
 
-# What to do, where axis_name does it, and where it does not.
+# What to do, where axis_name can do it, and where it cannot.
 AVERAGE = "average it by jax.lax.pmean first, or pass axis_name="
 AVERAGE_GRADIENTS = (
     "average them by jax.lax.pmean first, and keep params whole on each device"
@@ -22,9 +22,9 @@ def mean_over_devices(number: Array, axis_name: Any) -> Array:
 def check_same_on_devices(name: str, tree: Any, state: Any, remedy: str) -> None:
     """Raises ValueError if ``tree`` varies over a mesh axis, and ``state`` does not.
 
-    Else each device would decide by itself. Types say so inside ``jax.shard_map``,
-    unless that is told not to check them. Where the state varies too, as of a model a
-    device, it may.
+    Else each device would decide by itself. Types show it inside ``jax.shard_map``,
+    unless ``check_vma=False``. If the state varies too, as with one model per device,
+    ``tree`` may.
     """
     axes = _varying(tree) - _varying(state)
     if axes:
@@ -36,6 +36,6 @@ def check_same_on_devices(name: str, tree: Any, state: Any, remedy: str) -> None
 
 def _varying(tree: Any) -> frozenset[str]:
     kinds = map(jax.typeof, jax.tree.leaves(tree))
-    # With a default, since JAX has renamed it before, and no step shall die of that.
+    # With a default: JAX has renamed it before, and that must not break a step.
     manual = [getattr(kind, "manual_axis_type", None) for kind in kinds]
     return frozenset().union(*(one.varying for one in manual if one is not None))

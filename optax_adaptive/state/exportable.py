@@ -9,8 +9,8 @@ Kind = TypeVar("Kind", bound=type)
 
 
 def exportable(kind: Kind) -> Kind:
-    """A NamedTuple type, which ``jax.export`` serialises from now on."""
-    with contextlib.suppress(ValueError):  # it is registered already, by whomever
+    """Registers a NamedTuple type with ``jax.export``, and returns it."""
+    with contextlib.suppress(ValueError):  # it is registered already
         export.register_namedtuple_serialization(
             kind, serialized_name=f"{kind.__module__}.{kind.__qualname__}"
         )

@@ -1,9 +1,9 @@
 """A pytree of small arrays as one array of 32-bit words, and back.
 
 Each leaf of an optimizer's state costs a jitted step a microsecond or more of dispatch
-on every call: on small models, all that a controller costs. Words keep every bit (of
-integers, infinities and random keys too), have no weak type, and are left alone by
-whatever casts the floating-point leaves of a state.
+on every call: on small models, that is all that a controller costs. Words keep every
+bit (of integers, infinities and random keys too), have no weak type, and are unaffected
+by whatever casts the floating-point leaves of a state.
 """
 
 import math
@@ -36,10 +36,10 @@ def overwrite(words: Array, tree: Any) -> Array:
 def _stack(scalars: list[Array]) -> Array:
     """As ``jnp.stack``, by selects with constant masks.
 
-    XLA fuses them with what computes the scalars, where it compiles and runs each
-    operand of a concatenation on its own. And the fewer operations, the better: on CPU,
-    JAX runs a program of under a thousand in the calling thread, which saves the time
-    of handing it to another.
+    XLA fuses selects with what computes the scalars, but compiles and runs each operand
+    of a concatenation on its own. And the fewer operations, the better: on CPU, JAX
+    runs a program of under a thousand in the calling thread, which saves the time of
+    handing it to another.
     """
     shape = (len(scalars),)
     words = lax.full(shape, 0, jnp.uint32)
@@ -66,10 +66,10 @@ def unpack(like: Any, words: Array) -> Any:
 
 
 def switch(index: Array, branches: Sequence[Callable], like: Any, operands: Any) -> Any:
-    """As ``lax.switch``, of functions from a tree to one with the layout of ``like``.
+    """As ``lax.switch``, for functions from a tree to one with the layout of ``like``.
 
-    Packed on the way in and out: XLA compiles what enters or leaves a conditional
-    scalar by scalar, each with all that leads to it anew.
+    Packed on the way in and out, since XLA compiles each scalar that enters or leaves a
+    conditional by itself, and repeats for it all that leads to it.
     """
     layout = jax.eval_shape(lambda: operands)
 

@@ -10,10 +10,10 @@ from optax_adaptive._controller import Array
 
 
 def beside(params: Any, state: Any) -> Any:
-    """``state``, with what lies on one device copied to all those of ``params``.
+    """``state``, with what lies on one device copied to all devices of ``params``.
 
-    The first update would do that, and its second one, which finds them there, compile
-    anew. Where params are traced or placeholders, so is the state, and nothing is done.
+    Else the first update would do that, and the second one would compile anew for it.
+    Where params are traced or placeholders, so is the state, and nothing is done.
     """
     meshes = {
         leaf.sharding.mesh

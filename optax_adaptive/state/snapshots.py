@@ -14,12 +14,12 @@ from optax_adaptive.state.exportable import exportable
 from optax_adaptive.state.trees import in_dtypes_of, nodes_of, select
 from optax_adaptive.state.validation import check_one, check_same
 
-LARGEST_GRADIENT = 1e18  # its square is a float32
-# From inf nothing that is added to params returns. So larger updates are skipped; by
-# then the loss has overflowed, and a rollback is due.
+LARGEST_GRADIENT = 1e18  # its square fits in float32
+# No update brings params back from inf. So larger updates are skipped; by then the loss
+# has overflowed, and a rollback is due.
 LARGEST_UPDATE = 1e30
-# The first return from params of 1e10 ends within their rounding, or at 0; from there
-# the second arrives.
+# From params of 1e10, the first return ends within their rounding error, or at 0; from
+# there the second reaches the copy.
 RETURNS = 2
 
 
@@ -30,7 +30,7 @@ class SnapshotState(NamedTuple):
     snapshot_params: optax.Params
     snapshot_inner_state: Any  # () where the inner state is initialised anew instead
     is_taken: Array  # shape=(), dtype=bool: the last update took the copy
-    is_restored: Array  # shape=(), dtype=bool: the last update went back to it
+    is_restored: Array  # shape=(), dtype=bool: the last update returned to it
     rollbacks: Array  # shape=(), dtype=int32: rollbacks so far
 
 
@@ -56,17 +56,17 @@ def before_update(
 ) -> tuple[Any, SnapshotState]:
     """Brings the inner state back after a return of the params, and takes the copy.
 
-    The inner state comes back one update after the params, so that what comes out of
-    the loops here is what the optimizer updates. So the compiler knows that it may
-    update in place, and mostly nothing is copied at all.
+    The inner state comes back one update after the params, so that the optimizer
+    updates what comes out of the loops here. So the compiler knows that it may update
+    in place, and mostly nothing is copied at all.
 
     Args:
-      snapshot: The copy, and whether the last update went back to it.
-      inner_state: That before this update.
+      snapshot: The copy, and whether the last update returned to it.
+      inner_state: The inner state before this update.
       reset_inner: Maps params to a first inner state; used if none was copied.
       source: What to copy: params, or their average.
-      is_taken: Copy it, and the inner state where one is kept.
-      is_broken: Bring the inner state back though the params were not.
+      is_taken: Whether to copy it, and the inner state where one is kept.
+      is_broken: Whether to bring the inner state back though params did not return.
 
     Returns:
       The inner state to update, and the snapshot.
@@ -111,14 +111,14 @@ def after_update(
     is_restored: Array,
     is_rolled_back: Array,
 ) -> tuple[optax.Updates, SnapshotState]:
-    """Replaces the updates by those to the copy, if ``is_restored``.
+    """Replaces the updates by those that lead to the copy, if ``is_restored``.
 
     Args:
       snapshot: From :func:`before_update`.
       params: Parameters before this update.
       updates: Those of the optimizer.
-      is_restored: Emit updates that return to the copy.
-      is_rolled_back: Count a rollback.
+      is_restored: Whether to emit updates that return to the copy.
+      is_rolled_back: Whether to count a rollback.
 
     Returns:
       Updates and snapshot.
@@ -171,9 +171,9 @@ def keep_rules(restored: Any, current: Any) -> Any:
 def guarded(updates: optax.Updates, is_skipped: Array) -> optax.Updates:
     """Gradients, with 0 for entries that are not finite or too large to be squared.
 
-    The sample that was looked at need not have shown them, and they must not enter the
-    state of the optimizer. If ``is_skipped`` all are 0. (To keep that state as it was
-    instead would keep it from being updated in place, at every step.)
+    The sample that was looked at may have missed them, and they must not enter the
+    state of the optimizer. If ``is_skipped``, all are 0. (Keeping the old state instead
+    would prevent updating it in place, at every step.)
     """
 
     def kept(update):
@@ -202,8 +202,8 @@ def find(opt_state: Any) -> SnapshotState:
 def in_place(condition: Array, change: Callable[[Any], Any], tree: Any) -> Any:
     """``change(tree)`` if ``condition``, else ``tree``, which then costs nothing.
 
-    A loop of at most one turn: XLA carries the buffers of a loop in place, while the
-    branches of a conditional may write out what they let pass.
+    A loop of at most one iteration: XLA carries the buffers of a loop in place, while
+    the branches of a conditional may copy what they pass through.
     """
 
     def body(carry):

@@ -1,7 +1,7 @@
-"""Tags that name the owner of a packed state: that of another is refused, not misread.
+"""Tags that name the owner of a packed state: other states are refused, not misread.
 
-As keys of a dict: they are part of the structure, which is known when a step is traced,
-and of the paths under which checkpoints keep the leaves.
+Tags are keys of a dict: so they are part of the structure, which is known when a step
+is traced, and of the paths under which checkpoints keep the leaves.
 """
 
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ VERSION = 5  # of the layout of what is packed
 
 
 class Tag(NamedTuple):
-    """A name, and of what."""
+    """The name of an owner, and what the state is, for errors."""
 
     kind: str
     name: str
@@ -24,9 +24,9 @@ class Tag(NamedTuple):
         if not isinstance(tagged, dict) or list(tagged) != [self._key()]:
             found = ", ".join(tagged) if isinstance(tagged, dict) else "none"
             raise ValueError(
-                f"{self.kind} must be {self._key()!r}, but it is {found!r}: go on as "
-                "the run began, or begin anew with init (integrations.graft carries "
-                "over what fits)"
+                f"{self.kind} must be {self._key()!r}, but it is {found!r}: continue "
+                "with what the run began with, or begin anew with init "
+                "(integrations.graft carries over what fits)"
             )
         return tagged[self._key()]
 
@@ -39,8 +39,8 @@ def unwrap_any(tagged: dict[str, Any]) -> Any:
     ((key, leaf),) = tagged.items()
     if not key.endswith(f"-v{VERSION}"):
         raise ValueError(
-            f"the layout of a state must be '...-v{VERSION}', but it is {key!r}: go on "
-            "with the release that made it, or begin anew with init "
+            f"the layout of a state must be '...-v{VERSION}', but it is {key!r}: "
+            "continue with the release that made it, or begin anew with init "
             "(integrations.graft carries over what fits)"
         )
     return leaf

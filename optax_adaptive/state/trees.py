@@ -12,18 +12,18 @@ from optax_adaptive._controller import Array
 
 
 def wide(dtype: Any) -> Any:
-    """The dtype to compute in: at least float32, and float32 for what is no number."""
+    """The dtype to compute in: at least float32; float32 for what is not inexact."""
     is_inexact = jnp.issubdtype(dtype, jnp.inexact)
     return np.promote_types(dtype, np.float32) if is_inexact else np.dtype(np.float32)
 
 
 def is_inexact(leaf: Any) -> bool:
-    """Whether it is of floats or complex numbers; not so masks, counts, random keys."""
+    """Whether it is of floats or complex numbers, not a mask, count or random key."""
     return jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
 def select(condition: Array, on_true: Any, on_false: Any) -> Any:
-    """Whole trees by one bool, as ``optax.tree.where``, which takes longer to trace."""
+    """Selects whole trees by one bool; ``optax.tree.where`` takes longer to trace."""
     return jax.tree.map(
         lambda one, other: other if one is other else lax.select(condition, one, other),
         *(on_true, on_false),
@@ -37,7 +37,7 @@ def in_dtypes_of(like: Any, tree: Any) -> Any:
     """
 
     def cast(target, leaf):
-        is_same = jnp.result_type(leaf) == jnp.result_type(target)  # so are random keys
+        is_same = jnp.result_type(leaf) == jnp.result_type(target)  # as for random keys
         return leaf if is_same else jnp.asarray(leaf, jnp.result_type(target))
 
     return jax.tree.map(cast, like, tree)
@@ -54,7 +54,7 @@ def as_arrays(tree: Any) -> Any:
 
 
 def nodes_of(tree: Any, kinds: Any, stop: Any = ()) -> list[Any]:
-    """All nodes of a type, or of several, outside of those of the types ``stop``."""
+    """All nodes of one type or several, except inside nodes of the types ``stop``."""
 
     def is_kind(node):
         return isinstance(node, kinds)
@@ -64,7 +64,7 @@ def nodes_of(tree: Any, kinds: Any, stop: Any = ()) -> list[Any]:
 
 
 def over_leading_axes(function: Callable, count: int) -> Callable:
-    """Maps ``function`` over leading axes, that pmap or vmap gave to a state."""
+    """Maps ``function`` over leading axes, as pmap or vmap gives them to a state."""
     for _ in range(count):
         function = jax.vmap(function)
     return function
@@ -73,10 +73,10 @@ def over_leading_axes(function: Callable, count: int) -> Callable:
 def as_reduction(*scalars: Any) -> tuple[Any, ...]:
     """The same float32 or bool scalars, for use over many leaves.
 
-    XLA for CPU repeats the chain of scalars that leads to one in every kernel that uses
-    it, but not a reduction, as this is, of which each entry is one of them.
+    XLA for CPU repeats the operations that lead to a scalar in every kernel that uses
+    it, but not a reduction. So each scalar becomes the result of one.
     """
-    # One more, since a reduction of one is none.
+    # One more, since XLA removes a reduction over a single entry.
     padded = (*scalars, jnp.zeros((), jnp.float32))
     stacked = jnp.stack([jnp.asarray(x).astype(jnp.float32) for x in padded])
     is_own = np.eye(len(padded), dtype=np.bool_)
@@ -85,6 +85,6 @@ def as_reduction(*scalars: Any) -> tuple[Any, ...]:
 
 
 def saturating_add(count: Array, other: Any) -> Array:
-    """Of int32 that are not negative; a bool counts as one."""
+    """The sum of int32 that are not negative, without overflow; True counts as 1."""
     most = jnp.iinfo(jnp.int32).max
     return count + jnp.minimum(jnp.asarray(other).astype(jnp.int32), most - count)

@@ -1,4 +1,4 @@
-"""Checks of hyperparameters, applied only where they are concrete numbers."""
+"""Checks of arguments, states and rules; of hyperparameters only where concrete."""
 
 import math
 from typing import Any
@@ -10,7 +10,7 @@ from jax.core import Tracer
 
 from optax_adaptive._controller import Controller
 
-_LARGEST_COUNT = np.iinfo(np.int32).max  # steps are counted so
+_LARGEST_COUNT = np.iinfo(np.int32).max  # counts of steps are int32
 
 
 def is_concrete(value: Any) -> bool:
@@ -116,15 +116,15 @@ def check_leaves(params: Any) -> None:
             raise TypeError(
                 f"params must be arrays, but the leaf at "
                 f"{jax.tree_util.keystr(path, simple=True, separator='/')!r} is "
-                f"{leaf!r}: give what is not trained no leaf, in Equinox by "
+                f"{leaf!r}: pass only what is trained, in Equinox by "
                 "eqx.filter(model, eqx.is_inexact_array)"
             )
 
 
 def check_params(updates: Any, params: Any) -> None:
-    """Raises ValueError unless there are params, of as many leaves as ``updates``.
+    """Raises ValueError unless params have the leaves and shapes of ``updates``.
 
-    And of the same shapes: gradients with a leading axis would widen the parameters.
+    Gradients with a leading axis would widen the parameters.
     """
     if params is None:
         raise ValueError("update() needs the argument `params`")
@@ -132,8 +132,8 @@ def check_params(updates: Any, params: Any) -> None:
     if len(shapes[0]) != len(shapes[1]):
         raise ValueError(
             f"updates and params must have the same leaves, but those have "
-            f"{len(shapes[0])} and these {len(shapes[1])}: give what is not trained no "
-            "leaf in either, by optax.partition, or in Equinox by "
+            f"{len(shapes[0])} and these {len(shapes[1])}: remove what is not trained "
+            "from both, by optax.partition, or in Equinox by "
             "eqx.filter(model, eqx.is_inexact_array)"
         )
     for shape, wanted in zip(*shapes, strict=True):
@@ -146,14 +146,14 @@ def check_params(updates: Any, params: Any) -> None:
 
 
 NO_STATE = (
-    "A checkpoint that was restored without a target becomes one by "
-    "integrations.graft(tx.init(params), restored).tree; a run that went without it "
-    "begins with tx.init(params)"
+    "If a checkpoint was restored without a target, use "
+    "integrations.graft(tx.init(params), restored).tree; if the run had no such state, "
+    "begin with tx.init(params)"
 )
 
 
 def check_one(name: str, count: int) -> None:
-    """Raises ValueError unless ``count``, of the states that were found, is 1."""
+    """Raises ValueError unless ``count``, the number of states found, is 1."""
     if count == 1:
         return
     several = (
@@ -178,7 +178,7 @@ def check_state(name: str, state: Any, kind: type) -> None:
 
 
 def check_same(name: str, tree: Any, wanted: Any) -> None:
-    """Raises ValueError, saying what differs, unless structure and shapes are wanted.
+    """Raises ValueError, saying what differs, unless structure and shapes are equal.
 
     Dtypes may differ: optimizers change those of their states.
     """

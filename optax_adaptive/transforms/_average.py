@@ -17,27 +17,27 @@ from optax_adaptive.state.tag import Tag
 from optax_adaptive.state.trees import is_inexact, wide
 from optax_adaptive.state.validation import is_concrete
 
-# How many parameters the average takes in over one half-life: at first those of every
-# step, later ever fewer of them. So it costs little, and its share of each, at 1e7
-# steps too, is never so small that float32 would lose it in rounding.
+# How many steps' parameters the average takes in over one half-life: at first those of
+# every step, later of ever fewer. So it costs little, and the share of each is never so
+# small, even at 1e7 steps, that float32 would lose it in rounding.
 SAMPLES = 32
-# The same where params are interpolated: there it takes in those of every step for as
+# The same with interpolation, where the average takes in those of every step for as
 # long as float32 allows.
 SAMPLES_INTERPOLATED = 2**14
-MOST = 2**30  # steps that are counted
-GAP_EVERY = 4  # updates, where the average moves at each
+MOST = 2**30  # the largest count of steps
+GAP_EVERY = 4  # updates from gap to gap, where the average moves at each
 
 
 @exportable
 class AveragingState(NamedTuple):
     """The average, kept in float32 where params are coarser."""
 
-    # dtype: at least float32; of what is not inexact the newest, as it is
+    # dtype: at least float32; leaves that are not inexact are the newest, unchanged
     averaged_params: optax.Params
-    # shape=(), dtype=int32: params to average since the last restart, with the newest,
-    # which the next update takes in; under a name that says whether they interpolate
+    # shape=(), dtype=int32: params to average since the last restart, including the
+    # newest, which the next update takes in; keyed by whether they are interpolated
     averaged_steps: dict[str, Array]
-    is_served: Array  # shape=(), dtype=bool: by eval_params, in the place of params
+    is_served: Array  # shape=(), dtype=bool: does eval_params give it, and not params?
 
 
 def empty(params: optax.Params, tag: Tag) -> AveragingState:
@@ -54,7 +54,7 @@ def empty(params: optax.Params, tag: Tag) -> AveragingState:
 
 
 class Pace(NamedTuple):
-    """How average and params move at an update, so many after the last restart.
+    """How far average and params move at an update.
 
     Params are y = (1 - b) z + b x for an interpolation b, the average x and the point z
     that the optimizer moves. It need not be stored: z - x = (y - x) / (1 - b). So where
@@ -87,7 +87,7 @@ def pace(
 
 
 def follow(average: optax.Params, params: optax.Params, share: Array) -> optax.Params:
-    """The average, by ``share`` of the way to ``params``."""
+    """The average, moved by ``share`` of the way to ``params``."""
 
     def mix(mean, param):
         if not is_inexact(param):
@@ -102,8 +102,8 @@ class Seen(NamedTuple):
     """The average that has followed, and what was measured meanwhile."""
 
     average: optax.Params
-    # shape=(), dtype=float32: 1, but known only once the average has moved: multiplied
-    # by it, updates are computed after that, and XLA need not copy params before.
+    # shape=(), dtype=float32: 1, but known only once the average has moved. Updates
+    # multiplied by it are computed after that, and XLA need not copy params first.
     after_average: Array
     gap: Array  # shape=(), dtype=float32: averaging gap; 0 if not measured
     has_gap: Array  # shape=(), dtype=bool
@@ -124,9 +124,9 @@ def take_in(
 ) -> Seen:
     """Moves the average by ``share`` of the way to params, if due, and measures.
 
-    In a range test it stays where it is, and the gap is measured at each update.
-    Where params are interpolated the average moves at each update, fused with them, and
-    the gap is measured at every fourth. Otherwise all is done in one loop.
+    In a range test the average stays where it is, and the gap is measured at each
+    update. With interpolation it moves at each update, fused with params, and the gap
+    is measured at every fourth. Otherwise all is done in one loop.
     """
     zero = jnp.zeros((), jnp.float32)
 
@@ -158,7 +158,7 @@ def take_in(
         start = average, zero, zero, zero
         average, gap, moved, entry = in_place(is_due | is_test, move, start)
         after_average = _one_after(entry)
-    # It was of the average before it moved.
+    # The gap was measured before the average moved.
     gap = jnp.where(has_gap, gap * (1.0 - share), 0.0)
     return Seen(average, after_average, gap, has_gap, moved)
 
@@ -166,8 +166,8 @@ def take_in(
 def _one_after(number: Array) -> Array:
     """1, but only once ``number`` is known.
 
-    What is multiplied by it, XLA computes after what leads to ``number``: so it may do
-    so in the place of what that reads. Otherwise it copies that first.
+    XLA computes what is multiplied by it after ``number``, and so may overwrite what
+    the computation of ``number`` reads. Otherwise it would copy that first.
     """
     return jnp.where(jnp.isnan(number), 1.0 - 2.0**-23, 1.0)
 
@@ -175,13 +175,13 @@ def _one_after(number: Array) -> Array:
 def interpolate(
     updates: optax.Updates, average: optax.Params, params: optax.Params, pace: Pace
 ) -> optax.Updates:
-    """The updates of params that go in between, of those of the optimizer."""
+    """The updates of interpolated params, from those of the optimizer."""
 
     def between(mean, param, update):
         if not is_inexact(param):
             return update
         ahead = param.astype(mean.dtype) - mean
-        ahead = jnp.where(jnp.isnan(ahead), 0, ahead)  # of masks of -inf
+        ahead = jnp.where(jnp.isnan(ahead), 0, ahead)  # from masks of -inf
         change = pace.moved.astype(mean.dtype) * update.astype(mean.dtype)
         change += pace.followed.astype(mean.dtype) * ahead
         return change.astype(update.dtype)
@@ -194,11 +194,11 @@ def interpolates(interpolation: float | Array) -> bool:
 
 
 def power_of_two(number: Array) -> Array:
-    """The largest one that is not above ``number``, int32; 1 at least."""
+    """The largest power of two that is not above ``number``, int32; 1 at least."""
     zeros = lax.clz(jnp.maximum(number, 1))
     return lax.shift_left(jnp.ones((), jnp.int32), 31 - zeros)
 
 
 def is_multiple(number: Array, power: int | Array) -> Array:
-    """Whether ``number`` is one of a power of two, both int32; bool."""
+    """Whether ``number`` is a multiple of ``power``, a power of two; both int32."""
     return number & (power - 1) == 0

@@ -1,7 +1,7 @@
-"""The base learning rate of a run, which a resume with another one must not change.
+"""Keeps the learning rate of a run that is resumed with another base learning rate.
 
-What a rule finds is a factor on the optimizer's own rate. That shows in the size of the
-optimizer's first update, which is in the state of the rule that reads it here.
+What a rule finds is a factor on the optimizer's own rate. The size of the optimizer's
+first update shows that rate, and the state of the rule remembers it.
 """
 
 from typing import Any
@@ -13,8 +13,8 @@ import optax
 from optax_adaptive._controller import Array
 from optax_adaptive.signals.window_statistics import WindowStatistics
 
-NEGLIGIBLE = 1e-30  # updates that are no larger say nothing of a rate
-SAME = 1e-5  # between compilers and devices the same rate differs by its rounding
+NEGLIGIBLE = 1e-30  # updates that are no larger say nothing about a rate
+SAME = 1e-5  # relative: compilers and devices round the same rate differently
 
 
 def first_update_size(
@@ -22,16 +22,16 @@ def first_update_size(
     params: optax.Params | None,
     state: optax.OptState,
 ) -> Array:
-    """The largest entry of the first update for gradients of 1 of parameters of 0.
+    """The largest entry of the first update, for gradients of 1 at parameters of 0.
 
-    Of one scalar parameter, or, for an optimizer that goes by the structure of
-    ``params``, of a scalar for each leaf. Nothing is as large as params, and as nothing
-    depends on the step, XLA computes it while it compiles.
+    For one scalar parameter or, if the optimizer needs the structure of ``params``, for
+    a scalar in place of each leaf. Nothing is as large as params, and since nothing
+    depends on the step, XLA evaluates it at compile time.
 
     Args:
       optimizer: The optimizer.
-      params: Of these the structure counts alone.
-      state: Its state; of this what ``optax.inject_hyperparams`` keeps there.
+      params: Only their structure counts.
+      state: Its state; only what ``optax.inject_hyperparams`` keeps there counts.
 
     Returns:
       float32 of shape (); 0 for an optimizer that needs more than a ``value``.
@@ -42,7 +42,7 @@ def first_update_size(
         try:
             first = _with_hyperparams_of(state, optimizer.init(tree))
             updates, _ = optimizer.update(grads, first, tree, value=one)
-        except Exception:  # of whatever kind: no optimizer need take such parameters
+        except Exception:  # of any kind: optimizers need not accept such parameters
             continue
         sizes = [jnp.abs(leaf).astype(jnp.float32) for leaf in jax.tree.leaves(updates)]
         return jnp.max(jnp.stack(sizes)) if sizes else zero
@@ -52,14 +52,14 @@ def first_update_size(
 def compare(
     statistics: WindowStatistics, size: Array | None
 ) -> tuple[WindowStatistics, float | Array]:
-    """What updates are to be multiplied by to be those of the optimizer of before.
+    """The factor that makes updates those of the base rate that the run began with.
 
     Args:
       statistics: Those of the rule, which remember the first size that was known.
-      size: The size of the first update as it is now, or None.
+      size: The size of the first update at the present base rate, or None.
 
     Returns:
-      The statistics, and a float32 of shape (); 1 where one of the two is not known.
+      The statistics and the factor, float32 of shape (); 1 if a size is not known.
     """
     if size is None:
         return statistics, 1.0

@@ -15,8 +15,8 @@ def compiled(update_fn: Callable[..., Any]) -> Callable[..., Any]:
     """``update_fn``, jitted where it is not traced already.
 
     An eager call would compile each operation on each shape by itself, and conditionals
-    and loops anew at every call. One with other keywords than arrays stays eager: what
-    they are for, as functions and Python's numbers, may need to be known.
+    and loops anew at every call. A call with keywords that are not arrays stays eager:
+    functions and Python's numbers may have to be concrete.
     """
     jitted = jax.jit(update_fn)
 

@@ -10,12 +10,12 @@ from optax_adaptive._controller import Array, Controller
 
 
 class Measured(NamedTuple):
-    """None where the wrapper that measures it is not there."""
+    """What wrappers measure; a field is None without the wrapper that measures it."""
 
     # Of with_averaging:
     averaging_gap: Array | None = None  # shape=(), dtype=float32
     has_gap: Array | None = None  # shape=(), dtype=bool: was it measured at this step?
-    average: optax.Params | None = None  # for with_rollback, which hands it to no one
+    average: optax.Params | None = None  # for with_rollback, which passes it to no one
     displacement: Array | None = None  # shape=(), dtype=float32: if calibrating; or 0
     # Of with_rollback:
     value: Array | None = None  # shape=(), dtype=float32: without its spikes
@@ -35,7 +35,7 @@ class Measured(NamedTuple):
 
 
 def check_needs(controller: Controller, measured: Measured) -> None:
-    """Raises ValueError, with the right composition, if a wrapper is not there."""
+    """Raises ValueError, with the right composition, if a wrapper is missing."""
     missing = [name for name in controller.needs if name not in measured.wrappers()]
     if not missing:
         return
@@ -44,13 +44,13 @@ def check_needs(controller: Controller, measured: Measured) -> None:
         chain = f"{name}({chain})" if name in controller.needs else chain
     raise ValueError(
         f"the rule {controller.name!r} does not work without {' and '.join(missing)} "
-        f"around it: compose it, in this order, as {chain}, where `maintain` and "
-        "`tuned`, which back off by themselves, want with_rollback(..., backoff=1.0)"
+        f"around it: compose it, in this order, as {chain}. `maintain` and `tuned` "
+        "back off by themselves: use with_rollback(..., backoff=1.0) for them"
     )
 
 
 def handed_down(extra_args: dict[str, Any], measured: Measured) -> dict[str, Any]:
-    """What ``update`` of the transformations inside is given."""
+    """The keywords for the ``update`` of the transformation inside."""
     extra_args = extra_args | {"measured": measured}
     if "value_fn" in extra_args:
         extra_args["value_fn"] = _tolerant(extra_args["value_fn"])
@@ -58,7 +58,7 @@ def handed_down(extra_args: dict[str, Any], measured: Measured) -> dict[str, Any
 
 
 def _tolerant(value_fn: Callable[..., Any]) -> Callable[..., Any]:
-    """``value_fn``, which a line search hands all keywords that it does not know."""
+    """``value_fn`` that accepts ``measured``: a line search passes it every keyword."""
     signature = inspect.signature(value_fn)
     if "measured" in signature.parameters:
         return value_fn

@@ -1,4 +1,4 @@
-"""From a window of values that has ended to what a rule sees."""
+"""What a rule sees, made from a window of values that has ended."""
 
 from typing import NamedTuple
 
@@ -11,9 +11,9 @@ from optax_adaptive.state.trees import saturating_add
 
 
 class Memory(NamedTuple):
-    """All that is remembered; what is not statistics only a decision touches."""
+    """All that is remembered; only a decision touches what is not statistics."""
 
-    # First: it is read by ``window_statistics.LAYOUT`` alone.
+    # First, so that ``window_statistics.LAYOUT`` reads it without the rest.
     statistics: window_statistics.WindowStatistics
     history: Array  # shape=(window,), dtype=float32: window means, oldest first
     errors: Array  # shape=(window,), dtype=float32: their standard errors
@@ -50,15 +50,15 @@ def make_observation(
     sign: float,
     is_always_validated: bool,
 ) -> Observation:
-    """What the rule sees, of a memory that has recorded the open window.
+    """What the rule sees, from a memory that has recorded the open window.
 
     Args:
       memory: The memory.
       is_finite: Whether the open window holds a mean.
       log_scale: Log of the factor in force.
-      sizes: float32 of shape (3,): of update, gradient and displacement.
+      sizes: float32 of shape (3,): of update and gradient, and the displacement.
       sign: 1, or -1 where a larger metric is better.
-      is_always_validated: Whether an observed metric is what makes a decision due.
+      is_always_validated: Whether every decision follows an observed metric.
     """
     statistics = memory.statistics
     is_validated = statistics.is_validated | is_always_validated

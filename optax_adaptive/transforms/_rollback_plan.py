@@ -1,4 +1,4 @@
-"""What with_rollback does at an update, and what it remembers: scalars alone."""
+"""What with_rollback does at an update, and what it remembers: only the scalars."""
 
 from typing import NamedTuple
 
@@ -11,29 +11,29 @@ from optax_adaptive.signals.window_statistics import LARGEST
 from optax_adaptive.state import snapshots
 from optax_adaptive.state.trees import saturating_add, select
 
-# Updates over which the rate comes back after a rollback. The inner state is new then,
-# or of another time. A new Adam moves every parameter by the whole rate at its first
-# step: one such step has taken a loss of 0.003 to 0.5.
+# Updates over which the rate ramps up after a rollback. The inner state is then new, or
+# older. A new Adam moves every parameter by the whole rate at its first step: one such
+# step has taken a loss from 0.003 to 0.5.
 RAMP = 10
-# After so many finite values at the copy, and a tenth of the updates so far, values as
-# they are count as normal.
+# After this many finite values at the copy, plus a tenth of the updates so far, the
+# values there count as normal.
 PATIENCE = 50
-FEWEST = 20  # values in a mean that is compared with another
+FEWEST_AT_COPY = 20  # values in a mean that is compared with another
 
 
 class Memory(NamedTuple):
-    """All scalars that ``with_rollback`` remembers, but for those of the snapshot."""
+    """All scalars that ``with_rollback`` remembers, except those of the snapshot."""
 
     detector: spike_detector.SpikeDetector
-    next_snapshot: Array  # shape=(), dtype=int32: in updates
+    next_snapshot: Array  # shape=(), dtype=int32: update from which a copy may be taken
     updates_seen: Array  # shape=(), dtype=int32
     returns_left: Array  # shape=(), dtype=int32: updates until params equal the copy
-    normal: spike_detector.Normal  # the lowest at any copy so far
+    normal: spike_detector.Normal  # the lowest bounds at any copy so far
     # shape=(), dtype=float32: a value at the copy above it is as bad as the spike
     bad_value: Array
     bad_mean: Array  # shape=(), dtype=float32: the same for a mean of values there
     is_waiting: Array  # shape=(), dtype=bool: at the copy, until the cause is known
-    waited: Array  # shape=(), dtype=int32: finite values since then
+    waited: Array  # shape=(), dtype=int32: finite values at the copy
     is_suspect: Array  # shape=(), dtype=bool: did the last spike come on probation?
     # shape=(), dtype=bool: the first value at the copy was as bad: not the rate's fault
     is_acquitted: Array
@@ -87,9 +87,9 @@ class Plan(NamedTuple):
     signal: spike_detector.Signal
     is_spike: Array  # shape=(), dtype=bool: roll back
     is_blown_up: Array  # shape=(), dtype=bool: the last spike was the rate's fault
-    is_returning: Array  # shape=(), dtype=bool: params are under way to the copy
-    is_waiting: Array  # shape=(), dtype=bool: params are there, and stay as they are
-    is_new: Array  # shape=(), dtype=bool: neither of both, so the value counts
+    is_returning: Array  # shape=(), dtype=bool: params are on their way to the copy
+    is_waiting: Array  # shape=(), dtype=bool: params are at the copy, and stay there
+    is_new: Array  # shape=(), dtype=bool: neither of the two, so the value counts
     at_copy: AtCopy  # all False where params do not wait at the copy
     is_skipped: Array  # shape=(), dtype=bool: its gradients are not to be used
     is_due: Array  # shape=(), dtype=bool: is it time for a copy?
@@ -108,12 +108,12 @@ def judge_at_copy(
 
     A bad batch is bad at the copy too; what a bad rate has done is undone there. After
     losses that were not finite, one finite loss says that their burst is over. After a
-    rise, it takes the mean of as many losses as would show it to say whether the data
-    have changed.
+    rise, the mean of as many losses as would show it says whether the data have
+    changed.
     """
     seen = memory.updates_seen
     is_bad = ~(is_finite & (value <= memory.bad_value))
-    needed = jnp.where(memory.bad_mean < LARGEST, FEWEST + seen // 50, 1)
+    needed = jnp.where(memory.bad_mean < LARGEST, FEWEST_AT_COPY + seen // 50, 1)
     is_late = is_finite & (memory.waited >= PATIENCE + seen // 10)
     is_known = ~is_bad & (detector.seen >= needed)
     is_changed = is_known & (detector.slow > memory.bad_mean)
@@ -125,23 +125,23 @@ def has_risen(
 ) -> Array:
     """Whether the loss is worse than when the copy was taken.
 
-    The detector begins anew at the copy, and would take for normal whatever follows,
-    also the harm of a rate too high. So the loss is compared with what was normal at
-    the copy. An optimizer that begins anew may do some harm too, and makes it good: so
-    for ``QUIET`` values a loss that comes down again does not count.
+    The detector begins anew at the copy, and would take whatever follows for normal,
+    even the harm of too high a rate. So the loss is compared with what was normal when
+    the copy was taken. A newly initialised optimizer may do some harm too, but repairs
+    it: so for ``QUIET`` values a loss that is decreasing again does not count.
     """
     is_worse = detector.fast > memory.normal.mean
     is_worse |= lowest_level > memory.normal.level
     is_lasting = detector.fast >= detector.slow
     is_lasting |= detector.fast > memory.bad_value
     is_lasting |= detector.seen >= spike_detector.QUIET
-    return is_worse & is_lasting & (detector.seen >= FEWEST)
+    return is_worse & is_lasting & (detector.seen >= FEWEST_AT_COPY)
 
 
 def make_plan(memory: Memory, value: Array, asked: Request) -> Plan:
     """The plan of an update; ``value`` is NaN where a gradient is not finite."""
     is_returning = memory.returns_left > 0
-    # A probe is meant to go too far; the rule itself says when.
+    # A probe is meant to go too far; the rule itself says when it has.
     is_probe = asked.probe > 0
     is_waiting = memory.is_waiting & ~is_returning & ~is_probe
     is_new = ~is_returning & ~is_waiting
@@ -150,9 +150,9 @@ def make_plan(memory: Memory, value: Array, asked: Request) -> Plan:
     is_risen = has_risen(memory, detector, signal.lowest_level)
     is_spike = (signal.is_spike | is_risen) & is_new & ~is_probe
     is_due = (memory.updates_seen >= memory.next_snapshot) & signal.is_calm
-    # After a rollback, not before it is as good again as it was.
+    # After a rollback, not until the loss is as good as it was.
     is_due &= detector.level <= memory.normal.level
-    # Before it is known what is normal, growth from the first step on passes for noise.
+    # Until it is known what is normal, a rise from the first step on looks like noise.
     is_due &= (detector.fast <= detector.slow) | (memory.normal.level < LARGEST)
     is_kept = memory.updates_seen < asked.keep_until
     is_due &= ~is_probe & ~is_kept & ~is_risen
@@ -183,9 +183,9 @@ def bounds_after(
 ) -> tuple[Array, Array]:
     """Bounds above which a value, and a mean, at the copy is as bad as the spike.
 
-    Both float32, and halfway between what was usual and the spike. That of a value is
-    above what noise alone may reach. Where the spike is within the noise, that of a
-    mean is halfway between the level at the copy and the newest average.
+    Both are float32, and halfway between the usual loss and the spike. The bound of a
+    value is never below what noise alone may reach. If the spike is within the noise,
+    the bound of a mean is halfway between the level at the copy and the newest average.
     """
     wild = detector.slow + spike_detector.CLIP * detector.standard_deviation
     halfway = (detector.slow + spike) / 2.0
@@ -216,17 +216,17 @@ def next_memory(
     is_broken: Array,
 ) -> Memory:
     """What is remembered of an update."""
-    # What was normal before a return is not known to be normal from the copy on.
+    # What was normal before a return need not be normal after it.
     is_probe = plan.asked.probe > 0
     is_fresh = is_restored | is_probe
     seen, at_copy = memory.updates_seen, plan.at_copy
     # After a spike the run is on probation for as long as it went well before.
     probation = jnp.maximum(seen - memory.safe_since, spike_detector.QUIET)
-    # Only the first value at the copy: of many, a few may be that bad by chance.
+    # Only the first value at the copy counts: of many, a few may be that bad by chance.
     is_acquitted = memory.is_acquitted | (at_copy.is_bad & (memory.detector.seen == 0))
     is_over = at_copy.is_resumed & (is_acquitted | at_copy.is_given_up)
     probation_end = jnp.where(is_over, seen, memory.probation_end)
-    # A raise is on probation for as long as a rule waits until it judges it.
+    # A raise is on probation for as long as a rule takes to judge it.
     after_raise = saturating_add(seen, spike_detector.QUIET + seen // 4)
     after_raise = jnp.maximum(after_raise, probation_end)
     probation_end = jnp.where(plan.asked.snapshot, after_raise, probation_end)

@@ -19,7 +19,7 @@ from optax_adaptive.state.trees import nodes_of
 
 def requests(inner_state: Any) -> Request:
     """What the controllers in ``inner_state`` ask for, together."""
-    # What lies in a copy asks for nothing.
+    # Controllers in a copy ask for nothing.
     states = nodes_of(inner_state, ScaleByControllerState, stop=SnapshotState)
     asked = [
         unpack(window_statistics.LAYOUT, unwrap_any(state.controller_memory)).request
@@ -29,7 +29,7 @@ def requests(inner_state: Any) -> Request:
 
 
 def notify(inner_state: Any, is_spike: Array, is_blown_up: Array) -> Any:
-    """After a spike the open window is empty; if the rate is to blame, it is of inf."""
+    """Empties open windows after a spike; if the rate is to blame, they end as inf."""
 
     def notified(words):
         statistics = window_statistics.roll_back(

@@ -20,7 +20,7 @@ def chain_of_fixed_rate(
     optimizer: optax.GradientTransformationExtraArgs,
     rule: optax.GradientTransformationExtraArgs,
 ) -> optax.GradientTransformationExtraArgs:
-    """``optax.chain``, where the rule hears of the optimizer's own rate."""
+    """``optax.chain`` that tells the rule the size of the optimizer's first update."""
     chain = optax.chain(optimizer, rule)
 
     def update_fn(updates, state, params=None, *, measured=None, **extra_args):
@@ -35,7 +35,7 @@ def chain_of_fixed_rate(
 def with_warnings(
     tx: optax.GradientTransformationExtraArgs,
 ) -> optax.GradientTransformationExtraArgs:
-    """``tx``, whose ``init`` warns of what it should not hold, and goes on."""
+    """``tx``, whose ``init`` also warns of what should not be inside."""
 
     def init_fn(params):
         state = tx.init(params)
@@ -58,8 +58,8 @@ def _warn_of_schedules(state: optax.OptState) -> None:
     if names:
         warnings.warn(
             f"the optimizer inside autotune has a schedule, of {', '.join(names)}: "
-            "autotune sets the learning rate itself, a schedule of it multiplies what "
-            "was found, and its count is 0 again after each rollback and return of the "
+            "autotune sets the learning rate itself; a schedule multiplies the rate "
+            "found, and counts from 0 again after each rollback and each return of the "
             "search. Give a constant, as in optax.adamw(1e-3)",
             stacklevel=3,
         )
@@ -72,8 +72,8 @@ def _warn_of_own_params(state: optax.OptState) -> None:
         warnings.warn(
             f"the optimizer inside autotune keeps parameters in its state, a "
             f"{', '.join(names)}, which the factor that autotune finds does not reach: "
-            "give it the optimizer that is inside of that, as optax.adamw(1e-3). In "
-            "the place of optax.contrib.schedule_free_adamw there is "
+            "give autotune the optimizer inside it, as optax.adamw(1e-3). Instead of "
+            "optax.contrib.schedule_free_adamw, use "
             "autotune(optax.adamw(1e-3, b1=0.0), interpolate=True)",
             stacklevel=3,
         )
@@ -82,7 +82,7 @@ def _warn_of_own_params(state: optax.OptState) -> None:
 def without_rules(
     optimizer: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
-    """The optimizer, whose ``init`` complains of rules and wrappers in it."""
+    """The optimizer, whose ``init`` raises if rules or wrappers are in it."""
     optimizer = optax.with_extra_args_support(optimizer)
 
     def init_fn(params):
@@ -93,8 +93,8 @@ def without_rules(
         if nodes_of(state, ACCUMULATION):
             raise ValueError(
                 "autotune measures each update, but the optimizer inside accumulates "
-                "gradients and makes one in several steps: put the accumulation "
-                "around, as in optax.MultiSteps(autotune(optimizer), every_k_schedule)"
+                "gradients and updates only once in several steps: accumulate around "
+                "it, as in optax.MultiSteps(autotune(optimizer), every_k_schedule)"
             )
         if any(rules) or averaging.find_all(state) or snapshots.find_all(state):
             raise ValueError(

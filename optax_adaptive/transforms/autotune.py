@@ -19,9 +19,9 @@ from optax_adaptive.transforms.scale_by_controller import scale_by_controller
 AutotuneState = WithAveragingState
 
 # Half-life of the average, as a fraction of the steps, where the averaging gap is as
-# large as the decrease. With interpolation it takes the place of momentum.
+# large as the decrease. With interpolation the average takes the place of momentum.
 AVERAGING, AVERAGING_INTERPOLATED = 0.1, 0.2
-# From a base rate of 1e-7 to 10 and beyond, whatever the size of updates.
+# Wide enough for base rates from 1e-7 to 10 and beyond, whatever the size of updates.
 MIN_SCALE, MAX_SCALE = 1e-30, 1e30
 
 
@@ -32,78 +32,79 @@ def autotune(
     interpolate: bool = False,
     axis_name: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Finds the learning rate of ``optimizer`` by itself, and maintains it.
+    """Finds a learning rate for ``optimizer``, and maintains it.
 
-    The optimizer's own rate does not matter: from 1e-7 to 10 the rate found differs by
-    a thousandth, which is the rounding of params (more where they are coarser than
-    float32), and which a run may amplify. It is a composition of public parts::
+    The optimizer's own rate does not matter: for own rates from 1e-7 to 10, the rates
+    found differ by a thousandth, from the rounding of params (by more if these are
+    coarser than float32). A run may amplify that. It is composed of public parts::
 
-        rule = scale_by_controller(controllers.tuned(total_steps, interpolate))
+        rule = controllers.tuned(total_steps, interpolate)
+        rule = scale_by_controller(rule, min_scale=1e-30, max_scale=1e30)
         tx = with_rollback(chain(optimizer, rule), backoff=1.0, restore_inner=False)
         tx = with_averaging(tx, fraction=0.1)
 
     1. :func:`controllers.search` finds a rate by trial runs. It takes about 85 steps of
-       480, 139 of 2,000, and 109 where ``total_steps`` is not given; up to twice or
-       2.5 times as many where noise hides which is best. In this time the parameters
-       are temporary. Then it warms up to that rate over 2% of the steps, or 100 (not
-       with ``interpolate``).
+       480, 139 of 2,000, and 109 if ``total_steps`` is not given; up to 2.5 times as
+       many if it needs more trial runs. Meanwhile the parameters are temporary. Then
+       the rate warms up over 2% of the steps, or over 100 (not with ``interpolate``).
     2. :func:`controllers.maintain` keeps that rate, and corrects it by the averaging
-       gap. A rate that proves far too high early on restarts from where it began.
-    3. :func:`with_rollback` rolls back to a copy of the average where the loss rises by
-       more than its noise explains, and skips updates that are not finite.
+       gap. If the rate proves far too high early on, the run restarts at a lower one,
+       from the parameters at which this phase began.
+    3. :func:`with_rollback` rolls back to a copy of the average when the loss rises by
+       more than its noise explains, and skips updates of non-finite loss or gradients.
     4. :func:`with_averaging` averages the parameters: evaluate :func:`eval_params`. The
        average takes the place of annealing. Its half-life, a tenth of the steps (a
        fifth with ``interpolate``), is longer where the gap is large.
 
     Memory, beside the optimizer's own: an average of params (float32 where they are
-    coarser), and a copy of it in the dtypes of params, also of what is frozen inside.
-    So freeze it outside, as for LoRA, by ``optax.partition({"train":
-    autotune(optimizer), "frozen": optax.set_to_zero()}, labels)``.
+    coarser), and a copy of it in the dtypes of params; for frozen params too, so freeze
+    those outside, as for LoRA, by ``optax.partition({"train": autotune(optimizer),
+    "frozen": optax.set_to_zero()}, labels)``.
 
     Args:
       optimizer: Any optimizer with a *constant* learning rate to which its update is
         proportional, such as ``optax.adamw(1e-3)``, without rules of this library
-        inside. Not so ``optax.rprop`` and ``optax.fromage``, nor what keeps parameters
-        in its state, as ``optax.contrib.mechanize`` and ``schedule_free``. Its state
-        begins anew at each rollback and restart, and at each return of the search. So
-        what was put into it by hand is lost, and counts of schedules are 0 again.
-        ``init`` warns of schedules, and of these two. A run is resumed
-        with the same optimizer, but its rate may be another, also by hand in the state
-        of ``optax.inject_hyperparams``: the run goes on as with the first rate, by the
-        size of the optimizer's first update for a gradient of 1 (not if the optimizer
-        needs more than ``value``).
+        inside. ``optax.rprop`` and ``optax.fromage`` are unsuitable, as are optimizers
+        that keep parameters in their state: ``optax.contrib.mechanize`` and
+        ``schedule_free``. The optimizer's state is initialised anew at each rollback,
+        restart and return of the search: changes made to it by hand are lost, and
+        schedules count from 0. ``init`` warns of schedules, ``mechanize`` and
+        ``schedule_free``. Resume a run with the same optimizer. Its rate may differ,
+        also by hand in the state of ``optax.inject_hyperparams``: the run continues at
+        the first rate, known from the size of the optimizer's first update for a
+        gradient of 1 (not if the optimizer needs more than ``value``).
       total_steps: Number of updates of the whole run, an integer of at least 200, or
-        None where that is not known. A run may be resumed with another one.
-      interpolate: Gradients are taken between the parameters and their average, seven
-        tenths of the way, as in Schedule-Free. It takes the place of momentum, so give
-        it an optimizer without: ``optax.adam(1e-3, b1=0.0)`` or ``optax.sgd(1e-3)``,
-        and parameters of float32, whose rounding it multiplies by three.
+        None if it is not given. A run may be resumed with another value.
+      interpolate: Whether to take gradients seven tenths of the way from the point that
+        the optimizer moves to its average, as in Schedule-Free. That replaces momentum:
+        give an optimizer without it, ``optax.adam(1e-3, b1=0.0)`` or
+        ``optax.sgd(1e-3)``, and parameters of float32, whose rounding error it triples.
       axis_name: Axis, or tuple of axes, over which to average ``value``, inside
-        ``jax.pmap`` or ``jax.shard_map``. Gradients are averaged before, and params
-        whole on each device (docs/devices.md). Under ``jax.jit``, with whatever
-        sharding, None is right.
+        ``jax.pmap`` or ``jax.shard_map``. Average gradients yourself, and keep params
+        whole on each device (docs/devices.md). Under ``jax.jit``, None is right,
+        whatever the sharding.
 
     Returns:
       A transformation to use outermost (its updates must be what is added to the
       parameters). Its ``update`` takes the keyword ``value``: the scalar loss at the
-      parameters *before* the update, in any real dtype, of the same meaning all along
-      (one that rises by design looks like a blow-up), and the one whose gradients these
-      are: to gradients of a sum belongs the sum, or the averaging gap is off by the
-      factor between sum and mean. ``optax.MultiSteps`` around hands on the loss of the
-      last micro-batch alone: give it the mean of those since the last update.
-      :func:`lr_scale` reads the factor on the rate that the run began with,
+      parameters *before* the update, in any real dtype. It must mean the same all along
+      (a loss that rises by design looks like a blow-up), and be the loss whose
+      gradients are given: for gradients of a sum, pass the sum, or the averaging gap is
+      off by the factor between sum and mean. ``optax.MultiSteps`` around it passes on
+      the loss of the last micro-batch alone: give it the mean of those since the last
+      update. :func:`lr_scale` reads the factor on the rate that the run began with,
       :func:`summary` the rest; :func:`select_on_rollback` is for batch statistics.
 
     Raises:
-      ValueError: If ``total_steps`` is out of range or ``interpolate`` no bool; if
-        ``init`` finds a rule or a wrapper of this library inside, or accumulation of
+      ValueError: If ``total_steps`` is out of range or ``interpolate`` is not a bool;
+        if ``init`` finds a rule or a wrapper of this library inside, or accumulation of
         gradients; if ``update`` is given no params, updates of other leaves or shapes
         than theirs, a ``value`` that is not a scalar, a ``value`` or gradients that
         vary over a mesh axis, or a state that is not of autotune with the same
         ``interpolate`` around the same optimizer, in the same version of the layout.
-      TypeError: If ``optimizer`` is no gradient transformation; in ``init``, if a leaf
-        of the params is no array; in ``update``, if ``value`` is missing or not one
-        real number.
+      TypeError: If ``optimizer`` is not a gradient transformation; in ``init``, if a
+        leaf of the params is not an array; in ``update``, if ``value`` is missing or
+        not one real number.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, optax_adaptive
@@ -134,7 +135,7 @@ def autotune(
         tuned(total_steps, interpolate), min_scale=MIN_SCALE, max_scale=MAX_SCALE
     )
     optimizer = without_rules(optimizer)
-    # The rule backs off by itself, and an optimizer that begins anew is one copy less.
+    # The rule backs off by itself, and initialising the optimizer anew saves a copy.
     tx = with_rollback(
         chain_of_fixed_rate(optimizer, rule),
         backoff=1.0,

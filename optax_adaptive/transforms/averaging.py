@@ -52,32 +52,33 @@ def with_averaging(
 ) -> optax.GradientTransformationExtraArgs:
     """Keeps an average of the parameters, for evaluation, beside any optimizer.
 
-    Training is not changed, unless ``interpolation`` asks for it. The average is
+    Training does not change unless ``interpolation`` is above 0. The average is
     exponential, with a half-life that grows in proportion to the elapsed time: at any
     moment it is about as good as parameters whose learning rate was annealed until
-    then. It takes in 32 to 64 parameters over a half-life; each, if there are fewer or
-    ``interpolation`` is above 0. Where a :func:`with_rollback` inside rolls back, it
-    begins anew from the restored parameters; while a rule inside probes,
-    :func:`eval_params` gives those of before.
+    then. Per half-life it takes in the parameters of 32 to 64 steps, or of every step
+    if there are fewer or ``interpolation`` is above 0. When a :func:`with_rollback`
+    inside rolls back, the average begins anew from the restored parameters; while a
+    rule inside probes, :func:`eval_params` gives the parameters from before the probe.
+
     Rules inside are handed the averaging gap, ``Observation.averaging_gap``, and may
-    ask for another half-life (see :class:`Request`). The gap is measured where the
-    average follows, which takes two passes over params, average and gradients then (at
-    every step under ``vmap``), and gradients that are not accumulated inside:
-    ``optax.MultiSteps`` belongs around. They must be those of the ``value`` that rules
-    see: to gradients of a sum belongs the sum, or the gap is off by a factor.
+    ask for another half-life (see :class:`Request`). The gap is measured at steps at
+    which the average moves (at every step under ``vmap``), and takes two passes over
+    params, average and gradients. Do not accumulate gradients inside: put
+    ``optax.MultiSteps`` around. Gradients must be those of the ``value`` that rules
+    see: for gradients of a sum, pass the sum, or the gap is off by a factor.
 
     Memory: one copy of params, in float32 where they are coarser.
 
     Args:
-      optimizer: Any optimizer, with its learning rate, outermost (its updates must be
-        what is added to the parameters).
+      optimizer: Any optimizer, with its learning rate. Use the result outermost: its
+        updates must be what is added to the parameters.
       fraction: Half-life as a fraction of the steps so far, greater than 0. Smaller
         follows faster, larger averages more noise away.
-      interpolation: How far from what the optimizer moves towards the average params
-        are, and so gradients are taken, in [0, 1). Greater than 0 it takes the place of
-        momentum, as in Schedule-Free: give it an optimizer without, such as
-        ``optax.adam(1e-3, b1=0.0)``, a larger ``fraction``, 0.1 or 0.2, and
-        parameters of float32: their rounding counts 1 / (1 - interpolation) times. In
+      interpolation: Where params lie, and gradients are taken, from the point that the
+        optimizer moves, 0, to the average, 1; in [0, 1). Above 0 it replaces momentum,
+        as in Schedule-Free: give an optimizer without it, such as
+        ``optax.adam(1e-3, b1=0.0)``, a larger ``fraction``, 0.1 or 0.2, and parameters
+        of float32, since their rounding error grows by 1 / (1 - interpolation). In
         ``optax.inject_hyperparams`` name it in ``static_args``.
 
     Returns:
@@ -87,8 +88,8 @@ def with_averaging(
       ValueError: If ``fraction`` or ``interpolation`` is out of range; if ``init``
         finds an average inside already, or ``update`` is given no params, updates of
         other leaves or shapes than theirs, or gradients that vary over a mesh axis.
-      TypeError: If ``optimizer`` is no gradient transformation, or, in ``init``, if a
-        leaf of the params is no array.
+      TypeError: If ``optimizer`` is not a gradient transformation, or, in ``init``, if
+        a leaf of the params is not an array.
 
     Example:
       >>> import jax.numpy as jnp, optax, optax_adaptive
@@ -140,15 +141,15 @@ def with_averaging(
         check_same_on_devices(
             "gradients", updates, averaging.is_served, AVERAGE_GRADIENTS
         )
-        # Or XLA moves what computes gradients into the conditional that uses them.
+        # Else XLA moves the computation of gradients into the conditional that uses it.
         updates = lax.optimization_barrier(updates)
         asked = _rules.requests(inner_state)
-        # How many params there are to average: those handed in are the newest.
+        # How many params there are to average, including those handed in.
         count = tag.unwrap(averaging.averaged_steps)
         last = pace(count - 1, fraction * asked.half_life)
-        # While there are none the average is what params were before.
+        # While there are none, the average is the params before this update.
         is_due = (count == 0) | _average.is_multiple(count - 1, last.every)
-        # Before a probe moves them far, params are kept for whoever evaluates.
+        # While a probe moves params far, the average keeps those before it to evaluate.
         is_due &= ~((asked.probe > 1) & averaging.is_served)
         is_test = (asked.probe == 2) & averaging.is_served
         seen = _average.take_in(
@@ -160,10 +161,10 @@ def with_averaging(
             interpolates=interpolates,
             count=count,
         )
-        # Rules do not know of an interpolation, by which a training bears more noise:
-        # they get the geometric mean of the gap of the point that the optimizer moves,
-        # 1 / ahead as large, and of that of params (docs/research).
-        measured = Measured() if measured is None else measured  # by one around
+        # Rules need not know of an interpolation, with which a run tolerates more
+        # noise: they get the geometric mean of the gap of params and that of the point
+        # that the optimizer moves, which is 1 / ahead times as large (docs/research).
+        measured = Measured() if measured is None else measured  # of a wrapper around
         measured = measured._replace(
             averaging_gap=seen.gap / jnp.sqrt(ahead),
             has_gap=seen.has_gap,
@@ -175,13 +176,13 @@ def with_averaging(
         updates, inner_state = optimizer.update(updates, inner_state, params, **extras)
         asked = _rules.requests(inner_state)
         is_probe = asked.probe > 0
-        # What led to a blow-up is no part of the average.
+        # What led to a blow-up must not enter the average.
         is_restarted = is_probe
         for snapshot in snapshots.find_all(inner_state):
             is_restarted |= snapshot.is_restored
         if interpolates:
             now = pace(count, fraction * asked.half_life)
-            # Where the average will not move, nor do params towards it.
+            # At updates at which the average does not move, nor do params towards it.
             is_one = is_restarted | (count == 0)
             is_next = _average.is_multiple(count, now.every)
             moved = jnp.where(is_next, now.moved, ahead)
@@ -191,7 +192,7 @@ def with_averaging(
             )
             updates = _average.interpolate(updates, seen.average, params, now)
         updates = multiply(updates, seen.after_average)
-        # After so many steps the half-life is halved, before the count overflows.
+        # The count is halved before it overflows, and the half-life with it.
         count = jnp.where(count < _average.MOST, count + 1, _average.MOST // 2)
         count = jnp.where(is_restarted, 0, count)
         count += (is_restarted & ~is_probe).astype(jnp.int32)  # the copy is the first
@@ -207,17 +208,17 @@ def with_averaging(
 def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
     """Reads the averaged parameters, in the dtypes of ``params``.
 
-    Batch-norm statistics of the current params do not fit them: see
+    Batch-norm statistics of the current params do not fit the averaged ones: see
     :func:`recompute_batch_stats`.
 
     Args:
       opt_state: The state of an optimizer that contains :func:`autotune` or
         :func:`with_averaging`, once.
       params: The current parameters, returned while there is no average yet, and where
-        :func:`autotune` finds that it lags; leaves that the optimizer was not given,
-        by ``optax.partition`` or as None, are returned as they are: so this may be a
-        whole Equinox model. Of state and parameters with leading axes, as from
-        ``jax.vmap``, each is read by itself.
+        :func:`autotune` finds that the average lags. Leaves that the optimizer was not
+        given, by ``optax.partition`` or as None, are returned unchanged, so this may be
+        a whole Equinox model. With leading axes on state and parameters, as from
+        ``jax.vmap``, the average of each run is read.
 
     Returns:
       Parameters to evaluate, save or serve; training continues from ``params``.
@@ -242,10 +243,10 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
     if len(means) != len(leaves):
         raise ValueError(
             f"params must be those that the optimizer was given, of {len(means)} "
-            f"leaves, but they have {len(leaves)}; of an Equinox model that was "
-            "filtered pass the same part"
+            f"leaves, but they have {len(leaves)}; if an Equinox model was filtered "
+            "for the optimizer, pass the same part"
         )
-    # Of integers there is no average, and of what is no array in a model none either.
+    # Integers have no average, nor have leaves of a model that are not arrays.
     own = [place for place, mean in enumerate(means) if mean is not leaves[place]]
     arrays = as_arrays({place: leaves[place] for place in own})
     places = [place for place in own if is_inexact(arrays[place])]
@@ -257,7 +258,7 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
                 f"shape {jnp.shape(leaf)} has an average of shape {jnp.shape(mean)}"
             )
 
-    # Of masks of -inf the average is NaN: to see to that here costs no training step.
+    # The average of a mask of -inf is NaN: handled here, that costs no training step.
     def read(is_served, leaves, means):
         return [
             jnp.where(is_served & ~jnp.isnan(mean), mean.astype(leaf.dtype), leaf)
@@ -272,18 +273,18 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
 
 
 def find_all(opt_state: Any) -> list[AveragingState]:
-    """Every average in use in ``opt_state``; a copy for rollback is none."""
+    """Every average in use in ``opt_state``, without those in copies for rollback."""
     return nodes_of(opt_state, AveragingState, stop=snapshots.SnapshotState)
 
 
 def _means(averaged_params: Any, params: optax.Params) -> list[Any]:
-    """The average by leaves; of what the optimizer was not given, params themselves."""
+    """Leaves of the average, or params themselves where the optimizer had none."""
 
     def is_masked(node):
         return isinstance(node, optax.MaskedNode) or node is None
 
     means = jax.tree.leaves(averaged_params)
-    # What wraps params, as in nnx, does not wrap the average: by leaves, if possible.
+    # Wrappers of params, as in nnx, are not in the average: by leaves, if possible.
     if len(means) == len(jax.tree.leaves(params)):
         return means
     means, structure = jax.tree.flatten(averaged_params, is_leaf=is_masked)

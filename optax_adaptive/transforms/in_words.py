@@ -45,15 +45,15 @@ def in_words(numbers: Mapping[str, Any]) -> dict[str, str]:
     Returns:
       For each ``phase`` and ``cause`` in ``numbers``, under the same path,
       ``phase_name`` (``"calibrate"``, ``"range test"``, ``"candidates"``,
-      ``"warm-up"`` or ``"maintain"``; ``"rule"`` for other rules than those of
-      :func:`autotune`, but while they search) and ``cause_name``: ``"tried by the
+      ``"warm-up"`` or ``"maintain"``; ``"rule"`` for rules other than that of
+      :func:`autotune`, except while they search) and ``cause_name``: ``"tried by the
       search"``, ``"rising to the rate found"``, ``"found by the search"``, ``"lowered
       by the rate correction"``, ``"raised by the rate correction"``, ``"halved after a
-      blow-up"`` or ``"lowered by a restart"``; ``"chosen by the rule"`` for other
-      rules. Where several apply, it is the last one of that list.
+      blow-up"`` or ``"lowered by a restart"``, of which the last that applies is given;
+      ``"chosen by the rule"`` for other rules.
 
     Raises:
-      ValueError: If the numbers are those of several runs, as of ``jax.vmap``.
+      ValueError: If the numbers are those of several runs, as from ``jax.vmap``.
 
     Example:
       >>> import jax.numpy as jnp, optax, optax_adaptive
@@ -83,11 +83,11 @@ def in_words(numbers: Mapping[str, Any]) -> dict[str, str]:
 def cause_of(
     state: ScaleByControllerState, statistics: window_statistics.WindowStatistics
 ) -> Array:
-    """Place in ``CAUSES`` of what made the factor in force, int32."""
+    """Index in ``CAUSES`` of what made the factor in force, int32."""
     maintained = _maintained(state)
     cause = jnp.full_like(statistics.request.probe, RULE)
     if maintained is not None:
-        # Before the rate is found, it is the last two lines that count.
+        # Until a rate is found, the last two lines of this function decide.
         found = jnp.where(statistics.found_scale > 0.0, statistics.found_scale, 1.0)
         change = jnp.log(state.lr_scale / found)
         is_low, is_high = change < -10 * ROUNDING, change > 10 * ROUNDING
@@ -116,7 +116,7 @@ def _maintained(state: ScaleByControllerState) -> MaintainState | None:
 
 @cache
 def _tuned_memory(window: int) -> Memory:
-    """The layout of what ``scale_by_controller`` remembers of that rule."""
+    """The layout of what ``scale_by_controller`` remembers of autotune's rule."""
 
     def first():
         means = jnp.zeros((window,), jnp.float32)

@@ -22,9 +22,9 @@ from optax_adaptive.transforms._rollback_plan import LAYOUT as ROLLBACK
 from optax_adaptive.transforms.in_words import cause_of
 from optax_adaptive.transforms.rollback import RollbackState
 
-# Updates by which it is known whether a calibration, which takes 12 to 35, does not end
-# by itself, and whether most losses are not finite.
-FEWEST = 100
+# Updates after which a calibration, which takes 12 to 35, counts as stuck, and after
+# which it is judged whether most losses are not finite.
+ENOUGH = 100
 
 
 def find(opt_state: Any) -> dict[str, ScaleByControllerState]:
@@ -42,7 +42,7 @@ def find(opt_state: Any) -> dict[str, ScaleByControllerState]:
 
 
 def bare(state: ScaleByControllerState) -> ScaleByControllerState:
-    """Without what wraps its arrays, as ``nnx.Optimizer`` does."""
+    """The state without wrappers of its arrays, as ``nnx.Optimizer`` adds."""
     lr_scale, words = jax.tree.leaves(state)
     (name,) = state.controller_memory
     return ScaleByControllerState(lr_scale, {name: words})
@@ -51,7 +51,7 @@ def bare(state: ScaleByControllerState) -> ScaleByControllerState:
 def read_statistics(
     state: ScaleByControllerState,
 ) -> window_statistics.WindowStatistics:
-    """What every step touches, of a state with or without leading axes."""
+    """The window statistics of a state with or without leading axes."""
     unpack_statistics = partial(unpack, window_statistics.LAYOUT)
     read = over_leading_axes(unpack_statistics, state.lr_scale.ndim)
     return read(unwrap_any(state.controller_memory))
@@ -65,9 +65,9 @@ def lr_scale(opt_state: Any) -> Array:
         :func:`autotune` has.
 
     Returns:
-      float32 of shape ``()``: what that multiplied the last update by. Two factors are
-      not in it: ``backoff ** summary["backoffs"]`` of :func:`with_rollback`, and, of
-      an :func:`autotune` resumed with another base rate, the first rate over that.
+      float32 of shape ``()``: what the last update was multiplied by. Two factors are
+      not included: ``backoff ** summary["backoffs"]`` of :func:`with_rollback`, and,
+      if :func:`autotune` was resumed with another base rate, the first rate over it.
 
     Raises:
       ValueError: If there is no controller in the state, or more than one.
@@ -88,7 +88,7 @@ def lr_scale(opt_state: Any) -> Array:
 
 
 def summary(opt_state: Any) -> dict[str, Array]:
-    """The handful of numbers that a log wants, still on the device.
+    """The numbers worth logging, still on the device.
 
     Args:
       opt_state: The state of an optimizer that contains ``scale_by_controller``,
@@ -104,14 +104,14 @@ def summary(opt_state: Any) -> dict[str, Array]:
       * ``nonfinite_values``, int32: how many values were not finite, or had gradients
         that :func:`with_rollback` found not to be;
       * ``phase``, int32: of a search that comes first, 0 calibrates, 1 tests a range of
-        rates, 2 compares candidates; 3 after a search, or without one;
+        rates, 2 compares candidates; 3 from its warm-up on, or without a search;
       * ``cause``, int32: what made the factor in force, for :func:`in_words`;
       * ``found_scale``, float32: the factor that the search has found; 0 until its
         warm-up has ended, and without a search;
       * ``is_stuck``, bool: the factor is a thousandth of the one found, the lowest that
-        :func:`autotune` goes to; or most values, of 100 and more, were not finite; or
-        the search has calibrated for 100 updates without moving anything, since
-        gradients or the optimizer's own rate are 0, or nothing is trained.
+        ``maintain`` goes to; or most of at least 100 values were not finite; or the
+        search has calibrated for 100 updates without moving anything, because gradients
+        or the optimizer's own rate are 0, or nothing is trained.
 
       Of :func:`with_rollback`:
 
@@ -122,10 +122,10 @@ def summary(opt_state: Any) -> dict[str, Array]:
 
       And ``learning_rate`` (float32), where there is one controller, and one optimizer
       made by ``optax.inject_hyperparams``: the optimizer's rate times ``lr_scale``. As
-      of :func:`lr_scale`, the ``backoff`` of :func:`with_rollback` is not in it. Other
-      optimizers do not keep their rate in the state: multiply it by ``lr_scale``.
+      in :func:`lr_scale`, the ``backoff`` of :func:`with_rollback` is not included.
+      Other optimizers do not keep their rate in the state: multiply it by ``lr_scale``.
 
-      A name that several states have is preceded by where each lies, as in
+      A name that several states have is preceded by the path of each, as in
       ``"1/lr_scale"``.
 
     Raises:
@@ -144,7 +144,7 @@ def summary(opt_state: Any) -> dict[str, Array]:
         for name, number in read(node).items()
     ]
     if not found:
-        find(opt_state)  # complain
+        find(opt_state)  # raises
     names = collections.Counter(name for _, name, _ in found)
     return _learning_rate(opt_state) | {
         f"{path}/{name}" if names[name] > 1 else name: number
@@ -153,7 +153,7 @@ def summary(opt_state: Any) -> dict[str, Array]:
 
 
 def is_leaf(kind: type) -> Callable[[Any], bool]:
-    """Stops at states of a kind, and at copies: what is in those decides nothing."""
+    """Stops at states of a kind, and at copies, whose contents decide nothing."""
     return lambda node: isinstance(node, (kind, SnapshotState))
 
 
@@ -171,8 +171,10 @@ def _of_controller(state: ScaleByControllerState) -> dict[str, Array]:
     state = bare(state)
     statistics = read_statistics(state)
     probe = statistics.request.probe
+    (name,) = state.controller_memory
     floor = MAINTAIN.floor * statistics.found_scale
     is_low = (statistics.found_scale > 0.0) & (state.lr_scale <= 1.01 * floor)
+    is_low &= _maintains(name)  # other rules may come down as far on purpose
     return {
         "lr_scale": state.lr_scale,
         "last_value": statistics.last,
@@ -185,14 +187,19 @@ def _of_controller(state: ScaleByControllerState) -> dict[str, Array]:
         "found_scale": statistics.found_scale,
         "is_stuck": is_low
         | _is_mostly_nonfinite(statistics)
-        | ((probe == 1) & (statistics.step >= FEWEST)),
+        | ((probe == 1) & (statistics.step >= ENOUGH)),
     }
 
 
+def _maintains(name: str) -> bool:
+    """Whether the rule of a state is, or ends with, ``maintain``."""
+    return not {"tuned", "maintain"}.isdisjoint(name.split("-"))
+
+
 def _is_mostly_nonfinite(statistics: window_statistics.WindowStatistics) -> Array:
-    """As where a loss always overflows: a search then never ends."""
+    """Whether most values are not finite, as by overflow: then no search ends."""
     is_most = statistics.nonfinite > statistics.step // 2
-    return is_most & (statistics.step >= FEWEST)
+    return is_most & (statistics.step >= ENOUGH)
 
 
 def _of_snapshot(state: SnapshotState) -> dict[str, Array]:
@@ -225,7 +232,7 @@ def _learning_rate(opt_state: Any) -> dict[str, Array]:
     if len(scaling) != 1 or len(injected) != 1:
         return {}
     (rate,) = jax.tree.leaves(injected[0].hyperparams["learning_rate"])
-    # That of integrations.as_schedule is in the rate already.
+    # The factor of integrations.as_schedule is in the rate already.
     is_within = bool(_nodes(injected[0].hyperparams_states, ScaleByControllerState))
     scale = 1.0 if is_within else bare(scaling[0][1]).lr_scale
     return {"learning_rate": jnp.asarray(rate, jnp.float32) * scale}

@@ -18,7 +18,7 @@ from optax_adaptive.state.trees import over_leading_axes
 from optax_adaptive.state.validation import check_real
 from optax_adaptive.transforms.inspect import bare, find, is_leaf, read_statistics
 
-# Rules that do not look at what observe() is given, and what is in names of rules.
+# Rules that ignore what observe() is given, and the other words in names of rules.
 DEAF = {"constant", "plateau", "greedy", "bold_driver", "trend", "range_test"}
 DEAF |= {"search", "maintain", "tuned", "learned", "policy"}
 DEAF |= {"clip", "warmup", "anchored", "then", "interpolated"}
@@ -27,18 +27,18 @@ DEAF |= {"clip", "warmup", "anchored", "then", "interpolated"}
 def observe(opt_state: Any, value: Any) -> Any:
     """Hands a validation metric to every controller in ``opt_state``.
 
-    With ``feedback="observe"`` it is the next decision's metric, taken at the next
-    update. Otherwise rules see it at their next decision: of those in ``controllers``
-    the online learners alone look at it. Where no rule does, as in :func:`autotune`,
-    which decides by the training loss, a warning says so. Works inside ``jax.jit`` and
-    outside, through chain, partition, masked, MultiSteps and other wrappers. A second
-    value before the first is used replaces it.
+    With ``feedback="observe"`` the next update takes it in place of the loss. Otherwise
+    rules see it at their next decision; of those in ``controllers``, only the online
+    learners use it. If no rule does, as in :func:`autotune`, which decides by the
+    training loss, a warning says so. Works inside ``jax.jit`` and outside, through
+    chain, partition, masked, MultiSteps and other wrappers. A second value replaces the
+    first if that has not been used yet.
 
     Args:
       opt_state: The state of an optimizer that contains ``scale_by_controller``.
-      value: Scalar of any real dtype, smaller or larger better as the controller's
-        ``mode`` says. For a state with leading device or vmap axes, an array of just
-        these axes is taken too.
+      value: Scalar of any real dtype; the controller's ``mode`` says whether smaller or
+        larger is better. For a state with leading device or vmap axes, an array of just
+        these axes works too.
 
     Returns:
       A new state of the same structure, shapes and dtypes.
@@ -96,6 +96,6 @@ def observe(opt_state: Any, value: Any) -> Any:
 
 
 def _is_deaf(name: str) -> bool:
-    """Whether the rules in such a name, of this library all, ignore validations."""
+    """Whether all rules in the name of a state are ours and ignore validations."""
     *rules, _window, _version = name.split("-")
     return OBSERVED not in name.split("-") and set(rules) <= DEAF

@@ -48,7 +48,7 @@ class RollbackState(NamedTuple):
 
     inner_state: Any
     snapshot: snapshots.SnapshotState
-    # shape=(n,), dtype=uint32: a packed Memory, under the version of its layout
+    # shape=(n,), dtype=uint32: a packed Memory, keyed by the version of its layout
     rollback_memory: dict[str, Array]
 
 
@@ -65,65 +65,65 @@ def with_rollback(
     """Rolls back to the last healthy parameters when the loss blows up.
 
     A spike is ten non-finite losses in a row, or a rise that the noise of the loss does
-    not explain. The updates are then those to a snapshot of the parameters,
-    ``snapshot - params``, twice, since the first from afar is rounded: so any loop that
-    applies updates rolls back. The inner state follows, and over the next ten updates
-    the rate comes back by a ramp from 0.
+    not explain. The update then returned is ``snapshot - params``, which leads to a
+    snapshot of the parameters: so any loop that applies updates rolls back. The next
+    update repeats it, since the first is rounded if params are far off. The inner state
+    follows, and the rate ramps up from a tenth over the next ten updates.
 
-    A bad batch is not a bad rate. So losses at the snapshot are looked at before the
-    updates go on. Where the first is as bad, the batches are to blame, and updates stay
-    skipped until a loss is good again: for 50 finite losses and a tenth of the steps so
-    far, at most. After a rise it takes 20 losses, and one more for each 50 steps so
-    far: where their mean is as bad, the data have changed, and that is normal from now
-    on. Otherwise the run goes on at the same rate, *on probation* for as long as it
-    went well before, and until it is as good as it was. Another spike then is a
-    blow-up: the rate is to blame. From then on the updates are multiplied by
-    ``backoff`` once more, and controllers in the inner state, which keep their memory
-    and factor, are asked at once, with a window of value inf.
+    A bad batch is not a bad rate, so losses at the snapshot are looked at before
+    updates resume. If the first is as bad as the spike, the batches are to blame, and
+    updates stay skipped until a loss is good again, or for 50 finite losses plus a
+    tenth of the steps so far, at most. After a rise it takes 20 losses, and one more
+    for each 50 steps so far: if their mean is as bad, the data have changed, and that
+    level is normal from now on. Otherwise the run resumes at the same rate, *on
+    probation* for as long as it went well before, and until the loss is as good as it
+    was. Another spike meanwhile is a blow-up: the rate is to blame. From then on
+    updates are multiplied by ``backoff`` once more, and controllers in the inner state,
+    which keep their memory and factor, are asked at once, with a window of value inf.
 
     Snapshots are taken while the loss is as good as ever, at intervals of a tenth of
-    the steps so far, and after a rollback not before it is as good as it was. Within
+    the steps so far; after a rollback, not until the loss is as good as it was. Within
     :func:`with_averaging` they are of the average, which a blow-up in progress has
-    hardly changed yet. A controller may ask for one, for a return, or say that all that
-    it does is a probe: then no snapshot is taken and nothing counts as a spike (see
+    hardly changed yet. A controller may ask for a snapshot or for a return, or declare
+    that it probes: then no snapshot is taken and nothing counts as a spike (see
     :class:`Request`).
 
-    Updates are skipped of a loss that is not finite, of up to three in a row that are
-    above the usual one by 100 standard deviations and ten times its size, and of
-    gradients that are not finite: the optimizer sees a gradient of 0, and its update is
-    not applied. Should that make its state NaN, it returns to its copy, or begins anew.
-    Of leaves of more than 4,096 entries one row is looked at; any other entry that is
+    An update is skipped if its loss or its gradients are not finite, or if its loss is
+    above the usual one by 100 standard deviations plus ten times its size (up to three
+    in a row): the optimizer sees a gradient of 0, and its update is not applied. If
+    that makes its state NaN, it returns to its copy, or is initialised anew. In
+    gradients of more than 4,096 entries one row is looked at; any other entry that is
     not finite, or above 1e18, counts as 0. Controllers inside see the loss without its
     spikes.
 
     Memory: one copy of params and, with ``restore_inner``, of the inner state.
 
     Args:
-      optimizer: Any optimizer, with its learning rate, outermost (its updates must be
-        what is added to the parameters).
+      optimizer: Any optimizer, with its learning rate. Use the result outermost: its
+        updates must be what is added to the parameters.
       backoff: Factor on all later updates after each blow-up, in (0, 1].
       restore_inner: Whether the inner state is copied and restored. Otherwise it is
         initialised anew, which saves the memory of its copy.
       axis_name: Axis, or tuple of axes, over which to average ``value``, also for the
-        controllers inside, in ``jax.pmap`` or ``jax.shard_map``. Gradients are averaged
-        before, and params whole on each device (docs/devices.md). Under ``jax.jit``
-        None is right.
+        controllers inside, in ``jax.pmap`` or ``jax.shard_map``. Average gradients
+        yourself, and keep params whole on each device (docs/devices.md). Under
+        ``jax.jit``, None is right.
 
     Returns:
       A transformation whose ``update`` takes the keyword ``value``: the scalar loss at
-      the parameters *before* the update, of the same meaning all along: one that rises
-      by design looks like a blow-up. What lives outside params follows by
-      :func:`select_on_rollback`. The snapshot holds a second inner state: to read one
-      by ``optax.tree.get``, hand it ``state.inner_state``.
+      the parameters *before* the update. It must mean the same all along: a loss that
+      rises by design looks like a blow-up. :func:`select_on_rollback` rolls back what
+      lives outside params. The snapshot may hold a second inner state: to read the
+      first by ``optax.tree.get``, pass ``state.inner_state``.
 
     Raises:
-      ValueError: If ``backoff`` is out of range or ``restore_inner`` no bool; if
-        ``init`` finds a snapshot inside already, or ``update`` is given no params,
-        updates of other leaves or shapes than theirs, or a ``value`` that is not a
-        scalar, or if that or gradients vary over a mesh axis.
-      TypeError: If ``optimizer`` is no gradient transformation; in ``init``, if a leaf
-        of the params is no array; in ``update``, if ``value`` is missing or not one
-        real number.
+      ValueError: If ``backoff`` is out of range or ``restore_inner`` is not a bool; if
+        ``init`` finds a snapshot inside already; or if ``update`` is given no params,
+        updates of other leaves or shapes than theirs, a ``value`` that is not a scalar,
+        or a ``value`` or gradients that vary over a mesh axis.
+      TypeError: If ``optimizer`` is not a gradient transformation; in ``init``, if a
+        leaf of the params is not an array; in ``update``, if ``value`` is missing or
+        not one real number.
 
     Example:
       >>> import jax.numpy as jnp, optax, optax_adaptive
@@ -185,7 +185,10 @@ def with_rollback(
         updates, inner_state = optimizer.update(
             snapshots.guarded(updates, is_skipped),
             *(inner_state, params),
-            value=jnp.where(plan.is_new, value, jnp.nan),
+            # Rules go by ``measured``. What is not ours keeps a NaN for ever.
+            value=jnp.where(
+                plan.is_new & plan.signal.is_finite, value, plan.detector.slow
+            ),
             **handed_down(extra_args, measured),
         )
         is_broken = ~jnp.isfinite(largest_entry(updates))
@@ -215,7 +218,7 @@ def _measure_inside(
     value: Array,
     plan: Plan,
 ) -> Measured:
-    """What rules are handed: of gaps those at typical losses, and the slope as well."""
+    """What rules are handed: gaps at losses that are no spikes only, and the slope."""
     is_probe = plan.asked.probe > 0
     slope = jnp.zeros((), jnp.float32)
     has_gap = measured.has_gap

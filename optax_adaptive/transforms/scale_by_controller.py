@@ -55,33 +55,33 @@ def scale_by_controller(
     feedback: Literal["value", "observe"] = "value",
     axis_name: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Multiplies updates by a factor that a rule draws from the loss.
+    """Multiplies updates by a factor that a rule derives from the loss.
 
-    It belongs *after* the base optimizer in a chain: before Adam, a factor is
+    It belongs *after* the base optimizer in a chain: before Adam, a factor would be
     normalised away. After AdamW it scales the weight decay too, as a schedule does.
 
-    Values are averaged over ``accumulation_size`` steps, the newest ``window`` means
-    are kept, and once for each mean the rule is asked for the new factor. The first
-    factor is the rule's own. A value that is not finite, or above 1e37 in size, is
-    skipped and counted; ``accumulation_size`` of them in a row reach the rule as one
-    window of value inf. Not so within :func:`with_rollback`, which itself decides
-    whether the rate is to blame, and then hands the rule such a window.
+    Values are averaged over windows of ``accumulation_size`` steps, and the newest
+    ``window`` means are kept. After each window the rule is asked for a new factor; the
+    first factor is the rule's own. A value that is not finite, or above 1e37 in size,
+    is skipped and counted; ``accumulation_size`` of them in a row end the window, which
+    reaches the rule with the value inf. Within :func:`with_rollback`, only a spike that
+    it blames on the rate ends a window so.
 
     Args:
       controller: The rule, from ``optax_adaptive.controllers`` or your own.
-      accumulation_size: Values per window, an integer of at least 1. Defaults to what
-        the rule asks for, mostly 20, or to 1 with ``feedback="observe"``. The standard
-        error of a window of one value comes from the differences between windows. Rules
-        that ask for windows of a size of their own, as ``learned`` does, get them.
+      accumulation_size: Values per window, an integer of at least 1. Defaults to the
+        rule's own, mostly 20, or to 1 with ``feedback="observe"``. The standard error
+        of a window of one value comes from the differences between windows. A rule that
+        requests a window size, as ``learned`` does, overrides this one.
       window: How many window means the rule can look back on, at least 3. It sets a
         shape, so under ``optax.inject_hyperparams`` name it in ``static_args``.
       min_scale: Lower bound of the factor, at least 0.
       max_scale: Upper bound of the factor, at least ``min_scale``. The default leaves
-        room for a range test from 1e-7 to where SGD diverges, at 100 and more.
+        room for a range test from 1e-7 to where SGD diverges, at 100 or more.
       mode: ``"min"`` for a loss, ``"max"`` for a metric such as accuracy. It holds for
         ``value`` and for what :func:`observe` is given.
       feedback: ``"value"`` decides from the ``value`` of every update; ``"observe"``
-        from what :func:`observe` is given alone, and then ``value`` is not required.
+        only from what :func:`observe` is given, and ``value`` is then not required.
       axis_name: Axis, or tuple of axes, over which to average what rules see, inside
         ``jax.pmap`` or ``jax.shard_map``. Under ``jax.jit`` the loss of a sharded batch
         is global already, and None is right.
@@ -89,22 +89,22 @@ def scale_by_controller(
     Returns:
       A transformation whose ``update`` takes the keyword ``value``: the scalar loss at
       the parameters *before* the update, in any real dtype. The factor is float32
-      whatever the dtype of the parameters, and the rest of the state one array of
-      uint32; updates keep their dtypes. The keyword ``measured`` is what
-      :func:`with_averaging` and :func:`with_rollback` hand in: in units of the loss
-      whose gradients are handed in, so a rule may use it where ``value`` is that loss
-      (to gradients of a sum belongs the sum).
+      whatever the dtype of the parameters, and the rest of the state is one array of
+      uint32; updates keep their dtypes. The keyword ``measured`` comes from
+      :func:`with_averaging` and :func:`with_rollback`. What they measure is in units of
+      the loss whose gradients they are given, so ``value`` must be that loss: for
+      gradients of a sum, pass the sum.
 
     Raises:
-      ValueError: If an argument is out of its range, or, in ``update``, if ``value`` is
-        not a scalar, if it, or the size of updates where the rule uses it, varies
-        over a mesh axis, if the state is that of another rule or ``window``, if a
-        wrapper is missing that the rule needs, or within :func:`with_rollback` with
-        ``mode="max"``.
-      TypeError: If ``controller`` is not a :class:`Controller`, or its state not of
-        32-bit or bool arrays whose shapes stay the same, or, in ``update``, if
-        ``value`` is missing or complex, or the rule returns something else than a log
-        factor, its state and a :class:`Request`.
+      ValueError: If an argument is out of its range. In ``update``: if ``value`` is not
+        a scalar; if ``value``, or a size of updates that the rule uses, varies over a
+        mesh axis; if the state is that of another rule or ``window``; if a wrapper that
+        the rule needs is missing; or if ``mode="max"`` decides from ``value`` within
+        :func:`with_rollback`.
+      TypeError: If ``controller`` is not a :class:`Controller`, or if its state is not
+        made of 32-bit or bool arrays. In ``update``: if ``value`` is missing or
+        complex, if the shapes of that state change, or if the rule returns anything but
+        a log factor, its state and a :class:`Request`.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, optax_adaptive
@@ -175,7 +175,7 @@ def scale_by_controller(
     def decide(lr_scale: Array, words: Array, sizes: Array) -> tuple[Array, Array]:
         memory = unpack(layout, words)
         statistics = memory.statistics
-        # If it is not full, it is all non-finite.
+        # If it is not full, consecutive non-finite values have ended it.
         is_full = statistics.size >= size_in_force(statistics)
         is_finite = is_full & ~window_statistics.is_blown_up(statistics)
         memory = record(memory, is_finite, sign)
@@ -188,8 +188,8 @@ def scale_by_controller(
         check_same_layout(memory.controller_state, controller_state)
         used = f"the size of updates, which the rule {controller.name!r} uses,"
         check_same_on_devices(used, answer, (lr_scale, words), AVERAGE)
-        # exp(log(x)) is not x: where the rate is kept the factor must not drift.
-        # Nor may a rule that fails, with what is not finite, poison it.
+        # exp(log(x)) is not x: a factor that is kept must not drift. Nor must a rule
+        # that fails, and returns what is not finite, poison it.
         is_kept = (new_log_scale == log_scale) | ~jnp.isfinite(new_log_scale)
         lr_scale = jnp.where(is_kept, lr_scale, bounded(new_log_scale))
         request = checked_request(controller, controller_state)
@@ -260,15 +260,15 @@ def scale_by_controller(
         size = size_in_force(statistics)
         most_nonfinite = size
         if feedback == "value" and measured.value is not None:
-            # With_rollback skips their updates, and says whether the rate is to blame;
-            # a probe finds that out by itself.
+            # with_rollback skips the updates of non-finite values, and says whether the
+            # rate is to blame; a probe finds that out by itself.
             is_probe = statistics.request.probe > 0
             most_nonfinite = jnp.where(is_probe, size, window_statistics.BLOWN_UP)
         is_due = statistics.size >= size
         is_due |= statistics.nonfinite_in_a_row >= most_nonfinite
         statistics, ratio = _base_rate.compare(statistics, measured.first_update_size)
         words = overwrite(words, statistics)
-        # Handed in, not remembered: XLA then leaves it out if the rule does not use it.
+        # Passed in, not stored: XLA then removes it if the rule does not use it.
         own = largest_entry(updates) * ratio
         own = jnp.where(jnp.isfinite(own), own, 0.0)
         handed, none = (measured.gradient_size, measured.displacement), jnp.float32(0.0)
@@ -287,7 +287,7 @@ def multiply(updates: optax.Updates, lr_scale: Array) -> optax.Updates:
 
     def scaled(update):
         if not jnp.issubdtype(update.dtype, jnp.number):
-            return update  # of what has no gradient
+            return update  # of a leaf that has no gradient
         # At least float32: a factor of 1e-8 vanishes in float16.
         dtype = wide(update.dtype)
         return (update.astype(dtype) * lr_scale.astype(dtype)).astype(update.dtype)

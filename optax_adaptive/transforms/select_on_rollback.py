@@ -10,24 +10,24 @@ from optax_adaptive.state.trees import over_leading_axes
 
 
 def select_on_rollback(opt_state: Any, healthy: Any, current: Any) -> tuple[Any, Any]:
-    """Lets what lives outside params follow: batch statistics, random keys, caches.
+    """Rolls back what lives outside params: batch statistics, random keys, caches.
 
     Call it after each update with what belongs to the params *before* that update.
 
-    With :func:`autotune` the copy is an average, and ``healthy`` is of the parameters
+    With :func:`autotune` the copy is an average, but ``healthy`` belongs to the params
     at that time: training soon corrects batch statistics, and
     :func:`recompute_batch_stats` makes exact ones.
 
     Args:
-      opt_state: The state that update gave; it contains :func:`with_rollback` or
-        :func:`autotune`, once.
-      healthy: What is to be restored: what this function gave last; anything of
-        the right structure before the first update.
+      opt_state: The state that ``update`` returned; it contains :func:`with_rollback`
+        or :func:`autotune`, once.
+      healthy: What to restore: what this function returned last; before the first
+        update, anything of the right structure.
       current: A pytree of the same structure, shapes and dtypes.
 
     Returns:
-      ``(healthy, current)``: after a snapshot both are ``current``, after a rollback
-      both are ``healthy``, and else they are as they were. It works inside ``jax.jit``.
+      ``(healthy, current)``: after a snapshot both are ``current``, after a return to
+      it both are ``healthy``, else they are unchanged. It works inside ``jax.jit``.
 
     Raises:
       ValueError: If there is no snapshot in the state, or more than one.

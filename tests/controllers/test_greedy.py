@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from optax_adaptive import controllers, scale_by_controller
+from optax_adaptive._controller import nothing_found
 from tests.helpers.follow import follow
 from tests.references.greedy_reference import greedy_reference
 from tests.references.traces.read import read
@@ -64,3 +65,18 @@ def test_a_nan_does_not_poison_the_smoothing():
     rule = controllers.greedy(patience=1, smoothing=5)
     scales, _ = follow(scale_by_controller(rule, accumulation_size=1))(values)
     assert scales[-1] > scales[3]
+
+
+def test_after_a_search_bounds_and_resets_refer_to_the_rate_found():
+    rule = controllers.greedy(patience=0, min_scale=0.5, reset_after=1)
+    found = nothing_found()._replace(log_scale=np.float32(np.log(1e-4)))
+    init = rule.init
+    begun = rule._replace(
+        init=lambda: rule.begin(init(), found), initial_log_scale=np.log(1e-4)
+    )
+    run = follow(scale_by_controller(begun, accumulation_size=1))
+    scales = run(np.full(40, 1.0))[0]
+    # The first window is an improvement, all others are none.
+    assert 0.499e-4 <= scales.min() <= 0.53e-4
+    np.testing.assert_allclose(scales.max(), 1e-4 / 0.95, rtol=1e-4)
+    assert np.sum(np.isclose(scales, 1e-4, rtol=1e-4, atol=0.0)) >= 2  # it restarts

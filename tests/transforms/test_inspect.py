@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from optax_adaptive import (
+    _controller,
     autotune,
     controllers,
     in_words,
@@ -19,8 +20,9 @@ from optax_adaptive import (
     summary,
     with_rollback,
 )
+from optax_adaptive.signals import window_statistics
 from optax_adaptive.state.controller_state import is_controller_state
-from optax_adaptive.state.packing import pack, unpack
+from optax_adaptive.state.packing import overwrite, pack, unpack
 from optax_adaptive.transforms.in_words import _tuned_memory
 from tests.helpers.follow import follow
 from tests.helpers.spy import spy
@@ -292,3 +294,21 @@ def test_a_rate_that_was_set_by_hand_is_a_number():
     state = tx.init(jnp.ones(2))
     state[0].hyperparams["learning_rate"] = 0.25
     assert summary(state)["learning_rate"] == np.float32(0.25)
+
+
+@pytest.mark.parametrize("second", [controllers.maintain(), controllers.trend()])
+def test_a_low_rate_is_stuck_where_maintain_made_it(second):
+    rule = controllers.then(controllers.search(), second)
+    state = scale_by_controller(rule, min_scale=0.0).init(None)
+    ((name, words),) = state.controller_memory.items()
+    statistics = unpack(window_statistics.LAYOUT, words)
+    statistics = statistics._replace(
+        found_scale=jnp.float32(1.0), request=_controller.nothing()
+    )
+    for scale in (1e-2, 1e-3):
+        found = state._replace(
+            lr_scale=jnp.float32(scale),
+            controller_memory={name: overwrite(words, statistics)},
+        )
+        is_low = scale == 1e-3 and second.name == "maintain"
+        assert bool(summary(found)["is_stuck"]) == is_low

@@ -244,3 +244,22 @@ def test_what_diverges_from_the_first_step_on_is_not_copied(growth):
     values = np.float32(np.minimum(growth ** np.arange(60.0), 1e30) * noise)
     _, is_taken = jax.lax.scan(step, tx.init(jnp.zeros(2)), values)
     assert np.flatnonzero(is_taken).tolist() == [0]
+
+
+def test_what_is_not_ours_is_handed_finite_values():
+    seen = []
+
+    def update_fn(updates, state, params=None, *, value, **extra_args):
+        jax.debug.callback(lambda x: seen.append(float(x)), value)
+        return updates, state
+
+    listening = optax.GradientTransformationExtraArgs(
+        lambda params: optax.EmptyState(), update_fn
+    )
+    tx = optax_adaptive.with_rollback(listening)
+    params = jnp.ones(3)
+    state = tx.init(params)
+    for loss in [1.0] * 60 + BURST + [2.0] * 5:
+        updates, state = tx.update(0 * params, state, params, value=loss)
+    jax.effects_barrier()
+    assert len(seen) == 75 and set(seen) <= {1.0, 2.0}

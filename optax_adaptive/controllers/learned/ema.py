@@ -28,12 +28,12 @@ def add(ema: Ema, entry: Array, weight: float | Array, is_new: Array) -> Ema:
 
 
 def add_as_mean(ema: Ema, entry: Array, weight: float | Array, is_new: Array) -> Ema:
-    """The same, with the weight of a plain mean at least and 1 at most."""
+    """The same, with at least the weight that a plain mean has, and at most 1."""
     count = ema.count + is_new.astype(jnp.int32)
     weight = jnp.minimum(jnp.maximum(one_over(count), weight), 1.0)
     return add(ema, entry, weight, is_new)
 
 
 def one_over(count: Array) -> Array:
-    """Weight of the newest of ``count`` in their mean, float32; 1 of none."""
+    """Weight of the newest of ``count`` in their mean, float32; 1 if there are none."""
     return 1.0 / jnp.maximum(count, 1).astype(jnp.float32)

@@ -13,7 +13,7 @@ from optax_adaptive.state.trees import select
 _FAST, _SLOW = 0.4, 0.1  # weights of the newest window in the averages
 _NOISE = 0.2  # and in the average of the standard errors
 _ROUNDING = 1e-6  # of a float32 mean, relative to its size
-_OUTLIER = 4.0  # times what is usual: larger windows count as so large
+_OUTLIER = 4.0  # times what is usual, to which larger windows are cut
 DESCENT = 4.0  # combined standard errors that no noise explains
 
 
@@ -45,7 +45,7 @@ class Window(NamedTuple):
     error: Array  # shape=(), dtype=float32: standard error of that
     is_finite: Array  # shape=(), dtype=bool
     is_first: Array  # shape=(), dtype=bool: is it the first finite one?
-    is_early: Array  # shape=(), dtype=bool: are there less than two before it?
+    is_early: Array  # shape=(), dtype=bool: are there fewer than two before it?
     is_best: Array  # shape=(), dtype=bool: is it the lowest so far?
 
 
@@ -163,7 +163,7 @@ def _bounded(memory: FeatureMemory, observation: Observation) -> Window:
 
 
 def _average(ema: Ema, window: Window, is_blown_up: Array, weight: float) -> Ema:
-    """The average of the values; after a blow-up the parameters are others."""
+    """The average of the values; it begins anew after a blow-up, from other params."""
     ema = select(window.is_finite & is_blown_up, first_ema(), ema)
     return add(ema, window.value, weight, window.is_finite)
 
@@ -176,7 +176,7 @@ def _noise(memory: FeatureMemory, window: Window) -> Array:
 
 
 def _has_descended(new: FeatureMemory, window: Window) -> Array:
-    """Whether the loss has fallen beyond doubt, by two windows or by far in one."""
+    """Whether the loss has fallen beyond doubt, in two windows or by far in one."""
     decrease = new.first_value - window.value
     mean_decrease = new.first_value - new.fast.mean
     is_low = jnp.minimum(decrease, mean_decrease) > DESCENT * new.noise

@@ -18,8 +18,8 @@ NAMES = (
 )
 SIZE = len(NAMES)
 
-# Weights of the newest window in the averages, over the fraction that it covers of
-# the time since the last blow-up. So they lie at about a half and three quarters of it.
+# Weights of the newest window in the averages, over the fraction that it covers of the
+# time since the last blow-up: the averages centre at a half and three quarters of it.
 _OLDER, _NEWER = 1.28, 3.2
 _FEWEST = 12  # windows before the features differ from 0
 _Z = 2.0  # standard errors by which a decrease may be larger than it seems
@@ -33,7 +33,7 @@ class GapMemory(NamedTuple):
     older: Ema  # slow average of the loss
     newer: Ema  # faster one
     gap: Ema  # average of the averaging gap, of windows in which it was measured
-    part: Array  # shape=(), dtype=float32: of the elapsed time, that of the last window
+    part: Array  # shape=(), dtype=float32: share of the last window in the elapsed time
 
 
 def first_memory() -> GapMemory:
@@ -82,8 +82,9 @@ def features(memory: GapMemory, noise: Array) -> Array:
     Returns:
       float32 of shape ``(SIZE,)``, in the order of ``NAMES``, in [-1.5, 1.5].
     """
-    # Of the difference of the two averages, were they independent, and the weights
-    # constant: for those that decrease as one over the windows, an eighth less.
+    # The error of the difference of the two averages, if they were independent and the
+    # weights constant: for weights that decrease as one over the windows, an eighth
+    # less.
     scales = jnp.array([_OLDER, _NEWER], jnp.float32)
     weights = jnp.minimum(scales * memory.part, 1.0)
     error = jnp.sqrt(jnp.sum(weights / (2.0 - weights))) * noise

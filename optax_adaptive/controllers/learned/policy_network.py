@@ -61,12 +61,11 @@ def load_weights(path: Any) -> PolicyWeights:
       path: Path of the JSON file: a string, a ``pathlib.Path``, or a package resource.
 
     Returns:
-      The argument ``weights`` of ``learned``: float32 arrays, those of a layer of ``h``
-      hidden units of shapes ``(features,)``, ``(features, h)``, ``(h,)``, ``(h,)`` and
-      ``()``.
+      The argument ``weights`` of ``learned``: float32 arrays, for ``h`` hidden units of
+      the shapes ``(features,)``, ``(features, h)``, ``(h,)``, ``(h,)`` and ``()``.
 
     Raises:
-      ValueError: If the file is for other features, or contains other arrays.
+      ValueError: If it is for other features, or an array is missing or misshapen.
 
     Example:
       >>> from importlib import resources

@@ -17,15 +17,15 @@ from optax_adaptive.controllers.then import then
 from optax_adaptive.signals import history
 from optax_adaptive.state.validation import check_count, is_concrete
 
-# Of the log scale, in one decision: a factor of 2, and a decade after a blow-up.
+# Largest moves of the log scale in a decision: a factor of 2; a decade at a blow-up.
 LARGEST_STEP, LARGEST_RETREAT = math.log(2.0), math.log(10.0)
 BELOW_BLOW_UP = math.log(2.0)
-# How far above the scale found the policy takes one to be that blows up. It stays below
-# half of that, which is five times the scale that it starts at.
+# The policy takes a scale this far above the one found for one that blows up. It stays
+# below half of that, which is five times the scale that it starts at.
 ABOVE_FOUND = math.log(10.0)
-# The policy was trained after a search without warm-up. Scale that it starts at, over
-# the best of the candidates: less than autotune's, since no restart undoes what a
-# learning rate too high has done. Of 0.05 to 0.25, on four tasks.
+# The policy was trained after a search without warm-up. The scale that it starts at,
+# over the best candidate's, is less than autotune's, since no restart undoes what too
+# high a learning rate has done. Chosen from 0.05 to 0.25, on four tasks.
 SEARCH = SearchSettings(long_over_short=0.1, long_over_mean=0.0, warm_up=0.0)
 SHORTEST = 5  # steps of an accumulation window
 ELAPSED_WINDOW = 1 / 32  # of the steps so far, at most
@@ -75,31 +75,31 @@ def learned(
     total_steps: int | Array | None = None,
     weights: policy_network.PolicyWeights | None = None,
 ) -> Controller:
-    """Sets the learning rate by a policy trained on thousands of small trainings.
+    """Sets the learning rate by a policy trained on thousands of small training runs.
 
     It starts with the :func:`search`, as :func:`autotune` does. From the learning rate
     found on, the policy sees the state of the training in numbers without a unit (how
     steeply the loss falls, over its noise and over the total improvement; the averaging
     gap, over the decrease of the loss; how far the learning rate is below one that is
-    taken to be too high; ...) and moves the factor from where it is, by up to 2 at a
-    time. Where the updates shrink, as by a schedule that it is put around, the factor
+    taken to be too high; ...) and multiplies or divides the factor by up to 2 at a
+    time. If the updates shrink, as by a schedule in the optimizer, the factor
     compensates for that, up to 20 times. It was trained by PPO on nothing but the final
-    validation loss of averaged weights, with rollback. So it needs both::
+    validation loss of averaged weights, with rollback. So it needs both wrappers::
 
         with_averaging(
             with_rollback(chain(adam(1e-3), scale_by_controller(learned())))
         )
 
-    Around an optimizer without momentum, as ``adam(1e-3, b1=0.0)``, the interpolation
-    of :func:`with_averaging` in its place is mostly better (0.7, with a ``fraction`` of
-    0.1; docs/research/learned.md).
+    With an optimizer without momentum, as ``adam(1e-3, b1=0.0)``, ``interpolation`` of
+    :func:`with_averaging` in place of momentum is mostly better (0.7, with a
+    ``fraction`` of 0.1; docs/research/learned.md).
 
     Decisions come after windows of 1/32 of the steps so far, or 1/64 of ``total_steps``
     where that is less, and of five steps at least: so a long run looks like a slow
     short one. The learning rate stays below five times the one it starts at, and below
-    half of any that blew up later; after that it may move by a decade at once. After
-    another rule that sets the learning rate, as :func:`range_test` in :func:`then`, it
-    starts from that, and there is no search.
+    half of any at which the loss blew up later; at a blow-up it may move by a decade at
+    once. After another rule that sets the learning rate, as :func:`range_test` in
+    :func:`then`, it starts from that, and there is no search.
 
     Args:
       total_steps: Length of the run in optimizer steps, at least 1: the policy sees how
@@ -177,7 +177,7 @@ def policy_rule(
             gradient_factor=state.gradient_factor,
         )
 
-    def warm_start_fn(state: PolicyState, found: Found):
+    def begin_fn(state: PolicyState, found: Found):
         is_measured = ~jnp.isinf(found.first_value)
         zero = jnp.zeros((), jnp.float32)
         noise = found.standard_deviation / math.sqrt(SHORTEST)
@@ -195,5 +195,5 @@ def policy_rule(
         return nothing()._replace(accumulation_size=state.size)
 
     return Controller(
-        init_fn, update_fn, request=request_fn, begin=warm_start_fn, name="policy"
+        init_fn, update_fn, request=request_fn, begin=begin_fn, name="policy"
     )

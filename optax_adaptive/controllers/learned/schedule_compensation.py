@@ -1,12 +1,12 @@
 """Schedule compensation: undoes what a schedule does to the size of the updates.
 
-A rule sees its own factor, and not what else there is in the chain: around a schedule
-it would anneal what is annealed already. A schedule changes the size of the updates,
-and of that their *largest entry* is the best measure. Their mean would be worse:
-Adam's falls by itself while its gradients turn to noise, to sqrt((1 - b1) / (1 + b1))
-of the learning rate, a quarter, but the largest of thousands stays near the learning
-rate. The updates of SGD shrink with the gradients, as those of a loss without noise do:
-what is kept then is the length of a step (Nesterov, 1984).
+A rule sees its own factor, and nothing else in the chain: with a schedule, it would
+anneal what is annealed already. A schedule changes the size of the updates, which is
+best measured by their *largest entry*. Their mean would be worse: Adam's falls by
+itself while its gradients turn to noise, to sqrt((1 - b1) / (1 + b1)) of the learning
+rate, a quarter, but the largest of thousands stays near the learning rate. The updates
+of SGD shrink with the gradients, as those of a loss without noise do: what is kept then
+is the length of a step (Nesterov, 1984).
 """
 
 import math
@@ -25,8 +25,8 @@ from optax_adaptive.controllers.learned import ema
 
 FIRST = 20  # windows after which the average is what later ones are compared with
 NEWEST = 0.1  # weight of the newest window in it
-# Towards the end of a schedule the updates vanish, and are left so. And where a
-# schedule restarts, this is by how much the first updates are too large.
+# Towards the end of a schedule the updates vanish, so compensation has this limit. If a
+# schedule restarts, its first updates are too large by up to as much.
 MOST = math.log(20.0)
 
 
@@ -59,7 +59,7 @@ def add(sizes: UpdateSizes, update_size: Array) -> UpdateSizes:
 
 
 def log_decrease(sizes: UpdateSizes) -> Array:
-    """Log of the newest size over the first, float32, at most 0."""
+    """Log of the newest size over the first, float32, in [-MOST, 0]."""
     return jnp.clip(sizes.newest.mean - sizes.first, -MOST, 0.0)
 
 
@@ -77,12 +77,12 @@ def compensated(rule: Controller) -> Controller:
         )
         return log_scale - log_decrease(sizes), CompensatedState(rule_state, sizes)
 
-    def warm_start_fn(state: CompensatedState, found: Found) -> CompensatedState:
+    def begin_fn(state: CompensatedState, found: Found) -> CompensatedState:
         return state._replace(rule_state=rule.begin(state.rule_state, found))
 
     return rule._replace(
         init=lambda: CompensatedState(rule.init(), first_sizes()),
         update=update_fn,
         request=lambda state: rule.request(state.rule_state),
-        begin=warm_start_fn,
+        begin=begin_fn,
     )

@@ -1,7 +1,7 @@
 """The state of a training as features: numbers without a unit.
 
-No feature changes when the loss is multiplied by a constant, or one is added to it, nor
-when the base learning rate is another: so what is learned on one task applies to
+No feature changes when the loss is multiplied by a constant, when a constant is added
+to it, or when the base learning rate changes: so what is learned on one task applies to
 the next. All are of the order of 1, and finite whatever the loss does.
 """
 
@@ -28,7 +28,7 @@ NAMES = (
     "remaining",  # log(1 - t / T); 0 if T is not given
     "has_total_steps",  # 1 if T is given
     "previous_action",  # in [-1, 1]
-    "above_progress",  # log scale over the mean one at which the loss improved
+    "above_progress",  # log of the scale over the mean one at which the loss improved
     "near_blow_up",  # root of the scale over the lowest that blew up; 0 if none did
     "is_blown_up",  # 1 if this window has no finite value
     *gap_features.NAMES,

@@ -38,22 +38,22 @@ def maintain(
 ) -> Controller:
     """Keeps a rate, and corrects it where the loss says that it is too high or too low.
 
-    For those who know their rate, as in fine-tuning; :func:`autotune` does the same
-    from the rate that its search finds. Once a block of steps, of at least 40 and a
-    quarter of those so far, the averaging gap (the loss of the newest parameters above
-    that of their average) is set against the decrease of the loss. Where the gap is
-    larger, the rate comes down, and where it is less than a quarter, the rate goes up.
-    Where losses differ from batch to batch, it does not go up in the first 250 steps,
-    nor while the loss decreases tenfold. A rate may prove far too high within the first
-    quarter of the run, or 125 steps if that is less: because it has to come down to 0.7
-    of itself, or because the gradient points back to the parameters at which it began.
-    Then it restarts from them. A rate at which the loss blows up is halved, and
-    quartered if that happens again soon. Each halving is undone once the run has gone
-    well for as long as before the blow-up.
+    Use it if you know your rate, as in fine-tuning; :func:`autotune` does the same from
+    the rate that its search finds. After each block of steps, a quarter of those so far
+    and at least 40, the averaging gap (the loss of the newest parameters minus that of
+    their average) is compared with the decrease of the loss. If the gap is larger, the
+    rate comes down; if it is less than a quarter of the decrease, the rate goes up,
+    except from below the first rate. If losses differ from batch to batch, it does not
+    go up in the first 250 steps, nor while the loss decreases tenfold. A rate may prove
+    far too high within the first quarter of the run, or 125 steps if that is less: it
+    has to come down to 0.7 of itself, or the gradient points back to the parameters at
+    which ``maintain`` began. Then the run restarts from these, at a lower rate. A rate
+    at which the loss blows up is halved, or quartered if that happens again soon. Each
+    halving is undone once the run has gone well for as long as before the blow-up.
 
     Args:
       total_steps: Number of updates of the whole run, or None: it bounds the first
-        part, in which a rate too high restarts.
+        part, in which too high a rate leads to a restart.
       interpolate: Whether params are interpolated with the average, by 0.7.
       settings: Its constants; by default those for ``interpolate``.
 
@@ -62,8 +62,8 @@ def maintain(
       :func:`with_rollback`.
 
     Raises:
-      ValueError: If ``total_steps`` is no integer of at least 1, or ``interpolate`` no
-        bool.
+      ValueError: If ``total_steps`` is not an integer of at least 1, or ``interpolate``
+        is not a bool.
 
     Example:
       >>> import optax
@@ -124,7 +124,7 @@ def maintain(
         return jnp.maximum(log_scale + change, floor), new
 
     def request_fn(state: MaintainState):
-        # Before the first block it is not known when it began.
+        # Before the first decision, the rule does not know at which step it began.
         most = jnp.int32(jnp.iinfo(jnp.int32).max)
         end = jnp.where(state.began < 0, most, state.began + probation)
         size = settings.block * state.elapsed.astype(jnp.float32)
@@ -151,7 +151,7 @@ def maintain(
 def _with_start(
     state: MaintainState, observation: Observation, settings: MaintainSettings
 ) -> MaintainState:
-    """The state; if there was no search, with what the first block shows instead."""
+    """The state; without a search, with what the first block shows in its place."""
     found, size = state.found, jnp.float32(settings.shortest_block)
     is_first = jnp.isinf(found.first_value) & jnp.isfinite(observation.value)
     standard_deviation = observation.standard_error[-1] * jnp.sqrt(size)
@@ -166,7 +166,7 @@ def _with_start(
     is_known = ~jnp.isinf(found.log_scale)
     log_scale = jnp.where(is_known, found.log_scale, observation.log_scale)
     found = select(is_first, seen, found)._replace(log_scale=log_scale)
-    # The first decision comes after a block.
+    # The first decision comes at the end of a block.
     step = jnp.maximum(observation.step + 1 - settings.shortest_block, 0)
     began = jnp.where(state.began < 0, step, state.began)
     elapsed = observation.step + 1 - began
@@ -207,9 +207,9 @@ def _allowed(
     on_probation: Array,
     settings: MaintainSettings,
 ) -> tuple[Array, Array]:
-    """The change of the rate that follows from the proposal; whether it restarts."""
+    """The change of the rate that follows from the proposal; whether to restart."""
     change = proposal.log_factor
-    # Not again if the lower rate has not even led to a lower loss: it was no cure.
+    # Not again if a restart has not even led to a lower loss: it was no cure.
     is_better = observation.value < state.value_left
     points_back = proposal.points_back & on_probation & is_better
     points_back &= settings.points_back
@@ -230,7 +230,7 @@ def _vetoes_on_a_raise(
     observation: Observation,
     settings: MaintainSettings,
 ) -> dict[str, Array]:
-    """Each a bool of shape (), by its reason."""
+    """The vetoes by their reasons, each a bool of shape ()."""
     has_noise = state.found.has_noise
     return {
         # A rate that came down did so for a reason.
@@ -238,10 +238,10 @@ def _vetoes_on_a_raise(
         < state.found.log_scale - ROUNDING,
         # After a blow-up the run has to go well for as long as it did before.
         "blew up": _is_soon(state),
-        # With noise, a rate too high does not show at once.
+        # With noise, too high a rate does not show at once.
         "too early": has_noise & (state.elapsed <= settings.early),
-        # The gap decreases with a loss that does so by orders of magnitude, and would
-        # speak against a higher rate only once all of that is undone.
+        # When the loss decreases by orders of magnitude, so does the gap: it would
+        # speak against a higher rate only once all of that decrease is undone.
         "the loss decreases fast": has_noise & proposal.is_fast,
         # Near rest nothing speaks against a higher rate until it blows up.
         "the loss is at rest": ~has_noise & proposal.is_at_rest,
@@ -251,7 +251,7 @@ def _vetoes_on_a_raise(
 def _restarted(
     state: MaintainState, observation: Observation, block: Block
 ) -> MaintainState:
-    """The state that begins anew from the first parameters."""
+    """The state that begins anew from the parameters at which the rule began."""
     return first_state()._replace(
         found=state.found,
         began=observation.step + 1,
@@ -263,9 +263,9 @@ def _restarted(
 def _backed_off(
     state: MaintainState, settings: MaintainSettings
 ) -> tuple[MaintainState, Array]:
-    """The state after a blow-up, given that after a rollback; the change of the rate.
+    """The state after a blow-up, from that after its rollback; the change of the rate.
 
-    Where it soon blows up again it is far too high, and each attempt costs a rollback.
+    A rate that soon blows up again is far too high, and each attempt costs a rollback.
     """
     backoffs = jnp.where(_is_soon(state), 2, 1)
     new = state._replace(
@@ -280,7 +280,7 @@ def _is_soon(state: MaintainState) -> Array:
 
 
 def _rolled_back(state: MaintainState) -> MaintainState:
-    """What was normal before a rollback is not known to be so from the copy on."""
+    """The state after a rollback: what was normal before need not be so after it."""
     return first_state()._replace(
         found=state.found,
         began=state.began,

@@ -7,40 +7,40 @@ import jax.numpy as jnp
 from optax_adaptive._controller import Array, Found, nothing_found
 from optax_adaptive.controllers.maintain.rate_correction import CorrectionSettings
 
-INTERPOLATION = 0.7  # of params with the average, where there is one
+INTERPOLATION = 0.7  # of params with the average, if they are interpolated
 
 
 class MaintainSettings(NamedTuple):
     """Constants of ``maintain``; steps are counted from where it began."""
 
     shortest_block: int = 40  # steps
-    # Steps of a block over those elapsed at its begin: a quarter of those at its end.
+    # Steps of a block over those elapsed at its start: a quarter of those at its end.
     block: float = 1 / 3
-    lowest: float = 10.0**-0.5  # factor of one change, but of a restart
+    lowest: float = 10.0**-0.5  # smallest factor of one change, except for a restart
     back_off: float = 0.5  # factor on a rate at which the loss has blown up
     floor: float = 1e-3  # lowest factor on the rate found
-    # A lower rate hardly makes good what one that was far too high has done. So within
-    # this fraction of the run, a rate that has to come down by ``far`` or more in one
-    # change restarts from the parameters at which it began, and so does one at which
-    # the gradient points back to them. No other copy is taken in this time. So it is
-    # no longer than needed: the first three blocks take 120 steps.
+    # A lower rate hardly repairs what one that was far too high has done. So within
+    # this fraction of the run, if the rate has to come down to ``far`` or less in one
+    # change, or if the gradient points back to the parameters at which the rule began,
+    # the run restarts from these. No other copy is taken in this time, so it is no
+    # longer than needed: the first three blocks take 120 steps.
     probation: float = 0.25
     most_probation: int = 125  # steps
-    far: float = 0.7  # factor: the gap is twice what is allowed
+    far: float = 0.7  # factor at which the gap is twice what is allowed
     back_to: float = 0.4  # highest factor where the gradient points back; below far
-    # In so many steps the gap is small even at rates that prove far too high later. So
-    # no rate is raised before.
+    # In these first steps the gap is small even at rates that prove far too high later.
+    # So where losses have noise, no rate is raised before.
     early: int = 250
     gap_unit: float = 1.0  # what averaging gaps are multiplied by
-    points_back: bool = True  # whether to look if the gradient points back
+    points_back: bool = True  # whether to check if the gradient points back
     correction: CorrectionSettings = CorrectionSettings()
 
 
 SETTINGS = MaintainSettings()
-# Gradients at an interpolation have a part of the noise only. So the gap is that of the
-# point that the optimizer moves, and may be twice as large. A run bears twice the rate
-# as well, at which the gradient often points back: so that is not looked at. The
-# average takes the place of momentum, and is never shorter than usual.
+# Gradients at an interpolation have only a part of the noise. So the gap is that of the
+# point that the optimizer moves, and may be twice as large. A run also tolerates twice
+# the rate, at which the gradient often points back, so that is not checked. The average
+# takes the place of momentum, and is never shorter than usual.
 INTERPOLATED = MaintainSettings(
     gap_unit=(1.0 - INTERPOLATION) ** -0.5,
     points_back=False,
@@ -68,7 +68,7 @@ class MaintainState(NamedTuple):
 
 
 def first_state() -> MaintainState:
-    """Before the first block."""
+    """The state before the first block."""
     none, no = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.bool_)
     return MaintainState(
         found=nothing_found(),

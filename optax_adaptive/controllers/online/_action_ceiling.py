@@ -1,4 +1,4 @@
-"""The action ceiling: a learner may not propose a larger action than it allows.
+"""The action ceiling: whatever a learner proposes, no larger action is taken.
 
 Some damage of a learning rate that is too large is never undone.
 """
@@ -15,7 +15,7 @@ class ActionCeiling(NamedTuple):
     """The largest action allowed, and how it grows."""
 
     largest: Array  # shape=(), dtype=float32: in [-1, 1]
-    growth: Array  # shape=(), dtype=float32: a block
+    growth: Array  # shape=(), dtype=float32: per block
     highest: Array  # shape=(), dtype=float32: limit of its growth, 1; 0 after a search
 
 
@@ -26,7 +26,7 @@ def first_ceiling(settings: OnlineSettings) -> ActionCeiling:
 
 
 def ceiling_after_search(settings: OnlineSettings) -> ActionCeiling:
-    """The ceiling at a learning rate that a search has found: action 0, for good.
+    """The ceiling at a learning rate that a search has found: action 0, never more.
 
     The search has tried higher learning rates already.
     """
@@ -50,8 +50,8 @@ def after_block(
 
     It grows from the lowest action to that of the anchor, and above it at half the
     pace. It drops below an action at which the loss rose, since a learning rate that is
-    too large is best approached from below. After a search it does not drop: whatever
-    found the learning rate watches it, and a rise is not due to the learner.
+    too large is best approached from below. After a search only a blow-up lowers it:
+    what found the learning rate watches it, and other rises are not due to the learner.
 
     Args:
       ceiling: The ceiling so far.

@@ -37,7 +37,7 @@ class Block(NamedTuple):
     windows: Array  # shape=(), dtype=int32: in this block
     loss: Track  # of a window
     validation: Track  # of what is given to observe()
-    validations: Array  # shape=(), dtype=int32: so far; then they alone are rewarded
+    validations: Array  # shape=(), dtype=int32: so far; if any, only they are rewarded
     is_blown_up: Array  # shape=(), dtype=bool: is there a window of value inf?
     blocks: Array  # shape=(), dtype=int32: this one included
     expected: Array  # shape=(), dtype=float32: mean decrease times block index
@@ -71,7 +71,7 @@ def add_window(
     """The open block with one window more."""
     is_finite = jnp.isfinite(observation.value)
     validations = block.validations + observation.is_validated.astype(jnp.int32)
-    # A validation has no error of its own: that of the changes between them, if any.
+    # A validation has no standard error: its noise is the mean change between them.
     last = block.validation.newest
     weight = jnp.where(validations > 2, settings.validation_weight, 1.0)
     change = jnp.abs(observation.validation - last.value)
@@ -79,7 +79,7 @@ def add_window(
     noise = jnp.where(validations > 1, noise, 0.0)
     loss = Reading(observation.value, observation.standard_error[-1])
     validation = Reading(observation.validation, noise)
-    # The first of all is compared with itself.
+    # The first validation of all is compared with itself.
     is_first = observation.is_validated & (validations == 1)
     before = select(is_first, validation, block.validation.before)
     return block._replace(
@@ -113,8 +113,8 @@ def _rewarded(block: Block) -> tuple[Track, Reading]:
 def is_rising(block: Block, settings: OnlineSettings) -> Array:
     """Whether the loss or the validation metric rose beyond its noise, or blew up.
 
-    A rise is measured from the end of the block before. The loss counts where there are
-    validations too: every window has one, with a standard error.
+    A rise is measured from the end of the block before. The loss counts even if there
+    are validations: every window has a loss, with a standard error.
     """
 
     def rises(track):
@@ -148,14 +148,14 @@ def close(block: Block, settings: OnlineSettings) -> tuple[Array, Block]:
       settings: Constants.
 
     Returns:
-      ``clip((decrease - expected) / error, ±3)``, or 0 where there was no block before
-      or no reading in this one; less 1 for a rise beyond the noise, and 11 for a
-      blow-up, which counts as one. And the next block.
+      ``clip((decrease - expected) / error, ±3)``, or 0 if there was no block before or
+      no reading in this one; minus 1 for a rise beyond the noise, or 11 for a blow-up,
+      which counts as a rise too. And the next block.
     """
     track, start = _rewarded(block)
     decrease = start.value - track.newest.value
     error = jnp.hypot(start.error, track.newest.error)
-    # A loss that goes as -log t falls by 1 / t in a block, and so does the expected.
+    # A loss that goes as -log t falls by 1 / t in a block, and is expected to.
     index = block.blocks.astype(jnp.float32)
     surplus = decrease - block.expected / index
     clip = settings.reward_clip

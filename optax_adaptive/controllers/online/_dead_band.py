@@ -1,8 +1,8 @@
 """From proposals to an action: a mean, then a dead band with a gain beyond it.
 
-A prior that has the least regret in each state by itself is cautious: it proposes only
-a part of the best action and, where there is noise, a little of a bad one. The mean
-over states is more reliable than any of them. A small mean changes nothing, since a
+A prior that minimises the regret of each state alone is cautious: it proposes only a
+part of the best action and, where there is noise, a little of a bad one. The mean over
+states is more reliable than any proposal. A small mean changes nothing, since a
 factor that comes and goes does more harm than good; a larger one is amplified. The mean
 falls at once and rises slowly, since a learning rate that is too large does harm.
 """

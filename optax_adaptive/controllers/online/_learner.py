@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from optax_adaptive._controller import Array
 
-# Of learners that choose among a few: sixths of the bound, the least of which lies
-# within the dead band.
+# For learners that choose among a few actions: sixths of the bound, the smallest of
+# which lies within the dead band.
 ACTIONS = tuple(sixths / 6 for sixths in range(-6, 7))
 
 
@@ -19,7 +19,8 @@ class Transition(NamedTuple):
     a_tm1: Array  # shape=(), dtype=float32: the action taken, not the one proposed
     r_t: Array  # shape=(), dtype=float32: block reward
     features_t: Array  # shape=(SIZE,), dtype=float32: when it ended
-    choices_tm1: Array  # shape=(13,), dtype=float32: taken, had each been proposed
+    # shape=(13,), dtype=float32: the action taken, had each of ACTIONS been proposed
+    choices_tm1: Array
 
 
 class Learner(NamedTuple):

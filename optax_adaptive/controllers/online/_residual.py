@@ -23,7 +23,8 @@ class ResidualState(NamedTuple):
     features: Array  # shape=(SIZE,), dtype=float32: when the open block started
     proposal: Array  # shape=(), dtype=float32: mean of the learner's proposals
     action: Array  # shape=(), dtype=float32: taken in the open block
-    choices: Array  # shape=(13,), dtype=float32: taken, had each been proposed
+    # shape=(13,), dtype=float32: the action taken, had each of ACTIONS been proposed
+    choices: Array
     center: Array  # shape=(), dtype=float32: log of the factor at action 0
     learner_state: Any
 
@@ -120,7 +121,7 @@ def residual(
         del observation
         return state
 
-    def warm_start_fn(state, found):
+    def begin_fn(state, found):
         return state._replace(
             action=jnp.zeros((), jnp.float32),
             center=jnp.asarray(found.log_scale, jnp.float32),
@@ -138,5 +139,5 @@ def residual(
         return jnp.asarray(log_scale, jnp.float32), state
 
     return Controller(
-        init_fn, update_fn, initial_log_scale=-alpha, begin=warm_start_fn, name=name
+        init_fn, update_fn, initial_log_scale=-alpha, begin=begin_fn, name=name
     )

@@ -54,16 +54,16 @@ def actor_critic(
     prior: offline_prior.Prior | None = None,
     settings: OnlineSettings | None = None,
 ) -> Controller:
-    """Keeps training, by PPO, a policy from the state of the training to the factor.
+    """Keeps training, by PPO, a policy that maps the state of training to the factor.
 
     A network with a hidden layer of 12 tanh units and a linear path samples the action
     from a normal distribution squashed into (-1, 1), whose standard deviation shrinks
     as one over the root of the number of actions. It was fitted offline, to the final
-    losses that followed each action in thousands of states of small trainings. Every
-    eight actions it takes eight small steps on the clipped surrogate. The network, its
-    critic, their squared gradients and the experience are in the optimizer state, about
-    5 kB. The reward, and how proposals become actions, are those of :func:`bandit`. Use
-    it within :func:`optax_adaptive.with_averaging`, like that.
+    losses that followed each action in thousands of states of small training runs.
+    Every eight actions it takes eight small steps on the clipped surrogate. The
+    network, its critic, their squared gradients and the experience are in the optimizer
+    state, about 5 kB. The reward, and how proposals become actions, are as in
+    :func:`bandit`. Like it, use it within :func:`optax_adaptive.with_averaging`.
 
     Args:
       alpha: Log of the largest factor, above 0: the factor stays within
@@ -116,9 +116,9 @@ def actor_critic(
         return jnp.tanh(sample), state
 
     def learn(state, transition):
-        # Of the sample, and not of the action taken, which lies hundreds of standard
-        # deviations off the mean at the action ceiling: ratios of such densities
-        # overflow.
+        # The density of the sample, not of the action taken, which lies hundreds of
+        # standard deviations off the mean at the action ceiling: ratios of such
+        # densities overflow.
         newest = Experience(
             features=transition.features_tm1,
             sample=state.sample,

@@ -21,15 +21,15 @@ from optax_adaptive.controllers.online.settings import DEFAULTS, OnlineSettings
 from optax_adaptive.state.validation import check_choice
 
 # The reward of an action, less that of action 0, is a parabola through 0, whose slope
-# there is linear in the action of the prior's network. The fourth feature is the mean
-# of all rewards.
+# there is linear in the action of the prior's network. The fourth feature is constant:
+# its weight is the mean of all rewards.
 _SIZE = 4
 
 
 class Exp3sState(NamedTuple):
-    """What :func:`bandit` learns by Exp3.S; else it is ``rl.BanditStatistics``."""
+    """What :func:`bandit` learns by Exp3.S; otherwise it is ``rl.BanditStatistics``."""
 
-    log_weights: Array  # shape=(13,), dtype=float32: beside the prior's log odds
+    log_weights: Array  # shape=(13,), dtype=float32: added to the prior's log odds
     probabilities: Array  # shape=(13,), dtype=float32: of the last random choice
 
 
@@ -48,33 +48,32 @@ def bandit(
     windows; factors do not compound. The reward of an action is modelled as a parabola
     whose slope is linear in the action that the prior of :func:`actor_critic` proposes.
     The prior of its weights was fitted offline, to the final losses that followed each
-    action in thousands of states of small trainings. In the run, the reward of an
-    action is the decrease of the loss from the first to the last of its windows (where
+    action in thousands of states of small training runs. In the run, the reward of an
+    action is the decrease of the loss from the first to the last of its windows (if
     :func:`optax_adaptive.observe` is given values, the decrease of those), less the
     mean decrease so far, in standard errors and clipped at 3; a rise or a blow-up
     costs more.
 
     Use it within :func:`optax_adaptive.with_averaging`, as in the example, which
-    measures the averaging gap for it. Without that, and with ``feedback="observe"``, it
-    estimates less well how far a learning rate is from the best one. Where the schedule
-    ends at 0 evaluate the parameters, else those of :func:`optax_adaptive.eval_params`.
+    measures the averaging gap for it. Without that, or with ``feedback="observe"``, it
+    estimates less well how far a learning rate is from the best one. If the schedule
+    ends at 0, evaluate the parameters, else those of
+    :func:`optax_adaptive.eval_params`.
 
     All online learners treat a proposed action alike. The action taken depends on the
     *mean* of the proposals, which falls at once and rises slowly: it is 0 where the
-    mean is within a fifth of the bound (the dead band), and three times what exceeds
-    that elsewhere. And no action is above the *action ceiling*. This starts at the
-    lowest action, so that a run starts at ``exp(-alpha)`` times the anchor, and grows,
-    by half the bound a block up to the anchor and by a quarter above it, unless the
-    loss (or what :func:`optax_adaptive.observe` is given) rises beyond its noise. After
-    a search, or another rule before it in :func:`then`, the learning rate found is the
-    anchor: the rule starts there and never exceeds it, and only a blow-up lowers the
-    ceiling.
+    mean is within a fifth of the bound (the dead band), and otherwise three times the
+    excess over it. And no action is above the *action ceiling*. This starts at the
+    lowest action, so that a run starts at ``exp(-alpha)`` times the anchor. It grows
+    by half the bound per block, above the anchor by a quarter, unless the loss (or what
+    :func:`optax_adaptive.observe` is given) rises beyond its noise. After a search, or
+    another rule before it in :func:`then`, the learning rate found is the anchor: the
+    rule starts there and never exceeds it, and only a blow-up lowers the ceiling.
 
     Args:
       algorithm: ``"thompson"`` samples from the posterior of the weights, fitted with
-        discount; ``"ucb"`` takes its upper confidence bound; ``"exp3s"`` takes the
-        prior for the log odds of the actions, and adds to them a weight for each action
-        by itself.
+        discount; ``"ucb"`` takes its upper confidence bound; ``"exp3s"`` takes the log
+        odds of the actions from the prior, and adds a weight for each action.
       alpha: Log of the largest factor, above 0: the factor stays within
         ``exp(-alpha)`` and ``exp(alpha)``. The prior was fitted for log 10.
       repeat: Windows that an action lasts, at least 2. A run should have 20 actions or
@@ -129,7 +128,7 @@ def _linear(
     algorithm: Literal["thompson", "ucb"],
     settings: OnlineSettings,
 ) -> Learner:
-    """Rewards are linear in the features of an action, with weights that all share."""
+    """Rewards are linear in the features of an action, by weights that all share."""
     precision = jnp.full(_SIZE, settings.prior_precision, jnp.float32)
     precision = precision.at[-1].set(settings.level_precision)
 
@@ -160,7 +159,7 @@ def _exp3s(
     prior_mean: Array,
     settings: OnlineSettings,
 ) -> Learner:
-    """Each action has a weight of its own, beside the odds that the prior gives it."""
+    """Each action has a weight of its own, on top of the odds that the prior gives."""
     step_size = settings.exp3s_step_size
 
     def init_fn():
@@ -171,7 +170,7 @@ def _exp3s(
         )
 
     def act(state, features, key, exploration):
-        # The sum of so many blocks of the rewards that the prior expects.
+        # The rewards that the prior expects, summed over the blocks that it is worth.
         x = features_of_all(network_action(features))
         prior_weights = step_size * settings.prior_precision * (x @ prior_mean)
         probabilities = rl.exp3s_probabilities(

@@ -1,6 +1,6 @@
 """The prior of the online learners: fitted offline, in one JSON file.
 
-``examples/policy/train_prior.py`` writes it, and records in it how.
+``examples/policy/train_prior.py`` writes it, and records in it how it was fitted.
 """
 
 import functools
@@ -65,7 +65,7 @@ def load_prior(path: Any) -> Prior:
       The argument ``prior`` of ``bandit``, ``q_learning`` and ``actor_critic``.
 
     Raises:
-      ValueError: If the file is for other features, or contains other arrays.
+      ValueError: If it is for other features, or an array is missing or misshapen.
 
     Example:
       >>> from importlib import resources

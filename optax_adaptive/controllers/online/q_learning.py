@@ -36,12 +36,13 @@ def q_learning(
     """Keeps learning the value of each factor in each of 13 states of the training.
 
     The state is the action nearest to the one that the prior of :func:`actor_critic`
-    proposes. The actions, their reward and how proposals become actions are those of
-    :func:`bandit`; use it within :func:`optax_adaptive.with_averaging`, like that. The
+    proposes. The actions, their reward and how proposals become actions are as in
+    :func:`bandit`; like it, use it within :func:`optax_adaptive.with_averaging`. The
     table was fitted offline, to the final losses that followed each action in thousands
-    of states of small trainings. From there, Watkins's Q(λ) with replacing traces and
-    small steps; random actions, sampled by a softmax of their values, with a
-    probability that shrinks as one over the root of the number of actions.
+    of states of small training runs. Watkins's Q(λ) continues from there, with
+    replacing traces and small steps. It explores by random actions, sampled from a
+    softmax of their values, with a probability that shrinks as one over the root of the
+    number of actions.
 
     Args:
       alpha: Log of the largest factor, above 0: the factor stays within

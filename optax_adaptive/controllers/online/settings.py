@@ -21,18 +21,18 @@ class OnlineSettings(NamedTuple):
     reward_clip: float = 3.0  # combined standard errors, in either direction
     rise_errors: float = 2.5  # a larger rise, in combined standard errors, ends a block
     rise_penalty: float = 1.0  # of such a rise, beside the rise itself
-    blow_up_penalty: float = 10.0  # of a window without a finite value, beside that
+    blow_up_penalty: float = 10.0  # of a window without a finite value, added to that
     baseline_weight: float = 0.3  # of the newest block in the expected decrease
     validation_weight: float = 0.2  # of the newest validation in its noise
     rewards_raw_decrease: bool = False  # no baseline, unit, bound or penalty
 
     # The action ceiling.
     has_ceiling: bool = True
-    ceiling_growth: float = 0.5  # a block; halved with every rise of the loss
+    ceiling_growth: float = 0.5  # per block; halved with every rise of the loss
     # Factor on the growth above action 0: early on a learning rate that is too large
     # shows no more damage than a good one, and the damage shows later.
     growth_above_anchor: float = 0.5
-    # Factor on the growth, a block after a rise: one false rise has no lasting effect.
+    # Factor on the growth per block after a rise: one false rise has no lasting effect.
     growth_recovery: float = 1.2
     ceiling_retreat: float = 0.5  # below an action at which the loss rose
 
@@ -41,7 +41,7 @@ class OnlineSettings(NamedTuple):
     dead_band: float = 0.2  # half width: a factor of 1.6, with a bound of ten
     gain: float = 3.0  # on what exceeds the dead band
 
-    # Changes the learner itself, as one that never learns or sees fewer features.
+    # Changes the learner itself, say to one that never learns or sees fewer features.
     wrap_learner: Callable[[Learner], Learner] = unchanged
 
     # bandit, with a posterior over weights ("thompson" and "ucb").
@@ -62,11 +62,11 @@ class OnlineSettings(NamedTuple):
     q_lambda: float = 0.9
     q_reward: float = 0.02  # regret that a reward of 1 is worth, the unit of the prior
     q_epsilon: float = 0.1  # probability of a random action, times the exploration
-    q_temperature: float = 0.03  # regret at which that action is 1 / e as likely
+    q_temperature: float = 0.03  # regret at which a random action is 1 / e as likely
 
     # actor_critic, by PPO.
-    ppo_batch: int = 8  # blocks an update
-    ppo_epochs: int = 8  # gradient steps an update
+    ppo_batch: int = 8  # blocks per update
+    ppo_epochs: int = 8  # gradient steps per update
     ppo_learning_rate: float = 0.0003  # of these steps
     ppo_std: float = 0.1  # standard deviation of an action before tanh, at first
     ppo_clip: float = 0.2

@@ -40,12 +40,12 @@ class Judged(NamedTuple):
 def run_candidate(
     state: SearchState, settings: SearchSettings, sized: Lengths
 ) -> tuple[SearchState, Array]:
-    """A step of a trial run; at its end it is judged, and the next or none follows."""
+    """A step of a trial run; at its end the run is judged, and another may follow."""
     judged = _judge(state, settings, sized)
     log_scales = _log_scales(state, judged.is_above, settings)
     annealed = 1.0 - (state.clock.astype(jnp.float32) - 1.0) / sized.candidate_steps
     log_scale = log_scales[state.candidate] + jnp.log(annealed)
-    # A high loss does not end one: the first steps at a good rate may overshoot.
+    # A high loss does not end a candidate: first steps at a good rate may overshoot.
     is_over = state.is_lost | (state.clock == sized.candidate_steps)
     ended = opened(state, CANDIDATES)._replace(
         candidate=state.candidate + 1,
@@ -61,17 +61,17 @@ def run_candidate(
 
 
 def _standard_error(state: SearchState, sized: Lengths) -> Array:
-    # The mean leaves out the largest loss, which makes it a little noisier: hence 1.3.
+    # The mean skips the largest loss, which makes it a little noisier: hence 1.3.
     return 1.3 * state.found.standard_deviation / math.sqrt(sized.tail)
 
 
 def _is_above(losses: Array, error: Array, settings: SearchSettings) -> Array:
     """Whether the fourth candidate runs at a rate above that of the first.
 
-    Each other one runs below the one before it. The fourth does not where the first is
-    the best of three beyond doubt. Two candidates would not do: a rate so large that a
-    language model learns only how often letters occur may do better than the next
-    lower one, and worse than a far lower one.
+    Every other one runs below the one before it. The fourth runs above the first if
+    that is the best of three beyond doubt. Two candidates are not enough to tell: a
+    rate so large that a language model learns only how often letters occur may do
+    better than the next lower one, and worse than a far lower one.
     """
     first, *others = losses[: settings.least_candidates]
     least = first + settings.clear_errors * error
@@ -81,7 +81,7 @@ def _is_above(losses: Array, error: Array, settings: SearchSettings) -> Array:
 def _log_scales(state: SearchState, is_above: Array, settings: SearchSettings) -> Array:
     """The log factors of all candidates, float32 of shape (8,).
 
-    Those to come get the rate of the one that runs, so that the last entry is the
+    Candidates to come get the rate of the one that runs, so that the last entry is the
     lowest rate tried: the answer if all diverge.
     """
     order = jnp.arange(MOST_CANDIDATES, dtype=jnp.int32)
@@ -104,8 +104,8 @@ def _judge(state: SearchState, settings: SearchSettings, sized: Lengths) -> Judg
     is_enough = state.candidate >= settings.least_candidates - 1
     is_above = _is_above(losses, error, settings)
     is_third = state.candidate == settings.least_candidates - 1
-    # Rates far too high may all lead to one loss, on which chance decides, and a lower
-    # one to a better: so only one that is clearly worse is the last.
+    # At rates far too high, losses may differ by chance alone, and a lower rate may do
+    # better: so only a candidate that is clearly worse is the last.
     tie = jnp.maximum(error, settings.tie * (state.found.first_value - best))
     goes_on = jnp.where(is_above, is_third, loss <= best + tie)
     has_noise = differs(state, settings, sized.tail)
@@ -125,9 +125,9 @@ def _answer(
     log_scales: Array,
     settings: SearchSettings,
 ) -> SearchState:
-    """The state with the rate found; it keeps the last parameters, or returns."""
+    """The state with the rate found; it keeps the last parameters or the first ones."""
     decrease = state.found.first_value - jnp.min(judged.losses)
-    # Where none has lowered the loss beyond doubt, as at a flat start, lower rates than
+    # If none has lowered the loss beyond doubt, as at a flat start, rates lower than
     # those of the first three are no better, and do not count.
     counts = decrease > settings.clear_errors * judged.error
     counts |= jnp.arange(MOST_CANDIDATES, dtype=jnp.int32) < settings.least_candidates
@@ -149,7 +149,7 @@ def _answer(
 def differs(state: SearchState, settings: SearchSettings, tail: int) -> Array:
     """Whether batches differ, by losses of the first parameters and of this candidate.
 
-    By the first alone it would not show in a network whose outputs begin at 0.
+    The first parameters alone would not show it if the outputs of a network start at 0.
     """
     least = least_standard_deviation(state.found.first_value, settings)
     last = state.losses[-tail:]
@@ -164,7 +164,7 @@ def best_log_scale(
     """The log factor of the best of several trial runs.
 
     Args:
-      losses: float32 of shape (n,), what they ended with; inf if lost or not run.
+      losses: float32 of shape (n,), at the end of each; inf if lost or not run.
       log_scales: float32 of shape (n,), their log factors.
       first_value: float32 of shape (), the loss before each of them.
       error: float32 of shape (), of each loss.

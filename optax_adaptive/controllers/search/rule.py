@@ -2,8 +2,8 @@
 
 The learning-rate range test (Smith, 2015) with a start that is measured in the
 parameters' own unit, as in DoG (Ivgi et al., 2023), so that the base learning rate
-drops out. Where it ends is a poor guide alone, since its distance from the best rate
-depends on the optimizer: so candidates below it decide.
+drops out. The rate at which it ends is a poor guide alone, since its ratio to the best
+rate depends on the optimizer: so candidates below it decide.
 """
 
 import math
@@ -53,27 +53,28 @@ def search(
     2. *Range test*, about 20 to 80 steps: the rate rises exponentially from where
        nothing moves until the loss is clearly worse than at the start.
     3. *Candidates*: three trial runs from the first parameters, at rates a factor of
-       √10 apart below the largest stable one, each annealed to 0. A fourth runs above
-       the first, if that is best beyond doubt; else more follow below until one is
-       clearly worse than the best, eight at most. The rate found follows from the best
+       √10 apart below the largest stable one, each annealed to 0. If the first is best
+       beyond doubt, a fourth runs above it; else more follow below until one is clearly
+       worse than the best, eight in all at most. The rate found follows from the best
        of them and the largest stable one.
     4. *Warm-up*, 2% of ``total_steps`` (10 to 1,000; 100 if it is not given): the
-       rate rises from 0 to the one found, since the first parameters bear less.
+       rate rises from 0 to the one found, since the first parameters tolerate less.
 
-    Hand over to the rule that goes on from there by :func:`then`. Each call must make
-    an update: accumulate gradients around, as by ``optax.MultiSteps``, and not inside.
+    Use :func:`then` to hand over to the rule that continues from there. Each call must
+    make an update: accumulate gradients around it, as by ``optax.MultiSteps``, not
+    inside.
 
     Args:
       total_steps: Number of updates of the whole run, an integer of at least 200, or
         None if it is not given. It sizes the search.
-      settings: Its constants; None for those of :func:`autotune`.
+      settings: Its constants; None for those of autotune without ``interpolate``.
 
     Returns:
       A :class:`~optax_adaptive.Controller`, for use within :func:`with_averaging` and
       :func:`with_rollback`.
 
     Raises:
-      ValueError: If ``total_steps`` is no integer of at least 200.
+      ValueError: If ``total_steps`` is not an integer of at least 200.
 
     Example:
       >>> import optax
@@ -130,7 +131,7 @@ def search(
         return jnp.where(is_done, observation.log_scale, log_scale), state
 
     def begin_fn(state: SearchState, found: Found):
-        # A rate that is given is as good as the answer.
+        # A rate that is given takes the place of the one found.
         return done(state)._replace(found=found)
 
     def request_fn(state: SearchState):
@@ -168,10 +169,10 @@ def _calibrate(
     losses = state.losses[-settings.calibration_steps :]
     center = history.median(losses)
     deviations = jnp.abs(losses - center)
-    # Spikes are cut: with noise as large as they are, every rate would look as good.
+    # Spikes are cut: with so much noise, all rates would look equally good.
     deviations = jnp.minimum(deviations, settings.cut * history.median(deviations))
     mean_deviation = history.mean_without_largest(deviations)
-    # Mean over standard deviation is 0.8 for a normal, less without its largest.
+    # A normal's mean deviation is 0.8 standard deviations, less without the largest.
     least = least_standard_deviation(center, settings)
     standard_deviation = jnp.maximum(1.45 * mean_deviation, least)
     # Until params have moved, the size of an update is not known, and the factor grows.
@@ -206,7 +207,7 @@ def _calibrate(
 def _test_range(
     state: SearchState, settings: SearchSettings, sized: Lengths
 ) -> tuple[SearchState, Array]:
-    """Raises the rate each step until the loss is worse than where it began."""
+    """Raises the rate each step until the loss is worse than at the start."""
     steps_up = state.clock.astype(jnp.float32) - 1.0
     log_scale = state.log_scale + steps_up * (math.log(10.0) / sized.decade)
     first_value = state.found.first_value
@@ -217,7 +218,7 @@ def _test_range(
     margin = jnp.where(has_descended, 3.0, 10.0) * standard_deviation
     is_risen = jnp.min(state.losses[-3:]) > first_value + margin
     top = math.log10(settings.test_to / settings.test_from) * sized.decade
-    # A burst of bad batches may end just as the first parameters are back. To blame the
+    # A burst of bad batches may end just as the first parameters are back. Blaming the
     # rate for it would make all later rates far too low: so only the second time.
     is_lost = state.is_lost & state.was_lost
     is_over = is_risen | is_lost | (steps_up >= top)
@@ -249,7 +250,7 @@ def _compare_gradients(
 
 
 def _gradient_factor(state: SearchState, settings: SearchSettings) -> Array:
-    """Size of the gradients over that of the value's; 1 where they may be its own.
+    """Size of the gradients over that of the value's own; 1 if they may be the same.
 
     To first order a step changes the loss by gradient · step: so the change that the
     gradients predict, over the change seen, is that factor.
@@ -262,7 +263,7 @@ def _gradient_factor(state: SearchState, settings: SearchSettings) -> Array:
 
 
 def _within_bounds(state: SearchState, observation: Observation) -> SearchState:
-    """Has the factor that moved params, where bounds have cut what was asked for."""
+    """Takes the factor that moved params, if bounds have cut the one asked for."""
     is_cut = jnp.abs(observation.log_scale - state.log_scale) > ROUNDING
     is_cut &= state.stage == CALIBRATE
     log_scale = jnp.where(is_cut, observation.log_scale, state.log_scale)
@@ -270,7 +271,7 @@ def _within_bounds(state: SearchState, observation: Observation) -> SearchState:
 
 
 def _begin_warm_up_anew(state: SearchState, observation: Observation) -> SearchState:
-    """After a rollback the warm-up begins anew; to half the rate, if that is blamed."""
+    """Begins the warm-up anew after a rollback; to half the rate, if it is to blame."""
     is_back = observation.is_rolled_back & (state.stage == WARM_UP)
     is_blamed = is_back & ~jnp.isfinite(observation.value)
     log_scale = state.found.log_scale - jnp.where(is_blamed, math.log(2.0), 0.0)

@@ -17,19 +17,19 @@ MOST_LOSSES = 50  # that are remembered: the last quarter of the longest candida
 
 
 class SearchSettings(NamedTuple):
-    """What a search goes by; steps are of the optimizer."""
+    """Constants of a search; steps are those of the optimizer."""
 
     calibration_steps: int = 12
-    most_nonfinite: int = 10  # losses in a row, before it is asked whose fault it is
+    most_nonfinite: int = 10  # losses in a row, after which the cause is sought
     # While rates are tried, a loss counts as not finite, since a batch may be bad in
-    # that way too, if it is above the first one by so many standard deviations and
-    # sizes of it.
+    # that way too, if it is above the first one by ``wild`` standard deviations plus
+    # ``times`` its size.
     wild: float = 100.0
     times: float = 10.0
-    most_wild: int = 3  # wild ones in a row in a range test, meant to go too far
+    most_wild: int = 3  # wild ones in a row in a range test, which should go too far
     least_noise: float = 1e-3  # that a loss is taken to have, as a part of its size
-    unknown_steps: int = 800  # search as for so many where total_steps is not given
-    cut: float = 5.0  # median deviations, above which one counts as no larger
+    unknown_steps: int = 800  # search as for this many if total_steps is not given
+    cut: float = 5.0  # times the median deviation, to which larger ones are cut
     sized_steps: int = 4  # last calibration steps, which measure how far updates move
     least_scale: float = 1e-12  # factor of the first update
     growth: float = 100.0  # of that factor at each step, until params have moved
@@ -48,7 +48,7 @@ class SearchSettings(NamedTuple):
     # To first order, gradients predict how much the loss decreases in the range test.
     # Where they were those of the value itself, the prediction was 0.26 to 1.42 times
     # the decrease seen, on four tasks of the benchmark with Adam, SGD and Lion. Outside
-    # of the bounds below they are taken for those of another loss, as a sum.
+    # the bounds below, gradients are taken for those of another loss, as a sum.
     forget: float = 0.8  # weight of a step in the sums of both, over that of the next
     least_factor: float = 0.1
     most_factor: float = 4.0
@@ -58,14 +58,14 @@ class SearchSettings(NamedTuple):
     # a run over the largest stable one ranged from 1/200 to 1/17.
     long_over_short: float = 0.2
     # The second: this factor times the geometric mean of the best candidate's rate and
-    # the largest stable one; 0 leaves it out. On nine tasks the first predicts the best
+    # the largest stable one; 0 disables it. On nine tasks the first predicts the best
     # rate to within a factor of 3.0 (one standard deviation), the second to within 2.1,
     # and the mean of both to within 2.0: where the best candidate lies far below what
-    # is stable, a run bears more than a fifth of its rate.
+    # is stable, a run tolerates more than a fifth of its rate.
     long_over_mean: float = 0.055
     # Part of total_steps in which the rate then rises from 0; 0 for no warm-up. The
-    # first parameters of a language model do not bear the rate at which those of a
-    # hundred steps later are best trained (Gilmer et al., 2021).
+    # first parameters of a language model do not tolerate the rate that is best a
+    # hundred steps later (Gilmer et al., 2021).
     warm_up: float = 0.02
     least_warm_up: int = 10  # steps
     most_warm_up: int = 1000
@@ -74,7 +74,7 @@ class SearchSettings(NamedTuple):
     # are kept. What is learned at a far higher one generalises less.
     keep_below: float = 1.5
     # Second difference of the losses at the end of a candidate, as a part of its
-    # decrease: up to 0.01 of full batches, 0.04 and more of batches of 64 or less.
+    # decrease: up to 0.01 for full batches, 0.04 and more for batches of 64 or less.
     roughness: float = 0.015
 
 
@@ -82,7 +82,7 @@ class Lengths(NamedTuple):
     """What the search may spend, in steps, fixed at construction."""
 
     candidate_steps: int
-    decade: int  # of the range test
+    decade: int  # steps per decade of the range test
     tail: int  # losses, at the end of a candidate, by which it is judged
     warm_up: int  # 0 for none
 
@@ -109,7 +109,7 @@ class SearchState(NamedTuple):
     # of the change of the loss that gradients predict, and of the change seen
     predicted: Array
     seen: Array
-    log_size_sum: Array  # shape=(), dtype=float32: how far updates of scale 1 move
+    log_size_sum: Array  # shape=(), dtype=float32: of how far updates of scale 1 move
     sizes: Array  # shape=(), dtype=int32: how many logs are in that sum
     candidate: Array  # shape=(), dtype=int32: which one is running
     candidate_losses: Array  # shape=(8,), dtype=float32: inf if it diverged or not run
@@ -117,11 +117,11 @@ class SearchState(NamedTuple):
     # shape=(), dtype=bool: does this decision end the warm-up? A copy is taken then
     is_warm: Array
     is_done: Array  # shape=(), dtype=bool: then() hands over
-    found: Found  # its first two losses are known after calibration
+    found: Found  # first_value and standard_deviation are known after calibration
 
 
 def lengths(total_steps: int | None, settings: SearchSettings) -> Lengths:
-    """In proportion to the run, within what a search needs and can use."""
+    """Lengths in proportion to the run, within what a search needs and can use."""
     steps = settings.unknown_steps if total_steps is None else total_steps
     candidate = max(min(steps // 40, 30), min(3 * steps // 200, 200))
     return Lengths(
@@ -171,7 +171,7 @@ def first_state(settings: SearchSettings) -> SearchState:
 
 
 def opened(state: SearchState, stage: int) -> SearchState:
-    """The next stage. Losses of the one before would be taken for this one's."""
+    """Opens a stage, which must not take the losses of the one before for its own."""
     return state._replace(
         stage=jnp.array(stage, jnp.int32),
         clock=jnp.zeros((), jnp.int32),
@@ -206,10 +206,10 @@ def wild_above(state: SearchState, settings: SearchSettings) -> Array:
 def watch(state: SearchState, value: Array, settings: SearchSettings) -> SearchState:
     """Takes in the newest loss, and finds out whose fault bad ones are.
 
-    Bad are those that are not finite, or wild. A few of them cost their steps. After
-    more, the first parameters are restored: where the loss is good at once, the rate
-    was to blame. Where it is not, the batches are. Then that is waited for, and the
-    stage goes on; a candidate begins anew.
+    A loss is bad if it is not finite, or wild. A few bad ones only cost their steps.
+    After more, the first parameters are restored: if the loss there is good at once,
+    the rate was to blame. If not, the batches are: the search waits for a good loss,
+    and the stage goes on; a candidate begins anew.
     """
     is_range_test = state.stage == RANGE_TEST
     is_finite = jnp.abs(value) <= LARGEST  # NaN compares false

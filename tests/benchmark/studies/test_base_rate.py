@@ -22,7 +22,7 @@ def test_autotune_is_compared_with_the_cosine_of_its_own_file(report_lines):
     )
     assert {runs.test.shape for runs in every.values()} == {(3, 1)}
     (row,) = report.autotune(every).rows
-    assert row == ["t, %", "adam", "40.00 ± 0 (1.0e-03)", *4 * ["+2.00"]]
+    assert row == ["t, %", "adam", "40.00 ± 0 (1.0e-03 *)", *4 * ["+2.00"]]
     partial = [line for line in finer if line.get("method") != "autotune"]
     every = report.with_autotune(
         [measures.gather(partial), measures.gather(report_lines)]
