@@ -121,7 +121,10 @@ def write(file: TextIO, lines: Iterable[Line]) -> None:
 
 
 def read(path: Path) -> list[Line]:
-    """The lines of a file, rows whole, without one that was cut off."""
+    """The lines of a file, rows whole, without one that was cut off.
+
+    A row has the commit of its header.
+    """
     lines: list[Line] = []
     names: Line = {}
     for text in path.read_text().splitlines() if path.exists() else ():
@@ -131,6 +134,8 @@ def read(path: Path) -> list[Line]:
             continue
         if "header" in line:
             names = inherited(line)
+            if "commit" in line["header"]:
+                names["commit"] = line["header"]["commit"]
         else:
             line = names | line
             line |= {name: unpacked(line[name]) for name in CURVES if name in line}

@@ -20,6 +20,7 @@ from experiment import measures
 from experiment import plan as plans
 from experiment.measures import Outcome
 from experiment.plan import Plan, Row, Task
+from methods.rules import AUTOTUNE
 
 RESULTS = Path(__file__).with_name("results")
 STANDARD = RESULTS / "standard.jsonl"
@@ -39,6 +40,8 @@ AS_GIVEN = ("fixed", "step", "cosine")
 TUNED = ("fixed_tuned", "step_tuned", "cosine_tuned")
 RULES = ("plateau", "trend", "greedy")
 LEARNERS = ("cosine+bandit", "cosine+q_learning", "cosine+actor_critic")
+# What looks at the averaging gap, and so at the gradients.
+FOLLOWS_GAP = (*LEARNERS, "learned", *AUTOTUNE)
 # Rows of README: a label and the entries of which the best is shown, and by what.
 # Where the best favours what autotune is compared with, it is that on test.
 HEADLINE = (
@@ -277,13 +280,27 @@ def blocks(rows: list[Row]) -> dict[str, dict[str, str]]:
 
 
 def results(plan: Plan, rows: list[Row], found: Outcomes) -> str:
-    """How much there is, and all tasks in a table."""
+    """How much there is, all tasks in a table, and of which commits they are."""
     text = progress(plan, found) + "\n"
-    if any(
-        outcome.rows for by_entry in found.values() for outcome in by_entry.values()
-    ):
-        text += "\n" + to_markdown(overall(plan, rows, found), 0)
+    shown = [o for by_entry in found.values() for o in by_entry.values() if o.rows]
+    if shown:
+        table = to_markdown(overall(plan, rows, found), 0)
+        text += f"\n{table}\n{commits(found)}\n"
     return text
+
+
+def commits(found: Outcomes) -> str:
+    """Which code made the rows, in a sentence."""
+    by_group: dict[bool, set[str]] = {True: set(), False: set()}
+    for by_entry in found.values():
+        for name, outcome in by_entry.items():
+            made = {row["commit"] for row in outcome.rows.values()}
+            by_group[name in FOLLOWS_GAP] |= made
+    texts = {group: ", ".join(sorted(made)) for group, made in by_group.items()}
+    return (
+        "Commits of the rows: of online learners, `learned` and `autotune` "
+        f"{texts[True] or MISSING}; of all others {texts[False] or MISSING}."
+    )
 
 
 def main(args: list[str] | None = None) -> None:

@@ -52,7 +52,7 @@ class RollbackState(NamedTuple):
     rollback_memory: dict[str, Array]
 
 
-TAG = Tag("what with_rollback remembers", "rollback")
+TAG = Tag("the memory of with_rollback", "rollback")
 
 
 def with_rollback(

@@ -20,6 +20,7 @@ def made_up(run, is_accuracy):
     rates = run.rate * (0.5 + 0.5 * np.cos(np.pi * steps)) + 1e-6
     return run._asdict() | {
         "failed": None,
+        "commit": "abc",
         "steps": STEPS,
         "steps_per_epoch": STEPS // 5,  # two validations an epoch
         "validation_loss": list(0.1 + off + 2 * np.exp(-6 * part)),

@@ -25,7 +25,7 @@ def row(task, method, rate, seed, test, validation=(50, 80), failed=None):
     found = {"steps": 40, "steps_per_epoch": 10, "fit": 90.0, "late_loss_std": 0.5}
     found |= {"test": test, "validation": list(validation), "failed": failed}
     found["validation_loss"] = [1.0 for _ in validation]
-    return run._asdict() | found
+    return run._asdict() | found | {"commit": "abc"}
 
 
 def rows_of(task, gains=(1.0, 2.0, 3.0), ends=(80, 82, 84)):
@@ -220,6 +220,6 @@ def test_the_pictures_that_the_page_shows_are_there():
 def test_made_up_rows_are_of_the_shape_that_the_runner_writes():
     from tests.examples.experiment.test_run import TASK, log, runner
 
-    whole = runner.as_row(TASK, log())
+    whole = runner.as_row(TASK, log()) | {"commit": "of the header"}
     used = set(made_up(Run("mlp", "trend", 1e-2, 0), True)) - set(Run._fields)
     assert used <= set(whole) and "failed" in used
