@@ -11,7 +11,6 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import nnx
 
 from data import electricity
@@ -82,24 +81,6 @@ def per_example(model: Forecaster, batch: loop.Batch, rngs: nnx.Rngs) -> loop.Va
     }
 
 
-def train_step(graphdef, optimizer, key, state: loop.TrainState, batch: loop.Batch):
-    """One step; ``value`` is all that a controller needs to be given."""
-
-    def loss_fn(params):
-        model = nnx.merge(graphdef, params, state.statistics, copy=True)
-        rngs = nnx.Rngs(dropout=jax.random.fold_in(key, state.step))
-        values = jax.tree.map(jnp.mean, per_example(model, batch, rngs))
-        return values["loss"], values
-
-    grads, values = jax.grad(loss_fn, has_aux=True)(state.params)
-    updates, opt_state = optimizer.update(
-        grads, state.opt_state, state.params, value=values["loss"]
-    )
-    params = optax.apply_updates(state.params, updates)
-    state = state._replace(step=state.step + 1, params=params, opt_state=opt_state)
-    return state, values
-
-
 def load(config: Config) -> Dataset:
     """The data of a run."""
     return electricity.load(
@@ -114,9 +95,7 @@ def load(config: Config) -> Dataset:
 def train(config: Config, data: Dataset) -> loop.Means:
     """Makes a model, and trains it."""
     model = loop.create(lambda rngs: Forecaster(config, rngs), config.seed)
-    return loop.fit(
-        config, data, model, train_step, per_example, metric="absolute_error"
-    )
+    return loop.fit(config, data, model, per_example, metric="absolute_error")
 
 
 def main(args: list[str] | None = None) -> loop.Means:

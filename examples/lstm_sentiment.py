@@ -13,7 +13,6 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import nnx
 
 from data import text
@@ -95,29 +94,7 @@ def per_example(
     model: LSTMClassifier, batch: loop.Batch, rngs: nnx.Rngs
 ) -> loop.Values:
     """Loss and accuracy of each example, (B,) each."""
-    logits, labels = model(batch["tokens"], rngs), batch["label"]
-    return {
-        "loss": optax.softmax_cross_entropy_with_integer_labels(logits, labels),
-        "accuracy": (logits.argmax(-1) == labels).astype(jnp.float32),
-    }
-
-
-def train_step(graphdef, optimizer, key, state: loop.TrainState, batch: loop.Batch):
-    """One step; ``value`` is all that a controller needs to be given."""
-
-    def loss_fn(params):
-        model = nnx.merge(graphdef, params, state.statistics, copy=True)
-        rngs = nnx.Rngs(dropout=jax.random.fold_in(key, state.step))
-        values = jax.tree.map(jnp.mean, per_example(model, batch, rngs))
-        return values["loss"], values
-
-    grads, values = jax.grad(loss_fn, has_aux=True)(state.params)
-    updates, opt_state = optimizer.update(
-        grads, state.opt_state, state.params, value=values["loss"]
-    )
-    params = optax.apply_updates(state.params, updates)
-    state = state._replace(step=state.step + 1, params=params, opt_state=opt_state)
-    return state, values
+    return loop.classified(model(batch["tokens"], rngs), batch["label"])
 
 
 def load(config: Config) -> Dataset:
@@ -136,7 +113,7 @@ def train(config: Config, data: Dataset) -> loop.Means:
     model = loop.create(
         lambda rngs: LSTMClassifier(data.info, config, rngs), config.seed
     )
-    return loop.fit(config, data, model, train_step, per_example, metric="accuracy")
+    return loop.fit(config, data, model, per_example, metric="accuracy")
 
 
 def main(args: list[str] | None = None) -> loop.Means:

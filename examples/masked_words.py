@@ -75,31 +75,13 @@ def per_example(model: MaskedWords, batch: loop.Batch, rngs: nnx.Rngs) -> loop.V
     }
 
 
-def train_step(graphdef, optimizer, key, state: loop.TrainState, batch: loop.Batch):
-    """One step; ``value`` is all that a controller needs to be given."""
-
-    def loss_fn(params):
-        model = nnx.merge(graphdef, params, state.statistics, copy=True)
-        rngs = nnx.Rngs(dropout=jax.random.fold_in(key, state.step))
-        values = jax.tree.map(jnp.mean, per_example(model, batch, rngs))
-        return values["loss"], values
-
-    grads, values = jax.grad(loss_fn, has_aux=True)(state.params)
-    updates, opt_state = optimizer.update(
-        grads, state.opt_state, state.params, value=values["loss"]
-    )
-    params = optax.apply_updates(state.params, updates)
-    state = state._replace(step=state.step + 1, params=params, opt_state=opt_state)
-    return state, values
-
-
 load = transformer_sentiment.load
 
 
 def train(config: Config, data: Dataset) -> loop.Means:
     """Makes a model, and trains it."""
     model = loop.create(lambda rngs: MaskedWords(data.info, config, rngs), config.seed)
-    return loop.fit(config, data, model, train_step, per_example, metric="accuracy")
+    return loop.fit(config, data, model, per_example, metric="accuracy")
 
 
 def main(args: list[str] | None = None) -> loop.Means:

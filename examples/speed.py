@@ -51,7 +51,8 @@ def time_loop(
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     state = chunks.init_state(method, params, rest, mesh)
     key = jax.random.key(0)
-    run_chunk = chunks.make_run_chunk(script.train_step, graphdef, build, rate, key)
+    train_step = chunks.make_train_step(script.per_example)
+    run_chunk = chunks.make_run_chunk(train_step, graphdef, build, rate, key)
     log = Log(None, steps, 0, method.decides)
     # The same chunks as the loop runs, of the first batches.
     lengths = {}

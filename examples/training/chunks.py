@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 from jax.sharding import Mesh
 
 import optax_adaptive
@@ -29,8 +30,31 @@ class TrainState(NamedTuple):
     healthy: Any = ()
 
 
+# (model, batch, rngs) -> loss and metrics of each example, (B,) each
+PerExample = Callable[[Any, Batch, nnx.Rngs], Values]
 # (graphdef, optimizer, key, state, batch) -> the next state, loss and metrics
 TrainStep = Callable[..., tuple[TrainState, Values]]
+
+
+def make_train_step(per_example: PerExample) -> TrainStep:
+    """A step on the mean loss of a batch."""
+
+    def train_step(graphdef, optimizer, key, state: TrainState, batch: Batch):
+        def loss_fn(params):
+            model = nnx.merge(graphdef, params, state.statistics, copy=True)
+            rngs = nnx.Rngs(dropout=jax.random.fold_in(key, state.step))
+            values = jax.tree.map(jnp.mean, per_example(model, batch, rngs))
+            return values["loss"], (values, nnx.state(model, nnx.Not(nnx.Param)))
+
+        grads, (values, statistics) = jax.grad(loss_fn, has_aux=True)(state.params)
+        # The value is all that a rule needs to be given.
+        updates, opt_state = optimizer.update(
+            grads, state.opt_state, state.params, value=values["loss"]
+        )
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, statistics, opt_state), values
+
+    return train_step
 
 
 def init_state(method: Method, params: Any, statistics: Any, mesh: Mesh) -> TrainState:

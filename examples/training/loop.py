@@ -1,6 +1,7 @@
 """The training loop: chunks of steps, validation, checkpoints, logs.
 
-A script brings three functions and a model; see ``mlp_mnist.py``, the shortest.
+A script brings its data, a model, and loss and metrics of each example; see
+``mlp_mnist.py``, the shortest.
 """
 
 import time
@@ -9,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.sharding import Mesh
@@ -22,26 +24,32 @@ from training.batches import Prefetch
 from training.checkpoints import Workdir
 from training.chunks import (
     Batch,
+    PerExample,
     TrainState,
-    TrainStep,
     Values,
     init_state,
     make_run_chunk,
+    make_train_step,
 )
 from training.evaluation import Evaluation
 from training.logs import Log
 from training.plots import plot_run
 
 Means = dict[str, float]  # loss and metrics over a split
-# (model, batch, rngs) -> loss and metrics of each example, (B,) each
-PerExample = Callable[[Any, Batch, nnx.Rngs], Values]
+
+
+def classified(logits: jax.Array, labels: jax.Array) -> Values:
+    """Loss and accuracy of each example, (B,) each, of logits (B, classes)."""
+    return {
+        "loss": optax.softmax_cross_entropy_with_integer_labels(logits, labels),
+        "accuracy": (logits.argmax(-1) == labels).astype(jnp.float32),
+    }
 
 
 def fit(
     config: flags.RunConfig,
     data: Dataset,
     model: nnx.Module,
-    train_step: TrainStep,
     per_example: PerExample,
     metric: str,
 ) -> Means:
@@ -54,7 +62,6 @@ def fit(
       config: The script's.
       data: Three splits.
       model: With fresh parameters.
-      train_step: One step.
       per_example: Loss and metrics of each example.
       metric: The one to draw.
 
@@ -86,6 +93,7 @@ def fit(
     log = Log(workdir, steps, start, method.decides)
     say_what_runs(log, config, data, params, start, steps)
     key = jax.random.key(config.seed)
+    train_step = make_train_step(per_example)
     run_chunk = make_run_chunk(train_step, graphdef, build, rate, key)
     evaluate = Evaluation(config, data, graphdef, method, per_example, mesh)
     for step in [step for step in stops if step > start]:

@@ -21,7 +21,7 @@ PATIENCE = 50
 FEWEST_AT_COPY = 20  # values in a mean that is compared with another
 
 
-class Memory(NamedTuple):
+class RollbackMemory(NamedTuple):
     """All scalars that ``with_rollback`` remembers, except those of the snapshot."""
 
     detector: spike_detector.SpikeDetector
@@ -45,10 +45,10 @@ class Memory(NamedTuple):
     is_broken: Array
 
 
-def first_memory() -> Memory:
+def first_memory() -> RollbackMemory:
     """Before the first update."""
     none, no = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.bool_)
-    return Memory(
+    return RollbackMemory(
         detector=spike_detector.first_detector(),
         next_snapshot=jnp.array(spike_detector.WARM_UP, jnp.int32),
         updates_seen=none,
@@ -99,7 +99,7 @@ class Plan(NamedTuple):
 
 
 def judge_at_copy(
-    memory: Memory,
+    memory: RollbackMemory,
     detector: spike_detector.SpikeDetector,
     value: Array,
     is_finite: Array,
@@ -121,7 +121,7 @@ def judge_at_copy(
 
 
 def has_risen(
-    memory: Memory, detector: spike_detector.SpikeDetector, lowest_level: Array
+    memory: RollbackMemory, detector: spike_detector.SpikeDetector, lowest_level: Array
 ) -> Array:
     """Whether the loss is worse than when the copy was taken.
 
@@ -138,7 +138,7 @@ def has_risen(
     return is_worse & is_lasting & (detector.seen >= FEWEST_AT_COPY)
 
 
-def make_plan(memory: Memory, value: Array, asked: Request) -> Plan:
+def make_plan(memory: RollbackMemory, value: Array, asked: Request) -> Plan:
     """The plan of an update; ``value`` is NaN where a gradient is not finite."""
     is_returning = memory.returns_left > 0
     # A probe is meant to go too far; the rule itself says when it has.
@@ -199,7 +199,7 @@ def bounds_after(
     )
 
 
-def factor_of(backoff: Array, memory: Memory, plan: Plan) -> Array:
+def factor_of(backoff: Array, memory: RollbackMemory, plan: Plan) -> Array:
     """What updates are multiplied by, float32."""
     backoffs = memory.backoffs + plan.is_blown_up.astype(jnp.int32)
     factor = jnp.power(backoff, backoffs.astype(jnp.float32))
@@ -209,12 +209,12 @@ def factor_of(backoff: Array, memory: Memory, plan: Plan) -> Array:
 
 
 def next_memory(
-    memory: Memory,
+    memory: RollbackMemory,
     plan: Plan,
     is_restored: Array,
     starts_return: Array,
     is_broken: Array,
-) -> Memory:
+) -> RollbackMemory:
     """What is remembered of an update."""
     # What was normal before a return need not be normal after it.
     is_probe = plan.asked.probe > 0
@@ -238,7 +238,7 @@ def next_memory(
     def at_spike(new, old):
         return jnp.where(plan.is_spike, new, old)
 
-    return Memory(
+    return RollbackMemory(
         detector=select(
             is_fresh | at_copy.is_resumed,
             spike_detector.first_detector(),
@@ -270,7 +270,7 @@ def next_memory(
     )
 
 
-def _next_normal(memory: Memory, plan: Plan) -> spike_detector.Normal:
+def _next_normal(memory: RollbackMemory, plan: Plan) -> spike_detector.Normal:
     """The lowest bounds so far, unless the data have changed."""
     seen = plan.signal.normal
     lowest = jax.tree.map(jnp.minimum, seen, memory.normal)

@@ -48,7 +48,7 @@ class RollbackState(NamedTuple):
 
     inner_state: Any
     snapshot: snapshots.SnapshotState
-    # shape=(n,), dtype=uint32: a packed Memory, keyed by the version of its layout
+    # shape=(n,), dtype=uint32: a packed RollbackMemory, under the version of its layout
     rollback_memory: dict[str, Array]
 
 
