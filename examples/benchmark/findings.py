@@ -1,6 +1,7 @@
 """Sentences that the results support, made from them: where static schedules win."""
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -35,18 +36,22 @@ def best_of(results: Results, task: str, names: list[str]) -> tuple[str, float]:
 
 def validation_improvement(results: Results, tasks: list[str], method: str) -> float:
     """Mean over tasks of a tuned method's gain on validation: what to choose by."""
-    gains = []
-    for task in tasks:
-        runs, cosine = results[task, "adam", method], results[task, "adam", "cosine"]
-        shares = summaries.shares(runs, cosine, measures.final_validation)
-        gains.append(shares[measures.tuned(runs)].mean())
+    gains = [
+        at_tuned(results, task, method, measures.final_validation).mean()
+        for task in tasks
+    ]
     return float(np.mean(gains))
 
 
-def at_tuned(results: Results, task: str, method: str) -> np.ndarray:
-    """(s,): gain on test over the tuned cosine, as a share, at the tuned rate."""
+def at_tuned(
+    results: Results,
+    task: str,
+    method: str,
+    final: Callable[..., np.ndarray] = measures.final_test,
+) -> np.ndarray:
+    """(s,): gain over the tuned cosine, as a share, at the tuned rate."""
     runs, cosine = results[task, "adam", method], results[task, "adam", "cosine"]
-    return summaries.shares(runs, cosine)[measures.tuned(runs)]
+    return summaries.shares(runs, cosine, final)[measures.tuned(runs)]
 
 
 def of_families(names: list[str], *families: str) -> list[str]:

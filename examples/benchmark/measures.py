@@ -217,9 +217,8 @@ def mean_interval(gains: list[Array]) -> tuple[float, float, float]:
 
 def interval(values: Array) -> str:
     """Mean and 95% t-interval of paired differences."""
-    quantile = stats.t.ppf(0.975, len(values) - 1)
-    half = quantile * values.std(ddof=1) / np.sqrt(len(values))
-    return f"{values.mean():+.2f} ± {half:.2f}"
+    mean, _, high = mean_interval([values])
+    return f"{mean:+.2f} ± {high - mean:.2f}"
 
 
 def gap(runs: Runs) -> Array:

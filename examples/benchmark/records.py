@@ -89,6 +89,8 @@ def inherited(header_line: Line) -> Line:
     """What the rows after a header need not say."""
     config = header_line["header"].get("config", {})
     names = {name: config[name] for name in INHERITED if name in config}
+    if "commit" in header_line["header"]:
+        names["commit"] = header_line["header"]["commit"]
     return names | {"failed": None}
 
 
@@ -121,10 +123,7 @@ def write(file: TextIO, lines: Iterable[Line]) -> None:
 
 
 def read(path: Path) -> list[Line]:
-    """The lines of a file, rows whole, without one that was cut off.
-
-    A row has the commit of its header.
-    """
+    """The lines of a file, rows whole, without one that was cut off."""
     lines: list[Line] = []
     names: Line = {}
     for text in path.read_text().splitlines() if path.exists() else ():
@@ -134,8 +133,6 @@ def read(path: Path) -> list[Line]:
             continue
         if "header" in line:
             names = inherited(line)
-            if "commit" in line["header"]:
-                names["commit"] = line["header"]["commit"]
         else:
             line = names | line
             line |= {name: unpacked(line[name]) for name in CURVES if name in line}
