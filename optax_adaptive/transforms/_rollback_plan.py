@@ -15,6 +15,10 @@ from optax_adaptive.state.trees import saturating_add, select
 # older. A new Adam moves every parameter by the whole rate at its first step: one such
 # step has taken a loss from 0.003 to 0.5.
 RAMP = 10
+# A rise to above the usual loss by less than this part of the decrease so far is a
+# spike only if it lasts for ``QUIET`` values. Without noise, Adam's loss leaps a
+# hundredfold by itself, and is back within fifty.
+SMALL = 0.01
 # After this many finite values at the copy, plus a tenth of the updates so far, the
 # values there count as normal.
 PATIENCE = 50
@@ -29,6 +33,9 @@ class RollbackMemory(NamedTuple):
     updates_seen: Array  # shape=(), dtype=int32
     returns_left: Array  # shape=(), dtype=int32: updates until params equal the copy
     normal: spike_detector.Normal  # the lowest bounds at any copy so far
+    # shape=(), dtype=float32: the first value that did not belong to a probe
+    first_value: Array
+    small_rise: Array  # shape=(), dtype=int32: values so far in a small rise
     # shape=(), dtype=float32: a value at the copy above it is as bad as the spike
     bad_value: Array
     bad_mean: Array  # shape=(), dtype=float32: the same for a mean of values there
@@ -54,6 +61,8 @@ def first_memory() -> RollbackMemory:
         updates_seen=none,
         returns_left=none,
         normal=spike_detector.unknown(),
+        first_value=jnp.full((), -LARGEST, jnp.float32),
+        small_rise=none,
         bad_value=jnp.full((), LARGEST, jnp.float32),
         bad_mean=jnp.full((), LARGEST, jnp.float32),
         is_waiting=no,
@@ -86,6 +95,7 @@ class Plan(NamedTuple):
     detector: spike_detector.SpikeDetector
     signal: spike_detector.Signal
     is_spike: Array  # shape=(), dtype=bool: roll back
+    is_small_rise: Array  # shape=(), dtype=bool: a rise that may pass by itself
     is_blown_up: Array  # shape=(), dtype=bool: the last spike was the rate's fault
     is_returning: Array  # shape=(), dtype=bool: params are on their way to the copy
     is_waiting: Array  # shape=(), dtype=bool: params are at the copy, and stay there
@@ -138,6 +148,15 @@ def has_risen(
     return is_worse & is_lasting & (detector.seen >= FEWEST_AT_COPY)
 
 
+def _is_small(
+    memory: RollbackMemory, detector: spike_detector.SpikeDetector, value: Array
+) -> Array:
+    """Whether a value is above the usual one by next to nothing of the decrease."""
+    usual = jnp.minimum(memory.normal.level, detector.slow)
+    decrease = jnp.maximum(memory.first_value - usual, 0.0)
+    return value <= usual + SMALL * decrease  # NaN compares false
+
+
 def make_plan(memory: RollbackMemory, value: Array, asked: Request) -> Plan:
     """The plan of an update; ``value`` is NaN where a gradient is not finite."""
     is_returning = memory.returns_left > 0
@@ -148,7 +167,9 @@ def make_plan(memory: RollbackMemory, value: Array, asked: Request) -> Plan:
     detector, signal = spike_detector.watch(memory.detector, value)
     at_copy = judge_at_copy(memory, detector, value, signal.is_finite)
     is_risen = has_risen(memory, detector, signal.lowest_level)
-    is_spike = (signal.is_spike | is_risen) & is_new & ~is_probe
+    is_rise = (signal.is_spike | is_risen) & is_new & ~is_probe
+    is_small_rise = is_rise & _is_small(memory, detector, value)
+    is_spike = is_rise & ~(is_small_rise & (memory.small_rise < spike_detector.QUIET))
     is_due = (memory.updates_seen >= memory.next_snapshot) & signal.is_calm
     # After a rollback, not until the loss is as good as it was.
     is_due &= detector.level <= memory.normal.level
@@ -165,6 +186,7 @@ def make_plan(memory: RollbackMemory, value: Array, asked: Request) -> Plan:
         detector=detector,
         signal=signal,
         is_spike=is_spike,
+        is_small_rise=is_small_rise,
         is_blown_up=is_waiting & at_copy.is_resumed & blames_rate,
         is_returning=is_returning,
         is_waiting=is_waiting,
@@ -255,6 +277,12 @@ def next_memory(
             jnp.maximum(memory.returns_left - 1, 0),
         ),
         normal=_next_normal(memory, plan),
+        first_value=jnp.where(
+            is_probe | (memory.first_value > -LARGEST) | ~plan.signal.is_finite,
+            memory.first_value,
+            plan.value,
+        ),
+        small_rise=jnp.where(plan.is_small_rise, memory.small_rise + 1, 0),
         bad_value=at_spike(bad_value, memory.bad_value),
         bad_mean=at_spike(bad_mean, memory.bad_mean),
         is_waiting=plan.is_spike

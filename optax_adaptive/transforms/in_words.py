@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from optax_adaptive._controller import ROUNDING, Array
-from optax_adaptive.controllers.maintain.settings import MaintainState
+from optax_adaptive.controllers._anneal import AnnealState
 from optax_adaptive.controllers.tuned import tuned
 from optax_adaptive.signals import window_statistics
 from optax_adaptive.state.controller_state import ScaleByControllerState
@@ -29,8 +29,11 @@ CAUSES = (
     "raised by the rate correction",
     "halved after a blow-up",
     "lowered by a restart",
+    "lowered towards the end",
 )
-RULE, TRIED, RISING, FOUND, LOWERED, RAISED, HALVED, RESTARTED = range(len(CAUSES))
+RULE, TRIED, RISING, FOUND, LOWERED, RAISED, HALVED, RESTARTED, ANNEALED = range(
+    len(CAUSES)
+)
 
 
 def in_words(numbers: Mapping[str, Any]) -> dict[str, str]:
@@ -49,7 +52,8 @@ def in_words(numbers: Mapping[str, Any]) -> dict[str, str]:
       :func:`autotune`, except while they search) and ``cause_name``: ``"tried by the
       search"``, ``"rising to the rate found"``, ``"found by the search"``, ``"lowered
       by the rate correction"``, ``"raised by the rate correction"``, ``"halved after a
-      blow-up"`` or ``"lowered by a restart"``, of which the last that applies is given;
+      blow-up"``, ``"lowered by a restart"`` or ``"lowered towards the end"``, of which
+      the last that applies is given;
       ``"chosen by the rule"`` for other rules.
 
     Raises:
@@ -84,9 +88,10 @@ def cause_of(
     state: ScaleByControllerState, statistics: window_statistics.WindowStatistics
 ) -> Array:
     """Index in ``CAUSES`` of what made the factor in force, int32."""
-    maintained = _maintained(state)
+    annealing = _annealing(state)
     cause = jnp.full_like(statistics.request.probe, RULE)
-    if maintained is not None:
+    if annealing is not None:
+        maintained = annealing.rule_state
         # Until a rate is found, the last two lines of this function decide.
         found = jnp.where(statistics.found_scale > 0.0, statistics.found_scale, 1.0)
         change = jnp.log(state.lr_scale / found)
@@ -95,12 +100,13 @@ def cause_of(
         cause = jnp.where(maintained.backoffs > 0, HALVED, cause)
         has_restarted = jnp.isfinite(maintained.value_left)
         cause = jnp.where(has_restarted & is_low, RESTARTED, cause)
+        cause = jnp.where(annealing.log_share < 0.0, ANNEALED, cause)
     cause = jnp.where(statistics.request.probe < 0, RISING, cause)
     return jnp.where(statistics.request.probe > 0, TRIED, cause).astype(jnp.int32)
 
 
-def _maintained(state: ScaleByControllerState) -> MaintainState | None:
-    """What ``maintain`` remembers, where the rule is that of ``autotune``."""
+def _annealing(state: ScaleByControllerState) -> AnnealState | None:
+    """What follows the search remembers, where the rule is that of ``autotune``."""
     ((name, words),) = state.controller_memory.items()
     matched = re.fullmatch(r"tuned(?:-interpolated)?-(\d+)-v\d+", name)
     if matched is None:

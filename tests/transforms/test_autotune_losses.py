@@ -210,6 +210,6 @@ def test_an_average_that_lags_is_not_evaluated():
         return (optax.apply_updates(params, updates), state), None
 
     params = jnp.zeros(8)
-    (params, state), _ = jax.lax.scan(step, (params, tx.init(params)), length=900)
+    (params, state), _ = jax.lax.scan(step, (params, tx.init(params)), length=760)
     evaluated = optax_adaptive.eval_params(state, params)
     assert loss_fn(evaluated) < 1e-3 < loss_fn(state.averaging.averaged_params)

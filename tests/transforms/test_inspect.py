@@ -234,6 +234,7 @@ def test_a_run_in_words(whole_run):
         (1.4, {}, 0, "raised by the rate correction"),
         (0.5, {"backoffs": 1}, 0, "halved after a blow-up"),
         (0.3, {"backoffs": 1, "value_left": 2.0}, 0, "lowered by a restart"),
+        (0.3, {"backoffs": 1, "log_share": -1.0}, 0, "lowered towards the end"),
         (1.4, {"value_left": 2.0}, 0, "raised by the rate correction"),
         (0.1, {}, -1, "rising to the rate found"),
         (0.1, {}, 4, "tried by the search"),
@@ -250,8 +251,10 @@ def test_what_made_the_factor(whole_run, scale, maintained, probe, expected):
         memory = unpack(layout, packed)
         found = jnp.float32(2.0)
         asked = memory.statistics.request._replace(probe=jnp.int32(probe))
-        old = memory.controller_state.second_state
+        annealing = memory.controller_state.second_state
+        old = annealing.rule_state
         plain = {"backoffs": 0, "value_left": np.inf} | maintained
+        log_share = jnp.float32(plain.pop("log_share", 0.0))
         fields = {
             name: jnp.asarray(value, getattr(old, name).dtype)
             for name, value in plain.items()
@@ -259,7 +262,9 @@ def test_what_made_the_factor(whole_run, scale, maintained, probe, expected):
         memory = memory._replace(
             statistics=memory.statistics._replace(found_scale=found, request=asked),
             controller_state=memory.controller_state._replace(
-                second_state=old._replace(**fields)
+                second_state=annealing._replace(
+                    rule_state=old._replace(**fields), log_share=log_share
+                )
             ),
         )
         return node._replace(
@@ -282,7 +287,7 @@ def test_a_state_of_another_version_is_not_read():
     state = scale_by_controller(controllers.tuned()).init(None)
     ((name, packed),) = state.controller_memory.items()
     older = state._replace(controller_memory={name[:-1] + "4": packed})
-    with pytest.raises(ValueError, match="must be '...-v5', but it is 'tuned-32-v4'"):
+    with pytest.raises(ValueError, match="must be '...-v6', but it is 'tuned-32-v4'"):
         summary(older)
 
 

@@ -19,7 +19,6 @@ from optax_adaptive.controllers.search.settings import (
     SearchSettings,
     SearchState,
     done,
-    least_standard_deviation,
     opened,
 )
 from optax_adaptive.signals import history
@@ -34,7 +33,6 @@ class Judged(NamedTuple):
     # shape=(), dtype=bool: does the fourth candidate run above the first?
     is_above: Array
     is_last: Array  # shape=(), dtype=bool: none follows
-    has_noise: Array  # shape=(), dtype=bool: by the best candidate so far
 
 
 def run_candidate(
@@ -50,7 +48,6 @@ def run_candidate(
     ended = opened(state, CANDIDATES)._replace(
         candidate=state.candidate + 1,
         candidate_losses=judged.losses,
-        found=state.found._replace(has_noise=judged.has_noise),
         restores=jnp.ones((), jnp.bool_),
     )
     found = _answer(state, ended, judged, log_scales, settings)
@@ -98,7 +95,6 @@ def _judge(state: SearchState, settings: SearchSettings, sized: Lengths) -> Judg
     error = _standard_error(state, sized)
     loss = history.mean_without_largest(state.losses[-sized.tail :])
     loss = jnp.where(state.is_lost, jnp.inf, loss)
-    is_best = loss <= jnp.min(state.candidate_losses)
     losses = state.candidate_losses.at[state.candidate].set(loss)
     best = jnp.min(losses)
     is_enough = state.candidate >= settings.least_candidates - 1
@@ -108,13 +104,11 @@ def _judge(state: SearchState, settings: SearchSettings, sized: Lengths) -> Judg
     # better: so only a candidate that is clearly worse is the last.
     tie = jnp.maximum(error, settings.tie * (state.found.first_value - best))
     goes_on = jnp.where(is_above, is_third, loss <= best + tie)
-    has_noise = differs(state, settings, sized.tail)
     return Judged(
         losses=losses,
         error=error,
         is_above=is_above,
         is_last=(state.candidate == MOST_CANDIDATES - 1) | (is_enough & ~goes_on),
-        has_noise=jnp.where(is_best, has_noise, state.found.has_noise),
     )
 
 
@@ -139,23 +133,13 @@ def _answer(
     if settings.long_over_mean > 0.0:
         mean = (best + state.log_scale) / 2.0
         found = jnp.maximum(found, mean + math.log(settings.long_over_mean))
+    # Short runs favour small rates because of noise. Without it the best is the best.
+    found = jnp.where(state.found.has_noise, found, jnp.maximum(found, best))
     is_low = log_scales[state.candidate] < found + math.log(settings.keep_below)
     return opened(ended, WARM_UP)._replace(
         restores=~is_low | state.is_lost,
-        found=state.found._replace(log_scale=found, has_noise=judged.has_noise),
+        found=state.found._replace(log_scale=found),
     )
-
-
-def differs(state: SearchState, settings: SearchSettings, tail: int) -> Array:
-    """Whether batches differ, by losses of the first parameters and of this candidate.
-
-    The first parameters alone would not show it if the outputs of a network start at 0.
-    """
-    least = least_standard_deviation(state.found.first_value, settings)
-    last = state.losses[-tail:]
-    rough = history.median(jnp.abs(jnp.diff(last, 2)))
-    is_smooth = rough < settings.roughness * (state.found.first_value - last[-1])
-    return (state.found.standard_deviation > 1.01 * least) | ~is_smooth
 
 
 def best_log_scale(

@@ -186,16 +186,25 @@ def _calibrate(
         state.clock > settings.calibration_steps - settings.sized_steps
     )
     counts &= displacement > 0.1 * settings.first_move
+    has_gradient = (state.nonfinite == 0) & (gradient_size > 0.0)
+    gradient_size = jnp.where(has_gradient, gradient_size, state.most_gradient)
+    smallest = jnp.where(has_gradient, gradient_size, jnp.inf)
     state = state._replace(
         log_scale=log_scale,
-        had_gradient=(state.nonfinite == 0) & (gradient_size > 0.0),
+        had_gradient=has_gradient,
+        least_gradient=jnp.minimum(state.least_gradient, smallest),
+        most_gradient=jnp.maximum(state.most_gradient, gradient_size),
         log_size_sum=state.log_size_sum + jnp.where(counts, log_size, 0.0),
         sizes=state.sizes + counts.astype(jnp.int32),
     )
     sizes = jnp.maximum(state.sizes, 1).astype(jnp.float32)
     start = math.log(settings.test_from) - state.log_size_sum / sizes
+    unchanged = (1.0 - settings.gradient_noise) * state.most_gradient
     found = state.found._replace(
-        first_value=center, standard_deviation=standard_deviation
+        first_value=center,
+        standard_deviation=standard_deviation,
+        has_noise=(state.least_gradient < unchanged)
+        | (standard_deviation > settings.loss_noise * jnp.abs(center)),
     )
     over = opened(state._replace(found=found), RANGE_TEST)
     is_over = (state.clock >= settings.calibration_steps) & (
@@ -236,30 +245,41 @@ def _compare_gradients(
     state: SearchState, observation: Observation, settings: SearchSettings
 ) -> SearchState:
     """Sums the change of the loss, and the change that the gradients predict."""
-    counts = (state.stage == RANGE_TEST) & ~state.has_descended
-    counts &= observation.has_averaging_gap
+    counts = (state.stage == RANGE_TEST) & observation.has_averaging_gap
 
     def added(total, newest):
         return jnp.where(counts, settings.forget * total + newest, total)
 
     change = observation.value - state.found.first_value
+    # Just before the loss blows up, a prediction may be a hundred times too large.
+    newest = jnp.maximum(observation.averaging_gap, state.least_predicted)
+    is_clear = _has_clearly_decreased(state, settings)
+    newest = jnp.where(is_clear, newest, observation.averaging_gap)
+    predicted, seen = added(state.predicted, newest), added(state.seen, change)
     return state._replace(
-        predicted=added(state.predicted, observation.averaging_gap),
-        seen=added(state.seen, change),
+        predicted=predicted,
+        seen=seen,
+        least_predicted=jnp.minimum(state.least_predicted, predicted),
+        least_seen=jnp.minimum(state.least_seen, seen),
     )
 
 
 def _gradient_factor(state: SearchState, settings: SearchSettings) -> Array:
     """Size of the gradients over that of the value's own; 1 if they may be the same.
 
-    To first order a step changes the loss by gradient · step: so the change that the
-    gradients predict, over the change seen, is that factor.
+    To first order a step changes the loss by gradient · step: so the largest decrease
+    that the gradients predict, over the largest seen, goes with that factor.
     """
-    is_known = state.has_descended & (state.seen < 0.0)
-    factor = state.predicted / jnp.where(is_known, state.seen, 1.0)
-    is_other = (factor > settings.most_factor) | (factor < settings.least_factor)
-    is_other &= is_known & (factor > 0.0)
-    return jnp.where(is_other, factor, 1.0)
+    is_known = _has_clearly_decreased(state, settings)
+    ratio = state.least_predicted / jnp.where(is_known, state.least_seen, 1.0)
+    is_other = (ratio > settings.most_ratio) | (ratio < settings.least_ratio)
+    is_other &= is_known & (ratio > 0.0)
+    return jnp.where(is_other, ratio / settings.usual_ratio, 1.0)
+
+
+def _has_clearly_decreased(state: SearchState, settings: SearchSettings) -> Array:
+    clear = settings.clear_decrease * state.found.standard_deviation
+    return state.least_seen < -clear
 
 
 def _within_bounds(state: SearchState, observation: Observation) -> SearchState:

@@ -1,4 +1,4 @@
-"""What candidates say: where the answer lies, and whether batches differ."""
+"""What candidates say: where the answer lies."""
 
 import functools
 
@@ -9,7 +9,7 @@ import pytest
 
 from optax_adaptive import controllers
 from optax_adaptive.controllers.search import SearchSettings
-from optax_adaptive.controllers.search.candidates import best_log_scale, differs
+from optax_adaptive.controllers.search.candidates import best_log_scale
 from optax_adaptive.controllers.search.settings import (
     CANDIDATES,
     MOST_CANDIDATES,
@@ -172,23 +172,17 @@ def test_far_below_what_is_stable_a_larger_part_of_the_best_candidate_is_found(
     assert found == pytest.approx(part * 10**-below, rel=0.05)
 
 
-SMOOTH, ROUGH = np.linspace(1.1, 1.0, 7), 1.0 + 0.1 * (-1.0) ** np.arange(7)
-
-
-@pytest.mark.parametrize(
-    ("standard_deviation", "tail", "expected"),
-    [
-        (0.003, SMOOTH, False),  # what a loss of 3 is taken to have at least
-        (0.003, ROUGH, True),  # as of a network whose outputs begin at 0
-        (0.1, SMOOTH, True),
-        (0.003, SMOOTH + 3.0, True),  # it has not descended, so nothing is known
-        (0.003, np.where(np.arange(7) == 6, np.inf, SMOOTH), True),
-    ],
-)
-def test_whether_batches_differ(standard_deviation, tail, expected):
-    state = calibrated(first_state(SETTINGS), standard_deviation)
-    state = state._replace(losses=state.losses.at[-7:].set(tail))
-    assert bool(differs(state, SETTINGS, 7)) == expected
+def test_without_noise_the_rate_found_is_at_least_that_of_the_best_candidate():
+    """No short run favours a low rate then."""
+    rule, update, _ = searching(2000, SETTINGS)
+    state = calibrated(rule.init(), 0.003)._replace(
+        stage=jnp.int32(CANDIDATES), log_scale=jnp.float32(0.0)
+    )
+    state = state._replace(found=state.found._replace(has_noise=jnp.array(False)))
+    losses = [1.6, 1.2, 1.8]
+    while state.stage == CANDIDATES:
+        _, state = update(observation(value=losses[int(state.candidate)]), state)
+    assert float(state.found.log_scale) == pytest.approx(-1.25 * np.log(10), rel=1e-3)
 
 
 @pytest.mark.parametrize(

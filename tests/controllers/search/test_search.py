@@ -1,11 +1,13 @@
 """search within the wrappers: it finds a rate, and what follows goes on from there."""
 
 import functools
+from itertools import cycle
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from optax_adaptive import (
     controllers,
@@ -16,7 +18,8 @@ from optax_adaptive import (
     with_rollback,
 )
 from optax_adaptive.controllers.search import SearchSettings
-from optax_adaptive.controllers.search.settings import WARM_UP
+from optax_adaptive.controllers.search.rule import _gradient_factor
+from optax_adaptive.controllers.search.settings import RANGE_TEST, WARM_UP
 from tests.helpers.observations import observation
 from tests.helpers.spy import spy
 
@@ -110,6 +113,65 @@ def test_what_follows_sees_nothing_from_before():
     assert [int(o.mask.sum()) for o in seen] == list(range(1, len(seen) + 1))
     scale = numbers["lr_scale"][first]
     np.testing.assert_allclose(np.exp(seen[0].log_scale), scale, rtol=1e-5)
+
+
+def in_range_test(losses, gradient_sizes, gaps=(), **settings):
+    """The state of the search after calibration, and a range test of these gaps."""
+    rule = controllers.search(2000, SearchSettings(**settings))
+    state, update = rule.init(), jax.jit(rule.update)
+    log_scale = rule.initial_log_scale
+    for loss, size in zip(cycle(losses), cycle(gradient_sizes), strict=True):
+        if state.stage == RANGE_TEST:
+            break
+        seen = observation(
+            value=loss, gradient_size=size, displacement=1e-5, log_scale=log_scale
+        )
+        log_scale, state = update(seen, state)
+    for loss, gap in gaps:
+        seen = observation(
+            value=loss, gradient_size=1.0, averaging_gap=gap, has_averaging_gap=True
+        )
+        _, state = update(seen, state)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("losses", "gradient_sizes", "expected"),
+    [
+        ([3.0], [1.0], False),
+        ([3.0, 3.003], [1.0, 1.02], False),  # parameters have moved a little
+        ([3.0], [1.0, 1.1], True),  # as of a network whose outputs begin at 0
+        ([3.0, 3.1], [1.0], True),
+        ([3.0], [1.0, 1.0, 0.0], False),  # no gradient at all says nothing
+        ([3.0, 3.0, np.inf], [1.0, 1.0, 5.0], False),  # nor one of a loss not finite
+    ],
+)
+def test_whether_batches_differ_shows_while_nothing_moves(
+    losses, gradient_sizes, expected
+):
+    assert bool(in_range_test(losses, gradient_sizes).found.has_noise) == expected
+
+
+DESCENT = np.linspace(0.0, 1.0, 20)
+
+
+@pytest.mark.parametrize("factor", [1.0, 64.0, 1 / 64])
+def test_size_of_the_gradients_is_found_out_where_the_loss_clearly_descends(factor):
+    gaps = [(3.0 - d, -0.35 * factor * d) for d in DESCENT]
+    state = in_range_test([3.0, 3.05], [1.0], gaps)
+    found = _gradient_factor(state, SearchSettings())
+    assert float(found) == pytest.approx(factor, rel=0.1)
+
+
+def test_chance_and_a_blow_up_do_not_speak_of_gradients_of_another_loss():
+    """A few low losses, whose decrease no gradient has foreseen, or one last update."""
+    noise = [(2.9, -1e-4), (2.88, -1e-4), (2.95, -1e-4), (3.1, -1e-4)]
+    state = in_range_test([3.0, 3.1], [1.0], noise)
+    assert state.least_seen < -2 * state.found.standard_deviation
+    assert _gradient_factor(state, SearchSettings()) == 1.0
+    descent = [(3.0 - d, -0.35 * d) for d in DESCENT]
+    state = in_range_test([3.0, 3.05], [1.0], [*descent, (2.5, -100.0)])
+    assert _gradient_factor(state, SearchSettings()) == 1.0
 
 
 def test_settings_are_arguments():

@@ -1,0 +1,93 @@
+"""A linear end of the rate for losses without noise, where averaging is no substitute.
+
+With noise, an average of the parameters does what annealing does. Without it, only the
+rate bounds how far the loss comes down (Defazio et al., 2023: linear decay).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from optax_adaptive._controller import Array, Controller, ControllerState, nothing_found
+
+# Last part of the run in which the rate falls, and in how many windows.
+FRACTION, WINDOWS = 0.3, 100
+
+
+class AnnealState(NamedTuple):
+    """State of :func:`anneal_without_noise`."""
+
+    rule_state: ControllerState
+    has_noise: Array  # shape=(), dtype=bool: as the search has found
+    step: Array  # shape=(), dtype=int32: steps at the last decision
+    log_share: Array  # shape=(), dtype=float32: log of the part of the rate that is left
+
+
+def anneal_without_noise(rule: Controller, total_steps: int | None) -> Controller:
+    """``rule``; where losses have no noise, its rate falls to 0 at the end.
+
+    Whether they have is known from the search that goes before, by ``begin``. While the
+    rate falls, the rule is asked only after a blow-up, and ``eval_params`` gives the
+    parameters.
+
+    Args:
+      rule: For the run until then.
+      total_steps: Number of updates of the whole run. If it is None, the rate is kept.
+
+    Returns:
+      A :class:`~optax_adaptive.Controller`.
+    """
+    if total_steps is None:
+        total_steps = jnp.iinfo(jnp.int32).max
+    window = max(int(FRACTION * total_steps) // WINDOWS, 1)
+    start = total_steps - window * WINDOWS
+
+    def init_fn():
+        found = nothing_found()
+        return AnnealState(
+            rule_state=rule.init(),
+            has_noise=found.has_noise,
+            step=jnp.zeros((), jnp.int32),
+            log_share=jnp.zeros((), jnp.float32),
+        )
+
+    def is_annealing(state):
+        return ~state.has_noise & (state.step >= start)
+
+    def update_fn(observation, state):
+        # The rule sees, and answers with, the rate before the anneal.
+        log_scale = observation.log_scale - state.log_share
+        is_asked = ~is_annealing(state) | ~jnp.isfinite(observation.value)
+        log_scale, rule_state = jax.lax.cond(
+            is_asked,
+            rule.update,
+            lambda observation, rule_state: (observation.log_scale, rule_state),
+            observation._replace(log_scale=log_scale),
+            state.rule_state,
+        )
+        state = state._replace(rule_state=rule_state, step=observation.step + 1)
+        # Of the window to come; its last step is the last one above 0.
+        left = (total_steps - state.step).astype(jnp.float32) / (window * WINDOWS)
+        share = jnp.clip(left, 0.5 / WINDOWS, 1.0)
+        log_share = jnp.where(is_annealing(state), jnp.log(share), 0.0)
+        return log_scale + log_share, state._replace(log_share=log_share)
+
+    def request_fn(state):
+        asked = rule.request(state.rule_state)
+        size = jnp.maximum(start - state.step, 1)
+        size = jnp.where(is_annealing(state), window, size)
+        size = jnp.minimum(asked.accumulation_size, size)
+        return asked._replace(
+            average_lags=asked.average_lags | is_annealing(state),
+            accumulation_size=jnp.where(state.has_noise, asked.accumulation_size, size),
+        )
+
+    def begin_fn(state, found):
+        return state._replace(
+            rule_state=rule.begin(state.rule_state, found), has_noise=found.has_noise
+        )
+
+    return rule._replace(
+        init=init_fn, update=update_fn, request=request_fn, begin=begin_fn
+    )
