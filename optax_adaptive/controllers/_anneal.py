@@ -21,7 +21,9 @@ class AnnealState(NamedTuple):
     rule_state: ControllerState
     has_noise: Array  # shape=(), dtype=bool: as the search has found
     step: Array  # shape=(), dtype=int32: steps at the last decision
-    log_share: Array  # shape=(), dtype=float32: log of the part of the rate that is left
+    log_share: (
+        Array  # shape=(), dtype=float32: log of the part of the rate that is left
+    )
 
 
 def anneal_without_noise(rule: Controller, total_steps: int | None) -> Controller:

@@ -20,6 +20,9 @@ def tuned(
 ) -> Controller:
     """The :func:`search`, and then :func:`maintain` from the rate that it finds.
 
+    If the search finds that losses have no noise, the rate falls linearly to 0 over the
+    last 30% of ``total_steps``.
+
     Args:
       total_steps: Number of updates of the whole run, an integer of at least 200, or
         None if it is not given.

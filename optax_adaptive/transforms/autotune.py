@@ -56,6 +56,10 @@ def autotune(
        average takes the place of annealing. Its half-life, a tenth of the steps (a
        fifth with ``interpolate``), is longer where the gap is large.
 
+    On full batches, where losses have no noise, the rate found is higher, and with
+    ``total_steps`` it falls linearly to 0 over the last 30% of the steps, since an
+    average does little there.
+
     Memory, beside the optimizer's own: an average of params (float32 where they are
     coarser), and a copy of it in the dtypes of params; for frozen params too, so freeze
     those outside, as for LoRA, by ``optax.partition({"train": autotune(optimizer),

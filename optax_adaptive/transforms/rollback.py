@@ -65,7 +65,8 @@ def with_rollback(
     """Rolls back to the last healthy parameters when the loss blows up.
 
     A spike is ten non-finite losses in a row, or a rise that the noise of the loss does
-    not explain. The update then returned is ``snapshot - params``, which leads to a
+    not explain. (A rise by less than 1% of the decrease so far has to last for 100
+    losses.) The update then returned is ``snapshot - params``, which leads to a
     snapshot of the parameters: so any loop that applies updates rolls back. The next
     update repeats it, since the first is rounded if params are far off. The inner state
     follows, and the rate ramps up from a tenth over the next ten updates.

@@ -47,7 +47,7 @@ class SearchSettings(NamedTuple):
     tie: float = 0.08
     # To first order, gradients predict how much the loss decreases in the range test.
     # Where they are those of the value itself, the largest decrease predicted is about
-    # ``usual_ratio`` times the largest seen: 0.17 to 1.2 times in 120 runs of ten tasks.
+    # ``usual_ratio`` times the largest seen: 0.16 to 1.2 times in runs of ten tasks.
     # Outside the bounds below, gradients are taken for those of another loss, as a sum.
     forget: float = 0.8  # weight of a step in the sums of both, over that of the next
     usual_ratio: float = 0.35

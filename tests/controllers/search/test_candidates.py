@@ -13,7 +13,6 @@ from optax_adaptive.controllers.search.candidates import best_log_scale
 from optax_adaptive.controllers.search.settings import (
     CANDIDATES,
     MOST_CANDIDATES,
-    first_state,
     lengths,
 )
 from optax_adaptive.controllers.tuned import INTERPOLATED
