@@ -133,8 +133,8 @@ def _answer(
     if settings.long_over_mean > 0.0:
         mean = (best + state.log_scale) / 2.0
         found = jnp.maximum(found, mean + math.log(settings.long_over_mean))
-    # Short runs favour small rates because of noise. Without it the best is the best.
-    found = jnp.where(state.found.has_noise, found, jnp.maximum(found, best))
+    least = jnp.maximum(found, best + math.log(settings.long_over_short_without_noise))
+    found = jnp.where(state.found.has_noise, found, least)
     is_low = log_scales[state.candidate] < found + math.log(settings.keep_below)
     return opened(ended, WARM_UP)._replace(
         restores=~is_low | state.is_lost,

@@ -57,7 +57,7 @@ def search(
        beyond doubt, a fourth runs above it; else more follow below until one is clearly
        worse than the best, eight in all at most. The rate found follows from the best
        of them and the largest stable one. Where losses have no noise, it is at least
-       that of the best.
+       half of that of the best.
     4. *Warm-up*, 2% of ``total_steps`` (10 to 1,000; 100 if it is not given): the
        rate rises from 0 to the one found, since the first parameters tolerate less.
 

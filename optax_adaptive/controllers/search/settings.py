@@ -61,6 +61,9 @@ class SearchSettings(NamedTuple):
     # best candidate's rate. It hardly depends on the optimizer, while the best rate of
     # a run over the largest stable one ranged from 1/200 to 1/17.
     long_over_short: float = 0.2
+    # Noise is part of why a long run needs a lower rate than a short one. Without it,
+    # 0.35 to 1 are alike on six tasks, and 0.2 ends at twice the loss on two of them.
+    long_over_short_without_noise: float = 0.5
     # The second: this factor times the geometric mean of the best candidate's rate and
     # the largest stable one; 0 disables it. On nine tasks the first predicts the best
     # rate to within a factor of 3.0 (one standard deviation), the second to within 2.1,

@@ -1,0 +1,106 @@
+"""anneal_without_noise: the rate falls to 0 at the end, where losses have no noise."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import optax_adaptive
+from optax_adaptive._controller import nothing_found
+from optax_adaptive.controllers import maintain
+from optax_adaptive.controllers._anneal import anneal_without_noise
+from tests.helpers.observations import observation
+
+STEPS = 1000
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
+
+def followed(rule, has_noise, blown_up_at=()):
+    """Factor by step, and where a copy serves as average, from windows as asked for."""
+    found = nothing_found()._replace(
+        log_scale=jnp.float32(0.0),
+        first_value=jnp.float32(2.0),
+        standard_deviation=jnp.float32(0.1),
+        has_noise=jnp.array(has_noise),
+    )
+    state = rule.begin(rule.init(), found)
+    update, request = jax.jit(rule.update), jax.jit(rule.request)
+    log_scale, end, scales, lags = np.float32(0.0), 0, [], []
+    while end < STEPS:
+        asked = request(state)
+        size = int(asked.accumulation_size) or 20
+        scales += [float(np.exp(log_scale))] * size
+        lags += [bool(asked.average_lags)] * size
+        end += size
+        is_blown_up = any(end - size < step <= end for step in blown_up_at)
+        seen = observation(
+            step=end - 1,
+            value=np.inf if is_blown_up else 1.0,
+            is_rolled_back=is_blown_up,
+            log_scale=log_scale,
+        )
+        log_scale, state = update(seen, state)
+    return np.array(scales[:STEPS]), np.array(lags[:STEPS])
+
+
+def test_the_rate_falls_linearly_over_the_last_three_tenths():
+    scales, lags = followed(anneal_without_noise(maintain(STEPS), STEPS), False)
+    left = (STEPS - np.arange(700, STEPS)) / 300
+    np.testing.assert_allclose(scales[700:], left, atol=0.011)
+    np.testing.assert_allclose(scales[:700], 1.0)
+    assert scales[-1] > 0.0
+    assert lags[701:].all() and not lags[:700].any()
+
+
+@pytest.mark.parametrize(("has_noise", "steps"), [(True, STEPS), (False, None)])
+def test_it_stays_where_losses_have_noise_or_no_end_is_known(has_noise, steps):
+    scales, lags = followed(anneal_without_noise(maintain(steps), steps), has_noise)
+    np.testing.assert_allclose(scales, 1.0)
+    assert not lags.any()
+
+
+def test_a_blow_up_on_the_way_halves_what_is_left():
+    rule = anneal_without_noise(maintain(STEPS), STEPS)
+    scales, _ = followed(rule, False, blown_up_at=[850])
+    np.testing.assert_allclose(scales[855], 0.5 * (STEPS - 855) / 300, atol=0.02)
+    assert (np.diff(scales) <= 0).all()
+
+
+def test_a_full_batch_is_annealed_where_the_end_is_known():
+    inputs = jax.random.normal(jax.random.key(1), (64, 8))
+    targets = jnp.sin(inputs @ jax.random.normal(jax.random.key(2), (8, 4)))
+
+    def loss_fn(params):
+        return jnp.mean(
+            jnp.square(jnp.tanh(inputs @ params["in"]) @ params["out"] - targets)
+        )
+
+    keys = jax.random.split(jax.random.key(0))
+    first_params = {
+        "in": jax.random.normal(keys[0], (8, 16)) / 3,
+        "out": jax.random.normal(keys[1], (16, 4)) / 4,
+    }
+
+    def trained(total_steps):
+        tx = optax_adaptive.autotune(optax.adam(1e-3), total_steps=total_steps)
+
+        def step(carry, _):
+            params, state = carry
+            loss, grads = jax.value_and_grad(loss_fn)(params)
+            updates, state = tx.update(grads, state, params, value=loss)
+            return (optax.apply_updates(params, updates), state), None
+
+        (params, state), _ = jax.jit(
+            lambda carry: jax.lax.scan(step, carry, length=STEPS)
+        )((first_params, tx.init(first_params)))
+        return loss_fn(optax_adaptive.eval_params(state, params)), state
+
+    loss, state = trained(STEPS)
+    numbers = optax_adaptive.summary(state)
+    assert numbers["lr_scale"] < 0.02 * numbers["found_scale"]
+    words = optax_adaptive.in_words(numbers)
+    assert words["cause_name"] == "lowered towards the end"
+    assert loss < 0.1 * loss_fn(first_params)
+    numbers = optax_adaptive.summary(trained(None)[1])
+    assert optax_adaptive.in_words(numbers)["cause_name"] != words["cause_name"]
