@@ -74,6 +74,23 @@ def test_losses_that_are_no_more_normal_are_waited_for_and_then_believed():
     np.testing.assert_allclose(updates[-50:], -1.0, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("height", "length", "expected"),
+    [
+        (0.005, 50, 0),  # a leap of Adam without noise, fifty times the usual loss
+        (0.005, 250, 1),  # it does not pass by itself
+        (0.05, 50, 1),  # more than a hundredth of the decrease from 1 to 1e-4
+    ],
+)
+def test_a_rise_by_next_to_nothing_of_the_decrease_may_pass(height, length, expected):
+    tx = optax_adaptive.with_rollback(optax.sgd(1.0))
+    time = np.arange(600)
+    values = np.maximum(10.0 ** (-time / 50), 1e-4) * (1 - 1e-5 * time)
+    values[400 : 400 + length] += height
+    _, state = run(tx, jnp.zeros(()), [jnp.ones(())] * 600, values)
+    assert int(state.snapshot.rollbacks) == expected
+
+
 @pytest.mark.parametrize("backoff", [1.0, 0.5])
 def test_after_a_rollback_the_rate_comes_back_over_ten_updates(backoff):
     tx = optax_adaptive.with_rollback(optax.sgd(1.0), backoff=backoff)
