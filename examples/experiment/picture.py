@@ -15,7 +15,8 @@ from experiment import measures
 from experiment import plan as plans
 from experiment.measures import Outcome
 from experiment.plan import Plan, Row, Task
-from experiment.report import STANDARD, TITLES, unit
+from experiment.report import STANDARD
+from experiment.tables import TITLES, unit
 
 DOCS = Path(__file__).parents[2] / "docs"
 

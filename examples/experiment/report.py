@@ -1,4 +1,4 @@
-"""The tables of the experiment, from the rows that are made.
+"""The pages of the experiment, from the rows that are made.
 
     cd examples && python -m experiment.report --plan quick
 
@@ -8,256 +8,36 @@ tables.
 """
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
-from benchmark import measures as statistics
 from benchmark import records
-from benchmark.tables import Table, markdown, to_markdown
-from experiment import measures
+from benchmark.tables import to_markdown
+from experiment import measures, tables
 from experiment import plan as plans
-from experiment.measures import Outcome
-from experiment.plan import Plan, Row, Task
+from experiment.plan import Plan, Row
+from experiment.tables import Outcomes
 from methods.rules import AUTOTUNE
 
 RESULTS = Path(__file__).with_name("results")
 STANDARD = RESULTS / "standard.jsonl"
-MISSING = "–"
-Outcomes = dict[str, dict[str, Outcome]]
-
-TITLES = {
-    "mlp": "MLP, digits",
-    "electricity": "LSTM, electricity",
-    "lstm": "LSTM, IMDB",
-    "transformer": "transformer, IMDB",
-    "transformer_finetuned": "transformer, pretrained",
-    "resnet18": "ResNet-18, CIFAR-100",
-    "vgg16": "VGG-16, CIFAR-10",
-}
-AS_GIVEN = ("fixed", "step", "cosine")
-TUNED = ("fixed_tuned", "step_tuned", "cosine_tuned")
-RULES = ("plateau", "trend", "greedy")
-LEARNERS = ("cosine+bandit", "cosine+q_learning", "cosine+actor_critic")
 # What looks at the averaging gap, and so at the gradients.
-FOLLOWS_GAP = (*LEARNERS, "learned", *AUTOTUNE)
-# Rows of README: a label and the entries of which the best is shown, and by what.
-# Where the best favours what autotune is compared with, it is that on test.
-HEADLINE = (
-    ("fixed 0.001", ("fixed",), "test"),
-    ("step decay from 0.01, ÷10 four times", ("step",), "test"),
-    ("cosine from 0.01", ("cosine",), "test"),
-    ("best tuned schedule", TUNED, "test"),
-    ("constant, averaged, tuned", ("constant_averaged",), "test"),
-    ("best rule or online learner", RULES + LEARNERS, "validation"),
-    ("`learned`", ("learned",), "test"),
-    ("`autotune_anytime`: `total_steps` not given", ("autotune_anytime",), "test"),
-    ("`autotune`: `total_steps` given", ("autotune",), "test"),
-    (
-        "`autotune_interpolated_anytime`: not given",
-        ("autotune_interpolated_anytime",),
-        "test",
-    ),
-)
-
-
-def unit(task: Task) -> str:
-    """Of the metric, as the tables show it."""
-    if task.is_accuracy:
-        return "% correct"
-    return "kW" if task.flags.get("dataset") == "ld2011_2014" else "MW"
-
-
-def title(plan: Plan, name: str) -> str:
-    """Of a task."""
-    return TITLES[name] + (" §" if plan.tasks[name].is_seen else "")
-
-
-def column_title(plan: Plan, name: str) -> str:
-    """With the unit; percent correct goes without saying."""
-    task = plan.tasks[name]
-    return title(plan, name) + ("" if task.is_accuracy else f", {unit(task)}")
-
-
-def with_error(values: np.ndarray) -> str:
-    """Mean and standard error over seeds; of one seed the value alone."""
-    text = f"{values.mean():#.4g}"
-    if len(values) < 2:
-        return text
-    error = values.std(ddof=1) / np.sqrt(len(values))
-    # Of equal values it is what rounding leaves.
-    return f"{text} ± {error if error > 1e-6 * abs(values.mean()) else 0:.2g}"
-
-
-def gain_cell(gain: np.ndarray) -> str:
-    """Mean and 95% interval; of one seed the difference alone."""
-    return statistics.interval(gain) if len(gain) > 1 else f"{gain[0]:+.2f}"
-
-
-def epochs_cell(epochs: np.ndarray) -> str:
-    """Median, and how many runs never reached the threshold."""
-    missed = int(np.isinf(epochs).sum())
-    median = f"{np.median(epochs):.3g}".replace("inf", "∞")
-    return f"{median} ({missed} missed)" if missed else median
-
-
-def cell(found: Outcome, name: str, show: Callable[[np.ndarray], str]) -> str:
-    """A measure in words, or why there is none."""
-    values = getattr(found, name)
-    if found.failed:
-        return "failed"
-    return show(values) if values.size else MISSING
-
-
-def rate_cell(plan: Plan, name: str, found: Outcome) -> str:
-    """The learning rate, and whether it is tuned."""
-    if plan.entries[name].rate is not None:
-        return f"{found.rate:g}"
-    return MISSING if found.rate is None else f"{found.rate:g}, tuned"
-
-
-def task_table(plan: Plan, name: str, by_entry: dict[str, Outcome]) -> Table:
-    """One line an entry, with all measures."""
-    task = plan.tasks[name]
-    rows = [
-        [
-            f"`{entry}`",
-            rate_cell(plan, entry, found),
-            cell(found, "test", with_error),
-            cell(found, "gain", gain_cell),
-            cell(found, "epochs", epochs_cell),
-            cell(found, "gap", lambda x: f"{x.mean():.3g}"),
-            cell(found, "variability", lambda x: f"{x.mean():.2g}"),
-            f"{len(found.rows)} of {len(plan.seeds)}",
-            str(found.failed) if found.rows else MISSING,
-        ]
-        for entry, found in by_entry.items()
-    ]
-    threshold = measures.threshold(task, by_entry[measures.REFERENCE].rows)
-    target = MISSING if threshold is None else f"{threshold:.4g} {unit(task)}"
-    header = ["entry", "learning rate", f"test, {unit(task)}", "gain (95% interval)"]
-    header += ["epochs to threshold", "gap", "variability", "seeds", "failed"]
-    return Table(title(plan, name), f"Threshold on validation: {target}.", header, rows)
-
-
-def baseline(rows: list[Row], task: str) -> float | None:
-    """The test metric without a network, if the task has one that is made."""
-    for row in rows:
-        if (row["task"], row["method"]) == (task, plans.BASELINE):
-            return row.get("test")
-    return None
-
-
-def overall_column(
-    plan: Plan, name: str, by_entry: dict[str, Outcome]
-) -> dict[str, str]:
-    """The cells of a task, by entry: of those that have all seeds."""
-    whole = {e: o for e, o in by_entry.items() if len(o.rows) == len(plan.seeds)}
-    cells = dict.fromkeys(plan.entries, MISSING)
-    cells |= {entry: cell(found, "test", with_error) for entry, found in whole.items()}
-    for names, mark in ((AS_GIVEN, " †"), (TUNED, " ‡")):
-        best = measures.best(plan.tasks[name], whole, names, "test")
-        # The best of a part of them may not be that of all.
-        if best and set(names) & set(plan.entries) <= set(whole):
-            cells[best] += mark
-    return cells
-
-
-def overall(plan: Plan, rows: list[Row], found: Outcomes) -> Table:
-    """One line an entry, one column a task: the test metric of all seeds."""
-    shown = [name for name in plan.tasks if any(o.rows for o in found[name].values())]
-    columns = [overall_column(plan, name, found[name]) for name in shown]
-    lines = [
-        [f"`{entry}`", *(column[entry] for column in columns)] for entry in plan.entries
-    ]
-    without = {name: baseline(rows, name) for name in shown}
-    cells = [f"{x:#.4g}" if x is not None else "" for x in without.values()]
-    lines.append(["no network", *cells])
-    titles = [column_title(plan, name) for name in shown]
-    caption = (
-        f"{plans.TEST} "
-        "Final test metric in percent correct, or the absolute error in MW: mean ± "
-        f"standard error of {len(plan.seeds)} seeds. † The best static schedule as the "
-        "experiment has it, ‡ the best tuned one, both on test. *No network*: logistic "
-        "regression on word counts of whole reviews, fitted with those of validation "
-        "too, or the week before repeated."
-    )
-    return Table("All tasks", caption, ["entry", *titles], lines)
-
-
-def progress(plan: Plan, found: Outcomes) -> str:
-    """How many of the results are there, in a sentence."""
-    counts = [measures.made(plan, by_entry) for by_entry in found.values()]
-    there, wanted = (sum(column) for column in zip(*counts, strict=True))
-    size = (
-        f"{len(plan.tasks)} tasks, {len(plan.entries)} entries, {len(plan.seeds)} seeds"
-    )
-    if there == wanted:
-        return f"All {wanted} results are there ({size})."
-    rest = {True: [], False: []}  # by whether there is anything
-    for (count, all_of_it), name in zip(counts, plan.tasks, strict=True):
-        if count < all_of_it:
-            rest[count > 0].append(TITLES[name])
-    parts = [f"**{there} of {wanted} results are there** ({size})"]
-    parts += [f"in part: {'; '.join(rest[True])}"] if rest[True] else []
-    parts += [f"not at all: {'; '.join(rest[False])}"] if rest[False] else []
-    return "; ".join(parts) + "."
-
-
-def headline(plan: Plan, found: Outcomes) -> str:
-    """For README: the tasks that are complete, ten rows, or a sentence."""
-    tasks = [name for name in found if measures.is_complete(plan, found[name])]
-    if not tasks:
-        return (
-            "Every method on networks of the usual kinds: "
-            "[the experiment](docs/experiment.md) is being run (`make experiment`).\n"
-        )
-    lines = []
-    for label, names, by in HEADLINE:
-        line = [label]
-        for name in tasks:
-            best = measures.best(plan.tasks[name], found[name], names, by)
-            text = "failed" if best is None else with_error(found[name][best].test)
-            line.append(text + (f" (`{best}`)" if best and len(names) > 1 else ""))
-        lines.append(line)
-    part = f"{len(tasks)} of {len(found)} tasks, the others are not complete; "
-    caption = (
-        "Every method on networks of the usual kinds, sized for two cores "
-        f"([the experiment](docs/experiment.md)): {part * (len(tasks) < len(found))}"
-        f"test metric ± standard error of {len(plan.seeds)} seeds, in % correct or MW. "
-        "*Best tuned schedule*: of three, the best on test. *Best rule or online "
-        "learner*: of six, the best on validation. "
-        f"{plans.TEST}\n\n"
-    )
-    titles = [column_title(plan, name) for name in tasks]
-    return caption + markdown(["method", *titles], lines)
-
-
-def set_up(plan: Plan) -> str:
-    """What is run, and what it would be at full size."""
-    lines = []
-    for name, task in plan.tasks.items():
-        flags = [f"--{k.replace('_', '-')} {v}" for k, v in task.flags.items()]
-        command = " ".join([f"{task.script}.py", *flags])
-        lines.append([title(plan, name), f"`{command}`", task.full_size])
-    return markdown(["task", "script and flags", "at full size"], lines)
+FOLLOWS_GAP = (*tables.LEARNERS, "learned", *AUTOTUNE)
 
 
 def task_sections(plan: Plan, found: Outcomes, pictures: str) -> str:
     """Table and picture of each task with rows; ``pictures`` begins their names."""
-    parts = [f"{plans.TEST} {progress(plan, found)}\n"]
+    parts = [f"{plans.TEST} {tables.progress(plan, found)}\n"]
     for name, by_entry in found.items():
         if not any(outcome.rows for outcome in by_entry.values()):
             continue
         there, wanted = measures.made(plan, by_entry)
-        table = task_table(plan, name, by_entry)
+        table = tables.task_table(plan, name, by_entry)
         if there < wanted:
             text = f"**{there} of {wanted} results are there.** {table.caption}"
             table = table._replace(caption=text)
         picture = (
             f"![Validation metric, training loss and learning rate over the steps, by "
-            f"group of methods: {TITLES[name]}]({pictures}_{name}.png)\n"
+            f"group of methods: {tables.TITLES[name]}]({pictures}_{name}.png)\n"
         )
         parts += [to_markdown(table, 3), picture]
     return "\n".join(parts)
@@ -268,9 +48,9 @@ def blocks(rows: list[Row]) -> dict[str, dict[str, str]]:
     plan = plans.PLANS["standard"]
     found = measures.outcomes(plan, rows)
     return {
-        "README.md": {"experiment": headline(plan, found)},
+        "README.md": {"experiment": tables.headline(plan, found)},
         "docs/experiment.md": {
-            "set_up": set_up(plan),
+            "set_up": tables.set_up(plan),
             "results": results(plan, rows, found),
         },
         "docs/experiment_tasks.md": {
@@ -281,10 +61,10 @@ def blocks(rows: list[Row]) -> dict[str, dict[str, str]]:
 
 def results(plan: Plan, rows: list[Row], found: Outcomes) -> str:
     """How much there is, all tasks in a table, and of which commits they are."""
-    text = progress(plan, found) + "\n"
+    text = tables.progress(plan, found) + "\n"
     shown = [o for by_entry in found.values() for o in by_entry.values() if o.rows]
     if shown:
-        table = to_markdown(overall(plan, rows, found), 0)
+        table = to_markdown(tables.overall(plan, rows, found), 0)
         text += f"\n{table}\n{commits(found)}\n"
     return text
 
@@ -296,10 +76,13 @@ def commits(found: Outcomes) -> str:
         for name, outcome in by_entry.items():
             made = {row["commit"] for row in outcome.rows.values()}
             by_group[name in FOLLOWS_GAP] |= made
-    texts = {group: ", ".join(sorted(made)) for group, made in by_group.items()}
+    texts = {
+        group: ", ".join(sorted(made)) or tables.MISSING
+        for group, made in by_group.items()
+    }
     return (
         "Commits of the rows: of online learners, `learned` and `autotune` "
-        f"{texts[True] or MISSING}; of all others {texts[False] or MISSING}."
+        f"{texts[True]}; of all others {texts[False]}."
     )
 
 
@@ -322,8 +105,8 @@ def main(args: list[str] | None = None) -> None:
         )
     found = measures.outcomes(plan, rows)
     page = source.with_suffix(".md")
-    tables = results(plan, rows, found), task_sections(plan, found, source.stem)
-    page.write_text("# The experiment\n\n" + "\n".join(tables))
+    parts = results(plan, rows, found), task_sections(plan, found, source.stem)
+    page.write_text("# The experiment\n\n" + "\n".join(parts))
     drawn = picture.draw_all(plan, found, page.with_suffix(""))
     print(f"wrote {page} and {len(drawn)} pictures beside it")
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from benchmark import records
-from experiment import measures, picture, report
+from experiment import measures, picture, report, tables
 from experiment import plan as plans
 from experiment.plan import Entry, Plan, Run, Task
 from tests.examples.experiment.conftest import all_rows, made_up
@@ -39,7 +39,7 @@ def rows_of(task, gains=(1.0, 2.0, 3.0), ends=(80, 82, 84)):
 
 def line(plan, rows, task, entry):
     found = measures.outcomes(plan, rows)
-    table = report.task_table(plan, task, found[task])
+    table = tables.task_table(plan, task, found[task])
     cells = next(row for row in table.rows if row[0] == f"`{entry}`")
     return dict(zip(table.header, cells, strict=True)), table.caption
 
@@ -98,13 +98,13 @@ def test_an_entry_with_a_failed_run_has_no_mean():
 def test_what_is_missing_is_a_dash_and_is_counted():
     rows = [r for r in rows_of("mlp") if (r["method"], r["seed"]) != ("trend", 2)]
     found = measures.outcomes(PLAN, rows)
-    assert report.progress(PLAN, found) == (
+    assert tables.progress(PLAN, found) == (
         "**5 of 12 results are there** (2 tasks, 2 entries, 3 seeds); in part: MLP, "
         "digits; not at all: LSTM, electricity."
     )
     cells, _ = line(PLAN, rows, "mlp", "trend")
     assert cells["seeds"] == "2 of 3" and cells["test, % correct"].startswith("72.00")
-    table = report.overall(PLAN, rows, found)
+    table = tables.overall(PLAN, rows, found)
     assert table.header == ["entry", "MLP, digits"]  # the other has nothing
     assert table.rows[1] == ["`trend`", "–"]  # a part of the seeds is no result
     assert "electricity" not in report.task_sections(PLAN, found, "x").split("\n", 1)[1]
@@ -116,7 +116,7 @@ def test_what_is_missing_is_a_dash_and_is_counted():
 
 def test_the_best_static_schedules_are_marked(standard):
     plan, rows = standard
-    table = report.overall(plan, rows, measures.outcomes(plan, rows))
+    table = tables.overall(plan, rows, measures.outcomes(plan, rows))
     cells = {row[0]: row[1:] for row in table.rows}
     assert len(table.header) == 8 and len(cells) == len(plan.entries) + 1
     # Made up: the nearest to 0.00316, and the first named, is best.
@@ -126,31 +126,31 @@ def test_the_best_static_schedules_are_marked(standard):
     assert cells["no network"] == ["", *4 * ["12.50"], "", ""]
     # Not before all of them are there.
     fewer = [r for r in rows if (r["method"], r["seed"]) != ("step_fifths", 2)]
-    table = report.overall(plan, fewer, measures.outcomes(plan, fewer))
+    table = tables.overall(plan, fewer, measures.outcomes(plan, fewer))
     assert not any(mark in cell for row in table.rows for cell in row for mark in "†‡")
 
 
 def test_readme_has_the_tasks_that_are_complete(standard):
     plan, rows = standard
-    text = report.headline(plan, measures.outcomes(plan, rows))
+    text = tables.headline(plan, measures.outcomes(plan, rows))
     assert len(text.splitlines()) == 14 and "not complete" not in text
     names = [part.split(" | ")[0].strip("| ") for part in text.splitlines()[4:]]
-    assert names == [label for label, _, _ in report.HEADLINE]
+    assert names == [label for label, _, _ in tables.HEADLINE]
     assert text.count("(`fixed_tuned`)") == 7 and text.count("(`plateau`)") == 7
     fewer = [r for r in rows if r["task"] == "mlp" or r["seed"] == 0]
-    text = report.headline(plan, measures.outcomes(plan, fewer))
+    text = tables.headline(plan, measures.outcomes(plan, fewer))
     assert "1 of 7 tasks, the others are not complete" in text
     assert "| method | MLP, digits § |" in text
-    text = report.headline(plan, measures.outcomes(plan, []))
+    text = tables.headline(plan, measures.outcomes(plan, []))
     assert "is being run (`make experiment`)" in text and len(text.splitlines()) == 1
 
 
 def test_the_headline_names_every_entry_once():
-    named = [name for _, names, _ in report.HEADLINE for name in names]
+    named = [name for _, names, _ in tables.HEADLINE for name in names]
     assert len(named) == len(set(named)) and set(named) < set(plans.ENTRIES)
     drawn = [name for styles in picture.GROUPS.values() for name in styles]
     assert sorted([*drawn, *picture.EVERYWHERE]) == sorted(plans.ENTRIES)
-    assert set(report.TITLES) == set(plans.TASKS)
+    assert set(tables.TITLES) == set(plans.TASKS)
 
 
 def test_pictures_are_drawn_from_rows(tmp_path, standard):
