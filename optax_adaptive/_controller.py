@@ -75,6 +75,9 @@ class Request(NamedTuple):
     # shape=(), dtype=float32: with_rollback takes a higher value for a bad batch and
     # skips its update, also while parameters are temporary
     skip_above: Array | np.float32 = np.float32(np.inf)
+    # shape=(), dtype=float32: with_rollback takes a rise above the usual loss by less
+    # than this part of the decrease so far for a spike only if it lasts for 100 values
+    small_rise: Array | np.float32 = np.float32(0.0)
 
 
 class Found(NamedTuple):
@@ -110,6 +113,7 @@ def nothing() -> Request:
         average_lags=no,
         accumulation_size=jnp.zeros((), jnp.int32),
         skip_above=jnp.full((), jnp.inf, jnp.float32),
+        small_rise=jnp.zeros((), jnp.float32),
     )
 
 

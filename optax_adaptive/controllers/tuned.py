@@ -1,7 +1,7 @@
 """tuned: finds a rate, then maintains it. What autotune runs."""
 
 from optax_adaptive._controller import Controller
-from optax_adaptive.controllers._anneal import anneal_without_noise
+from optax_adaptive.controllers._without_noise import without_noise
 from optax_adaptive.controllers.maintain import MaintainSettings, maintain
 from optax_adaptive.controllers.search import SearchSettings, search
 from optax_adaptive.controllers.then import then
@@ -49,5 +49,5 @@ def tuned(
     # The search first: it requires more total_steps, and its error is to name that.
     first = search(total_steps, search_settings)
     second = maintain(total_steps, interpolate, maintain_settings)
-    rule = then(first, anneal_without_noise(second, total_steps))
+    rule = then(first, without_noise(second, total_steps))
     return rule._replace(name="tuned-interpolated" if interpolate else "tuned")

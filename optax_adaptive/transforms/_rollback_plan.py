@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from optax_adaptive._controller import Array, Request
 from optax_adaptive.signals import spike_detector
@@ -15,10 +16,6 @@ from optax_adaptive.state.trees import saturating_add, select
 # older. A new Adam moves every parameter by the whole rate at its first step: one such
 # step has taken a loss from 0.003 to 0.5.
 RAMP = 10
-# A rise to above the usual loss by less than this part of the decrease so far is a
-# spike only if it lasts for ``QUIET`` values. Without noise, Adam's loss leaps a
-# hundredfold by itself, and is back within fifty.
-SMALL = 0.01
 # After this many finite values at the copy, plus a tenth of the updates so far, the
 # values there count as normal.
 PATIENCE = 50
@@ -149,12 +146,15 @@ def has_risen(
 
 
 def _is_small(
-    memory: RollbackMemory, detector: spike_detector.SpikeDetector, value: Array
+    memory: RollbackMemory,
+    detector: spike_detector.SpikeDetector,
+    value: Array,
+    part: Array | np.float32,
 ) -> Array:
-    """Whether a value is above the usual one by next to nothing of the decrease."""
+    """Whether a value is above the usual one by less than a part of the decrease."""
     usual = jnp.minimum(memory.normal.level, detector.slow)
     decrease = jnp.maximum(memory.first_value - usual, 0.0)
-    return value <= usual + SMALL * decrease  # NaN compares false
+    return (part > 0.0) & (value <= usual + part * decrease)  # NaN compares false
 
 
 def make_plan(memory: RollbackMemory, value: Array, asked: Request) -> Plan:
@@ -168,7 +168,7 @@ def make_plan(memory: RollbackMemory, value: Array, asked: Request) -> Plan:
     at_copy = judge_at_copy(memory, detector, value, signal.is_finite)
     is_risen = has_risen(memory, detector, signal.lowest_level)
     is_rise = (signal.is_spike | is_risen) & is_new & ~is_probe
-    is_small_rise = is_rise & _is_small(memory, detector, value)
+    is_small_rise = is_rise & _is_small(memory, detector, value, asked.small_rise)
     is_spike = is_rise & ~(is_small_rise & (memory.small_rise < spike_detector.QUIET))
     is_due = (memory.updates_seen >= memory.next_snapshot) & signal.is_calm
     # After a rollback, not until the loss is as good as it was.

@@ -65,8 +65,7 @@ def with_rollback(
     """Rolls back to the last healthy parameters when the loss blows up.
 
     A spike is ten non-finite losses in a row, or a rise that the noise of the loss does
-    not explain. (A rise by less than 1% of the decrease so far has to last for 100
-    losses.) The update then returned is ``snapshot - params``, which leads to a
+    not explain. The update then returned is ``snapshot - params``, which leads to a
     snapshot of the parameters: so any loop that applies updates rolls back. The next
     update repeats it, since the first is rounded if params are far off. The inner state
     follows, and the rate ramps up from a tenth over the next ten updates.
@@ -85,9 +84,9 @@ def with_rollback(
     Snapshots are taken while the loss is as good as ever, at intervals of a tenth of
     the steps so far; after a rollback, not until the loss is as good as it was. Within
     :func:`with_averaging` they are of the average, which a blow-up in progress has
-    hardly changed yet. A controller may ask for a snapshot or for a return, or declare
-    that it probes: then no snapshot is taken and nothing counts as a spike (see
-    :class:`Request`).
+    hardly changed yet. A controller may ask for a snapshot or for a return, that small
+    rises may pass by themselves, or declare that it probes: then no snapshot is taken
+    and nothing counts as a spike (see :class:`Request`).
 
     An update is skipped if its loss or its gradients are not finite, or if its loss is
     above the usual one by 100 standard deviations plus ten times its size (up to three

@@ -7,6 +7,8 @@ import optax
 import pytest
 
 import optax_adaptive
+from optax_adaptive import controllers
+from optax_adaptive._controller import nothing
 from tests.helpers.loop import run
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
@@ -77,18 +79,25 @@ def test_losses_that_are_no_more_normal_are_waited_for_and_then_believed():
 @pytest.mark.parametrize(
     ("height", "length", "expected"),
     [
-        (0.005, 50, 0),  # a leap of Adam without noise, fifty times the usual loss
+        (0.005, 90, 0),  # a leap of Adam without noise, fifty times the usual loss
         (0.005, 250, 1),  # it does not pass by itself
         (0.05, 50, 1),  # more than a hundredth of the decrease from 1 to 1e-4
     ],
 )
-def test_a_rise_by_next_to_nothing_of_the_decrease_may_pass(height, length, expected):
-    tx = optax_adaptive.with_rollback(optax.sgd(1.0))
+def test_small_rises_may_pass_where_a_rule_asks_for_it(height, length, expected):
+    rule = controllers.constant()._replace(
+        request=lambda state: nothing()._replace(small_rise=jnp.float32(0.01))
+    )
+    chain = optax.chain(optax.sgd(1.0), optax_adaptive.scale_by_controller(rule))
+    tx = optax_adaptive.with_rollback(chain)
     time = np.arange(600)
     values = np.maximum(10.0 ** (-time / 50), 1e-4) * (1 - 1e-5 * time)
     values[400 : 400 + length] += height
     _, state = run(tx, jnp.zeros(()), [jnp.ones(())] * 600, values)
     assert int(state.snapshot.rollbacks) == expected
+    bare = optax_adaptive.with_rollback(optax.sgd(1.0))
+    _, state = run(bare, jnp.zeros(()), [jnp.ones(())] * 600, values)
+    assert int(state.snapshot.rollbacks) == 1
 
 
 @pytest.mark.parametrize("backoff", [1.0, 0.5])

@@ -62,7 +62,7 @@ class SearchSettings(NamedTuple):
     # a run over the largest stable one ranged from 1/200 to 1/17.
     long_over_short: float = 0.2
     # Noise is part of why a long run needs a lower rate than a short one. Without it,
-    # 0.35 to 1 are alike on six tasks, and 0.2 ends at twice the loss on two of them.
+    # 0.35 to 1 are alike in the mean of six tasks, and 0.2 is too low on one.
     long_over_short_without_noise: float = 0.5
     # The second: this factor times the geometric mean of the best candidate's rate and
     # the largest stable one; 0 disables it. On nine tasks the first predicts the best
@@ -80,12 +80,12 @@ class SearchSettings(NamedTuple):
     # Highest rate of the last candidate, over the rate found, at which its parameters
     # are kept. What is learned at a far higher one generalises less.
     keep_below: float = 1.5
-    # While nothing moves, full batches change the size of gradients by at most 0.03 of
-    # itself, and losses by 0.0015; batches of 8 to 64 by 0.15 and 0.006 at least. More
-    # than one of these says that batches differ. Losses alone would not show it if the
-    # outputs of a network start at 0.
-    gradient_noise: float = 0.05
+    # Losses have noise if, while nothing moves, they have this standard deviation as a
+    # part of their size (0.0015 at most on full batches), or the largest gradients
+    # differ by this part (0.04 at most on full batches, 0.13 at least on others).
+    # Losses alone would not show it if the outputs of a network start at 0.
     loss_noise: float = 0.003
+    gradient_noise: float = 0.05
 
 
 class Lengths(NamedTuple):

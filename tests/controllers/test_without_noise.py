@@ -1,4 +1,4 @@
-"""anneal_without_noise: the rate falls to 0 at the end, where losses have no noise."""
+"""without_noise: the rate falls to 0 at the end, where losses have no noise."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import pytest
 import optax_adaptive
 from optax_adaptive._controller import nothing_found
 from optax_adaptive.controllers import maintain
-from optax_adaptive.controllers._anneal import anneal_without_noise
+from optax_adaptive.controllers._without_noise import without_noise
 from tests.helpers.observations import observation
 
 STEPS = 1000
@@ -45,7 +45,7 @@ def followed(rule, has_noise, blown_up_at=()):
 
 
 def test_the_rate_falls_linearly_over_the_last_three_tenths():
-    scales, lags = followed(anneal_without_noise(maintain(STEPS), STEPS), False)
+    scales, lags = followed(without_noise(maintain(STEPS), STEPS), False)
     left = (STEPS - np.arange(700, STEPS)) / 300
     np.testing.assert_allclose(scales[700:], left, atol=0.011)
     np.testing.assert_allclose(scales[:700], 1.0)
@@ -55,13 +55,13 @@ def test_the_rate_falls_linearly_over_the_last_three_tenths():
 
 @pytest.mark.parametrize(("has_noise", "steps"), [(True, STEPS), (False, None)])
 def test_it_stays_where_losses_have_noise_or_no_end_is_known(has_noise, steps):
-    scales, lags = followed(anneal_without_noise(maintain(steps), steps), has_noise)
+    scales, lags = followed(without_noise(maintain(steps), steps), has_noise)
     np.testing.assert_allclose(scales, 1.0)
     assert not lags.any()
 
 
 def test_a_blow_up_on_the_way_halves_what_is_left():
-    rule = anneal_without_noise(maintain(STEPS), STEPS)
+    rule = without_noise(maintain(STEPS), STEPS)
     scales, _ = followed(rule, False, blown_up_at=[850])
     np.testing.assert_allclose(scales[855], 0.5 * (STEPS - 855) / 300, atol=0.02)
     assert (np.diff(scales) <= 0).all()

@@ -1,7 +1,8 @@
-"""A linear end of the rate for losses without noise, where averaging is no substitute.
+"""What losses without noise need: a linear end of the rate, and no fear of small rises.
 
 With noise, an average of the parameters does what annealing does. Without it, only the
-rate bounds how far the loss comes down (Defazio et al., 2023: linear decay).
+rate bounds how far the loss comes down (linear decay: Defazio et al., 2023), and Adam's
+loss leaps a hundredfold by itself, and is back within fifty steps.
 """
 
 from typing import NamedTuple
@@ -13,25 +14,24 @@ from optax_adaptive._controller import Array, Controller, ControllerState, nothi
 
 # Last part of the run in which the rate falls, and in how many windows.
 FRACTION, WINDOWS = 0.3, 100
+SMALL_RISE = 0.01  # of the decrease so far
 
 
-class AnnealState(NamedTuple):
-    """State of :func:`anneal_without_noise`."""
+class WithoutNoiseState(NamedTuple):
+    """State of :func:`without_noise`."""
 
     rule_state: ControllerState
     has_noise: Array  # shape=(), dtype=bool: as the search has found
     step: Array  # shape=(), dtype=int32: steps at the last decision
-    log_share: (
-        Array  # shape=(), dtype=float32: log of the part of the rate that is left
-    )
+    log_share: Array  # shape=(), dtype=float32: log of what is left of the rate
 
 
-def anneal_without_noise(rule: Controller, total_steps: int | None) -> Controller:
+def without_noise(rule: Controller, total_steps: int | None) -> Controller:
     """``rule``; where losses have no noise, its rate falls to 0 at the end.
 
     Whether they have is known from the search that goes before, by ``begin``. While the
     rate falls, the rule is asked only after a blow-up, and ``eval_params`` gives the
-    parameters.
+    parameters. Small rises of such losses are no spikes, unless they last.
 
     Args:
       rule: For the run until then.
@@ -47,7 +47,7 @@ def anneal_without_noise(rule: Controller, total_steps: int | None) -> Controlle
 
     def init_fn():
         found = nothing_found()
-        return AnnealState(
+        return WithoutNoiseState(
             rule_state=rule.init(),
             has_noise=found.has_noise,
             step=jnp.zeros((), jnp.int32),
@@ -83,6 +83,7 @@ def anneal_without_noise(rule: Controller, total_steps: int | None) -> Controlle
         return asked._replace(
             average_lags=asked.average_lags | is_annealing(state),
             accumulation_size=jnp.where(state.has_noise, asked.accumulation_size, size),
+            small_rise=jnp.where(state.has_noise, 0.0, SMALL_RISE).astype(jnp.float32),
         )
 
     def begin_fn(state, found):
