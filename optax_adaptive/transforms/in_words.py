@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from optax_adaptive._controller import ROUNDING, Array
-from optax_adaptive.controllers._without_noise import WithoutNoiseState
 from optax_adaptive.controllers.tuned import tuned
 from optax_adaptive.signals import window_statistics
 from optax_adaptive.state.controller_state import ScaleByControllerState
@@ -105,7 +104,7 @@ def cause_of(
     return jnp.where(statistics.request.probe > 0, TRIED, cause).astype(jnp.int32)
 
 
-def _annealing(state: ScaleByControllerState) -> WithoutNoiseState | None:
+def _annealing(state: ScaleByControllerState) -> Any:
     """What follows the search remembers, where the rule is that of ``autotune``."""
     ((name, words),) = state.controller_memory.items()
     matched = re.fullmatch(r"tuned(?:-interpolated)?-(\d+)-v\d+", name)
