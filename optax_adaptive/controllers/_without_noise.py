@@ -31,7 +31,8 @@ def without_noise(rule: Controller, total_steps: int | None) -> Controller:
 
     Whether they have is known from the search that goes before, by ``begin``. While the
     rate falls, the rule is asked only after a blow-up, and ``eval_params`` gives the
-    parameters. Small rises of such losses are no spikes, unless they last.
+    parameters. Past the end the rate is as it was before it fell. Small rises of such
+    losses are no spikes, unless they last.
 
     Args:
       rule: For the run until then.
@@ -55,7 +56,8 @@ def without_noise(rule: Controller, total_steps: int | None) -> Controller:
         )
 
     def is_annealing(state):
-        return ~state.has_noise & (state.step >= start)
+        is_last = (state.step >= start) & (state.step <= total_steps)
+        return ~state.has_noise & is_last
 
     def update_fn(observation, state):
         # The rule sees, and answers with, the rate before the anneal.
@@ -77,9 +79,11 @@ def without_noise(rule: Controller, total_steps: int | None) -> Controller:
 
     def request_fn(state):
         asked = rule.request(state.rule_state)
-        size = jnp.maximum(start - state.step, 1)
+        size = asked.accumulation_size
+        size = jnp.where(
+            state.step < start, jnp.minimum(size, start - state.step), size
+        )
         size = jnp.where(is_annealing(state), window, size)
-        size = jnp.minimum(asked.accumulation_size, size)
         return asked._replace(
             average_lags=asked.average_lags | is_annealing(state),
             accumulation_size=jnp.where(state.has_noise, asked.accumulation_size, size),

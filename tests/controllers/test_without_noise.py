@@ -27,7 +27,7 @@ def followed(rule, has_noise, blown_up_at=()):
     state = rule.begin(rule.init(), found)
     update, request = jax.jit(rule.update), jax.jit(rule.request)
     log_scale, end, scales, lags = np.float32(0.0), 0, [], []
-    while end < STEPS:
+    while end < 2 * STEPS:
         asked = request(state)
         size = int(asked.accumulation_size) or 20
         scales += [float(np.exp(log_scale))] * size
@@ -41,16 +41,22 @@ def followed(rule, has_noise, blown_up_at=()):
             log_scale=log_scale,
         )
         log_scale, state = update(seen, state)
-    return np.array(scales[:STEPS]), np.array(lags[:STEPS])
+    return np.array(scales[: 2 * STEPS]), np.array(lags[: 2 * STEPS])
 
 
 def test_the_rate_falls_linearly_over_the_last_three_tenths():
     scales, lags = followed(without_noise(maintain(STEPS), STEPS), False)
     left = (STEPS - np.arange(700, STEPS)) / 300
-    np.testing.assert_allclose(scales[700:], left, atol=0.011)
+    np.testing.assert_allclose(scales[700:STEPS], left, atol=0.011)
     np.testing.assert_allclose(scales[:700], 1.0)
-    assert scales[-1] > 0.0
-    assert lags[701:].all() and not lags[:700].any()
+    assert scales[STEPS - 1] > 0.0
+    assert lags[701:STEPS].all() and not lags[:700].any()
+
+
+def test_past_the_end_the_rate_is_as_it_was():
+    scales, lags = followed(without_noise(maintain(STEPS), STEPS), False)
+    np.testing.assert_allclose(scales[STEPS + 3 :], 1.0)
+    assert not lags[STEPS + 3 :].any()
 
 
 @pytest.mark.parametrize(("has_noise", "steps"), [(True, STEPS), (False, None)])
@@ -64,7 +70,7 @@ def test_a_blow_up_on_the_way_halves_what_is_left():
     rule = without_noise(maintain(STEPS), STEPS)
     scales, _ = followed(rule, False, blown_up_at=[850])
     np.testing.assert_allclose(scales[855], 0.5 * (STEPS - 855) / 300, atol=0.02)
-    assert (np.diff(scales) <= 0).all()
+    assert (np.diff(scales[:STEPS]) <= 0).all()
 
 
 def test_a_full_batch_is_annealed_where_the_end_is_known():
