@@ -71,7 +71,7 @@ class LSTMClassifier(nnx.Module):
         """Maps tokens (B, T) to logits (B, classes)."""
         is_word = tokens != text.PAD  # (B, T)
         if not self.dropout.deterministic:
-            # Wherever it occurs in the batch: no single word can carry the verdict.
+            # Wherever it occurs in the batch: no single word can decide the label.
             words = (self.embed.num_embeddings,)
             is_hidden = jax.random.bernoulli(rngs.dropout(), self.word_dropout, words)
             tokens = jnp.where(is_hidden[tokens] & is_word, text.UNKNOWN, tokens)

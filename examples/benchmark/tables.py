@@ -139,12 +139,12 @@ def rate_cell(runs: Runs, choose: Any) -> str:
 
 
 def worst_cell(runs: Runs, cosine: Runs) -> str:
-    """At the worst decade."""
+    """At the worst base learning rate."""
     return rate_cell(runs, np.min if runs.facts.is_accuracy else np.max)
 
 
 def median_cell(runs: Runs, cosine: Runs) -> str:
-    """At the median decade."""
+    """At the median base learning rate."""
     return rate_cell(runs, np.median)
 
 
@@ -164,7 +164,7 @@ def gap_cell(runs: Runs, cosine: Runs) -> str:
 
 
 def stability_cell(runs: Runs, cosine: Runs) -> str:
-    """Late deviations of loss and metric, and of the test metric over seeds."""
+    """Standard deviations: late ones of loss and metric; of test metrics over seeds."""
     best = measures.tuned(runs)
     late = runs.validation.shape[-1] // 10
     metric = runs.validation[best, :, -late:].std(-1).mean()
@@ -183,13 +183,13 @@ def details(results: Results) -> list[Table]:
         ),
         (
             "Worst base rate",
-            "Test metric at the worst decade of the grid, which spans 1e-7 to 10. "
+            "Test metric at the worst base rate of the grid, which spans 1e-7 to 10. "
             f"{CAPPED}",
             worst_cell,
         ),
         (
             "Median base rate",
-            f"Test metric at the median decade. {CAPPED}",
+            f"Test metric at the median base learning rate. {CAPPED}",
             median_cell,
         ),
         (

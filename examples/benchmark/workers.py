@@ -7,8 +7,15 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from typing import Any
 
+import jax
+
 # Read when JAX is first used, in the processes as well.
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+
+
+def default_processes() -> int:
+    """One a core; on an accelerator one, which takes all of it."""
+    return (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
 
 
 def results(

@@ -10,19 +10,19 @@ Rules:
   the one whose last validation metric is best, of equal ones the one whose validation
   loss is, is the rate of all seeds. A failed run is worse than all others; where all
   fail, it is the lowest rate.
-- A run fails if it raises an exception, or if the training losses of its last tenth or
-  one of its last evaluations is not finite.
+- A run fails if the training losses of its last tenth or one of its last evaluations is
+  not finite.
 - Test data are read once a run, at its end. Nothing is chosen by them.
 - The threshold of a task is the mean over seeds of the tuned cosine's last validation
   metric, less (for an error: plus) the standard error of that mean. A run reaches it at
   its first validation that is at least as good; one that never does counts as infinite.
 - The gap is how much worse the last validation metric is than that of as many training
-  examples, evaluated alike: no augmentation, no dropout, averaged parameters where the
-  method averages.
+  examples, drawn at random and evaluated alike: no augmentation, no dropout, averaged
+  parameters where the method averages, batch-norm statistics recomputed for all.
 - Variability is the standard deviation of the logged training losses over the last
   tenth of the run.
-- Intervals are of the difference to the tuned cosine at the same seed: mean, and twice
-  its standard error by Student's t, at 95%.
+- Intervals are of the difference to the tuned cosine at the same seed: the mean, and
+  its 95% interval by Student's t.
 """
 
 from collections.abc import Callable

@@ -4,9 +4,9 @@
     cd examples && python -m experiment.run --plan quick   # about ten minutes
     cd examples && python -m experiment.run --plan full --jobs 1   # an accelerator
 
-A line is a run, which a process makes by the loop of the scripts. A run that raises an
-exception, or ends with a loss that is not finite, is a result too. Stopped, the command
-goes on where it was: at the run, and for the plan ``full`` within it.
+A line is a run, which a process makes by the loop of the scripts. A run that ends with
+a loss that is not finite is a result too; one that raises an exception stops the
+command. Stopped, it goes on where it was, within a run too.
 
 First come what the others need (pretraining, baselines), then the tuning, then all
 entries of a seed on all tasks, seed by seed.
@@ -96,8 +96,9 @@ def make(job: Job) -> Row:
     start = time.perf_counter()
     try:
         found = measure(job)
-    except Exception as error:  # SystemExit is of the set-up, and no method's result
-        found = {"failed": f"{type(error).__name__}: {error}"[:200]}
+    except BaseException as error:  # of the machine or the code, and no method's result
+        error.add_note(f"in {job.run}")
+        raise
     jax.clear_caches()  # of programs that no other run has a use for
     seconds = round(time.perf_counter() - start, 1)
     return job.run._asdict() | {"failed": None} | found | {"wall_seconds": seconds}
@@ -253,7 +254,9 @@ def main(args: list[str] | None = None) -> None:
     )
     parser.add_argument("--methods", nargs="+", metavar="ENTRY", help="fewer entries")
     parser.add_argument("--seeds", nargs="+", type=int, help="0, 1 and 2 by default")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument(
+        "--jobs", type=int, help="processes; one a core, or one on an accelerator"
+    )
     parser.add_argument("--data-dir", type=Path, default=prepared.default_dir())
     parser.add_argument("--output", type=Path, help="default: results/PLAN.jsonl")
     parser.add_argument(
@@ -273,11 +276,12 @@ def main(args: list[str] | None = None) -> None:
             plan = plan._replace(**{field: {n: there[n] for n in wanted}})
     if chosen.seeds:
         plan = plan._replace(seeds=tuple(chosen.seeds))
-    if chosen.jobs < 1:
-        parser.error(f"--jobs must be at least 1, not {chosen.jobs}")
+    jobs = workers.default_processes() if chosen.jobs is None else chosen.jobs
+    if jobs < 1:
+        parser.error(f"--jobs must be at least 1, not {jobs}")
     name = f"{chosen.plan}_smoke" if chosen.smoke else chosen.plan
     output = chosen.output or RESULTS / f"{name}.jsonl"
-    execute(plan, output, chosen.data_dir.absolute(), chosen.jobs, chosen.smoke)
+    execute(plan, output, chosen.data_dir.absolute(), jobs, chosen.smoke)
 
 
 if __name__ == "__main__":

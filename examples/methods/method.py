@@ -35,6 +35,7 @@ class Plan(NamedTuple):
     learning_rate: Any  # a float, or traced
     steps: int
     steps_per_epoch: int
+    seed: int = 0  # of the learners' exploration
 
 
 def make_schedule(name: str, plan: Plan) -> optax.Schedule:
@@ -66,7 +67,7 @@ def controlled(
 
 
 def averaged(method: Method, **options: Any) -> Method:
-    """Within averaging, by which a rule sees what noise costs."""
+    """Within averaging, by which a rule sees the averaging gap."""
     return method._replace(
         optimizer=optax_adaptive.with_averaging(method.optimizer, **options),
         eval_params=optax_adaptive.eval_params,

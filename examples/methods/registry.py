@@ -4,7 +4,6 @@ Schedules, controls, the library's rules, and published peers, each as one ``Met
 an optimizer and how to read it. To add one, add a line to the table it belongs to.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -24,17 +23,16 @@ from methods.rules import (
 )
 from methods.schedules import SCHEDULES
 
-# What the experiment runs beside the methods of the benchmark.
-EXPERIMENT: dict[str, Callable[[Plan], Method]] = {
-    # ``step`` was meant for 50 epochs: the same shape for a run of any length.
-    "step_fifths": lambda plan: scheduled(
-        "step", plan._replace(steps_per_epoch=math.ceil(plan.steps / 50))
-    ),
-}
+# Of the experiment alone; in the benchmark's 50 epochs it is ``step``.
+EXPERIMENT = ("step_fifths",)
 # Others that a study adds, by name.
 MORE: dict[str, Callable[[Plan], Method]] = {}
 _RULES = tuple(dict.fromkeys((*RULES, *LEARNED)))  # as they may follow a schedule
-NAMES = (*AUTOTUNE, *SCHEDULES, *CONTROLS, *_RULES, *PEERS)
+NAMES = tuple(
+    name
+    for name in (*AUTOTUNE, *SCHEDULES, *CONTROLS, *_RULES, *PEERS)
+    if name not in EXPERIMENT
+)
 # What the scripts offer: these, and the learners around a schedule.
 OFFERED = (*NAMES, *EXPERIMENT, *(f"cosine+{rule}" for rule in LEARNERS))
 
@@ -53,6 +51,7 @@ def build(
     steps: int,
     steps_per_epoch: int,
     clip_norm: float | None = None,
+    seed: int = 0,
 ) -> Method:
     """Makes a method.
 
@@ -65,6 +64,7 @@ def build(
       steps_per_epoch: Length of an epoch.
       clip_norm: Gradients are clipped to this global norm: by the base optimizer, so
         that what is around it sees gradients of the loss; for peers, before.
+      seed: Of the learners' exploration.
 
     Returns:
       The method.
@@ -83,15 +83,13 @@ def build(
         return lambda rate: clipped(makes[optimizer](rate), clip_norm)
 
     base, bare = base_of(OPTIMIZERS), base_of(WITHOUT_MOMENTUM)
-    plan = Plan(base, bare, learning_rate, steps, steps_per_epoch)
+    plan = Plan(base, bare, learning_rate, steps, steps_per_epoch, seed)
     if name in MORE:
         return MORE[name](plan)
     if name in SCHEDULES:
         return scheduled(name, plan)
     if name in CONTROLS:
         return CONTROLS[name](plan)
-    if name in EXPERIMENT:
-        return EXPERIMENT[name](plan)
     if name in LEARNED_ABLATIONS:
         return learned(plan, LEARNED_ABLATIONS[name](steps))
     if name in _RULES:

@@ -10,7 +10,7 @@ from methods.random_actions import random_actions
 from optax_adaptive import controllers
 
 # The library's rules, and an ablation of them all.
-RULES: dict[str, Callable[[], optax_adaptive.Controller]] = {
+RULES: dict[str, Callable[..., optax_adaptive.Controller]] = {
     **controllers.REGISTRY,
     "range_test_trend": lambda: controllers.then(
         controllers.range_test(), controllers.trend()
@@ -21,7 +21,7 @@ LEARNERS = ("bandit", "q_learning", "actor_critic", "random")  # and their ablat
 
 
 # Both tables: whether gradients are taken at an interpolation with the average, which
-# takes the place of momentum, and whether the horizon is known.
+# takes the place of momentum, and whether `total_steps` is given.
 AUTOTUNE: dict[str, tuple[bool, bool]] = {
     "autotune": (False, True),
     "autotune_anytime": (False, False),
@@ -43,12 +43,13 @@ def named_rule(name: str, plan: Plan, anchor: str = "fixed") -> Method:
     if name in LEARNERS:
         # 200 windows are what they need to learn anything, if there are so many.
         size = learner_window(plan.steps)
-        rule = controlled(plan, RULES[name](), anchor, accumulation_size=size)
+        rule = RULES[name](seed=plan.seed)
+        rule = controlled(plan, rule, anchor, accumulation_size=size)
         # They alone look at what is observed.
         return averaged(rule)._replace(observe=optax_adaptive.observe)
     if name in LEARNED:
-        interpolates, knows_horizon = LEARNED[name]
-        rule = controllers.learned(plan.steps if knows_horizon else None)
+        interpolates, has_total_steps = LEARNED[name]
+        rule = controllers.learned(plan.steps if has_total_steps else None)
         return learned(plan, rule, anchor, interpolates)
     rule = RULES[name]()
     method = controlled(plan, rule, anchor)
@@ -76,10 +77,10 @@ def learned(
     return rolling_back(controlled(plan, rule, anchor), **options)
 
 
-def autotune(plan: Plan, interpolates: bool, knows_horizon: bool) -> Method:
+def autotune(plan: Plan, interpolates: bool, has_total_steps: bool) -> Method:
     """A form of autotune."""
-    # It is told the length where that has the 200 steps that autotune asks for.
-    total_steps = plan.steps if knows_horizon and plan.steps >= 200 else None
+    # Given where there are the 200 steps that autotune asks for.
+    total_steps = plan.steps if has_total_steps and plan.steps >= 200 else None
     base = plan.bare if interpolates else plan.base
     return autotuned(
         plan,

@@ -16,6 +16,12 @@ def step_decay(peak: Any, steps: int, steps_per_epoch: int) -> optax.Schedule:
     return optax.piecewise_constant_schedule(peak, dict.fromkeys(boundaries, 0.1))
 
 
+def step_fifths(peak: Any, steps: int, steps_per_epoch: int) -> optax.Schedule:
+    """A tenth of the rate after each fifth: ``step_decay`` for a run of any length."""
+    boundaries = {round(k * steps / 5): 0.1 for k in range(1, 5)}
+    return optax.piecewise_constant_schedule(peak, boundaries)
+
+
 def step_50_75(peak: Any, steps: int, steps_per_epoch: int) -> optax.Schedule:
     """A tenth of the rate from half of the run on, a hundredth from three quarters on.
 
@@ -65,6 +71,7 @@ def one_cycle(peak: Any, steps: int, steps_per_epoch: int) -> optax.Schedule:
 SCHEDULES: dict[str, Callable[[Any, int, int], optax.Schedule]] = {
     "fixed": lambda peak, steps, steps_per_epoch: optax.constant_schedule(peak),
     "step": step_decay,
+    "step_fifths": step_fifths,
     "step_50_75": step_50_75,
     "cosine": cosine,
     "linear": linear,

@@ -58,19 +58,20 @@ class Evaluation:
         self._sums = jax.jit(sums)
 
     def __call__(self, state: Any, epoch: int, split: Arrays) -> dict[str, float]:
-        """Evaluates; where the method averages, with statistics of its own."""
+        """Evaluates, with batch-norm statistics of the parameters evaluated."""
         # One batch after another. XLA lets a CPU device have 32 computations under way:
         # where more are sent, one device may wait for its turn while the others wait
         # for it in an all-reduce, until XLA ends the process.
         params, statistics = state.params, state.statistics
         if self.averages:
             params = self._eval_params(state.opt_state, params)
-            if jax.tree.leaves(statistics):
-                few = self._statistics_chunks(epoch)
-                of_batch = partial(self._batch_statistics, params, statistics)
-                statistics = optax_adaptive.recompute_batch_stats(
-                    lambda chunk: jax.block_until_ready(of_batch(chunk)), few
-                )
+        # For every method, so that none is judged by statistics that lag.
+        if jax.tree.leaves(statistics):
+            few = self._statistics_chunks(epoch)
+            of_batch = partial(self._batch_statistics, params, statistics)
+            statistics = optax_adaptive.recompute_batch_stats(
+                lambda chunk: jax.block_until_ready(of_batch(chunk)), few
+            )
         chunks = batches.eval_batches(split, self.data.prepare, self.config.batch_size)
         totals: dict[str, Any] = {}
         for chunk in Prefetch(chunks, self.mesh):

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
@@ -79,6 +80,7 @@ def fit(
         steps=steps,
         steps_per_epoch=steps_per_epoch,
         clip_norm=config.clip_norm,
+        seed=config.seed,
     )
     rate = config.learning_rate
     rate = registry.default_rate(config.method) if rate is None else rate
@@ -118,8 +120,7 @@ def fit(
         log.say(f"epoch {epoch:g}: validation {shown}  ({speed:,.0f} examples/s)")
         if workdir is not None:
             workdir.save(step, state)
-    first = {n: a[: dataset.size(data.validation)] for n, a in data.train.items()}
-    log.write("fit", steps, **evaluate(state, config.epochs, first))
+    log.write("fit", steps, **evaluate(state, config.epochs, some_of_training(data)))
     values = evaluate(state, config.epochs, data.test)
     log.write("test", steps, **values)
     log.say(
@@ -131,6 +132,16 @@ def fit(
         if log.path is not None:
             plot_run(log.path, metric, workdir.path / "run.png")
     return values
+
+
+def some_of_training(data: Dataset) -> dataset.Arrays:
+    """As many training examples as there are of validation, from all of them.
+
+    Those of a series are in the order of time, in which its level drifts.
+    """
+    chosen = np.random.default_rng(0).permutation(dataset.size(data.train))
+    chosen = chosen[: dataset.size(data.validation)]
+    return {name: array[chosen] for name, array in data.train.items()}
 
 
 def steps_in_epoch(config: flags.RunConfig, data: Dataset) -> int:

@@ -14,7 +14,7 @@ CLIP = 5.0  # standard deviations above the slow average, at which values are cu
 WILD = 100.0  # the same, while too few values say what is normal
 TIMES = 10.0  # sizes of the loss, added to WILD, above which a batch is not used
 MOST_FAR = 3  # such batches in a row; after more, the parameters are bad
-# Standard deviations between the averages. Clipped values raise the deviation too, so
+# Standard deviations between the averages. Clipped values raise that deviation too, so
 # at least thirty in a row are needed. Mostly the level shows a rise first: after 5
 # values at step 100, 14 at 3,000, 33 at 30,000.
 RISE = 2.5
@@ -149,7 +149,7 @@ def watch(detector: SpikeDetector, value: Array) -> tuple[SpikeDetector, Signal]
 
 
 def _noise(standard_deviation: Array, level: Array) -> Array:
-    """The deviation plus what float32 resolves, lest rounding look like a rise."""
+    """The standard deviation plus what float32 resolves: rounding is no rise."""
     return standard_deviation + 1e-6 * jnp.abs(level)
 
 

@@ -238,7 +238,7 @@ def test_summary_of_a_method(lines):
     assert other.tuned_uncapped == other.tuned[0]
     # Of losses 17.5 and, as it began, 90; the first one is 90, too.
     assert other.sensitivity == (pytest.approx(50.0), inf)
-    # The cosine's worst decade ends at 49.
+    # The cosine's worst base learning rate ends at 49.
     assert by_name["cosine"].worst == (pytest.approx(-100 * 32 / 71),) * 2
     assert (other.missed, other.times, other.time) == (1, 2, inf)
     assert (other.failed, other.stuck, other.runs) == (1, 1, 4)

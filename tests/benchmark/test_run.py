@@ -112,7 +112,19 @@ def test_a_line_cut_off_is_run_again(plan, tmp_path):
     assert len(records.done(output)) == 8
 
 
-def test_failures_are_results(plan, toy, monkeypatch, tmp_path):
+def test_failures_are_results(plan, toy, tmp_path):
+    output = tmp_path / "results.jsonl"
+    explodes = plan._replace(methods=("fixed",), base_rates=(0.1, 1e30))
+    run.execute(explodes, output, HERE, jobs=1)
+    rows = [line for line in records.read(output) if "header" not in line]
+    failed = {row["base_rate"]: row["failed"] for row in rows}
+    assert failed == {0.1: None, 1e30: "not finite"}
+    # JSON proper, and no second attempt.
+    json.loads(output.read_text().splitlines()[2], parse_constant=pytest.fail)
+    assert run.missing(explodes, records.done(output), HERE) == []
+
+
+def test_an_exception_is_no_result(plan, toy, monkeypatch, tmp_path):
     output = tmp_path / "results.jsonl"
 
     def update_fn(updates, state, params=None, **extra_args):
@@ -125,16 +137,9 @@ def test_failures_are_results(plan, toy, monkeypatch, tmp_path):
         )
 
     monkeypatch.setitem(peers.PEERS, "broken", (0.1, build))
-    explodes = plan._replace(methods=("fixed", "broken"), base_rates=(0.1, 1e30))
-    run.execute(explodes, output, HERE, jobs=1)
-    rows = [line for line in records.read(output) if "header" not in line]
-    failed = {(row["method"], row["base_rate"]): row["failed"] for row in rows}
-    assert failed["fixed", 0.1] is None
-    assert failed["fixed", 1e30] == "not finite"
-    assert "KeyError" in failed["broken", 0.1]
-    # JSON proper, and no second attempt.
-    json.loads(output.read_text().splitlines()[2], parse_constant=pytest.fail)
-    assert run.missing(explodes, records.done(output), HERE) == []
+    with pytest.raises(KeyError, match="broken"):
+        run.execute(plan._replace(methods=("broken",)), output, HERE, jobs=1)
+    assert not records.rows(output)
 
 
 def test_a_name_that_is_not_known_is_no_result(plan, tmp_path):
@@ -158,7 +163,7 @@ def test_the_standard_list_has_every_method():
     standard = plans.PLANS["standard"]
     ours = (controllers.REGISTRY, rules.AUTOTUNE, rules.LEARNED)
     every = set().union(*ours, SCHEDULES, CONTROLS, peers.PEERS)
-    assert every <= set(standard.methods)
+    assert every - {*registry.EXPERIMENT} <= set(standard.methods)
     assert len(standard.tasks) >= 6 and standard.seeds >= 3
     assert min(standard.base_rates) == 1e-7 and max(standard.base_rates) == 10.0
     # Methods without a rate of their own are meant to be run at 1, and all get it.

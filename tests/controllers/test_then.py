@@ -41,7 +41,7 @@ def test_then_asks_for_what_the_rule_in_force_does():
 
 
 def test_the_return_that_ends_a_search_is_made_once():
-    """Seen from outside: the params go back to the copy, and train from there."""
+    """Seen from outside: the params are reset to the copy, and train from there."""
     rule = scale_by_controller(controllers.then(ending(3), asking()))
     tx = with_rollback(optax.chain(optax.sgd(1.0), rule))
     params = jnp.zeros(())

@@ -1,4 +1,4 @@
-"""Killed in the search, in a rollback and in the hold, a run goes on bitwise."""
+"""Killed in the search, in a rollback or after it, a run goes on bitwise."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""select_on_rollback: what lives outside of params goes back with them."""
+"""select_on_rollback: what lives outside of params is rolled back with them."""
 
 import jax
 import jax.numpy as jnp

@@ -116,7 +116,7 @@ def test_ratios_by_hand():
     assert cells["cosine"] == "1.500" and cells["cosine, warm-up"] == "1.000*"
     assert cells["cosine, warm-up, averaged"] == "0.500*"
     assert cells["constant, averaged"] == "1.250" and cells["autotune"] == "2.000"
-    assert cells["linear"] == cells["autotune, length not told"] == ""
+    assert cells["linear"] == cells["autotune, no total_steps"] == ""
     assert ratios.rows[1][0] == "**diffusion, 1 of 1**"
     assert (
         dict(zip(ratios.header, ratios.rows[1], strict=True))["cosine"] == "**1.500**"
@@ -209,9 +209,9 @@ def test_the_share_of_the_decrease_is_that_of_logarithms():
     assert dict(zip(report.shares(rows, (0,)).header, cells, strict=True)) == {
         "task": "poisson",
         "autotune": "0.750",
-        "autotune, length not told": "",
+        "autotune, no total_steps": "",
         "learned": "",
-        "learned, length not told": "",
+        "learned, no total_steps": "",
     }
 
 

@@ -37,8 +37,8 @@ def test_around_a_cosine():
     assert name == "`cosine+learned`:"
     # Of 90.5 - 50 and 90.5 - 10.
     assert task == (
-        "- digits: +0.50 ± 19.06 points at 2e-03, 1 of 2 at or above; won back 0.74 of "
-        "what a peak of 2e-02 costs, 0.62 of what a peak of 2e-01 costs"
+        "- digits: +0.50 ± 19.06 points at 2e-03, 1 of 2 at or above; recovered 0.74 "
+        "of what a peak of 2e-02 costs, 0.62 of what a peak of 2e-01 costs"
     )
     # 0.5 of 90.5 - 10; and Student's t of one degree of freedom, 12.7.
     assert everything.startswith("- all: +0.62% (-23.06 to +24.30)")

@@ -139,18 +139,18 @@ def test_the_full_plan_runs_on_tiny_data(tmp_path, capsys):
     }
 
 
-def test_a_run_that_raises_is_a_row(tmp_path, monkeypatch, capsys):
+def test_a_run_that_raises_is_no_result_and_is_named(tmp_path, monkeypatch):
     output = tmp_path / "rows.jsonl"
 
     def fail(config, data):
-        raise FloatingPointError("too much")
+        raise MemoryError
 
     monkeypatch.setattr("mlp_mnist.train", fail)
     flags = ("--tasks", "mlp", "--methods", "cosine", "--output", str(output))
-    runner.main([*FLAGS, *flags])
-    assert "seed 0: FloatingPointError: too much" in capsys.readouterr().out
-    rows = records.rows(output)
-    assert [row["failed"] for row in rows] == 2 * ["FloatingPointError: too much"]
+    with pytest.raises(MemoryError) as caught:
+        runner.main([*FLAGS, *flags])
+    assert "method='cosine'" in caught.value.__notes__[0]
+    assert not records.rows(output)
 
 
 def test_a_set_up_that_is_wrong_is_no_result(tmp_path):

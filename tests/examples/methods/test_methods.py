@@ -112,6 +112,27 @@ def test_without_momentum_nothing_goes_on_by_itself():
         assert np.abs(moves).max() < 1e-3, name  # weight decay alone
 
 
+def test_a_step_decay_by_fifths_ends_each_of_them():
+    schedule = registry.build("step_fifths", "adam", 1.0, 351, 351)
+    of_steps = [float(schedule.learning_rate(None, step)) for step in range(351)]
+    ends = np.flatnonzero(np.diff(of_steps)) + 1
+    np.testing.assert_array_equal(ends, [70, 140, 211, 281])
+    np.testing.assert_allclose(of_steps[-1], 1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", rules.LEARNERS)
+def test_a_seed_explores_in_its_own_way(name):
+    def first_state(seed):
+        options = {"steps": STEPS, "steps_per_epoch": 10, "seed": seed}
+        method = registry.build(f"cosine+{name}", "adam", 0.1, **options)
+        return jax.tree.leaves(method.optimizer.init(jnp.ones(2)))
+
+    states = [first_state(seed) for seed in (0, 0, 1)]
+    one, again, other = [[np.asarray(x) for x in state] for state in states]
+    assert all(map(np.array_equal, one, again))
+    assert not all(map(np.array_equal, one, other))
+
+
 def test_random_actions_are_bounded_and_do_not_compound():
     rule = random_actions(alpha=1.2)
     step = jax.jit(lambda key: rule.update(None, key))

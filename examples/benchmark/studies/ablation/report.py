@@ -32,8 +32,8 @@ def ablation(lines: list[dict[str, Any]]) -> Table:
         )
     return Table(
         "Ablation",
-        f"{DEVELOPMENT} Final test metric of the averaged weights; horizon known, base "
-        "rate 1e-3.",
+        f"{DEVELOPMENT} Final test metric of the averaged weights; base rate 1e-3, "
+        "`total_steps` given.",
         ["task", "variant", "mean", "by seed", "rates found", "rollbacks"],
         rows,
     )

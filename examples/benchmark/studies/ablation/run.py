@@ -28,7 +28,7 @@ RESULTS = Path(__file__).with_name("results.jsonl")
 
 def add_method(method: str, name: str) -> str:
     """Adds a variant to the methods that can be run; its name there."""
-    interpolates, knows_horizon = rules.AUTOTUNE[method]
+    interpolates, has_total_steps = rules.AUTOTUNE[method]
     variant = variants(method)[name]
 
     def build(plan: MethodPlan) -> Method:
@@ -37,7 +37,7 @@ def add_method(method: str, name: str) -> str:
         tx = composed(
             base(plan.learning_rate),
             variant,
-            total_steps=plan.steps if knows_horizon else None,
+            total_steps=plan.steps if has_total_steps else None,
             interpolate=interpolates,
         )
         return rules.autotuned(plan, tx)

@@ -96,7 +96,7 @@ def robustness(results: Results) -> Table:
     """For docs/research/autotune.md: with median, and time to the target."""
     rows = []
     for task, optimizer, cosine in against_cosine(results):
-        for name, (interpolates, knows_horizon) in rules.AUTOTUNE.items():
+        for name, (interpolates, has_total_steps) in rules.AUTOTUNE.items():
             runs = results[task, optimizer, name]
             reference = results[task, optimizer, "cosine"]
             gains = decade_improvements(results, task, optimizer, name)
@@ -109,7 +109,7 @@ def robustness(results: Results) -> Table:
                     optimizer,
                     cosine,
                     "interpolated" if interpolates else "plain",
-                    "known" if knows_horizon else "not known",
+                    "given" if has_total_steps else "not given",
                     signed_beside(chosen(gains, np.min), 2),
                     signed_beside(chosen(gains, np.median), 2),
                     show_time(mean, missed, times.size),
@@ -120,13 +120,13 @@ def robustness(results: Results) -> Table:
     return Table(
         "autotune and the base rate",
         f"{DEVELOPMENT} "
-        "Gain over the tuned cosine at the worst and the median decade of base rates "
+        "Gain over the tuned cosine at the worst and the median base learning rate "
         "from 1e-7 to 10, in points of accuracy or percent of loss; search counted. "
         "Time to target is a fraction of the run. Search is in steps, over the runs "
         "that have recorded it; rollbacks are blow-ups undone, in so many runs. "
         f"{CAPPED}",
         [
-            *("task", "optimizer", "tuned cosine (rate)", "gradients", "horizon"),
+            *("task", "optimizer", "tuned cosine (rate)", "gradients", "total_steps"),
             *("worst", "median", "time to target", "search", "rollbacks"),
         ],
         rows,
@@ -150,7 +150,7 @@ def with_peers(robustness: Results, peers: Results) -> Results:
 
 
 def peers(results: Results) -> Table:
-    """For docs/research/autotune.md: each method at its worst and its best decade."""
+    """For docs/research/autotune.md: each method at its worst and best base rate."""
     tasks, names = summaries.complete(results)
     cosines = summaries.of_method(results, "adam", "cosine")
     rows = []
@@ -175,8 +175,8 @@ def peers(results: Results) -> Table:
     return Table(
         "autotune and the peers",
         f"{DEVELOPMENT} "
-        "From all nine decades of base rates: gain over the tuned cosine at the "
-        "method's *worst* decade / at its *best* one, which is chosen by validation; "
+        "From nine base learning rates: gain over the tuned cosine at the "
+        "method's *worst* one / at its *best*, which is chosen by validation; "
         "in points of accuracy or percent of the loss, mean of "
         f"{cosines[tasks[0]].test.shape[1]} seeds. *All* is in percent of what the "
         f"cosine improves: the worst of the tasks / the mean of them. {CAPPED}",

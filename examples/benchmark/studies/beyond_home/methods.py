@@ -50,9 +50,9 @@ ENTRIES = {
     "cosine, averaged": Entry("cosine", AVERAGED),
     "cosine, warm-up, averaged": Entry("cosine_warmup", AVERAGED),
     "autotune": Entry("autotune", AVERAGED),
-    "autotune, length not told": Entry("autotune_anytime", AVERAGED),
+    "autotune, no total_steps": Entry("autotune_anytime", AVERAGED),
     "learned": Entry("learned", AVERAGED),
-    "learned, length not told": Entry("learned_anytime", AVERAGED),
+    "learned, no total_steps": Entry("learned_anytime", AVERAGED),
 }
 
 
@@ -62,9 +62,9 @@ HELD_OUT = (
     "cosine, warm-up",
     "constant, warm-up, averaged",
     "autotune",
-    "autotune, length not told",
+    "autotune, no total_steps",
     "learned",
-    "learned, length not told",
+    "learned, no total_steps",
 )
 
 

@@ -6,9 +6,9 @@ r"""autotune beyond its home: language models, fine-tuning, long runs, little no
 A line of results.jsonl is a run: the loss (or percent correct) of the last parameters
 and of their average. What is there is not run again. The rate of a schedule is tuned on
 a grid of three a decade, over all seeds asked for: from three rates around a guess to
-lower and higher ones, until the best is none at the edge. They follow one another in
-one compiled training. With ``--tuned-by results.jsonl`` it is the one that these rows
-chose, on other seeds::
+lower and higher ones, until the best is not the first or last. They follow one another
+in one compiled training. With ``--tuned-by results.jsonl`` it is the one that these
+rows chose, on other seeds::
 
     cd examples && python -m benchmark.studies.beyond_home.run --seeds 5 6 7 \
         --tuned-by benchmark/studies/beyond_home/results.jsonl --output held_out.jsonl
@@ -71,7 +71,7 @@ def value(row: Row, entry: methods.Entry) -> float:
 
 
 def next_places(method: str, tried: dict[int, list[Row]], first: int) -> list[int]:
-    """The places to try now; none once the best of each entry is none at the edge.
+    """The places to try now; none once no entry is best at the first or last.
 
     Args:
       method: One of METHODS that is tuned.

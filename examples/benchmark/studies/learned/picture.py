@@ -34,7 +34,7 @@ STATE = {
 SLICES = {
     "root of the rate over ten times the first": ("near_blow_up", 0.0, 0.7),
     "z of the slope over 8 windows": ("slope_8", -1.2, 1.2),
-    "decades of what noise costs over the fall": ("cost", -1.5, 1.5),
+    "log10 of the averaging gap over the decrease": ("cost", -1.5, 1.5),
     "rate over the mean one of progress": ("above_progress", -0.5, 1.0),
     "log of what remains of the run": ("remaining", -0.98, 0.0),
 }

@@ -162,7 +162,7 @@ def table_around(results: Results) -> str:
 
 
 def verdict_around(results: Results, method: str) -> str:
-    """At the peak that is best by validation, and what is won back at the others."""
+    """At the peak that is best by validation, and the share recovered at the others."""
     lines, shares = [f"`{method}`:", ""], []
     for task, runs, every in found(results, STANDARD_TASKS, method, "cosine"):
         cosine = measures.at_rates(every, runs.rates)
@@ -181,7 +181,7 @@ def verdict_around(results: Results, method: str) -> str:
         lines.append(
             f"- {task}: {interval(runs, gain)} at "
             f"{runs.rates[peak]:.0e}, {(gain >= 0).sum()} of {gain.size} at or above; "
-            "won back " + ", ".join(won_back)
+            "recovered " + ", ".join(won_back)
         )
     if not shares:
         return ""

@@ -36,7 +36,7 @@ def draw(table: dict, path: Path) -> None:
     first.set(
         xscale="log",
         title="what the prior wants",
-        xlabel="what noise costs over what is won",
+        xlabel="averaging gap over total improvement",
         ylabel="factor on the anchor's rate",
     )
     first.legend()

@@ -78,7 +78,7 @@ def recovered(
     method: str,
     seeds: int | None = None,
 ) -> str:
-    """The part of what the bad peak costs that a method wins back, of means.
+    """The share of the loss by the bad peak that a method recovers, of means.
 
     Of the first ``seeds``, or all that there are.
     """
