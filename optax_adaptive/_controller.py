@@ -40,7 +40,8 @@ class Observation(NamedTuple):
     history: Array  # shape=(n,), dtype=float32: oldest first, zero-padded on the left
     mask: Array  # shape=(n,), dtype=bool: which entries of history are real
     standard_error: Array  # shape=(n,), dtype=float32: of each window mean
-    validation: Array  # shape=(), dtype=float32: newest value given to observe()
+    # shape=(), dtype=float32: newest value given to observe(); 0 unless is_validated
+    validation: Array
     is_validated: Array  # shape=(), dtype=bool: is it new since the last decision?
     log_scale: Array  # shape=(), dtype=float32: log of the factor in force
     update_size: Array  # shape=(), dtype=float32: largest |entry|; 0 if unknown
@@ -56,22 +57,31 @@ class Request(NamedTuple):
     """What a rule asks of the wrappers around it; the default asks for nothing.
 
     ``restore`` and ``snapshot`` are events: each happens once, after the decision that
-    asks for it. The other fields apply until the next decision.
+    asks for it, so the next decision must clear them; no copy is taken if the next
+    update is a spike. The other fields apply until the next decision.
+
+    Example:
+      >>> import jax.numpy as jnp, optax_adaptive
+      >>> longer = optax_adaptive.Request(half_life=jnp.float32(2.0))
     """
 
     # shape=(), dtype=int32: above 0 while parameters are temporary: 1 while the rule
     # calibrates, and displacement is measured; 2 in a range test, and the averaging gap
     # is measured from the parameters before the test; 3 and more for candidates.
     # Otherwise 0, or -1 while the rate warms up to the one found
-    probe: Array
-    restore: Array  # shape=(), dtype=bool: return to the copy; not counted as a spike
-    snapshot: Array  # shape=(), dtype=bool: take a copy before the next update
-    keep_until: Array  # shape=(), dtype=int32: update before which no copy is due
-    half_life: Array  # shape=(), dtype=float32: factor on the average's half-life
+    probe: Array | np.int32 = np.int32(0)
+    # shape=(), dtype=bool: return to the copy; not counted as a spike
+    restore: Array | np.bool_ = np.False_
+    # shape=(), dtype=bool: take a copy before the next update
+    snapshot: Array | np.bool_ = np.False_
+    # shape=(), dtype=int32: update before which no copy is due
+    keep_until: Array | np.int32 = np.int32(0)
+    # shape=(), dtype=float32: factor on the average's half-life
+    half_life: Array | np.float32 = np.float32(1.0)
     # shape=(), dtype=bool: the average lags, and eval_params gives the parameters
-    average_lags: Array
+    average_lags: Array | np.bool_ = np.False_
     # shape=(), dtype=int32: values in the next window; 0 for scale_by_controller's own
-    accumulation_size: Array
+    accumulation_size: Array | np.int32 = np.int32(0)
     # shape=(), dtype=float32: with_rollback takes a higher value for a bad batch and
     # skips its update, also while parameters are temporary
     skip_above: Array | np.float32 = np.float32(np.inf)
@@ -103,18 +113,7 @@ def nothing_found() -> Found:
 
 def nothing() -> Request:
     """The request that asks for nothing."""
-    no = jnp.zeros((), jnp.bool_)
-    return Request(
-        probe=jnp.zeros((), jnp.int32),
-        restore=no,
-        snapshot=no,
-        keep_until=jnp.zeros((), jnp.int32),
-        half_life=jnp.ones((), jnp.float32),
-        average_lags=no,
-        accumulation_size=jnp.zeros((), jnp.int32),
-        skip_above=jnp.full((), jnp.inf, jnp.float32),
-        small_rise=jnp.zeros((), jnp.float32),
-    )
+    return Request(*map(jnp.asarray, Request()))
 
 
 def merged(*requests: Request) -> Request:

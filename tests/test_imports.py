@@ -41,3 +41,11 @@ def test_public_names_are_there_and_documented():
         assert sorted(module.__all__) == list(module.__all__)
         for name in module.__all__:
             assert getattr(module, name).__doc__
+
+
+def test_making_a_transformation_starts_no_backend():
+    make = "optax_adaptive.autotune(optax.adam(1e-3), interpolate=True)"
+    program = NO_BACKEND.replace(
+        "import jax, optax_adaptive", f"import jax, optax, optax_adaptive\n{make}"
+    )
+    assert output_of(program) == "3"

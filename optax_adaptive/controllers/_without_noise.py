@@ -23,6 +23,7 @@ class WithoutNoiseState(NamedTuple):
     rule_state: ControllerState
     has_noise: Array  # shape=(), dtype=bool: as the search has found
     step: Array  # shape=(), dtype=int32: steps at the last decision
+    is_asked: Array  # shape=(), dtype=bool: was the rule asked there?
     log_share: Array  # shape=(), dtype=float32: log of what is left of the rate
 
 
@@ -52,6 +53,7 @@ def without_noise(rule: Controller, total_steps: int | None) -> Controller:
             rule_state=rule.init(),
             has_noise=found.has_noise,
             step=jnp.zeros((), jnp.int32),
+            is_asked=jnp.ones((), jnp.bool_),
             log_share=jnp.zeros((), jnp.float32),
         )
 
@@ -63,14 +65,18 @@ def without_noise(rule: Controller, total_steps: int | None) -> Controller:
         # The rule sees, and answers with, the rate before the anneal.
         log_scale = observation.log_scale - state.log_share
         is_asked = ~is_annealing(state) | ~jnp.isfinite(observation.value)
+        # Past the end, losses are not to be compared with those of the anneal.
+        is_rolled_back = observation.is_rolled_back | ~state.is_asked
         log_scale, rule_state = jax.lax.cond(
             is_asked,
             rule.update,
             lambda observation, rule_state: (observation.log_scale, rule_state),
-            observation._replace(log_scale=log_scale),
+            observation._replace(log_scale=log_scale, is_rolled_back=is_rolled_back),
             state.rule_state,
         )
-        state = state._replace(rule_state=rule_state, step=observation.step + 1)
+        state = state._replace(
+            rule_state=rule_state, step=observation.step + 1, is_asked=is_asked
+        )
         # Of the window to come; its last step is the last one above 0.
         left = (total_steps - state.step).astype(jnp.float32) / (window * WINDOWS)
         share = jnp.clip(left, 0.5 / WINDOWS, 1.0)
@@ -85,6 +91,9 @@ def without_noise(rule: Controller, total_steps: int | None) -> Controller:
         )
         size = jnp.where(is_annealing(state), window, size)
         return asked._replace(
+            # Events of a decision, and the rule has made none since.
+            restore=asked.restore & state.is_asked,
+            snapshot=asked.snapshot & state.is_asked,
             average_lags=asked.average_lags | is_annealing(state),
             accumulation_size=jnp.where(state.has_noise, asked.accumulation_size, size),
             small_rise=jnp.where(state.has_noise, 0.0, SMALL_RISE).astype(jnp.float32),

@@ -68,7 +68,7 @@ def then(first: Controller, second: Controller) -> Controller:
     def follow_first(observation, state):
         log_scale, first_state = first.update(observation, state.first_state)
         # The request of ``second`` is read before its first decision: so begin it now.
-        begun = second.begin(state.second_state, found(log_scale, first_state))
+        begun = second.begin(second.init(), found(log_scale, first_state))
         return jnp.asarray(log_scale, jnp.float32), state._replace(
             first_state=first_state,
             second_state=select(first_state.is_done, begun, state.second_state),
@@ -77,7 +77,7 @@ def then(first: Controller, second: Controller) -> Controller:
     def follow_second(observation, state):
         # From the factor in force, which bounds may have cut.
         handed = found(observation.log_scale, state.first_state)
-        begun = second.begin(state.second_state, handed)
+        begun = second.begin(second.init(), handed)
         begun = select(state.has_begun, state.second_state, begun)
         is_finite = jnp.isfinite(observation.value)
         windows = saturating_add(state.windows_in_second, is_finite)

@@ -20,8 +20,8 @@ class WarmupState(NamedTuple):
 def warmup(rule: Controller, steps: int | Array) -> Controller:
     """Ramps the factor of ``rule`` up from near 0 over the first ``steps`` steps.
 
-    The ramp is linear in the step and moves once per window. ``rule`` decides from
-    the first window that ends after the ramp.
+    The ramp is linear in the step, counted from the first of the run, and moves once
+    per window. ``rule`` decides from the first window that ends after the ramp.
 
     Args:
       rule: The rule to warm up to.

@@ -49,8 +49,11 @@ def graft(target: Any, restored: Any) -> Graft:
         if other is not None and _layout(other) == _layout(leaf):
             taken.add(path)
             # To the target's devices, or a large leaf would go to one device alone.
-            sharding = leaf.sharding if isinstance(leaf, jax.Array) else None
-            leaf = jax.device_put(other, sharding)
+            # What is on no device by choice goes to those of what it is used with.
+            is_placed = isinstance(leaf, jax.Array) and leaf.committed
+            if not hasattr(other, "dtype"):  # Python's number would be of a weak type
+                other = np.asarray(other, jnp.result_type(leaf))
+            leaf = jax.device_put(other, leaf.sharding if is_placed else None)
         leaves.append(leaf)
     tree = jax.tree.unflatten(jax.tree.structure(target), leaves)
     fresh = tuple("/".join(path) for path, _ in named if path not in taken)

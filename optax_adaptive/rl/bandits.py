@@ -220,9 +220,9 @@ def exp3s_update(
     actions = jnp.arange(log_weights.shape[0], dtype=jnp.result_type(a_tm1))
     is_taken = actions == a_tm1
     estimate = jnp.where(is_taken, r_t / probabilities, 0.0)
-    log_weights = log_weights + step_size * estimate
     log_weights = log_weights - jnp.max(log_weights)
-    shared = sharing * jnp.mean(jnp.exp(log_weights))
+    shared = sharing * jnp.mean(jnp.exp(log_weights))  # of the weights before
+    log_weights = log_weights + step_size * estimate
     # In logs, exp(w) + shared; an action without any weight stays finite.
     log_weights = jnp.logaddexp(log_weights, jnp.log(jnp.maximum(shared, 1e-30)))
     return log_weights - jnp.max(log_weights)

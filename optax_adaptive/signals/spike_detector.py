@@ -92,10 +92,13 @@ def watch(detector: SpikeDetector, value: Array) -> tuple[SpikeDetector, Signal]
     """
     is_finite = jnp.abs(value) <= LARGEST  # NaN compares false
     before = _noise(detector.standard_deviation, detector.slow)
+    # Values that were all exactly 0 do not say how large others may be.
+    has_scale = before > 0.0
     wild = detector.slow + WILD * before
-    wild = jnp.where(detector.seen >= FEWEST, wild, LARGEST)
+    wild = jnp.where((detector.seen >= FEWEST) & has_scale, wild, LARGEST)
     highest = detector.slow + CLIP * before
-    highest = jnp.where(detector.seen >= WARM_UP // 2, highest, wild)
+    is_known = (detector.seen >= WARM_UP // 2) & has_scale
+    highest = jnp.where(is_known, highest, wild)
     # Far values, of which there may be a few in a row, say nothing about the noise.
     is_far = is_finite & (value > wild + TIMES * jnp.abs(detector.slow))
     far = jnp.where(is_far, detector.far + 1, 0)
@@ -135,8 +138,10 @@ def watch(detector: SpikeDetector, value: Array) -> tuple[SpikeDetector, Signal]
         lowest_level=lowest,
         normal=select(is_early, unknown(), Normal(slow + MEAN_RISE * noise, ceiling)),
     )
+    # A first value that is not finite would stand in the averages as 0.
+    counts = is_finite | (detector.seen > 0)
     new = SpikeDetector(
-        saturating_add(detector.seen, 1),
+        saturating_add(detector.seen, counts),
         fast,
         slow,
         standard_deviation,

@@ -3,7 +3,9 @@
 Reading all leaves would cost some percent of a step. One leaf of an update is enough,
 since a schedule changes all leaves alike. Of gradients, small leaves such as biases are
 read whole, and of larger ones the middle row: backpropagation spreads what is not
-finite over all columns of a gradient, or it shows in a bias.
+finite over all columns of a gradient, or it shows in a bias. Where no leaf is read
+whole, the middle column is too: the middle row may be that of an input that is always
+0, or of a word that is in no batch.
 """
 
 import collections
@@ -53,14 +55,15 @@ def largest_of_sample(tree: Any) -> Array:
 
 
 def _largest_of_sample(leaves: list[Array]) -> Array:
+    leaves = [u for u in leaves if jnp.issubdtype(u.dtype, jnp.inexact) and u.size]
+    is_whole = [leaf.ndim < 2 or leaf.size <= FEW for leaf in leaves]
     by_dtype = collections.defaultdict(list)
-    for leaf in leaves:
-        if not (jnp.issubdtype(leaf.dtype, jnp.inexact) and leaf.size):
-            continue
-        part = leaf
-        if leaf.ndim > 1 and leaf.size > FEW:
-            part = leaf[tuple(size // 2 for size in leaf.shape[:-1])]
-        by_dtype[leaf.dtype].append(part.reshape(-1))
+    for leaf, whole in zip(leaves, is_whole, strict=True):
+        middle = [size // 2 for size in leaf.shape]
+        parts = [leaf] if whole else [leaf[tuple(middle[:-1])]]
+        if not any(is_whole):
+            parts.append(leaf[..., middle[-1]])
+        by_dtype[leaf.dtype] += [part.reshape(-1) for part in parts]
     # One vector per dtype: reducing each leaf by itself would take a kernel or two.
     vectors = map(jnp.concatenate, by_dtype.values())
     peaks = [jnp.max(jnp.abs(vector)).astype(jnp.float32) for vector in vectors]

@@ -85,17 +85,20 @@ def check_size(like: Any, words: Array, of: str) -> None:
     size = sum(leaf.size for leaf in jax.tree.leaves(like))
     if words.shape != (size,):
         raise ValueError(
-            f"the state must be of {of}: its memory has {words.shape[-1]} words, where "
-            f"this one has {size}"
+            f"the state must be of {of}: its memory has the shape {words.shape}, where "
+            f"this one has {(size,)}; to update several runs at once, use jax.vmap"
         )
 
 
 def check_same_layout(old: Any, new: Any) -> None:
     """Raises TypeError unless a rule returned the kind of state that it was given."""
-    layouts = [
-        jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), tree)
-        for tree in (old, new)
-    ]
+
+    def layout(tree):
+        leaves, structure = jax.tree.flatten(tree)
+        types = [f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}" for leaf in leaves]
+        return structure, types
+
+    layouts = layout(old), layout(new)
     if layouts[0] != layouts[1]:
         raise TypeError(
             "a rule's update must return a state with the structure, shapes and "

@@ -161,11 +161,11 @@ def keep_rules(restored: Any, current: Any) -> Any:
 
     A rule that forgot the spike would run into it again.
     """
-    return jax.tree.map(
-        lambda old, new: new if is_controller_state(old) else old,
-        *(restored, current),
-        is_leaf=is_controller_state,
-    )
+
+    def kept(old, new):
+        return new if is_controller_state(old) else old
+
+    return jax.tree.map(kept, restored, current, is_leaf=is_controller_state)
 
 
 def guarded(updates: optax.Updates, is_skipped: Array) -> optax.Updates:

@@ -24,10 +24,11 @@ def is_inexact(leaf: Any) -> bool:
 
 def select(condition: Array, on_true: Any, on_false: Any) -> Any:
     """Selects whole trees by one bool; ``optax.tree.where`` takes longer to trace."""
-    return jax.tree.map(
-        lambda one, other: other if one is other else lax.select(condition, one, other),
-        *(on_true, on_false),
-    )
+
+    def either(one, other):
+        return other if one is other else lax.select(condition, one, other)
+
+    return jax.tree.map(either, on_true, on_false)
 
 
 def in_dtypes_of(like: Any, tree: Any) -> Any:

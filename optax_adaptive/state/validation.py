@@ -32,11 +32,13 @@ def check_range(
         return
     if not _is_number(value):
         raise ValueError(f"{name} must be one real number, but it is {value!r}")
+    open_low |= low == -math.inf
+    open_high |= high == math.inf
     above = value > low if open_low else value >= low
     below = value < high if open_high else value <= high
     if not (above and below):  # NaN fails both
-        left = "(" if open_low or low == -math.inf else "["
-        right = ")" if open_high or high == math.inf else "]"
+        left = "(" if open_low else "["
+        right = ")" if open_high else "]"
         raise ValueError(
             f"{name} must be in {left}{low}, {high}{right}, but it is {value!r}"
         )

@@ -1,7 +1,7 @@
 """The average of the parameters: how it follows, and what is measured meanwhile."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +71,7 @@ class Pace(NamedTuple):
 
 
 def pace(
-    steps: Array, fraction: Array, interpolation: float | Array, *, samples: int
+    steps: Array, fraction: Any, interpolation: float | Array, *, samples: int
 ) -> Pace:
     """The pace after ``steps``, int32, with a half-life of ``fraction`` of them."""
     half_life = fraction * steps.astype(jnp.float32) + 1.0
@@ -131,15 +131,13 @@ def take_in(
     zero = jnp.zeros((), jnp.float32)
 
     def displacement(average, params):
-        return averaging_gap.compute_if(
-            averaging_gap.displacement, is_calibrating, *(average, params)
-        )
+        measure = averaging_gap.displacement
+        return averaging_gap.compute_if(measure, is_calibrating, average, params)
 
     if interpolates:
         has_gap = is_due & (count > 1) & is_multiple(count, GAP_EVERY) | is_test
-        gap = averaging_gap.compute_if(
-            averaging_gap.gap, has_gap, *(average, params, grads)
-        )
+        measure = averaging_gap.gap
+        gap = averaging_gap.compute_if(measure, has_gap, average, params, grads)
         moved = displacement(average, params)
         after_average = _one_after(gap + moved)
         share = jnp.where(is_due, share, 0.0) * after_average

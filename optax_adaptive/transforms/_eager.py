@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -22,13 +23,19 @@ def compiled(update_fn: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(update_fn)
     def update(updates, state, params=None, **extra_args):
-        if extra_args.get("value") is not None:
-            extra_args["value"] = as_metric(extra_args["value"])
+        value = extra_args.get("value")
+        # What is a float already, an optimizer inside may want as precise as it is.
+        if value is not None and not _is_float(value):
+            extra_args["value"] = as_metric(value)
         leaves = jax.tree.leaves((updates, state, params, extra_args))
         function = jitted if all(map(_is_concrete, leaves)) else update_fn
         return function(updates, state, params, **extra_args)
 
     return update
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.floating)
 
 
 def _is_concrete(leaf: Any) -> bool:

@@ -39,13 +39,13 @@ def check_needs(controller: Controller, measured: Measured) -> None:
     missing = [name for name in controller.needs if name not in measured.wrappers()]
     if not missing:
         return
-    chain = f"optax.chain(optimizer, scale_by_controller({controller.name}))"
+    chain = "optax.chain(optimizer, scale_by_controller(rule))"
     for name in ("with_rollback", "with_averaging"):
         chain = f"{name}({chain})" if name in controller.needs else chain
     raise ValueError(
         f"the rule {controller.name!r} does not work without {' and '.join(missing)} "
-        f"around it: compose it, in this order, as {chain}. `maintain` and `tuned` "
-        "back off by themselves: use with_rollback(..., backoff=1.0) for them"
+        f"around it: compose it, in this order, as {chain}. The rules `maintain` and "
+        "`tuned` back off by themselves: use with_rollback(..., backoff=1.0) for them"
     )
 
 

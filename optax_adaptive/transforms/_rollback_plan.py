@@ -267,7 +267,9 @@ def next_memory(
             select(at_copy.is_bad, memory.detector, plan.detector),
         ),
         next_snapshot=spike_detector.next_snapshot(
-            *(seen, memory.next_snapshot, plan.is_due),
+            seen,
+            memory.next_snapshot,
+            plan.is_due,
             is_risky=is_fresh | plan.asked.snapshot,
         ),
         updates_seen=saturating_add(seen, 1),

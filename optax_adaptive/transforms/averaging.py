@@ -117,7 +117,6 @@ def with_averaging(
     tag = Tag("the kind of average in the state", kind)
     samples = _average.SAMPLES_INTERPOLATED if interpolates else _average.SAMPLES
     pace = partial(_average.pace, interpolation=interpolation, samples=samples)
-    ahead = jnp.asarray(1.0 - interpolation, jnp.float32)
 
     def init_fn(params):
         params = as_arrays(params)
@@ -141,22 +140,25 @@ def with_averaging(
         check_same_on_devices(
             "gradients", updates, averaging.is_served, AVERAGE_GRADIENTS
         )
+        ahead = jnp.asarray(1.0 - interpolation, jnp.float32)
         # Else XLA moves the computation of gradients into the conditional that uses it.
         updates = lax.optimization_barrier(updates)
-        asked = _rules.requests(inner_state)
+        asked_before = _rules.requests(inner_state)
         # How many params there are to average, including those handed in.
         count = tag.unwrap(averaging.averaged_steps)
-        last = pace(count - 1, fraction * asked.half_life)
+        last = pace(count - 1, fraction * asked_before.half_life)
         # While there are none, the average is the params before this update.
         is_due = (count == 0) | _average.is_multiple(count - 1, last.every)
         # While a probe moves params far, the average keeps those before it to evaluate.
-        is_due &= ~((asked.probe > 1) & averaging.is_served)
-        is_test = (asked.probe == 2) & averaging.is_served
+        is_due &= ~((asked_before.probe > 1) & averaging.is_served)
+        is_test = (asked_before.probe == 2) & averaging.is_served
         seen = _average.take_in(
-            *(averaging.averaged_params, params, updates),
+            averaging.averaged_params,
+            params,
+            updates,
             share=jnp.where(count < 2, 1.0, last.share),
             is_due=is_due,
-            is_calibrating=asked.probe == 1,
+            is_calibrating=asked_before.probe == 1,
             is_test=is_test & ~is_due,
             interpolates=interpolates,
             count=count,

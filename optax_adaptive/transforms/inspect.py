@@ -122,7 +122,8 @@ def summary(opt_state: Any) -> dict[str, Array]:
 
       And ``learning_rate`` (float32), where there is one controller, and one optimizer
       made by ``optax.inject_hyperparams``: the optimizer's rate times ``lr_scale``. As
-      in :func:`lr_scale`, the ``backoff`` of :func:`with_rollback` is not included.
+      in :func:`lr_scale`, the ``backoff`` of :func:`with_rollback` is not included, nor
+      what undoes a change of the base rate within a run.
       Other optimizers do not keep their rate in the state: multiply it by ``lr_scale``.
 
       A name that several states have is preceded by the path of each, as in

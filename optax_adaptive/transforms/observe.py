@@ -21,7 +21,7 @@ from optax_adaptive.transforms.inspect import bare, find, is_leaf, read_statisti
 # Rules that ignore what observe() is given, and the other words in names of rules.
 DEAF = {"constant", "plateau", "greedy", "bold_driver", "trend", "range_test"}
 DEAF |= {"search", "maintain", "tuned", "learned", "policy"}
-DEAF |= {"clip", "warmup", "anchored", "then", "interpolated"}
+DEAF |= {"clip", "warmup", "anchored", "then", "interpolated", "max"}
 
 
 def observe(opt_state: Any, value: Any) -> Any:

@@ -7,7 +7,7 @@ import optax
 
 from optax_adaptive._controller import Array
 from optax_adaptive.signals import averaging_gap
-from optax_adaptive.signals.update_size import largest_entry, largest_of_sample
+from optax_adaptive.signals.update_size import largest_of_sample
 from optax_adaptive.signals.window_statistics import as_metric
 from optax_adaptive.state import snapshots
 from optax_adaptive.state.devices import (
@@ -17,7 +17,8 @@ from optax_adaptive.state.devices import (
     mean_over_devices,
 )
 from optax_adaptive.state.exportable import exportable
-from optax_adaptive.state.packing import pack, unpack
+from optax_adaptive.state.packing import check_size, pack, unpack
+from optax_adaptive.state.placement import beside
 from optax_adaptive.state.tag import Tag
 from optax_adaptive.state.trees import as_arrays, as_reduction
 from optax_adaptive.state.validation import (
@@ -91,10 +92,10 @@ def with_rollback(
     An update is skipped if its loss or its gradients are not finite, or if its loss is
     above the usual one by 100 standard deviations plus ten times its size (up to three
     in a row): the optimizer sees a gradient of 0, and its update is not applied. If
-    that makes its state NaN, it returns to its copy, or is initialised anew. In
-    gradients of more than 4,096 entries one row is looked at; any other entry that is
-    not finite, or above 1e18, counts as 0. Controllers inside see the loss without its
-    spikes.
+    its updates are then NaN, its state returns to the copy, or is initialised anew. Of
+    gradients and updates with two axes and more than 4,096 entries one row is looked
+    at; any other entry that is not finite, or above 1e18, counts as 0. Controllers
+    inside see the loss without its spikes.
 
     Memory: one copy of params and, with ``restore_inner``, of the inner state.
 
@@ -119,8 +120,9 @@ def with_rollback(
     Raises:
       ValueError: If ``backoff`` is out of range or ``restore_inner`` is not a bool; if
         ``init`` finds a snapshot inside already; or if ``update`` is given no params,
-        updates of other leaves or shapes than theirs, a ``value`` that is not a scalar,
-        or a ``value`` or gradients that vary over a mesh axis.
+        updates of other leaves or shapes than theirs, a state of another optimizer or
+        release, a ``value`` that is not a scalar, or a ``value`` or gradients that vary
+        over a mesh axis.
       TypeError: If ``optimizer`` is not a gradient transformation; in ``init``, if a
         leaf of the params is not an array; in ``update``, if ``value`` is missing or
         not one real number.
@@ -150,11 +152,12 @@ def with_rollback(
                 "the optimizer inside with_rollback rolls back already: once is "
                 "enough, and autotune does so by itself"
             )
-        return RollbackState(
+        state = RollbackState(
             inner_state=inner_state,
             snapshot=snapshots.empty(params, inner_state, restore_inner),
             rollback_memory=TAG.wrap(pack(first_memory())),
         )
+        return beside(params, state)
 
     def update_fn(
         updates, state, params=None, *, value=None, measured=None, **extra_args
@@ -166,13 +169,16 @@ def with_rollback(
         gradient_size = largest_of_sample(updates)
         value = mean_over_devices(as_metric(value), axis_name)
         words = TAG.unwrap(state.rollback_memory)
+        check_size(LAYOUT, words, "with_rollback")
         check_same_on_devices("`value`", value, words, AVERAGE)
         check_same_on_devices("gradients", updates, words, AVERAGE_GRADIENTS)
         value = jnp.where(jnp.isfinite(gradient_size), value, jnp.nan)
         memory = unpack(LAYOUT, words)
         plan = make_plan(memory, value, _rules.requests(state.inner_state))
         inner_state, snapshot = snapshots.before_update(
-            *(state.snapshot, state.inner_state, optimizer.init),
+            state.snapshot,
+            state.inner_state,
+            optimizer.init,
             source=params if measured.average is None else measured.average,
             is_taken=plan.is_taken,
             is_broken=memory.is_broken,
@@ -180,25 +186,31 @@ def with_rollback(
         (is_skipped,) = as_reduction(plan.is_skipped)
         measured = _measure_inside(
             measured._replace(gradient_size=gradient_size),
-            *(snapshot.snapshot_params, updates, value, plan),
+            snapshot.snapshot_params,
+            updates,
+            value,
+            plan,
         )
         updates, inner_state = optimizer.update(
             snapshots.guarded(updates, is_skipped),
-            *(inner_state, params),
+            inner_state,
+            params,
             # Rules go by ``measured``. What is not ours keeps a NaN for ever.
             value=jnp.where(
                 plan.is_new & plan.signal.is_finite, value, plan.detector.slow
             ),
             **handed_down(extra_args, measured),
         )
-        is_broken = ~jnp.isfinite(largest_entry(updates))
+        is_broken = ~jnp.isfinite(largest_of_sample(updates))
         starts_return = plan.is_spike | _rules.requests(inner_state).restore
         factor = factor_of(jnp.float32(backoff), memory, plan)
         factor, is_restored = as_reduction(
             jnp.where(is_skipped, 0.0, factor), starts_return | plan.is_returning
         )
         updates, snapshot = snapshots.after_update(
-            *(snapshot, params, multiply(updates, factor)),
+            snapshot,
+            params,
+            multiply(updates, factor),
             is_restored=is_restored,
             is_rolled_back=plan.is_spike,
         )
@@ -227,7 +239,9 @@ def _measure_inside(
         slope = averaging_gap.compute_if(
             averaging_gap.gap,
             has_gap & plan.is_kept & ~is_probe,
-            *(measured.average, copied_params, grads),
+            measured.average,
+            copied_params,
+            grads,
         )
     return measured._replace(
         average=None,

@@ -27,6 +27,7 @@ from optax_adaptive.state.packing import (
     pack,
     unpack,
 )
+from optax_adaptive.state.placement import beside
 from optax_adaptive.state.tag import Tag
 from optax_adaptive.state.trees import as_arrays, wide
 from optax_adaptive.state.validation import (
@@ -96,15 +97,16 @@ def scale_by_controller(
       gradients of a sum, pass the sum.
 
     Raises:
-      ValueError: If an argument is out of its range. In ``update``: if ``value`` is not
+      ValueError: If an argument is out of its range, or the rule needs wrappers and
+        ``mode`` or ``feedback`` is not the default. In ``update``: if ``value`` is not
         a scalar; if ``value``, or a size of updates that the rule uses, varies over a
         mesh axis; if the state is that of another rule or ``window``; if a wrapper that
         the rule needs is missing; or if ``mode="max"`` decides from ``value`` within
         :func:`with_rollback`.
-      TypeError: If ``controller`` is not a :class:`Controller`, or if its state is not
-        made of 32-bit or bool arrays. In ``update``: if ``value`` is missing or
-        complex, if the shapes of that state change, or if the rule returns anything but
-        a log factor, its state and a :class:`Request`.
+      TypeError: If ``controller`` is not a :class:`Controller`; in ``init``, if its
+        state is not made of 32-bit or bool arrays. In ``update``: if ``value`` is
+        missing or complex, if the shapes of that state change, or if the rule returns
+        anything but a log factor, its state and a :class:`Request`.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, optax_adaptive
@@ -129,6 +131,13 @@ def scale_by_controller(
         own = controller.accumulation_size
         accumulation_size = own if feedback == "value" else 1
     check_count("accumulation_size", accumulation_size)
+    if is_concrete(accumulation_size):
+        accumulation_size = int(accumulation_size)
+    if controller.needs and (mode, feedback) != ("min", "value"):
+        raise ValueError(
+            f"the rule {controller.name!r} compares the loss with its gradients: it "
+            f"needs mode='min' and feedback='value', not {mode!r} and {feedback!r}"
+        )
     if not is_concrete(window):
         raise ValueError(
             "window sets a shape and cannot be traced; under inject_hyperparams pass "
@@ -156,17 +165,22 @@ def scale_by_controller(
         )
 
     layout = jax.eval_shape(first_memory)
-    name = f"{controller.name}-{window}"
+    # What is remembered of a metric has its sign.
+    name = (
+        f"{controller.name}-{window}"
+        if mode == "min"
+        else (f"{controller.name}-max-{window}")
+    )
     if feedback == "observe":  # its windows are of another metric
         name = f"{name}-{OBSERVED}"
     tag = Tag("the state of the rule and window", name)
 
     def init_fn(params: optax.Params) -> ScaleByControllerState:
-        del params  # Its contents may be placeholders.
-        return ScaleByControllerState(
+        state = ScaleByControllerState(
             lr_scale=bounded(jnp.array(controller.initial_log_scale, jnp.float32)),
             controller_memory=tag.wrap(pack(first_memory())),
         )
+        return beside(params, state)  # whose contents may be placeholders
 
     def size_in_force(statistics: window_statistics.WindowStatistics) -> Array:
         asked = statistics.request.accumulation_size
@@ -271,8 +285,9 @@ def scale_by_controller(
         # Passed in, not stored: XLA then removes it if the rule does not use it.
         own = largest_entry(updates) * ratio
         own = jnp.where(jnp.isfinite(own), own, 0.0)
-        handed, none = (measured.gradient_size, measured.displacement), jnp.float32(0.0)
-        sizes = jnp.stack([own, *(none if size is None else size for size in handed)])
+        sizes = jnp.stack(
+            [own, *map(_or_zero, (measured.gradient_size, measured.displacement))]
+        )
         sizes = mean_over_devices(sizes, axis_name)
         lr_scale, words = lax.cond(is_due, decide, keep, state.lr_scale, words, sizes)
         return multiply(updates, lr_scale * ratio), ScaleByControllerState(
@@ -280,6 +295,10 @@ def scale_by_controller(
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, compiled(update_fn))
+
+
+def _or_zero(number: Array | None) -> Array:
+    return jnp.zeros((), jnp.float32) if number is None else number
 
 
 def multiply(updates: optax.Updates, lr_scale: Array) -> optax.Updates:

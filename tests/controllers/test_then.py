@@ -25,6 +25,7 @@ from tests.helpers.combined import (
 from tests.helpers.follow import follow
 from tests.helpers.known_rules import done_after, multiply
 from tests.helpers.loud import assert_finite_answers, loud
+from tests.helpers.observations import observation
 from tests.helpers.spy import spy
 
 
@@ -109,3 +110,19 @@ def test_every_rule_may_follow_the_range_test(rule):
     scales = scales_of(controllers.clip(chained, 4.0), stream(), 2)
     assert_finite_answers(scales)
     assert scales[0] == pytest.approx(0.1)
+
+
+def test_the_second_begins_from_its_first_state():
+    def counting():
+        rule = controllers.constant()
+        return rule._replace(
+            init=lambda: jnp.zeros((), jnp.int32),
+            update=lambda observation, state: (observation.log_scale, state),
+            begin=lambda state, found: state + 1,
+        )
+
+    rule = controllers.then(done_after(2), counting())
+    state = rule.init()
+    for _ in range(5):
+        _, state = rule.update(observation(value=1.0), state)
+    assert int(state.second_state) == 1

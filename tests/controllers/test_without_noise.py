@@ -7,7 +7,8 @@ import optax
 import pytest
 
 import optax_adaptive
-from optax_adaptive._controller import nothing_found
+from optax_adaptive import Controller
+from optax_adaptive._controller import nothing, nothing_found
 from optax_adaptive.controllers import maintain
 from optax_adaptive.controllers._without_noise import without_noise
 from tests.helpers.observations import observation
@@ -110,3 +111,41 @@ def test_a_full_batch_is_annealed_where_the_end_is_known():
     assert loss < 0.1 * loss_fn(first_params)
     numbers = optax_adaptive.summary(trained(None)[1])
     assert optax_adaptive.in_words(numbers)["cause_name"] != words["cause_name"]
+
+
+def annealed(rule):
+    """What is asked for at each decision, and what the rule inside is shown."""
+    found = nothing_found()._replace(has_noise=jnp.array(False))
+    state, seen = rule.begin(rule.init(), found), []
+    log_scale, end = np.float32(0.0), 0
+    while end < 2 * STEPS:
+        size = int(rule.request(state).accumulation_size) or 20
+        end += size
+        shown = observation(step=end - 1, value=1.0, log_scale=log_scale)
+        log_scale, state = rule.update(shown, state)
+        seen.append((end, rule.request(state), np.asarray(state.rule_state)))
+    return seen
+
+
+def always_restoring():
+    """A rule that asks for both events, and counts how often it is shown a rollback."""
+
+    def update_fn(observation, rollbacks):
+        rollbacks += observation.is_rolled_back.astype(jnp.int32)
+        return observation.log_scale, rollbacks
+
+    yes = jnp.ones((), jnp.bool_)
+    return Controller(
+        lambda: jnp.zeros((), jnp.int32),
+        update_fn,
+        request=lambda state: nothing()._replace(restore=yes, snapshot=yes),
+    )
+
+
+def test_events_are_asked_for_once_and_windows_past_the_end_are_a_new_series():
+    seen = annealed(without_noise(always_restoring(), STEPS))
+    for end, asked, rollbacks in seen:
+        is_asked = end <= 700 or end > STEPS + 3
+        assert bool(asked.restore) == bool(asked.snapshot) == is_asked, end
+        # Once, so that losses are not compared with those at the end of the anneal.
+        assert rollbacks == (end > STEPS + 3)

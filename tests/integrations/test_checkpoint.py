@@ -75,3 +75,18 @@ def test_it_lies_where_the_target_does():
     device = jax.devices()[-1]
     target = jax.device_put(jnp.zeros(4), device)
     assert graft(target, np.ones(4, np.float32)).tree.sharding == target.sharding
+
+
+def test_numbers_of_no_dtype_take_that_of_the_target():
+    target = {"count": jnp.zeros((), jnp.int32), "rate": jnp.zeros(())}
+    tree = graft(target, {"count": np.int32(3), "rate": np.float32(2.0)}).tree
+    assert not any(leaf.weak_type for leaf in jax.tree.leaves(tree))
+
+
+def test_what_lies_on_no_device_by_choice_stays_free():
+    target = with_controller(controllers.constant()).init(PARAMS)
+    tree = graft(target, restored(target)).tree
+    assert not any(leaf.committed for leaf in jax.tree.leaves(tree))
+    device = jax.devices()[0]
+    tree = graft(jax.device_put(target, device), restored(target)).tree
+    assert all(leaf.committed for leaf in jax.tree.leaves(tree))

@@ -83,3 +83,20 @@ def test_a_loss_far_above_what_is_normal_is_not_used():
     values = 1.0 + 0.01 * noise(100)
     values[50], values[60], values[70] = 8.0, 1e3, np.nan
     assert np.flatnonzero(~watch_all(values).is_usable).tolist() == [60, 70]
+
+
+@pytest.mark.parametrize("first", [3 * [np.nan], 3 * [0.0], [np.nan], 12 * [0.0]])
+def test_first_values_that_say_nothing_of_the_size_of_others(first):
+    values = np.array([*first, *(2.3 + 0.05 * noise(60)), *(1e5 + noise(20))])
+    signals = watch_all(values)
+    start = len(first)
+    settled = slice(start + 30, start + 60)
+    np.testing.assert_allclose(signals.unspiked[settled], values[settled])
+    spikes = np.flatnonzero(signals.is_spike)
+    assert spikes.size and spikes[0] >= start + 60
+
+
+def test_a_first_value_that_is_not_finite_does_not_count_as_zero():
+    values = 2.3 + 0.05 * noise(60)
+    after_nan = watch_all([np.nan, *values])
+    np.testing.assert_array_equal(after_nan.unspiked[1:], watch_all(values).unspiked)

@@ -1,5 +1,7 @@
 """A state of another rule, window or average is refused, not reinterpreted."""
 
+import hashlib
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -10,6 +12,9 @@ from optax_adaptive import (
     scale_by_controller,
     with_averaging,
 )
+from optax_adaptive.signals import window_statistics
+from optax_adaptive.state import tag
+from optax_adaptive.transforms import _rollback_plan
 
 CONSTANT = controllers.constant()
 ADAM = optax.adam(1e-3)
@@ -67,3 +72,20 @@ def test_the_state_of_another_interpolation(interpolation):
     with pytest.raises(ValueError, match="the kind of average .*'plain.*'") as raised:
         tx.update(params, state, params)
     assert "'interpolated-v" in str(raised.value)
+
+
+def test_a_version_is_that_of_one_layout():
+    """Another layout must have another version, or older states would be misread."""
+    layouts = {
+        "window statistics": window_statistics.LAYOUT,
+        "with_rollback": _rollback_plan.LAYOUT,
+    } | {
+        name: jax.eval_shape(make().init) for name, make in controllers.REGISTRY.items()
+    }
+    text = "\n".join(
+        f"{name}{jax.tree_util.keystr(path)} {leaf.dtype}{list(leaf.shape)}"
+        for name, layout in layouts.items()
+        for path, leaf in jax.tree.leaves_with_path(layout)
+    )
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert (tag.VERSION, digest) == (7, "ec6d8dd7cdf77ecc")

@@ -238,3 +238,14 @@ def test_inside_with_rollback_rules_see_no_spike():
     inside = optax_adaptive.with_averaging(optax_adaptive.with_rollback(chain))
     around = optax_adaptive.with_rollback(optax_adaptive.with_averaging(chain))
     assert scale(inside) == scale(around)
+
+
+def test_an_optimizer_inside_gets_the_loss_as_it_is():
+    tx = optax_adaptive.with_averaging(optax.polyak_sgd(max_learning_rate=10.0))
+    params = jnp.ones(2)
+
+    def first_update(value):
+        return tx.update(params, tx.init(params), params, value=value)[0][0]
+
+    slope = jax.grad(lambda value: first_update(value))(jnp.float32(1.0))
+    np.testing.assert_allclose(slope, -0.5, rtol=1e-5)  # -value / |gradient|^2

@@ -88,7 +88,7 @@ def test_a_rule_without_the_wrappers_that_it_needs(name, wrap, missing):
     state = tx.init(params)
     right = (
         r"with_averaging\(with_rollback\(optax.chain\(optimizer, "
-        rf"scale_by_controller\({name}"
+        r"scale_by_controller\(rule\)\)\)\)"
     )
     message = rf"{name}' does not work without {missing} around it: compose it, in this"
     with pytest.raises(ValueError, match=f"{message} order, as {right}"):

@@ -23,6 +23,7 @@ from optax_adaptive import (
 from optax_adaptive.signals import window_statistics
 from optax_adaptive.state.controller_state import is_controller_state
 from optax_adaptive.state.packing import overwrite, pack, unpack
+from optax_adaptive.state.tag import VERSION
 from optax_adaptive.transforms.in_words import _tuned_memory
 from tests.helpers.follow import follow
 from tests.helpers.spy import spy
@@ -287,7 +288,8 @@ def test_a_state_of_another_version_is_not_read():
     state = scale_by_controller(controllers.tuned()).init(None)
     ((name, packed),) = state.controller_memory.items()
     older = state._replace(controller_memory={name[:-1] + "4": packed})
-    with pytest.raises(ValueError, match="must be '...-v6', but it is 'tuned-32-v4'"):
+    message = f"must be '...-v{VERSION}', but it is 'tuned-32-v4'"
+    with pytest.raises(ValueError, match=message):
         summary(older)
 
 

@@ -289,3 +289,27 @@ def test_what_is_not_ours_is_handed_finite_values():
         updates, state = tx.update(0 * params, state, params, value=loss)
     jax.effects_barrier()
     assert len(seen) == 75 and set(seen) <= {1.0, 2.0}
+
+
+def test_a_state_that_becomes_nan_in_any_leaf_is_renewed():
+    """An optimizer that divides by the norm of a gradient, of which one is 0."""
+
+    def unit(updates, params=None):
+        return jax.tree.map(lambda u: u / jnp.linalg.norm(u), updates)
+
+    inner = optax.chain(optax.stateless(unit), optax.trace(0.9), optax.scale(-0.01))
+    params = {"larger": jnp.ones(10), "smaller": jnp.ones(5)}
+    grads = [dict(params) for _ in range(12)]
+    grads[3] = params | {"smaller": jnp.zeros(5)}
+    values = [1.0 - 0.01 * i for i in range(12)]
+    seen, state = run(optax_adaptive.with_rollback(inner), params, grads, values)
+    moves = np.diff([float(one["smaller"][0]) for one in seen])
+    assert (moves[5:] < 0.0).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+
+
+def test_a_state_of_several_runs_is_refused():
+    tx, params = optax_adaptive.with_rollback(optax.sgd(0.1)), jnp.ones((2, 3))
+    stacked = jax.vmap(tx.init)(params)
+    with pytest.raises(ValueError, match="several runs at once, use jax.vmap"):
+        tx.update(params, stacked, params, value=1.0)

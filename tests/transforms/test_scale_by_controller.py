@@ -136,3 +136,28 @@ def test_state_fits_in_four_kibibytes():
         state = scale_by_controller(make()).init(None)
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         assert size <= larger.get(name, 4096)
+
+
+def test_a_request_asks_for_nothing_by_default():
+    rule, seen = asking(lambda windows: Request(half_life=jnp.float32(2.0)))
+    follow(scale_by_controller(rule, accumulation_size=1))(jnp.ones(3))
+    assert len(seen) == 3
+
+
+def test_a_whole_number_of_values_may_be_a_float():
+    tx = scale_by_controller(always(0.0), accumulation_size=2.0)  # type: ignore
+    tx.update(jnp.ones(2), tx.init(jnp.ones(2)), value=1.0)
+
+
+def test_a_memory_of_a_metric_is_not_taken_for_that_of_a_loss():
+    least, most = (
+        scale_by_controller(controllers.plateau(), mode=mode) for mode in ("min", "max")
+    )
+    with pytest.raises(ValueError, match="must be 'plateau-max-32"):
+        most.update(jnp.ones(2), least.init(None), value=1.0)
+
+
+@pytest.mark.parametrize("kwargs", [dict(mode="max"), dict(feedback="observe")])
+def test_a_rule_that_compares_loss_and_gradients_needs_the_loss(kwargs):
+    with pytest.raises(ValueError, match="'maintain' compares the loss with its grad"):
+        scale_by_controller(controllers.maintain(), **kwargs)

@@ -104,7 +104,9 @@ def _change(block: Block, settings: CorrectionSettings) -> Array:
     the gap: that is not the rate's fault.
     """
     most = settings.high * (block.decrease + settings.z * block.error)
-    lower = jnp.where(most > 0.0, most / jnp.maximum(block.gap, most), 0.0)
+    # A gap that is no larger is no reason, not even where the loss has stood still.
+    ratio = jnp.where(most > 0.0, most / jnp.maximum(block.gap, most), 0.0)
+    lower = jnp.where(block.gap <= most, 1.0, ratio)
     least = settings.low * block.decrease
     gap = jnp.clip(block.gap, 1e-3 * least, least)
     higher = jnp.where(least > 0.0, least / gap, 1.0)

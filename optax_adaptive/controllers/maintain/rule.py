@@ -1,8 +1,6 @@
 """maintain: keeps a rate, guarded by rollback and corrected by the averaging gap."""
 
-import functools
 import math
-import operator
 
 import jax.numpy as jnp
 
@@ -101,8 +99,10 @@ def maintain(
         change, restarts = _allowed(
             proposal, state, observation, on_probation, settings
         )
+        floor = state.found.log_scale + math.log(settings.floor)
         change = jnp.where(is_judged, change, 0.0)
-        restarts &= is_judged
+        # From the lowest rate a restart would only lead to another.
+        restarts &= is_judged & (observation.log_scale > floor + ROUNDING)
         is_undone = is_block & (state.backoffs > 0) & ~_is_soon(state) & (change >= 0.0)
         change = jnp.where(is_undone, -math.log(settings.back_off), change)
         went_on = state._replace(
@@ -120,8 +120,7 @@ def maintain(
         new = select(is_blown_up, backed_off, new)
         change = jnp.where(is_blown_up, down, change)
         log_scale = observation.log_scale
-        floor = jnp.minimum(log_scale, state.found.log_scale + math.log(settings.floor))
-        return jnp.maximum(log_scale + change, floor), new
+        return jnp.maximum(log_scale + change, jnp.minimum(log_scale, floor)), new
 
     def request_fn(state: MaintainState):
         # Before the first decision, the rule does not know at which step it began.
@@ -215,8 +214,7 @@ def _allowed(
     points_back &= settings.points_back
     back_to = math.log(settings.back_to)
     change = jnp.where(points_back, jnp.minimum(change, back_to), change)
-    vetoes = _vetoes_on_a_raise(proposal, state, observation, settings)
-    is_vetoed = functools.reduce(operator.or_, vetoes.values())
+    is_vetoed = _is_raise_vetoed(proposal, state, observation, settings)
     change = jnp.where((change > 0.0) & is_vetoed, 0.0, change)
     restarts = (change < math.log(settings.far)) & on_probation
     restarts &= proposal.is_harmful | points_back
@@ -224,28 +222,24 @@ def _allowed(
     return jnp.where(restarts, change, bounded), restarts
 
 
-def _vetoes_on_a_raise(
+def _is_raise_vetoed(
     proposal: Proposal,
     state: MaintainState,
     observation: Observation,
     settings: MaintainSettings,
-) -> dict[str, Array]:
-    """The vetoes by their reasons, each a bool of shape ()."""
-    has_noise = state.found.has_noise
-    return {
-        # A rate that came down did so for a reason.
-        "below the rate found": observation.log_scale
-        < state.found.log_scale - ROUNDING,
-        # After a blow-up the run has to go well for as long as it did before.
-        "blew up": _is_soon(state),
-        # With noise, too high a rate does not show at once.
-        "too early": has_noise & (state.elapsed <= settings.early),
-        # When the loss decreases by orders of magnitude, so does the gap: it would
-        # speak against a higher rate only once all of that decrease is undone.
-        "the loss decreases fast": has_noise & proposal.is_fast,
-        # Near rest nothing speaks against a higher rate until it blows up.
-        "the loss is at rest": ~has_noise & proposal.is_at_rest,
-    }
+) -> Array:
+    """Whether a raise that is proposed is not made, bool of shape ()."""
+    # A rate that came down did so for a reason.
+    is_lowered = observation.log_scale < state.found.log_scale - ROUNDING
+    # After a blow-up the run has to go well for as long as it did before.
+    blew_up = _is_soon(state)
+    # With noise, too high a rate does not show at once. And when the loss decreases by
+    # orders of magnitude, so does the gap: it would speak against a higher rate only
+    # once all of that decrease is undone.
+    is_too_early = (state.elapsed <= settings.early) | proposal.is_fast
+    # Without it, nothing speaks against a higher rate near rest until it blows up.
+    by_noise = jnp.where(state.found.has_noise, is_too_early, proposal.is_at_rest)
+    return is_lowered | blew_up | by_noise
 
 
 def _restarted(

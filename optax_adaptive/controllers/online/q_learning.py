@@ -113,8 +113,9 @@ def q_learning(
             jnp.arange(size, dtype=jnp.int32) for size in state.trace.shape
         )
         visited = (rows == s_tm1)[:, None] & (columns == taken)[None, :]
-        # Watkins: credit ends where the action taken is not the best one.
-        is_greedy = taken == jnp.argmax(state.q_values[s_tm1]).astype(jnp.int32)
+        # Watkins: credit ends where the action that the best leads to was not taken.
+        best = transition.choices_tm1[jnp.argmax(state.q_values[s_tm1])]
+        is_greedy = taken == nearest_action(best)
         trace = jnp.where(is_greedy, state.trace, 0.0)
         decay = settings.q_discount * settings.q_lambda
         trace = rl.replacing_trace(trace, visited, decay)

@@ -112,21 +112,17 @@ def search(
         state = _begin_warm_up_anew(state, observation)
         state = gradient_factor.compare(state, observation, settings)
         went_on, log_scale = packing.switch(
-            *(state.stage, stages),
+            state.stage,
+            stages,
             like=(state, observation.log_scale),
             operands=(state, observation.displacement, observation.gradient_size),
         )
-        # A step whose loss is bad does not count, but in calibration it shows how far
-        # the step before has moved.
+        # A step whose loss is bad does not count (with_rollback skips its update). But
+        # in calibration it shows how far the step before has moved, and in the warm-up
+        # it is a blow-up, after which the rate begins from below.
         is_step = (state.nonfinite == 0) & ~state.is_waiting
-        is_step |= state.stage == CALIBRATE
-        # In a range test such a batch must not move the parameters either.
-        resting = jnp.where(
-            state.stage == RANGE_TEST,
-            math.log(settings.least_scale),
-            observation.log_scale,
-        )
-        log_scale = jnp.where(is_step, log_scale, resting)
+        is_step |= (state.stage == CALIBRATE) | (state.stage == WARM_UP)
+        log_scale = jnp.where(is_step, log_scale, observation.log_scale)
         state = select(is_step, went_on, state)
         log_scale = jnp.where(state.is_done, state.found.log_scale, log_scale)
         # Once done, the factor in force is kept, as the bounds have left it.

@@ -217,3 +217,22 @@ def test_bad_input():
         controllers.maintain(total_steps=0)
     with pytest.raises(ValueError, match="interpolate must be True or False"):
         controllers.maintain(interpolate=1)
+
+
+def test_from_the_lowest_rate_it_does_not_restart():
+    """However large the gap: it would lead to another restart, and to no other rate."""
+    rule = controllers.maintain()
+    found = as_found(FOUND)
+    state, log_scale = rule.begin(rule.init(), found), found.log_scale
+    update, observe, step = jax.jit(rule.update), make_observe(), -1
+    scales, restarts = [], []
+    for index in range(60):
+        step += int(rule.request(state).accumulation_size)
+        # Pointing back, so that it restarts wherever it may.
+        block = Block(step, 3.0 - 0.001 * index, 1e-4, 1.0, -5.0, False)
+        log_scale, state = update(observe(block, log_scale), state)
+        scales.append(float(log_scale - found.log_scale))
+        restarts.append(bool(state.restarts))
+    at_floor = np.array(scales[:-1]) <= math.log(1e-3) + 1e-4
+    assert any(restarts) and at_floor.any()
+    assert not np.array(restarts[1:])[at_floor].any()

@@ -241,3 +241,9 @@ def test_blocks_match_a_reference():
     # No lower than a thousandth of the first rate.
     rates = np.maximum(np.cumprod([factor for _, factor in want]), 1e-3)
     np.testing.assert_allclose(np.cumprod(made), rates, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("gap", "factor"), [(-0.1, 1.0), (0.0, 1.0), (1e-6, 0.1)])
+def test_a_loss_that_stands_still_is_no_rise(gap, factor):
+    made = corrected(decrease=0.0, error=0.0, gap=gap).log_factor
+    np.testing.assert_allclose(np.exp(made), factor, rtol=1e-5)
