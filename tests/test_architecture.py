@@ -18,6 +18,7 @@ ROOMS = {
 }
 MOST_LINES = 60  # of a function's own
 MOST_PRIVATE = 6  # modules flat at the top
+MOST_OF_AUTOTUNE = 150  # lines of its module, which composes the parts of others
 
 
 def name_of(path):
@@ -145,3 +146,8 @@ def outer(
     (function,) = ast.parse(source).body
     expected = ["def outer(", "x,", "):", "return inner  # what"]
     assert own_lines(function, source) == expected
+
+
+def test_autotune_is_a_short_composition():
+    source = (PACKAGE / "transforms" / "autotune.py").read_text()
+    assert len(source.splitlines()) <= MOST_OF_AUTOTUNE

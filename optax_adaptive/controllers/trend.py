@@ -34,7 +34,8 @@ def trend(
       decrease (z above -1.645) are a plateau, which lowers it too;
     * otherwise it stays.
 
-    Every change restarts the history: a scale is judged by its own windows alone.
+    Each of these changes restarts the history, so that a scale is judged by its own
+    windows alone. So does a strongly significant decrease where ``growth`` is 1.
     Before ``span`` windows no plateau is declared, so that a slow but steady descent
     does not lower the scale.
 

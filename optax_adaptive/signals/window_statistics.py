@@ -31,6 +31,7 @@ class WindowStatistics(NamedTuple):
     # shape=(), dtype=int32: newest non-finite values without a finite one between
     nonfinite_in_a_row: Array
     nonfinite: Array  # shape=(), dtype=int32: non-finite values so far
+    nonfinite_answers: Array  # shape=(), dtype=int32: of the rule, which do not count
     validation: Array  # shape=(), dtype=float32: newest value given to observe()
     is_validated: Array  # shape=(), dtype=bool: was it given since its last use?
     is_rolled_back: Array  # shape=(), dtype=bool: was a rollback in the open window?
@@ -55,6 +56,7 @@ def first(mode: str) -> WindowStatistics:
         m2=jnp.zeros((), jnp.float32),
         nonfinite_in_a_row=jnp.zeros((), jnp.int32),
         nonfinite=jnp.zeros((), jnp.int32),
+        nonfinite_answers=jnp.zeros((), jnp.int32),
         validation=jnp.zeros((), jnp.float32),
         is_validated=jnp.zeros((), jnp.bool_),
         is_rolled_back=jnp.zeros((), jnp.bool_),

@@ -11,7 +11,12 @@ from jax import lax
 from optax_adaptive._controller import Array
 from optax_adaptive.state.controller_state import is_controller_state
 from optax_adaptive.state.exportable import exportable
-from optax_adaptive.state.trees import in_dtypes_of, nodes_of, select
+from optax_adaptive.state.trees import (
+    in_dtypes_of,
+    nodes_of,
+    saturating_add,
+    select,
+)
 from optax_adaptive.state.validation import check_one, check_same
 
 LARGEST_GRADIENT = 1e18  # its square fits in float32
@@ -136,7 +141,7 @@ def after_update(
     updates = jax.tree.map(back, snapshot.snapshot_params, params, updates)
     snapshot = snapshot._replace(
         is_restored=is_restored,
-        rollbacks=snapshot.rollbacks + is_rolled_back.astype(jnp.int32),
+        rollbacks=saturating_add(snapshot.rollbacks, is_rolled_back),
     )
     return updates, snapshot
 

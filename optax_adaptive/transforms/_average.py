@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
@@ -83,6 +84,22 @@ def pace(
         share=share / moved,
         moved=moved,
         followed=share * interpolation / (1.0 - interpolation),
+    )
+
+
+def pace_of_params(
+    pace: Pace, count: Array, is_restarted: Array | np.bool_, ahead: Array
+) -> Pace:
+    """The pace where the average may stay, or is one with params; ``ahead`` is 1 - b.
+
+    At updates at which the average does not move, nor do params towards it.
+    """
+    is_one = is_restarted | (count == 0)
+    is_next = is_multiple(count, pace.every)
+    moved = jnp.where(is_next, pace.moved, ahead)
+    return pace._replace(
+        moved=jnp.where(is_one, 1.0, moved),
+        followed=jnp.where(is_one | ~is_next, 0.0, pace.followed),
     )
 
 

@@ -3,11 +3,14 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import optax
 
 from optax_adaptive._controller import Array, ControllerState, Observation
 from optax_adaptive.signals import window_statistics
 from optax_adaptive.signals.history import difference_error, filled, push
+from optax_adaptive.signals.update_size import largest_entry
 from optax_adaptive.state.trees import saturating_add
+from optax_adaptive.transforms._measured import Measured
 
 
 class Memory(NamedTuple):
@@ -18,6 +21,29 @@ class Memory(NamedTuple):
     history: Array  # shape=(window,), dtype=float32: window means, oldest first
     errors: Array  # shape=(window,), dtype=float32: their standard errors
     controller_state: ControllerState
+
+
+class Sizes(NamedTuple):
+    """What is measured of updates at the step of a decision; 0 if it is not."""
+
+    # each shape=(), dtype=float32
+    update: Array  # largest |entry| in one leaf of the optimizer's update
+    gradient: Array  # and in a sample of the gradients
+    displacement: Array  # |update| / (1 + |params|), while a rule calibrates
+
+
+def measure_sizes(
+    updates: optax.Updates, measured: Measured, ratio: float | Array
+) -> Sizes:
+    """The sizes at this step; ``ratio`` makes updates those of the first base rate."""
+    size = largest_entry(updates) * ratio
+    none = jnp.zeros((), jnp.float32)
+    gradient, displacement = measured.gradient_size, measured.displacement
+    return Sizes(
+        update=jnp.where(jnp.isfinite(size), size, 0.0),
+        gradient=none if gradient is None else gradient,
+        displacement=none if displacement is None else displacement,
+    )
 
 
 def record(memory: Memory, is_finite: Array, sign: float) -> Memory:
@@ -46,7 +72,7 @@ def make_observation(
     memory: Memory,
     is_finite: Array,
     log_scale: Array,
-    sizes: Array,
+    sizes: Sizes,
     sign: float,
     is_always_validated: bool,
 ) -> Observation:
@@ -56,7 +82,7 @@ def make_observation(
       memory: The memory.
       is_finite: Whether the open window holds a mean.
       log_scale: Log of the factor in force.
-      sizes: float32 of shape (3,): of update and gradient, and the displacement.
+      sizes: At this step.
       sign: 1, or -1 where a larger metric is better.
       is_always_validated: Whether every decision follows an observed metric.
     """
@@ -73,9 +99,9 @@ def make_observation(
         validation=jnp.where(is_validated, sign * statistics.validation, 0.0),
         is_validated=is_validated,
         log_scale=log_scale,
-        update_size=sizes[0],
-        gradient_size=sizes[1],
-        displacement=sizes[2],
+        update_size=sizes.update,
+        gradient_size=sizes.gradient,
+        displacement=sizes.displacement,
         averaging_gap=gap,
         has_averaging_gap=statistics.gaps_size > 0,
         return_slope=slope,

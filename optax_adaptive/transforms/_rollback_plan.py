@@ -1,4 +1,4 @@
-"""What with_rollback does at an update, and what it remembers: only the scalars."""
+"""What with_rollback does at an update, by the scalars that it remembers."""
 
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from optax_adaptive.signals import spike_detector
 from optax_adaptive.signals.window_statistics import LARGEST
 from optax_adaptive.state import snapshots
 from optax_adaptive.state.trees import saturating_add, select
+from optax_adaptive.transforms._rollback_memory import RollbackMemory
 
 # Updates over which the rate ramps up after a rollback. The inner state is then new, or
 # older. A new Adam moves every parameter by the whole rate at its first step: one such
@@ -20,61 +21,7 @@ RAMP = 10
 # values there count as normal.
 PATIENCE = 50
 FEWEST_AT_COPY = 20  # values in a mean that is compared with another
-
-
-class RollbackMemory(NamedTuple):
-    """All scalars that ``with_rollback`` remembers, except those of the snapshot."""
-
-    detector: spike_detector.SpikeDetector
-    next_snapshot: Array  # shape=(), dtype=int32: update from which a copy may be taken
-    updates_seen: Array  # shape=(), dtype=int32
-    returns_left: Array  # shape=(), dtype=int32: updates until params equal the copy
-    normal: spike_detector.Normal  # the lowest bounds at any copy so far
-    # shape=(), dtype=float32: the first value that did not belong to a probe
-    first_value: Array
-    small_rise: Array  # shape=(), dtype=int32: values so far in a small rise
-    # shape=(), dtype=float32: a value at the copy above it is as bad as the spike
-    bad_value: Array
-    bad_mean: Array  # shape=(), dtype=float32: the same for a mean of values there
-    is_waiting: Array  # shape=(), dtype=bool: at the copy, until the cause is known
-    waited: Array  # shape=(), dtype=int32: finite values at the copy
-    is_suspect: Array  # shape=(), dtype=bool: did the last spike come on probation?
-    # shape=(), dtype=bool: the first value at the copy was as bad: not the rate's fault
-    is_acquitted: Array
-    is_unproven: Array  # shape=(), dtype=bool: no copy since the last spike
-    safe_since: Array  # shape=(), dtype=int32: update of the last rollback; 0 before
-    probation_end: Array  # shape=(), dtype=int32: before it a spike is the rate's fault
-    backoffs: Array  # shape=(), dtype=int32: spikes so far that were the rate's fault
-    # shape=(), dtype=bool: was the optimizer's last update not finite?
-    is_broken: Array
-
-
-def first_memory() -> RollbackMemory:
-    """Before the first update."""
-    none, no = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.bool_)
-    return RollbackMemory(
-        detector=spike_detector.first_detector(),
-        next_snapshot=jnp.array(spike_detector.WARM_UP, jnp.int32),
-        updates_seen=none,
-        returns_left=none,
-        normal=spike_detector.unknown(),
-        first_value=jnp.full((), -LARGEST, jnp.float32),
-        small_rise=none,
-        bad_value=jnp.full((), LARGEST, jnp.float32),
-        bad_mean=jnp.full((), LARGEST, jnp.float32),
-        is_waiting=no,
-        waited=none,
-        is_suspect=no,
-        is_acquitted=no,
-        is_unproven=no,
-        safe_since=none,
-        probation_end=none,
-        backoffs=none,
-        is_broken=no,
-    )
-
-
-LAYOUT = jax.eval_shape(first_memory)
+LEAST_FACTOR = 1e-3  # to which ``backoff`` may lower updates: no rate is a cure below
 
 
 class AtCopy(NamedTuple):
@@ -94,6 +41,7 @@ class Plan(NamedTuple):
     is_spike: Array  # shape=(), dtype=bool: roll back
     is_small_rise: Array  # shape=(), dtype=bool: a rise that may pass by itself
     is_blown_up: Array  # shape=(), dtype=bool: the last spike was the rate's fault
+    is_undone: Array  # shape=(), dtype=bool: one back-off is
     is_returning: Array  # shape=(), dtype=bool: params are on their way to the copy
     is_waiting: Array  # shape=(), dtype=bool: params are at the copy, and stay there
     is_new: Array  # shape=(), dtype=bool: neither of the two, so the value counts
@@ -157,7 +105,16 @@ def _is_small(
     return (part > 0.0) & (value <= usual + part * decrease)  # NaN compares false
 
 
-def make_plan(memory: RollbackMemory, value: Array, asked: Request) -> Plan:
+def _is_proven(memory: RollbackMemory) -> Array:
+    """Whether the run has gone well for as long as before the last spike or raise."""
+    seen = memory.updates_seen
+    is_over = (seen >= memory.probation_end) & ~memory.is_unproven
+    return is_over & (seen - memory.safe_since >= memory.safe_since)
+
+
+def make_plan(
+    memory: RollbackMemory, value: Array, asked: Request, backoff: Array
+) -> Plan:
     """The plan of an update; ``value`` is NaN where a gradient is not finite."""
     is_returning = memory.returns_left > 0
     # A probe is meant to go too far; the rule itself says when it has.
@@ -181,6 +138,8 @@ def make_plan(memory: RollbackMemory, value: Array, asked: Request) -> Plan:
     is_bad = ~signal.is_usable & ~is_probe | ~signal.is_finite
     is_bad |= value > asked.skip_above
     blames_rate = memory.is_suspect & ~memory.is_acquitted & ~at_copy.is_given_up
+    is_undone = (backoff < 1.0) & (memory.backoffs > memory.undone)
+    is_undone &= _is_proven(memory) & is_new & ~is_spike
     return Plan(
         value=value,
         detector=detector,
@@ -188,6 +147,7 @@ def make_plan(memory: RollbackMemory, value: Array, asked: Request) -> Plan:
         is_spike=is_spike,
         is_small_rise=is_small_rise,
         is_blown_up=is_waiting & at_copy.is_resumed & blames_rate,
+        is_undone=is_undone,
         is_returning=is_returning,
         is_waiting=is_waiting,
         is_new=is_new,
@@ -223,8 +183,9 @@ def bounds_after(
 
 def factor_of(backoff: Array, memory: RollbackMemory, plan: Plan) -> Array:
     """What updates are multiplied by, float32."""
-    backoffs = memory.backoffs + plan.is_blown_up.astype(jnp.int32)
+    backoffs = memory.backoffs - memory.undone + plan.is_blown_up.astype(jnp.int32)
     factor = jnp.power(backoff, backoffs.astype(jnp.float32))
+    factor = jnp.maximum(factor, LEAST_FACTOR)
     ramp = jnp.clip(plan.detector.seen.astype(jnp.float32), 1.0, RAMP) / RAMP
     is_ramped = (memory.safe_since > 0) & (plan.asked.probe <= 0)
     return factor * jnp.where(is_ramped, ramp, 1.0)
@@ -251,7 +212,8 @@ def next_memory(
     # A raise is on probation for as long as a rule takes to judge it.
     after_raise = saturating_add(seen, spike_detector.QUIET + seen // 4)
     after_raise = jnp.maximum(after_raise, probation_end)
-    probation_end = jnp.where(plan.asked.snapshot, after_raise, probation_end)
+    is_raised = plan.asked.snapshot | plan.is_undone
+    probation_end = jnp.where(is_raised, after_raise, probation_end)
     is_suspect = (seen < memory.probation_end) | memory.is_unproven
     spike = jnp.where(plan.signal.is_finite, plan.value, jnp.inf)
     bad_value, bad_mean = bounds_after(spike, plan.detector, memory.normal)
@@ -267,10 +229,7 @@ def next_memory(
             select(at_copy.is_bad, memory.detector, plan.detector),
         ),
         next_snapshot=spike_detector.next_snapshot(
-            seen,
-            memory.next_snapshot,
-            plan.is_due,
-            is_risky=is_fresh | plan.asked.snapshot,
+            seen, memory.next_snapshot, plan.is_due, is_fresh | plan.asked.snapshot
         ),
         updates_seen=saturating_add(seen, 1),
         returns_left=jnp.where(
@@ -293,9 +252,10 @@ def next_memory(
         is_suspect=at_spike(is_suspect, memory.is_suspect),
         is_acquitted=is_acquitted & ~plan.is_spike,
         is_unproven=plan.is_spike | (memory.is_unproven & ~plan.is_taken & ~is_over),
-        safe_since=at_spike(seen, memory.safe_since),
+        safe_since=jnp.where(plan.is_spike | plan.is_undone, seen, memory.safe_since),
         probation_end=at_spike(saturating_add(seen, probation), probation_end),
-        backoffs=memory.backoffs + plan.is_blown_up.astype(jnp.int32),
+        backoffs=saturating_add(memory.backoffs, plan.is_blown_up),
+        undone=saturating_add(memory.undone, plan.is_undone),
         is_broken=is_broken,
     )
 

@@ -36,7 +36,7 @@ def autotune(
 
     The optimizer's own rate does not matter: for own rates from 1e-7 to 10, the rates
     found differ by a thousandth, from the rounding of params (by more if these are
-    coarser than float32). A run may amplify that. It is composed of public parts::
+    coarser than float32). A run may amplify that. In substance it is::
 
         rule = controllers.tuned(total_steps, interpolate)
         rule = scale_by_controller(rule, min_scale=1e-30, max_scale=1e30)
@@ -70,13 +70,12 @@ def autotune(
         proportional, such as ``optax.adamw(1e-3)``, without rules of this library
         inside. ``optax.rprop`` and ``optax.fromage`` are unsuitable, as are optimizers
         that keep parameters in their state: ``optax.contrib.mechanize`` and
-        ``schedule_free``. The optimizer's state is initialised anew at each rollback,
-        restart and return of the search: changes made to it by hand are lost, and
-        schedules count from 0. ``init`` warns of schedules, ``mechanize`` and
-        ``schedule_free``. Resume a run with the same optimizer. Its rate may differ,
-        also by hand in the state of ``optax.inject_hyperparams``: the run continues at
-        the first rate, known from the size of the optimizer's first update for a
-        gradient of 1 (not if the optimizer needs more than ``value``).
+        ``schedule_free``. The optimizer's state is initialised anew at each rollback
+        and restart, and by the search: changes made to it by hand are lost, and
+        schedules count from 0 (``init`` warns of both). Resume a run with the same
+        optimizer. Its rate may differ, also by hand in the state of
+        ``optax.inject_hyperparams``: the run continues at the first rate, known from
+        the size of the first update for a gradient of 1 (if ``value`` is enough).
       total_steps: Number of updates of the whole run, an integer of at least 200, or
         None if it is not given. A run may be resumed with another value.
       interpolate: Whether to take gradients seven tenths of the way from the point that
@@ -91,10 +90,9 @@ def autotune(
     Returns:
       A transformation to use outermost (its updates must be what is added to the
       parameters). Its ``update`` takes the keyword ``value``: the scalar loss at the
-      parameters *before* the update, in any real dtype. It must mean the same all along
-      (a loss that rises by design looks like a blow-up), and be the loss whose
-      gradients are given: for gradients of a sum, pass the sum, or the averaging gap is
-      off by the factor between sum and mean. ``optax.MultiSteps`` around it passes on
+      parameters *before* the update, in any real dtype. Its definition must not change
+      (a loss that rises by design looks like a blow-up), and gradients must be those of
+      it: for gradients of a sum, pass the sum. ``optax.MultiSteps`` around it passes on
       the loss of the last micro-batch alone: give it the mean of those since the last
       update. :func:`lr_scale` reads the factor on the rate that the run began with,
       :func:`summary` the rest; :func:`select_on_rollback` is for batch statistics.
@@ -102,10 +100,9 @@ def autotune(
     Raises:
       ValueError: If ``total_steps`` is out of range or ``interpolate`` is not a bool;
         if ``init`` finds a rule or a wrapper of this library inside, or accumulation of
-        gradients; if ``update`` is given no params, updates of other leaves or shapes
-        than theirs, a ``value`` that is not a scalar, a ``value`` or gradients that
-        vary over a mesh axis, or a state that is not of autotune with the same
-        ``interpolate`` around the same optimizer, in the same version of the layout.
+        gradients; if ``update`` is given no params, updates of other leaves or shapes,
+        a ``value`` that is not a scalar, a ``value`` or gradients that vary over a mesh
+        axis, or a state of another optimizer, ``interpolate`` or layout.
       TypeError: If ``optimizer`` is not a gradient transformation; in ``init``, if a
         leaf of the params is not an array; in ``update``, if ``value`` is missing or
         not one real number.
@@ -138,10 +135,9 @@ def autotune(
     rule = scale_by_controller(
         tuned(total_steps, interpolate), min_scale=MIN_SCALE, max_scale=MAX_SCALE
     )
-    optimizer = without_rules(optimizer)
     # The rule backs off by itself, and initialising the optimizer anew saves a copy.
     tx = with_rollback(
-        chain_of_fixed_rate(optimizer, rule),
+        chain_of_fixed_rate(without_rules(optimizer), rule),
         backoff=1.0,
         restore_inner=False,
         axis_name=axis_name,

@@ -184,14 +184,7 @@ def with_averaging(
             is_restarted |= snapshot.is_restored
         if interpolates:
             now = pace(count, fraction * asked.half_life)
-            # At updates at which the average does not move, nor do params towards it.
-            is_one = is_restarted | (count == 0)
-            is_next = _average.is_multiple(count, now.every)
-            moved = jnp.where(is_next, now.moved, ahead)
-            now = now._replace(
-                moved=jnp.where(is_one, 1.0, moved),
-                followed=jnp.where(is_one | ~is_next, 0.0, now.followed),
-            )
+            now = _average.pace_of_params(now, count, is_restarted, ahead)
             updates = _average.interpolate(updates, seen.average, params, now)
         updates = multiply(updates, seen.after_average)
         # The count is halved before it overflows, and the half-life with it.

@@ -18,7 +18,7 @@ from optax_adaptive.state.snapshots import SnapshotState
 from optax_adaptive.state.tag import unwrap_any
 from optax_adaptive.state.trees import over_leading_axes
 from optax_adaptive.state.validation import NO_STATE
-from optax_adaptive.transforms._rollback_plan import LAYOUT as ROLLBACK
+from optax_adaptive.transforms._rollback_memory import LAYOUT as ROLLBACK
 from optax_adaptive.transforms.in_words import cause_of
 from optax_adaptive.transforms.rollback import RollbackState
 
@@ -103,6 +103,8 @@ def summary(opt_state: Any) -> dict[str, Array]:
       * ``windows``, int32: window means so far;
       * ``nonfinite_values``, int32: how many values were not finite, or had gradients
         that :func:`with_rollback` found not to be;
+      * ``nonfinite_answers``, int32: how often the rule returned a factor that was not
+        finite, in place of which the one in force was kept;
       * ``phase``, int32: of a search that comes first, 0 calibrates, 1 tests a range of
         rates, 2 compares candidates; 3 from its warm-up on, or without a search;
       * ``cause``, int32: what made the factor in force, for :func:`in_words`;
@@ -183,6 +185,7 @@ def _of_controller(state: ScaleByControllerState) -> dict[str, Array]:
         "best_value": jnp.where(statistics.windows > 0, statistics.best, 0.0),
         "windows": statistics.windows,
         "nonfinite_values": statistics.nonfinite,
+        "nonfinite_answers": statistics.nonfinite_answers,
         "phase": jnp.where(probe > 0, jnp.minimum(probe - 1, 2), 3),
         "cause": cause_of(state, statistics),
         "found_scale": statistics.found_scale,

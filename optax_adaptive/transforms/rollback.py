@@ -32,11 +32,10 @@ from optax_adaptive.state.validation import (
 from optax_adaptive.transforms import _rules
 from optax_adaptive.transforms._eager import compiled
 from optax_adaptive.transforms._measured import Measured, handed_down
+from optax_adaptive.transforms._rollback_memory import LAYOUT, first_memory
 from optax_adaptive.transforms._rollback_plan import (
-    LAYOUT,
     Plan,
     factor_of,
-    first_memory,
     make_plan,
     next_memory,
 )
@@ -79,7 +78,8 @@ def with_rollback(
     level is normal from now on. Otherwise the run resumes at the same rate, *on
     probation* for as long as it went well before, and until the loss is as good as it
     was. Another spike meanwhile is a blow-up: the rate is to blame. From then on
-    updates are multiplied by ``backoff`` once more, and controllers in the inner state,
+    updates are multiplied by ``backoff`` once more, but by no less than 0.001 in all,
+    until the run has gone well for as long as before. Controllers in the inner state,
     which keep their memory and factor, are asked at once, with a window of value inf.
 
     Snapshots are taken while the loss is as good as ever, at intervals of a tenth of
@@ -102,7 +102,7 @@ def with_rollback(
     Args:
       optimizer: Any optimizer, with its learning rate. Use the result outermost: its
         updates must be what is added to the parameters.
-      backoff: Factor on all later updates after each blow-up, in (0, 1].
+      backoff: Factor on updates after each blow-up, in (0, 1].
       restore_inner: Whether the inner state is copied and restored. Otherwise it is
         initialised anew, which saves the memory of its copy.
       axis_name: Axis, or tuple of axes, over which to average ``value``, also for the
@@ -174,7 +174,8 @@ def with_rollback(
         check_same_on_devices("gradients", updates, words, AVERAGE_GRADIENTS)
         value = jnp.where(jnp.isfinite(gradient_size), value, jnp.nan)
         memory = unpack(LAYOUT, words)
-        plan = make_plan(memory, value, _rules.requests(state.inner_state))
+        asked = _rules.requests(state.inner_state)
+        plan = make_plan(memory, value, asked, jnp.float32(backoff))
         inner_state, snapshot = snapshots.before_update(
             state.snapshot,
             state.inner_state,

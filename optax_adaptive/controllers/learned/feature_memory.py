@@ -110,8 +110,8 @@ def remember(
     Args:
       memory: The memory before this window.
       observation: The window. A ``value`` of inf is a blow-up, at the scale in force.
-      part: The fraction that it covers of the elapsed time; None if all windows are
-        of one size.
+      part: The fraction of the elapsed time that it is taken to cover; None if all
+        windows are of one size.
 
     Returns:
       The new memory, still with the old ``previous_action``.

@@ -50,7 +50,8 @@ def remember(
     Args:
       memory: The memory before this window.
       observation: The window.
-      part: The fraction that it covers of the time since the last blow-up. None if
+      part: The fraction of the time since the last blow-up that it is taken to cover.
+        (A rule passes its usual one; the first windows of a run cover more.) None if
         all windows are of one size: one over their number.
 
     Returns:

@@ -28,6 +28,9 @@ from optax_adaptive.controllers.maintain.settings import (
 from optax_adaptive.state.trees import saturating_add, select
 from optax_adaptive.state.validation import check_count, check_flag
 
+# In float32 the mean of many more values would no longer move.
+MOST_IN_BLOCK = 2**20
+
 
 def maintain(
     total_steps: int | None = None,
@@ -127,7 +130,7 @@ def maintain(
         most = jnp.int32(jnp.iinfo(jnp.int32).max)
         end = jnp.where(state.began < 0, most, state.began + probation)
         size = settings.block * state.elapsed.astype(jnp.float32)
-        size = jnp.maximum(jnp.ceil(size), settings.shortest_block)
+        size = jnp.clip(jnp.ceil(size), settings.shortest_block, MOST_IN_BLOCK)
         return nothing()._replace(
             restore=state.restarts,
             snapshot=state.rises,

@@ -119,7 +119,9 @@ def bandit(
         learner = _exp3s(network_action, prior_mean, settings)
     else:
         learner = _linear(network_action, prior_mean, algorithm, settings)
-    return residual("bandit", learner, alpha, repeat, seed, settings)
+    # Their memories are alike, but not what is in them.
+    name = "bandit" if algorithm == "thompson" else f"bandit-{algorithm}"
+    return residual(name, learner, alpha, repeat, seed, settings)
 
 
 def _linear(

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from optax_adaptive._controller import Array, Found
-from optax_adaptive.signals import history
+from optax_adaptive.signals import history, spike_detector
 from optax_adaptive.signals.window_statistics import LARGEST
 
 CALIBRATE, RANGE_TEST, CANDIDATES, WARM_UP, DONE = range(5)
@@ -20,13 +20,15 @@ class SearchSettings(NamedTuple):
     """Constants of a search; steps are those of the optimizer."""
 
     calibration_steps: int = 12
-    most_nonfinite: int = 10  # losses in a row, after which the cause is sought
+    # Losses in a row, after which the cause is sought.
+    most_nonfinite: int = spike_detector.NONFINITE
     # While rates are tried, a loss counts as not finite, since a batch may be bad in
     # that way too, if it is above the first one by ``wild`` standard deviations plus
     # ``times`` its size.
-    wild: float = 100.0
-    times: float = 10.0
-    most_wild: int = 3  # wild ones in a row in a range test, which should go too far
+    wild: float = spike_detector.WILD
+    times: float = spike_detector.TIMES
+    # Wild ones in a row in a range test, which should go too far.
+    most_wild: int = spike_detector.MOST_FAR
     least_noise: float = 1e-3  # that a loss is taken to have, as a part of its size
     unknown_steps: int = 800  # search as for this many if total_steps is not given
     cut: float = 5.0  # times the median deviation, to which larger ones are cut

@@ -236,3 +236,12 @@ def test_from_the_lowest_rate_it_does_not_restart():
     at_floor = np.array(scales[:-1]) <= math.log(1e-3) + 1e-4
     assert any(restarts) and at_floor.any()
     assert not np.array(restarts[1:])[at_floor].any()
+
+
+@pytest.mark.parametrize("elapsed", [10**6, 2**24, 2**31 - 10])
+def test_a_block_is_no_longer_than_a_mean_in_float32_moves(elapsed):
+    rule = controllers.maintain()
+    state = rule.init()._replace(elapsed=jnp.int32(elapsed))
+    size = rule.request(state).accumulation_size
+    assert size.dtype == jnp.int32
+    assert int(size) == min(math.ceil(0.25 / 0.75 * elapsed), 2**20) or size == 2**20
