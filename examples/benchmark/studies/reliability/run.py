@@ -1,7 +1,7 @@
 """Faults against methods: does a bad batch cost more than the steps that it takes?
 
 Digits by a perceptron of one hidden layer, 3,000 steps of Adam, once without a fault
-and once with each. Beside autotune runs the bare optimizer inside
+and once with each. Beside the methods runs the bare optimizer inside
 ``optax.apply_if_finite``, at a good rate, which no fault that passes can confuse::
 
     cd examples && python -m benchmark.studies.reliability.run --output rows.jsonl
@@ -20,6 +20,7 @@ from sklearn.datasets import load_digits
 
 import optax_adaptive
 from benchmark import records
+from benchmark.studies import forms
 from benchmark.studies.reliability import faults
 
 RESULTS = Path(__file__).with_name("results.jsonl")
@@ -32,6 +33,13 @@ METHODS = {
     "autotune, total_steps": lambda: optax_adaptive.autotune(
         optax.adam(1e-3), total_steps=STEPS
     ),
+    "autotune, interpolate": lambda: optax_adaptive.autotune(
+        optax.adam(1e-3, b1=0.0), interpolate=True
+    ),
+    "learned": lambda: forms.learned(
+        optax.adam(1e-3), total_steps=None, interpolate=False
+    ),
+    "with_rollback": lambda: optax_adaptive.with_rollback(optax.adam(1e-3)),
 }
 
 
@@ -130,7 +138,8 @@ def measure(output: Path, names: list[str], seeds: list[int], only: str) -> None
                     if key not in done:
                         row = dict(zip(("method", "fault", "seed"), key, strict=True))
                         found = run(seed, *inputs(fault))
-                        lines.append(row | measured(fault, found, bare[seed]))
+                        others = [bare[other][1] for other in seeds]
+                        lines.append(row | measured(fault, found, bare[seed], others))
                 records.write(file, lines)
                 lines = []
 
@@ -141,11 +150,12 @@ def inputs(fault: faults.Fault) -> tuple[jax.Array, jax.Array]:
     return jnp.asarray(fault.steps), jnp.asarray(factors)
 
 
-def measured(fault: faults.Fault, found, bare) -> dict[str, Any]:
+def measured(fault: faults.Fault, found, bare, others) -> dict[str, Any]:
     """Accuracy, points lost, and the rate over that of the run without the fault.
 
     That is read as many steps after a burst as it lasted, and not before a search that
-    it may have delayed is over.
+    it may have delayed is over. Beside it is the factor between the highest and the
+    lowest rate, at that step, of the runs without a fault (``others``).
     """
     accuracy, scales = map(np.asarray, found)
     bare_accuracy, bare_scales = map(np.asarray, bare)
@@ -158,6 +168,7 @@ def measured(fault: faults.Fault, found, bare) -> dict[str, Any]:
         "accuracy": records.number(accuracy),
         "lost": records.number(bare_accuracy - accuracy),
         "ratio": records.number(scales[after] / bare_scales[after]),
+        "spread": records.number(np.ptp(np.log([s[after] for s in others]))),
     }
 
 
