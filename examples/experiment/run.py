@@ -37,7 +37,7 @@ from data import prepared
 from data.dataset import Dataset
 from experiment import plan as plans
 from experiment.plan import Plan, Run, Task
-from training import logs
+from training import checkpoints, logs
 
 RESULTS = Path(__file__).with_name("results")
 WORK = Path(__file__).parents[2] / "runs" / "experiment"  # of logs
@@ -115,8 +115,9 @@ def measure(job: Job) -> Row:
         return {"test": records.number(task.scale * task.baseline(data))}
     script.train(config, data)
     row = as_row(task, logs.read(workdir(job) / "metrics.jsonl"))
-    if run.method != plans.PRETRAINING:
-        shutil.rmtree(workdir(job) / "checkpoints")  # the log alone is of use now
+    if run.method != plans.PRETRAINING:  # of which others read what it serves
+        for name in ("checkpoints", checkpoints.SERVED):
+            shutil.rmtree(workdir(job) / name)  # the log alone is of use now
     return row
 
 

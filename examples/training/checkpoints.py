@@ -1,4 +1,4 @@
-"""The folder of a run: its configuration and its Orbax checkpoints."""
+"""The folder of a run: its configuration, Orbax checkpoints, and what is to serve."""
 
 import json
 import shutil
@@ -8,16 +8,18 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from flax import nnx
 from jax.experimental import multihost_utils
 
 from training import flags
 
 CONFIG = "config.json"  # flags.identity of the run
-OWN = (CONFIG, "metrics.jsonl", "checkpoints", "tensorboard", "run.png")
+SERVED = "served"  # an nnx.State of the model, to evaluate or to go on from
+OWN = (CONFIG, "metrics.jsonl", "checkpoints", SERVED, "tensorboard", "run.png")
 
 
 def read_params(workdir: str) -> dict[str, np.ndarray]:
-    """The parameters of the newest checkpoint of another run.
+    """The parameters that another run left to serve, and its batch statistics.
 
     Args:
       workdir: Of that run.
@@ -26,29 +28,22 @@ def read_params(workdir: str) -> dict[str, np.ndarray]:
       Arrays by path, as in ``"encoder/words/embedding"``.
 
     Raises:
-      SystemExit: If there is no checkpoint.
+      SystemExit: If there are none.
     """
-    folder = Path(workdir).expanduser().absolute() / "checkpoints"
-    step = None
-    if folder.exists():
-        manager = ocp.CheckpointManager(
-            folder, item_handlers=ocp.PyTreeCheckpointHandler()
-        )
-        step = manager.latest_step()
-    if step is None:
+    folder = Path(workdir).expanduser().absolute() / SERVED
+    if not folder.exists():
         raise SystemExit(
-            f"{workdir} holds no checkpoint; make one with masked_words.py "
-            f"--workdir {workdir}"
+            f"{workdir} holds no parameters of a whole run; make them with "
+            f"masked_words.py --workdir {workdir}"
         )
     # As NumPy arrays: the devices may be others than those it was saved from.
-    wanted = jax.tree.map(
-        lambda _: ocp.RestoreArgs(restore_type=np.ndarray),
-        dict(manager.item_metadata(step)),
-    )
-    args = ocp.args.PyTreeRestore(restore_args=wanted)
-    saved = manager.restore(step, args=args)["params"]
-    manager.close()
-    leaves = jax.tree.leaves_with_path(saved)
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        wanted = jax.tree.map(
+            lambda _: ocp.RestoreArgs(restore_type=np.ndarray),
+            checkpointer.metadata(folder).item_metadata.tree,
+        )
+        args = ocp.args.PyTreeRestore(restore_args=wanted)
+        leaves = jax.tree.leaves_with_path(checkpointer.restore(folder, args=args))
     # The last key is "value", of each variable.
     return {
         "/".join(entry.key for entry in path[:-1]): np.asarray(leaf)
@@ -139,6 +134,15 @@ class Workdir:
                 f"of another model, and was left as it is ({type(error).__name__}: "
                 f"{reason}); choose another --workdir, or discard it with --overwrite"
             ) from error
+
+    def save_served(self, params: Any, statistics: Any) -> Path:
+        """Writes what is to serve, at the end of a run; returns where it is."""
+        folder = self.path / SERVED
+        with ocp.StandardCheckpointer() as checkpointer:
+            # A run that was at its end already writes the same again.
+            both = nnx.merge_state(params, statistics)
+            checkpointer.save(folder, both, force=True)
+        return folder
 
     def close(self) -> None:
         """Waits until the last checkpoint is complete."""

@@ -59,9 +59,14 @@ class Evaluation:
 
     def __call__(self, state: Any, epoch: int, split: Arrays) -> dict[str, float]:
         """Evaluates, with batch-norm statistics of the parameters evaluated."""
-        # One batch after another. XLA lets a CPU device have 32 computations under way:
-        # where more are sent, one device may wait for its turn while the others wait
-        # for it in an all-reduce, until XLA ends the process.
+        return self.means(*self.served(state, epoch), split)
+
+    # One batch after another, in both. XLA lets a CPU device have 32 computations under
+    # way: where more are sent, one device may wait for its turn while the others wait
+    # for it in an all-reduce, until XLA ends the process.
+
+    def served(self, state: Any, epoch: int) -> tuple[Any, Any]:
+        """The parameters to evaluate, and batch-norm statistics of them."""
         params, statistics = state.params, state.statistics
         if self.averages:
             params = self._eval_params(state.opt_state, params)
@@ -72,6 +77,10 @@ class Evaluation:
             statistics = optax_adaptive.recompute_batch_stats(
                 lambda chunk: jax.block_until_ready(of_batch(chunk)), few
             )
+        return params, statistics
+
+    def means(self, params: Any, statistics: Any, split: Arrays) -> dict[str, float]:
+        """Of loss and metrics, over a split."""
         chunks = batches.eval_batches(split, self.data.prepare, self.config.batch_size)
         totals: dict[str, Any] = {}
         for chunk in Prefetch(chunks, self.mesh):

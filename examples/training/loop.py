@@ -57,7 +57,8 @@ def fit(
     """Trains, validates on the way, and tests at the end.
 
     At the end it also evaluates as many training examples as there are validation
-    examples: without augmentation and dropout, so that the two can be compared.
+    examples: without augmentation and dropout, so that the two can be compared. What it
+    evaluates then, it leaves in the workdir to serve.
 
     Args:
       config: The script's.
@@ -120,12 +121,15 @@ def fit(
         log.say(f"epoch {epoch:g}: validation {shown}  ({speed:,.0f} examples/s)")
         if workdir is not None:
             workdir.save(step, state)
-    log.write("fit", steps, **evaluate(state, config.epochs, some_of_training(data)))
-    values = evaluate(state, config.epochs, data.test)
+    served = evaluate.served(state, config.epochs)
+    log.write("fit", steps, **evaluate.means(*served, some_of_training(data)))
+    values = evaluate.means(*served, data.test)
     log.write("test", steps, **values)
     log.say(
         "test " + "  ".join(f"{name} {value:.4f}" for name, value in values.items())
     )
+    if workdir is not None:
+        log.say(f"parameters to serve: {workdir.save_served(*served)}")
     log.close()
     if workdir is not None:
         workdir.close()

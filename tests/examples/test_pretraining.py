@@ -68,8 +68,8 @@ def test_a_classifier_begins_with_the_encoder(tmp_path, monkeypatch):
         transformer_sentiment.main([*FLAGS, "--width", "8", "--pretrained", str(words)])
 
 
-def test_no_checkpoint_is_an_error(tmp_path):
-    with pytest.raises(SystemExit, match="holds no checkpoint; make one with"):
+def test_nothing_to_begin_with_is_an_error(tmp_path):
+    with pytest.raises(SystemExit, match="holds no parameters of a whole run; make"):
         checkpoints.read_params(str(tmp_path / "nothing"))
 
 
