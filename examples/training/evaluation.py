@@ -20,6 +20,15 @@ from training.batches import Prefetch
 STATISTICS_BATCHES = 20
 
 
+def one_at_a_time(values: Any) -> Any:
+    """On a CPU, waits for them: XLA lets a device of it have 32 computations under way.
+
+    Where more are sent, one device may wait for its turn while the others wait for it
+    in an all-reduce, until XLA ends the process.
+    """
+    return jax.block_until_ready(values) if jax.default_backend() == "cpu" else values
+
+
 class Evaluation:
     """Means of loss and metrics over a split, of the parameters to evaluate."""
 
@@ -61,10 +70,6 @@ class Evaluation:
         """Evaluates, with batch-norm statistics of the parameters evaluated."""
         return self.means(*self.served(state, epoch), split)
 
-    # One batch after another, in both. XLA lets a CPU device have 32 computations under
-    # way: where more are sent, one device may wait for its turn while the others wait
-    # for it in an all-reduce, until XLA ends the process.
-
     def served(self, state: Any, epoch: int) -> tuple[Any, Any]:
         """The parameters to evaluate, and batch-norm statistics of them."""
         params, statistics = state.params, state.statistics
@@ -75,7 +80,7 @@ class Evaluation:
             few = self._statistics_chunks(epoch)
             of_batch = partial(self._batch_statistics, params, statistics)
             statistics = optax_adaptive.recompute_batch_stats(
-                lambda chunk: jax.block_until_ready(of_batch(chunk)), few
+                lambda chunk: one_at_a_time(of_batch(chunk)), few
             )
         return params, statistics
 
@@ -84,7 +89,7 @@ class Evaluation:
         chunks = batches.eval_batches(split, self.data.prepare, self.config.batch_size)
         totals: dict[str, Any] = {}
         for chunk in Prefetch(chunks, self.mesh):
-            jax.block_until_ready(totals)
+            one_at_a_time(totals)
             for name, value in self._sums(params, statistics, chunk).items():
                 totals[name] = totals.get(name, 0) + value
         return {n: float(v) / dataset.size(split) for n, v in totals.items()}
