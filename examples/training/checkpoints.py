@@ -71,10 +71,19 @@ class Workdir:
         assert config.workdir is not None
         self.path = Path(config.workdir).expanduser().absolute()
         wanted = json.loads(json.dumps(flags.identity(config)))
+        refusal: BaseException | None = None
         if jax.process_index() == 0:
-            self._claim(wanted, config.overwrite)
+            try:
+                self._claim(wanted, config.overwrite)
+            except (SystemExit, OSError) as error:
+                refusal = error
         if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("workdir")
+            # The others would wait for a process that has ended.
+            is_refused = np.array(refusal is not None)
+            if multihost_utils.broadcast_one_to_all(is_refused) and refusal is None:
+                refusal = SystemExit("process 0 refuses the --workdir; it says why")
+        if refusal is not None:
+            raise refusal
         options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
         self._manager = ocp.CheckpointManager(
             self.path / "checkpoints", options=options

@@ -1,5 +1,6 @@
 """Two processes train as one does."""
 
+import json
 import socket
 
 import numpy as np
@@ -27,3 +28,19 @@ def test_two_processes_give_the_losses_of_one(tmp_path):
     for event in ("train", "validation", "test"):
         one, two = losses(tmp_path / "one", event), losses(tmp_path / "two", event)
         np.testing.assert_allclose(two, one, rtol=2e-4)
+
+
+@pytest.mark.slow
+def test_a_folder_that_one_refuses_all_refuse(tmp_path):
+    config = {"seed": 7}  # of another run
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    many = ("--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2")
+    many += ("--workdir", str(tmp_path))
+    processes = [
+        start("mlp_mnist.py", "--smoke", *many, "--process-id", i) for i in range(2)
+    ]
+    first, second = (process.communicate(timeout=120)[0] for process in processes)
+    assert all(process.returncode for process in processes)
+    assert "holds another run" in first and "process 0 refuses" in second
+    assert "Traceback" not in first + second
+    assert json.loads((tmp_path / "config.json").read_text()) == config
