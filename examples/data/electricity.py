@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from data import prepared
-from data.dataset import Arrays, Dataset
+from data.dataset import Arrays, Dataset, size
 
 TAYLOR = Path(__file__).with_name("taylor.csv")
 NAMES = ("taylor", "ld2011_2014")
+LEAST_WEEKS = 8  # of a series, to be learned from
 
 
 def load(
@@ -53,13 +54,21 @@ def load(
     before = week + history  # What a window needs before its first target.
     if validation_start < before + horizon:
         raise SystemExit(f"{name}: {length} values are too few for windows of {before}")
-    mean = series[:, :validation_start].mean(1, keepdims=True)
-    std = series[:, :validation_start].std(1, keepdims=True)
-    # A client that appears after the training part has nothing to learn from.
-    alive = std[:, 0] > 0
-    series, mean, std = series[alive], mean[alive], std[alive]
-    # Clients begin at different times, as zeros until then.
+    # Clients begin at different times, as zeros until then, which are no demand. One
+    # that begins late, or never changes before validation, leaves too little to learn.
     begin = (series != 0).argmax(1)
+    learned: dict[int, np.ndarray] = {}
+    for i, (row, first) in enumerate(zip(series, begin, strict=True)):
+        part = row[first:validation_start]
+        if len(part) >= LEAST_WEEKS * week and part.std() > 0:
+            learned[i] = part
+    if not learned:
+        raise SystemExit(
+            f"{name}: no series has {LEAST_WEEKS} weeks before those of validation"
+        )
+    series, begin = series[[*learned]], begin[[*learned]]
+    mean = np.array([[part.mean()] for part in learned.values()])
+    std = np.array([[part.std()] for part in learned.values()])
 
     def windows(start: int, stop: int) -> Arrays:
         """The windows whose targets lie in [start, stop), one from each value on."""
@@ -89,9 +98,13 @@ def load(
 
 def weekly_naive_error(data: Dataset) -> float:
     """Mean absolute test error of repeating the week before, the baseline to beat."""
-    batch = data.prepare(data.test, np.random.default_rng(0))
-    error = np.abs(batch["week_before"] - batch["target"]) * batch["unit"][:, None]
-    return float(error.mean())
+    total, rng = 0.0, np.random.default_rng(0)
+    for first in range(0, size(data.test), 4096):  # all at once are gigabytes
+        part = {name: x[first : first + 4096] for name, x in data.test.items()}
+        batch = data.prepare(part, rng)
+        error = np.abs(batch["week_before"] - batch["target"]).mean(1) * batch["unit"]
+        total += float(error.sum(dtype=np.float64))
+    return total / size(data.test)
 
 
 def _cut(

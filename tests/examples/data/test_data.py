@@ -115,8 +115,12 @@ def test_text_is_numbered_by_the_training_words():
 @pytest.mark.filterwarnings("ignore")
 def test_builder_reads_the_table_of_uci(tmp_path):
     rng = np.random.default_rng(0)
-    table = rng.uniform(0, 9, (4 * 24 * 21, 3))
-    rows = ['"";"MT_001";"MT_002";"MT_003"']
+    days = 7 * 13
+    table = rng.uniform(1, 9, (4 * 24 * days, 5))
+    table[: 4 * 48, 3] = 0  # begins after two days, and so has eight weeks to learn
+    table[: 4 * 24 * 7, 4] = 0  # begins after a week, and has not
+    names = ";".join(f'"MT_00{i}"' for i in range(1, 6))
+    rows = [f'"";{names}']
     for values in table:
         cells = ";".join(f"{value:.6f}".replace(".", ",") for value in values)
         rows.append(f'"2011-01-01 00:15:00";{cells}')
@@ -126,13 +130,27 @@ def test_builder_reads_the_table_of_uci(tmp_path):
         ["ld2011_2014", "--data-dir", str(out), "--manual-dir", str(tmp_path)]
     )
     data = electricity.load("ld2011_2014", str(out), history=24, horizon=24)
-    assert data.info == {"unit": "kW", "series": 3}
+    assert data.info == {"unit": "kW", "series": 4}
     batch = data.prepare(data.test, np.random.default_rng(0))
-    demand = batch["target"] * batch["unit"][:, None]
-    hours = table.reshape(-1, 4, 3).mean(1)
-    shown = demand[data.test["series"] == data.test["series"][0]][0]
-    gaps = [np.abs(np.diff(hours[-84:-60, i]) - np.diff(shown)).max() for i in range(3)]
-    assert min(gaps) < 1e-4
+    hours = table.reshape(-1, 4, 5).mean(1)
+    learned = [hours[: 24 * days * 4 // 6, i] for i in range(4)]
+    learned[3] = learned[3][48:]
+    found = []
+    for client in range(4):
+        (first, *_) = np.flatnonzero(data.test["series"] == client)
+        start = data.test["start"][first]
+        for i, part in enumerate(learned):
+            shown = batch["target"][first] * part.std() + part.mean()
+            if np.abs(shown - hours[start : start + 24, i]).max() < 1e-4:
+                found.append(i)
+                np.testing.assert_allclose(batch["unit"][first], part.std(), rtol=1e-4)
+    assert sorted(found) == [0, 1, 2, 3]
+
+
+def test_a_series_with_too_little_to_learn_is_refused(monkeypatch):
+    monkeypatch.setattr(electricity, "LEAST_WEEKS", 9)
+    with pytest.raises(SystemExit, match="no series has 9 weeks before"):
+        electricity.load("taylor")
 
 
 def test_missing_data_says_what_to_do(tmp_path):
