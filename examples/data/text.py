@@ -36,23 +36,27 @@ def load(
       data_dir: Where TFDS prepared IMDB.
       length: Words kept of a text, T: its beginning and its end, half each.
       vocabulary: The most frequent words of the training texts that get a number.
-      train_size: Use so many of the texts that aren't for testing; None for all.
+      train_size: Use so many of the training texts; None for all.
 
     Returns:
       A data set whose batches hold ``tokens`` (B, T) int32, which begin with START
       and end with PAD, and ``label`` (B,) int32. Its ``raw`` are the texts and labels
-      of train and validation together, and those of test.
+      of train and validation together, in their order, and those of test.
     """
     if name == "docstrings":
         texts, labels = _docstrings()
         source = "docstrings of " + ", ".join(PACKAGES)
-        (texts, labels), test = _split(texts, labels, 0.2)
+        rest, held_out = dataset.split(len(labels), 0.2)
+        test = _chosen(texts, labels, held_out)
+        texts, labels = _chosen(texts, labels, rest)
     else:
         splits, source = prepared.open_prepared(name, data_dir, "docstrings")
         texts, labels = _read(splits["train"])
         test = _read(splits["test"])
-    texts, labels = texts[:train_size], labels[:train_size]
-    train, validation = _split(texts, labels, 0.1)
+    first, second = dataset.split(len(labels), 0.1)
+    first = first[:train_size]
+    train, validation = (_chosen(texts, labels, part) for part in (first, second))
+    both = np.sort(np.concatenate([first, second]))
     counts = Counter(word for text in train[0] for word in words(text))
     # Ties are broken by spelling: Counter's own order follows the order of the texts.
     common = sorted(counts, key=lambda word: (-counts[word], word))
@@ -75,7 +79,7 @@ def load(
         validation=encode(validation),
         test=encode(test),
         info=info,
-        raw=((texts, labels), test),
+        raw=(_chosen(texts, labels, both), test),
     )
 
 
@@ -84,13 +88,13 @@ def words(text: str) -> list[str]:
     return WORD.findall(text.lower().replace("<br />", " "))
 
 
-def bag_of_words_accuracy(data: Dataset) -> float:
+def bag_of_words_accuracy(data: Dataset, vocabulary: int = 10_000) -> float:
     """Test accuracy of logistic regression on word counts, the baseline to beat."""
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
 
     (texts, labels), (test_texts, test_labels) = data.raw
-    vectorizer = CountVectorizer(max_features=10_000)
+    vectorizer = CountVectorizer(max_features=vocabulary)
     counts = vectorizer.fit_transform(texts)
     model = LogisticRegression(max_iter=1000).fit(counts, labels)
     return float(model.score(vectorizer.transform(test_texts), test_labels))
@@ -102,10 +106,11 @@ def _read(source) -> tuple[list[str], np.ndarray]:
     return texts, np.array([example["label"] for example in examples], np.int32)
 
 
-def _split(texts: list[str], labels: np.ndarray, share: float):
-    """Sets a share aside."""
-    parts = dataset.split(len(labels), share)
-    return [([texts[i] for i in part], labels[part]) for part in parts]
+def _chosen(
+    texts: list[str], labels: np.ndarray, index: np.ndarray
+) -> tuple[list[str], np.ndarray]:
+    """Those at ``index``."""
+    return [texts[i] for i in index], labels[index]
 
 
 def _docstrings(most: int = 250) -> tuple[list[str], np.ndarray]:

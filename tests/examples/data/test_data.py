@@ -108,8 +108,25 @@ def test_text_is_numbered_by_the_training_words():
     assert tokens.shape[1] == 32 and tokens.max() < data.info["vocabulary"] == 500
     assert (tokens[:, 0] == text.START).all()
     assert (np.diff((tokens == text.PAD).astype(int), axis=1) >= 0).all()
-    assert len(data.raw[0][0]) == 300
     assert text.words("It's <br />GREAT!") == ["it's", "great", "!"]
+
+
+def test_fewer_training_texts_are_validated_on_as_many():
+    options = {"length": 32, "vocabulary": 500}
+    whole, part = (
+        text.load("docstrings", train_size=count, **options) for count in (None, 300)
+    )
+    sizes = [dataset.size(s) for s in (part.train, part.validation, part.test)]
+    assert sizes == [300, dataset.size(whole.validation), dataset.size(whole.test)]
+    for labels in (lambda d: d.validation["label"], lambda d: d.test["label"]):
+        np.testing.assert_array_equal(labels(part), labels(whole))
+    np.testing.assert_array_equal(part.train["label"], whole.train["label"][:300])
+    # What the baseline learns from: both, in the order of the whole.
+    (texts, _), _ = part.raw
+    assert len(texts) == 300 + sizes[1]
+    assert len(whole.raw[0][0]) == dataset.size(whole.train) + sizes[1]
+    ordered = iter(whole.raw[0][0])
+    assert all(text in ordered for text in texts)
 
 
 @pytest.mark.filterwarnings("ignore")
