@@ -36,14 +36,12 @@ from benchmark.progress import Progress
 from data import prepared
 from data.dataset import Dataset
 from experiment import plan as plans
-from experiment.plan import Plan, Run, Task
+from experiment.plan import Plan, Row, Run, Task
 from training import checkpoints, logs
 
 RESULTS = Path(__file__).with_name("results")
 WORK = Path(__file__).parents[2] / "runs" / "experiment"  # of logs
 POINTS = 60  # of a curve over the steps
-
-Row = dict[str, Any]
 
 
 class Job(NamedTuple):
@@ -192,6 +190,17 @@ def seconds_of(events: list[dict[str, Any]]) -> float:
     return total + last
 
 
+def work_folder(output: Path) -> Path:
+    """Of the logs whose rows go to ``output``; beside it where a user chose the place.
+
+    There another file may have the name of one in ``RESULTS``.
+    """
+    output = output.absolute()
+    if output.parent == RESULTS.absolute():
+        return WORK / output.stem
+    return output.with_name(f"{output.stem}_runs")
+
+
 def check_same_tasks(path: Path, config: Row) -> None:
     """Refuses rows of other flags than those of the plan."""
     for line in records.read(path):
@@ -205,7 +214,7 @@ def check_same_tasks(path: Path, config: Row) -> None:
         if different:
             raise SystemExit(
                 f"{path} holds runs of {', '.join(different)} with other flags; move "
-                f"it and {WORK / path.stem} away, or write to a file of another name "
+                f"it and {work_folder(path)} away, or write to a file of another name "
                 "with --output"
             )
 
@@ -230,7 +239,7 @@ def execute(
     if not any(plans.missing(plan, rows)):
         print(f"nothing to run: {output} has all of it")
         return
-    shared = (WORK / output.stem, data_dir, is_smoke)
+    shared = (work_folder(output), data_dir, is_smoke)
     with records.open_to_append(output) as file, Progress() as progress:
         records.write(file, [records.header(config, 0.0)])
         for i in range(len(plans.stages(plan, rows))):

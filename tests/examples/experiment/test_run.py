@@ -101,6 +101,14 @@ def test_the_seconds_of_a_resumed_run_are_those_of_all_its_processes():
     assert runner.seconds_of([*events[:at], resumed, *events[at:]]) == 4 + 9
 
 
+def test_each_file_of_rows_has_its_own_folder_of_logs(tmp_path):
+    results, work = runner.RESULTS, runner.WORK
+    assert runner.work_folder(results / "standard.jsonl") == work / "standard"
+    elsewhere = [tmp_path / name / "standard.jsonl" for name in ("a", "b")]
+    folders = {runner.work_folder(path) for path in elsewhere}
+    assert folders == {path.with_name("standard_runs") for path in elsewhere}
+
+
 FLAGS = ("--plan", "full", "--smoke", "--jobs", "1", "--seeds", "0", "1")
 
 
@@ -219,6 +227,6 @@ def test_two_processes_tune_and_fine_tune(tmp_path):
     for task in ("mlp", "transformer_finetuned"):
         made = [row for row in rows if (row["task"], row["method"]) == (task, "cosine")]
         tried = {row["rate"]: row["validation"][-1] for row in made if not row["seed"]}
-        assert set(tried) == set(plans.RATES)
+        assert set(tried) == set(plans.FULL_RATES)
         (last,) = (row for row in made if row["seed"] == 1)
         assert tried[last["rate"]] == max(tried.values())
