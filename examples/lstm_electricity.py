@@ -3,7 +3,7 @@
   python examples/lstm_electricity.py --learning-rate 0.003 --epochs 30   # embedded
   python examples/lstm_electricity.py --dataset ld2011_2014 --history 48 --horizon 24
 
-It first reports the error of repeating the week before, 514 MW on the embedded
+It first reports the error of repeating the week before, 490 MW on the embedded
 series; the forecaster learns what to add to it. Expect about 390 MW from the first.
 """
 
@@ -15,7 +15,7 @@ from flax import nnx
 
 from data import electricity
 from data.dataset import Dataset
-from training import devices, flags, loop
+from training import checkpoints, devices, flags, loop
 from training.flags import flag
 
 
@@ -103,8 +103,9 @@ def main(args: list[str] | None = None) -> loop.Means:
     config = flags.parse(Config, SMOKE, __doc__, args)
     devices.connect(config.coordinator, config.process_id, config.processes)
     data = load(config)
-    naive = electricity.weekly_naive_error(data)
-    print(f"repeating the week before: test error {naive:.1f} {data.info['unit']}")
+    if checkpoints.is_to_introduce(config):
+        naive = electricity.weekly_naive_error(data)
+        print(f"repeating the week before: test error {naive:.1f} {data.info['unit']}")
     return train(config, data)
 
 

@@ -182,8 +182,9 @@ def main(args: list[str] | None = None) -> loop.Means:
     config = flags.parse(Config, SMOKE, __doc__, args)
     devices.connect(config.coordinator, config.process_id, config.processes)
     data = load(config)
-    baseline = text.bag_of_words_accuracy(data)
-    print(f"logistic regression on word counts: test accuracy {baseline:.4f}")
+    if checkpoints.is_to_introduce(config):
+        baseline = text.bag_of_words_accuracy(data, config.vocabulary)
+        print(f"logistic regression on word counts: test accuracy {baseline:.4f}")
     return train(config, data)
 
 

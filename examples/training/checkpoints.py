@@ -14,8 +14,9 @@ from jax.experimental import multihost_utils
 from training import flags
 
 CONFIG = "config.json"  # flags.identity of the run
+METRICS = "metrics.jsonl"
 SERVED = "served"  # an nnx.State of the model, to evaluate or to go on from
-OWN = (CONFIG, "metrics.jsonl", "checkpoints", SERVED, "tensorboard", "run.png")
+OWN = (CONFIG, METRICS, "checkpoints", SERVED, "tensorboard", "run.png")
 
 
 def read_params(workdir: str) -> dict[str, np.ndarray]:
@@ -54,6 +55,19 @@ def read_params(workdir: str) -> dict[str, np.ndarray]:
 def read_config(workdir: str | Path) -> dict[str, Any]:
     """The flags of a run that decide what it computes."""
     return json.loads((Path(workdir).expanduser() / CONFIG).read_text())
+
+
+def is_to_introduce(config: flags.RunConfig) -> bool:
+    """Whether this process is the first of a run that begins, not of one that resumes.
+
+    It says what a run is to be compared with, which may take a minute to compute.
+    """
+    is_resumed = (
+        config.workdir is not None
+        and not config.overwrite
+        and (Path(config.workdir).expanduser() / METRICS).exists()
+    )
+    return jax.process_index() == 0 and not is_resumed
 
 
 class Workdir:

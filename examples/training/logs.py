@@ -10,7 +10,7 @@ import jax
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from training.checkpoints import Workdir
+from training.checkpoints import METRICS, Workdir
 
 console = Console(highlight=False)
 
@@ -35,7 +35,7 @@ class Log:
         if workdir is not None and self.is_main:
             from tensorboardX import SummaryWriter
 
-            self.path = workdir.path / "metrics.jsonl"
+            self.path = workdir.path / METRICS
             events = read(self.path)
             kept = [
                 event

@@ -1,5 +1,6 @@
-"""A run leaves the parameters that it was tested with."""
+"""A run leaves the parameters that it was tested with, and says once what is to beat."""
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -44,3 +45,15 @@ def test_what_is_served_is_what_was_tested(tmp_path):
     loop.fit(config, data, Net(nnx.Rngs(0)), per_example, "accuracy")
     again = checkpoints.read_params(config.workdir)
     np.testing.assert_array_equal(again["logits/kernel"], read["logits/kernel"])
+
+
+def test_what_is_to_beat_is_said_once(tmp_path, monkeypatch):
+    config = flags.RunConfig(workdir=str(tmp_path))
+    assert checkpoints.is_to_introduce(config)
+    (tmp_path / checkpoints.METRICS).touch()
+    assert not checkpoints.is_to_introduce(config)
+    assert checkpoints.is_to_introduce(flags.RunConfig())
+    anew = flags.RunConfig(workdir=str(tmp_path), overwrite=True)
+    assert checkpoints.is_to_introduce(anew)
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    assert not checkpoints.is_to_introduce(anew)
