@@ -66,7 +66,7 @@ class RunConfig:
     )
     overwrite: bool = flag(False, "discard the run that workdir holds")
     checkpoint_steps: int | None = flag(
-        None, "steps between checkpoints, besides one at the end of each epoch"
+        None, "steps between checkpoints, besides one at each validation"
     )
     coordinator: str | None = flag(
         None, "host:port of process 0 of a multi-process run, or auto on a cluster"
