@@ -35,6 +35,7 @@ class Config(flags.RunConfig):
 
 SMOKE = {
     "dataset": "digits",
+    "augment": "none",
     "epochs": 1,
     "width": 4,
     "train_size": 256,

@@ -36,6 +36,11 @@ def load(
       int32; ``info`` has ``classes``, ``shape``, and ``mean`` and ``std`` by channel
       in units of 255.
     """
+    if name == "digits" and augmentation == "crop_flip":
+        raise SystemExit(
+            "--augment crop_flip mirrors images, and a digit in a mirror is another "
+            "sign or none; give --dataset digits with --augment none"
+        )
     if name == "digits":
         images, labels = _digits()
         source = "scikit-learn load_digits, 8x8 enlarged to 32x32"

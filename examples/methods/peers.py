@@ -119,3 +119,9 @@ PEERS: dict[str, tuple[float, Callable[[Plan], Method]]] = {
         ),
     ),
 }
+# Those that replace the base optimizer: it makes no difference to them.
+OWN_OPTIMIZER = tuple(
+    name
+    for name in PEERS
+    if name not in ("reduce_on_plateau", "greedylr", "mechanize", "hypergradient")
+)

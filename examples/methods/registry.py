@@ -58,7 +58,7 @@ def build(
     Args:
       name: One of ``NAMES`` or ``EXPERIMENT``, or a schedule and a rule as in
         ``cosine+trend``, which multiplies the two.
-      optimizer: One of ``OPTIMIZERS``; ignored by the peers that are one themselves.
+      optimizer: One of ``OPTIMIZERS``; ignored by ``peers.OWN_OPTIMIZER``.
       learning_rate: The base rate, which may be traced; None for the method's default.
       steps: Length of the whole run.
       steps_per_epoch: Length of an epoch.

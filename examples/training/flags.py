@@ -9,7 +9,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from methods import optimizers, registry
+from methods import optimizers, peers, registry
 
 DTYPES = ("float32", "bfloat16")
 CLIP_NORM = "largest global norm of the gradients, which are clipped to it"
@@ -26,7 +26,10 @@ LEAST = {
     "train_size": 1,
     "checkpoint_steps": 1,
     "width": 1,
+    "heads": 1,
+    "layers": 1,
     "history": 1,
+    "horizon": 1,
     "seed": 0,
     "vocabulary": 4,
     "length": 3,
@@ -123,12 +126,22 @@ def parse(
         value = getattr(config, name)
         if value is not None and not 0 < value < math.inf:
             parser.error(f"{_option(name)} must be above 0 and finite, not {value}")
-    if not 0 <= getattr(config, "dropout", 0.0) < 1:
-        parser.error("--dropout must be at least 0 and below 1")
+    for name in ("dropout", "word_dropout"):
+        if not 0 <= getattr(config, name, 0.0) < 1:
+            parser.error(f"{_option(name)} must be at least 0 and below 1")
+    if not 0 < getattr(config, "masked", 1.0) <= 1:
+        parser.error("--masked must be above 0 and at most 1")
     for name, least in LEAST.items():
         value = getattr(config, name, None)
         if value is not None and value < least:
             parser.error(f"{_option(name)} must be at least {least}")
+    if getattr(config, "width", 1) % getattr(config, "heads", 1):
+        parser.error("--width must be a multiple of --heads")
+    is_given = any(arg.partition("=")[0] == "--optimizer" for arg in args)
+    if is_given and config.method in peers.OWN_OPTIMIZER:
+        parser.error(
+            f"--method {config.method} is an optimizer itself; leave --optimizer out"
+        )
     return config
 
 

@@ -10,8 +10,9 @@ import pytest
 from flax import nnx
 
 import optax_adaptive
-from methods import optimizers, registry, rules
+from methods import optimizers, peers, registry, rules
 from methods.hypergradient import hypergradient
+from methods.method import Plan
 from methods.random_actions import random_actions
 from tests.helpers.slow import slow_but
 from training import chunks, devices
@@ -66,6 +67,18 @@ def test_method(name):
     averaged = method.eval_params(state.opt_state, state.params)
     is_same = jax.tree.all(jax.tree.map(jnp.allclose, averaged, state.params))
     assert method.averages or is_same
+
+
+@pytest.mark.parametrize("name", peers.PEERS)
+def test_which_peers_take_the_base_optimizer(name):
+    asked = []
+
+    def base(rate):
+        asked.append(rate)
+        return optax.sgd(rate)
+
+    peers.PEERS[name][1](Plan(base, base, 0.1, steps=STEPS, steps_per_epoch=10))
+    assert bool(asked) == (name not in peers.OWN_OPTIMIZER)
 
 
 def rates(name, steps=STEPS, **options):

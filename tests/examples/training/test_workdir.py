@@ -1,4 +1,4 @@
-"""A run leaves the parameters that it was tested with, and says once what is to beat."""
+"""What a run leaves to serve is what it tested; what is to beat, it says once."""
 
 import jax
 import numpy as np
