@@ -7,8 +7,7 @@ from data.dataset import Arrays, Dataset, split
 
 CIFAR = ("cifar10", "cifar100", "fashion_mnist", "digits")
 MNIST = ("mnist", "fashion_mnist", "digits")
-AUGMENT = ("none", "crop_flip", "resized_crop")
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+AUGMENT = ("none", "crop_flip")
 
 
 def load(
@@ -26,8 +25,7 @@ def load(
     Args:
       name: A TFDS data set, or ``"digits"``: 1,797 scans of 8x8, enlarged to 32x32.
       data_dir: Where TFDS prepared it.
-      augmentation: One of ``AUGMENT``. ``resized_crop`` enlarges to 224 and takes
-        ImageNet's normalisation.
+      augmentation: One of ``AUGMENT``.
       rgb: Repeat a grey channel three times, and pad to 32x32.
       train_size: Use so many of the training images; None for all.
 
@@ -57,32 +55,19 @@ def load(
     pixels = train[0][:10_000] / np.float32(255)
     mean = tuple(float(m) for m in pixels.mean((0, 1, 2)))
     std = tuple(float(s) for s in pixels.std((0, 1, 2)))
-    transforms = {}
-    shape = train[0].shape[1:]
-    if augmentation == "crop_flip":
-        transforms = {"augment": augment.crop_flip}
-    elif augmentation == "resized_crop":
-        if shape[-1] != 3:
-            raise SystemExit("--augment resized_crop needs colour images")
-        transforms = {
-            "augment": augment.random_resized_crop,
-            "prepare": augment.center_crop,
-        }
-        mean, std = IMAGENET
-        shape = (224, 224, 3)
-    return Dataset(
+    data = Dataset(
         source=source,
         train=_arrays(*train, count=train_size),
         validation=_arrays(*validation),
         test=_arrays(*test),
         info={
             "classes": int(train[1].max()) + 1,
-            "shape": shape,
+            "shape": train[0].shape[1:],
             "mean": mean,
             "std": std,
         },
-        **transforms,
     )
+    return data if augmentation == "none" else data._replace(augment=augment.crop_flip)
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray]:

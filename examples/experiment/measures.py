@@ -29,11 +29,6 @@ class Outcome(NamedTuple):
     gap: Array = NOTHING
     variability: Array = NOTHING
 
-    @property
-    def mean_test(self) -> float | None:
-        """Over seeds; None without any."""
-        return float(self.test.mean()) if self.test.size else None
-
 
 def rows_of(
     plan: Plan, rows: list[Row], task: str, entry: Entry

@@ -84,14 +84,6 @@ def test_crop_flip_shifts_and_mirrors():
     assert found <= wanted and len(found) > 20
 
 
-def test_resized_crop_and_center_crop():
-    image = np.full((2, 32, 32, 3), 7, np.uint8)
-    rng = np.random.default_rng(0)
-    for transform in (augment.random_resized_crop, augment.center_crop):
-        out = transform({"image": image}, rng)["image"]
-        assert out.shape == (2, 224, 224, 3) and (out == 7).all()
-
-
 def test_weekly_naive_error_is_the_known_one():
     data = electricity.load("taylor")
     assert round(electricity.weekly_naive_error(data)) == 490
