@@ -30,7 +30,6 @@ class Runs(NamedTuple):
     initial: Array  # (r, s), validation metric before the first step
     validation: Array  # (r, s, c), or the last alone where no time is measured
     best: Array  # (r, s, c), of validation so far, or validation where that is whole
-    learning_rate: Array  # (r, s, c), of the first seed alone in most files
     late_loss_std: Array  # (r, s)
     train: Array  # (r, s)
     test: Array  # (r, s)
@@ -76,9 +75,6 @@ def gather(lines: list[dict[str, Any]]) -> Results:
             initial=stack("initial", begin.get(name[0])),
             validation=stack("validation", missing_curve(rows, "validation", whole)),
             best=stack("best", missing_curve(rows, "best", whole)),
-            learning_rate=stack(
-                "learning_rate", missing_curve(rows, "learning_rate", whole)
-            ),
             late_loss_std=stack("late_loss_std", None),
             train=stack("train", None),
             test=stack("test", None),
@@ -166,11 +162,6 @@ def ratios(times: Array) -> Array:
     return np.where(
         np.isfinite(times), times / np.where(best < np.inf, best, 1), np.inf
     )
-
-
-def profile(times: Array, taus: Array) -> Array:
-    """(m, tau): share of workloads within a factor tau of the fastest."""
-    return (ratios(times)[:, :, None] <= taus).mean(1)
 
 
 def score(times: Array) -> Array:

@@ -60,7 +60,7 @@ class Plan(NamedTuple):
 # For times to a target, and of autotune's search.
 SEARCH = ("rollbacks", "search_steps")
 TIMES = ("best", *SEARCH)
-# And for the page: learning rates, generalisation and stability.
+# And whole curves, of learning rates too, generalisation and stability.
 WHOLE = ("validation", *SEARCH, "learning_rate", "late_loss_std", "train")
 STANDARD_TASKS = tuple(task for task in TASKS if task != "short")  # digits once
 

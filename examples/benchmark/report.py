@@ -1,24 +1,20 @@
-"""From the JSON lines to a page, a summary, and the tables of the README.
+"""From the JSON lines to a summary, and the tables of the README.
 
     cd examples && python -m benchmark.report --plan standard
 
-For the standard plan it writes results/summary.md and results/standard.html, and fills
-what lies between ``<!-- benchmark:begin -->`` and ``<!-- benchmark:end -->`` and
-the like in README.md and docs/, with the pictures that are drawn from rows; for another
-plan, PLAN.md and PLAN.html.
+For the standard plan it writes results/summary.md, and fills what lies between
+``<!-- benchmark:begin -->`` and ``<!-- benchmark:end -->`` and the like in README.md
+and docs/, with the pictures that are drawn from rows; for another plan, PLAN.md.
 """
 
 import argparse
-import re
 from collections import Counter
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from benchmark import (
     blocks,
     findings,
-    page,
     plans,
     records,
     summaries,
@@ -30,7 +26,7 @@ from benchmark.studies.base_rate import picture as base_rate
 from benchmark.studies.learned import picture as learned
 from benchmark.studies.online import picture as online
 from benchmark.studies.overhead.report import overhead
-from benchmark.tables import Table, to_markdown
+from benchmark.tables import to_markdown
 from experiment import picture as experiment
 
 # All of docs/ that are drawn from rows.
@@ -50,21 +46,6 @@ def provenance(lines: list[dict[str, Any]]) -> str:
     return "; ".join(parts) + f"; {seconds / 3600:.1f} hours, summed over groups."
 
 
-def to_html(table: Table) -> str:
-    """The same for the page; it scrolls sideways on its own."""
-
-    def cells(row: list[str], tag: str) -> str:
-        texts = (re.sub("`(.*?)`", r"<code>\1</code>", escape(cell)) for cell in row)
-        return "<tr>" + "".join(f"<{tag}>{text}</{tag}>" for text in texts) + "</tr>"
-
-    body = "".join(cells(row, "td") for row in table.rows)
-    return (
-        f"<h2>{escape(table.title)}</h2><p>{escape(table.caption)}</p>"
-        f'<div class="scroll"><table><thead>{cells(table.header, "th")}</thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
 def summary(lines: list[dict[str, Any]], results: Results, plan: plans.Plan) -> str:
     """The Markdown summary."""
     parts = ["# What the comparison gave", "", provenance(lines), ""]
@@ -76,21 +57,6 @@ def summary(lines: list[dict[str, Any]], results: Results, plan: plans.Plan) -> 
     for table in (*headlines, *tables.details(results), overhead()):
         parts += [to_markdown(table)]
     return "\n".join(parts)
-
-
-def html(lines: list[dict[str, Any]], results: Results, plan: plans.Plan) -> str:
-    """The page."""
-    sentences = [*findings.missing(lines, plan), *findings.sentences(results)]
-    found = "".join(f"<li>{escape(x)}</li>" for x in sentences)
-    return page.render(
-        found=re.sub("`(.*?)`", r"<code>\1</code>", found),
-        headline="".join(
-            map(to_html, [findings.best_of_kinds(results), tables.headline(results)])
-        ),
-        charts=page.charts_of(results),
-        details="".join(map(to_html, [*tables.details(results), overhead()])),
-        provenance=escape(provenance(lines)),
-    )
 
 
 def main() -> None:
@@ -109,9 +75,8 @@ def main() -> None:
     is_standard = source == RESULTS / "standard.jsonl"
     text = source.with_name("summary.md" if is_standard else f"{source.stem}.md")
     text.write_text(summary(lines, results, plan))
-    source.with_suffix(".html").write_text(html(lines, results, plan))
     print(to_markdown(tables.headline(results)))
-    print(f"wrote {text} and {source.with_suffix('.html')}")
+    print(f"wrote {text}")
     if is_standard:
         blocks.write(lines)
         for draw in PICTURES:

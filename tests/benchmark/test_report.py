@@ -1,13 +1,11 @@
-"""The committed tables are those that the committed runs give; the page is whole."""
+"""The committed tables are those that the committed runs give."""
 
 import math
-import re
 
 import pytest
 
 from benchmark import (
     blocks,
-    charts,
     measures,
     plans,
     records,
@@ -131,9 +129,7 @@ def test_the_tables_stand_once_the_whole_plan_is_run(made_up, monkeypatch):
     for name in plan.methods:
         row = next(x for x in text.splitlines() if x.startswith(f"| `{name}` |"))
         assert f"| {summaries.family(name)} |" in row and "of 162 |" in row
-    # The page and the picture have a group for the controls.
-    results = summaries.gather(lines)
-    assert "schedules with averaging</h3>" in report.html(lines, results, plan)
+    # The picture has a group for the controls.
     drawn = []
     monkeypatch.setattr(picture.records, "read", lambda path: lines)
     monkeypatch.setattr(
@@ -164,14 +160,6 @@ def test_the_tables_stand_while_the_plan_is_run(made_up):
     assert any(row.startswith("| `constant_averaged` | control |") for row in rows)
 
 
-def test_page_needs_nothing_else(report_lines):
-    html = report.html(report_lines, measures.gather(report_lines), PLAN)
-    assert not re.search(r"""(src|href)=|url\(|@import|\$\w""", html)
-    assert html.count("<table>") == 9
-    assert html.count('<svg viewBox="0 0 340') == 3 * 2 + 2 * 2  # of two families
-    assert "<code>autotune</code>" in html
-
-
 def test_findings_name_the_winner(report_lines):
     results = measures.gather(report_lines)
     text = report.summary(report_lines, results, PLAN)
@@ -193,15 +181,3 @@ def test_headline_row(report_lines):
     assert first["failed + stuck"] == "0 + 0 of 6"
     cosine = dict(zip(table.header, table.rows[1], strict=True))
     assert cosine["tuned"] == "+0.00 (+0.00, +0.00)"
-
-
-def test_ticks_are_round():
-    assert charts.ticks(0.1, 8.3, False) == [2, 4, 6, 8]
-    assert charts.ticks(-7.3, 1.3, True) == [-7, -5, -3, -1, 1]
-
-
-def test_chart_leaves_out_what_is_not_finite():
-    line = charts.Line("a", [1, 2, 3, 0], [1.0, float("nan"), 3.0, 2.0], "")
-    svg = charts.chart("t", [line], "x", (True, False))
-    path = re.search(r'<path d="M([^"]*)" class="line"', svg).group(1)
-    assert len(path.split("L")) == 2
