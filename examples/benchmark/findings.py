@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from benchmark import measures, plans, records, summaries, tables
 from benchmark.measures import Results
@@ -189,7 +190,7 @@ def quick_agrees(lines: list[dict[str, Any]]) -> list[str]:
     if len(names) < 3:
         return []
     correlations = [
-        rank_correlation([f(whole[n]) for n in names], [f(small[n]) for n in names])
+        stats.spearmanr([f(whole[n]) for n in names], [f(small[n]) for n in names])[0]
         for f in (lambda row: row.tuned[0], lambda row: row.median.value)
     ]
     return [
@@ -197,9 +198,3 @@ def quick_agrees(lines: list[dict[str, Any]]) -> list[str]:
         f"{correlations[0]:.2f} to all of them by the tuned rate, and of "
         f"{correlations[1]:.2f} by the median rate (Spearman)."
     ]
-
-
-def rank_correlation(a: list[float], b: list[float]) -> float:
-    """Spearman's, ties in order of appearance."""
-    first, second = (np.argsort(np.argsort(x, kind="stable")) for x in (a, b))
-    return float(np.corrcoef(first, second)[0, 1])

@@ -252,11 +252,6 @@ def test_summary_of_a_method(lines):
     assert by_name["cosine"].tuned == (0.0, 0.0, 0.0)
 
 
-def test_rank_correlation():
-    assert findings.rank_correlation([1.0, 5.0, 7.0], [-3.0, 0.0, 900.0]) == 1.0
-    assert findings.rank_correlation([1.0, 5.0, 7.0], [3.0, 2.0, 1.0]) == -1.0
-
-
 def test_the_quick_plan_is_a_part_of_the_standard_plan():
     quick, standard = plans.PLANS["quick"], plans.PLANS["standard"]
     for field in ("tasks", "optimizers", "methods", "base_rates"):
