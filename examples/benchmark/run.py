@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from benchmark import plans, records, tasks, training, workers
 from benchmark.progress import Progress
+from benchmark.training import Build
 from data import prepared
 from methods import registry
 
@@ -38,13 +39,24 @@ class Group(NamedTuple):
     keeps: tuple[str, ...] = ()  # what a row has beside its final metrics
 
 
-def run_group(group: Group) -> list[dict[str, Any]]:
-    """The header and rows of a group."""
+def run_group(group: Group, build: Build | None = None) -> list[dict[str, Any]]:
+    """The header and rows of a group.
+
+    Args:
+      group: What to run.
+      build: Makes the method, a form of autotune, where it is not a registered one.
+
+    Returns:
+      Lines for the file.
+    """
     start = time.perf_counter()
     # On a CPU one after another is as fast or faster (README.md).
     is_vmapped = jax.default_backend() != "cpu"
     task = make_task(group.task, group.data_dir)
-    train = training.make_training(task, group.optimizer, group.method)
+    if build is None:
+        train = training.make_training(task, group.optimizer, group.method)
+    else:
+        train = training.training_of(task, build, autotunes=True)
     rows = take(train, group.runs, is_vmapped, task.is_accuracy, group.keeps)
     config = group._asdict() | {"checkpoints": training.CHECKPOINTS}
     facts = ("steps", "steps_per_epoch", "is_accuracy", "unit")

@@ -30,6 +30,7 @@ FIELDS = (
     "rollbacks",
     "search_steps",
 )
+Build = Callable[[Array, int], Method]  # from base rate and steps
 
 
 class Trace(NamedTuple):
@@ -53,13 +54,12 @@ def make_training(
     def build(rate: Array, steps: int) -> Method:
         return registry.build(method, optimizer, rate, steps, steps // EPOCHS)
 
-    autotunes = method.partition(":")[0] in rules.AUTOTUNE  # or a variant of it
-    return training_of(task, build, autotunes)
+    return training_of(task, build, autotunes=method in rules.AUTOTUNE)
 
 
 def training_of(
     task: Task,
-    build: Callable[[Array, int], Method],
+    build: Build,
     autotunes: bool,
     checkpoints: int = CHECKPOINTS,
 ) -> Callable[[Array, Array], Trace]:

@@ -4,7 +4,6 @@ Schedules, controls, the library's rules, and published peers, each as one ``Met
 an optimizer and how to read it. To add one, add a line to the table it belongs to.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from methods.controls import CONTROLS
@@ -25,8 +24,6 @@ from methods.schedules import SCHEDULES
 
 # Of the experiment alone; in the benchmark's 50 epochs it is ``step``.
 EXPERIMENT = ("step_fifths",)
-# Others that a study adds, by name.
-MORE: dict[str, Callable[[Plan], Method]] = {}
 _RULES = tuple(dict.fromkeys((*RULES, *LEARNED)))  # as they may follow a schedule
 NAMES = tuple(
     name
@@ -84,8 +81,6 @@ def build(
 
     base, bare = base_of(OPTIMIZERS), base_of(WITHOUT_MOMENTUM)
     plan = Plan(base, bare, learning_rate, steps, steps_per_epoch, seed)
-    if name in MORE:
-        return MORE[name](plan)
     if name in SCHEDULES:
         return scheduled(name, plan)
     if name in CONTROLS:

@@ -14,8 +14,9 @@ from pathlib import Path
 from benchmark import records, run
 from benchmark.studies.ablation.variants import composed, variants
 from benchmark.tasks import TASKS
+from benchmark.training import EPOCHS, Array, Build
 from data import prepared
-from methods import optimizers, registry, rules
+from methods import optimizers, rules
 from methods.method import Method
 from methods.method import Plan as MethodPlan
 
@@ -26,12 +27,14 @@ KEEPS = ("found_scale", "rollbacks")
 RESULTS = Path(__file__).with_name("results.jsonl")
 
 
-def add_method(method: str, name: str) -> str:
-    """Adds a variant to the methods that can be run; its name there."""
+def builder(method: str, name: str, optimizer: str) -> Build:
+    """Makes a variant of a method."""
     interpolates, has_total_steps = rules.AUTOTUNE[method]
     variant = variants(method)[name]
 
-    def build(plan: MethodPlan) -> Method:
+    def build(rate: Array, steps: int) -> Method:
+        bases = optimizers.OPTIMIZERS[optimizer], optimizers.WITHOUT_MOMENTUM[optimizer]
+        plan = MethodPlan(*bases, rate, steps, steps // EPOCHS)
         is_bare = interpolates and not variant.has_momentum
         base = plan.bare if is_bare else plan.base
         tx = composed(
@@ -42,9 +45,7 @@ def add_method(method: str, name: str) -> str:
         )
         return rules.autotuned(plan, tx)
 
-    label = f"{method}: {name}"
-    registry.MORE[label] = build
-    return label
+    return build
 
 
 def main() -> None:
@@ -67,7 +68,7 @@ def main() -> None:
     ]
     with records.open_to_append(args.output) as output:
         for task, optimizer, method, variant in everything:
-            label = add_method(method, variant)
+            label = f"{method}: {variant}"
             runs = tuple(
                 (1e-3, seed)
                 for seed in range(args.seeds)
@@ -76,7 +77,8 @@ def main() -> None:
             if not runs:
                 continue
             group = run.Group(task, optimizer, label, runs, args.data_dir, KEEPS)
-            records.write(output, run.run_group(group))
+            build = builder(method, variant, optimizer)
+            records.write(output, run.run_group(group, build))
             print(task, optimizer, label, file=sys.stderr, flush=True)
 
 
