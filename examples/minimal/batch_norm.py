@@ -60,20 +60,21 @@ for step in range(1, 1001):
         scale = optax_adaptive.lr_scale(optimizer.opt_state)
         print(f"step {step}: loss {loss:.4f}, lr_scale {scale:.3g}")
 
-# With momentum 0 a forward pass leaves the statistics of its own batch.
-params = nnx.state(model, nnx.Param)
-nnx.update(model, optax_adaptive.eval_params(optimizer.opt_state, params), first_stats)
-model.set_attributes(nnx.BatchNorm, momentum=0.0)
+# In a copy: training could go on with the model. With momentum 0 a forward pass leaves
+# the statistics of its own batch.
+served, params = nnx.clone(model), nnx.state(model, nnx.Param)
+nnx.update(served, optax_adaptive.eval_params(optimizer.opt_state, params), first_stats)
+served.set_attributes(nnx.BatchNorm, momentum=0.0)
 
 
 def stats_of(batch):
     """Of one batch, at the averaged parameters."""
-    model(batch)
-    return nnx.as_pure(nnx.state(model, nnx.BatchStat))
+    served(batch)
+    return nnx.as_pure(nnx.state(served, nnx.BatchStat))
 
 
 batches = [x_train[rng.permutation(len(x_train))[:256]] for _ in range(10)]
-nnx.update(model, optax_adaptive.recompute_batch_stats(stats_of, batches))
-model.eval()
-accuracy = np.mean(model(x_test).argmax(-1) == y_test)
+nnx.update(served, optax_adaptive.recompute_batch_stats(stats_of, batches))
+served.eval()
+accuracy = np.mean(served(x_test).argmax(-1) == y_test)
 print(f"test accuracy after: {accuracy:.1%}")

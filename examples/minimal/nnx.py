@@ -64,7 +64,8 @@ for step in range(1, 1001):
         scale = optax_adaptive.lr_scale(optimizer.opt_state)
         print(f"step {step}: loss {loss:.4f}, lr_scale {scale:.3g}")
 
-# Evaluate and save the average of the parameters, not the newest ones.
-params = nnx.state(model, nnx.Param)
-nnx.update(model, optax_adaptive.eval_params(optimizer.opt_state, params))
-print(f"test accuracy after: {accuracy(model):.1%}")
+# Evaluate and save the average of the parameters, not the newest ones, in a copy:
+# training could go on with the model.
+served, params = nnx.clone(model), nnx.state(model, nnx.Param)
+nnx.update(served, optax_adaptive.eval_params(optimizer.opt_state, params))
+print(f"test accuracy after: {accuracy(served):.1%}")
