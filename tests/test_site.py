@@ -1,6 +1,9 @@
 """The pages of the site: their Python blocks run, their words are the field's."""
 
+import ast
+import io
 import re
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -10,10 +13,18 @@ from optax_adaptive import controllers, integrations
 from tests.helpers import code_blocks
 
 DOCS = Path(__file__).parents[1] / "docs"
-README = DOCS.parent / "README.md"
+ROOT = DOCS.parent
+README = ROOT / "README.md"
 # Records keep the words of their time, and excerpts of code.
 PAGES = [page for page in sorted(DOCS.rglob("*.md")) if "research" not in page.parts]
 OWN_TESTS = {"devices.md"}  # tests/test_devices_page.py
+OTHERS = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "examples").rglob("*.md"))]
+SOURCES = [*sorted((ROOT / "optax_adaptive").rglob("*.py"))]
+SOURCES += [  # but those in which a forecast has a horizon
+    path
+    for path in sorted((ROOT / "examples").rglob("*.py"))
+    if "electricity" not in path.stem
+]
 WITH_BLOCKS = [
     page
     for page in PAGES
@@ -73,10 +84,31 @@ def test_there_are_pages_with_blocks():
 
 
 @pytest.mark.parametrize(
-    "page", [README, *PAGES], ids=lambda page: str(page.relative_to(DOCS.parent))
+    "page", [*OTHERS, *PAGES], ids=lambda page: str(page.relative_to(ROOT))
 )
 def test_the_words_are_those_of_the_field(page):
     assert not foreign_words(page.read_text())
+
+
+def prose_of(source):
+    """Docstrings and comments."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string.lstrip("# ")
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, kinds) and (text := ast.get_docstring(node)) is not None:
+            yield text.replace("``", "`")
+
+
+def test_docstrings_and_comments_have_the_same_words():
+    found = {
+        str(path.relative_to(ROOT)): words
+        for path in SOURCES
+        for text in prose_of(path.read_text())
+        if (words := foreign_words(text))
+    }
+    assert not found
 
 
 def test_foreign_words_are_found():

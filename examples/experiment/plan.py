@@ -33,8 +33,8 @@ from data.dataset import Dataset
 
 # What each table of these tasks says of them.
 TEST = (
-    "Test tasks. On those marked §, earlier versions of `autotune` were compared by "
-    "test data too; by the others nothing was chosen."
+    "Test tasks. On those marked §, earlier versions of `autotune` were also compared "
+    "on test data; the others chose nothing."
 )
 SEEDS = (0, 1, 2)
 RATES = (1e-4, 3.16e-4, 1e-3, 3.16e-3, 1e-2, 3.16e-2, 1e-1)

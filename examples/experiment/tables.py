@@ -37,10 +37,10 @@ HEADLINE = (
     ("constant, averaged, tuned", ("constant_averaged",), "test"),
     ("best rule or online learner", RULES + LEARNERS, "validation"),
     ("`learned`", ("learned",), "test"),
-    ("`autotune_anytime`: `total_steps` not given", ("autotune_anytime",), "test"),
-    ("`autotune`: `total_steps` given", ("autotune",), "test"),
+    ("`autotune(adam)`", ("autotune_anytime",), "test"),
+    ("`autotune(adam, total_steps=N)`", ("autotune",), "test"),
     (
-        "`autotune_interpolated_anytime`: not given",
+        "`autotune(adam, interpolate=True)`",
         ("autotune_interpolated_anytime",),
         "test",
     ),
@@ -201,19 +201,21 @@ def headline(plan: Plan, found: Outcomes) -> str:
     lines = []
     for label, names, by in HEADLINE:
         line = [label]
-        for name in tasks:
-            best = measures.best(plan.tasks[name], found[name], names, by)
-            text = "failed" if best is None else with_error(found[name][best].test)
-            line.append(text + (f" (`{best}`)" if best and len(names) > 1 else ""))
+        for task in tasks:
+            best = measures.best(plan.tasks[task], found[task], names, by)
+            text = "failed" if best is None else with_error(found[task][best].test)
+            # A schedule or rule, by the name that it has elsewhere.
+            name = f" ({best.removesuffix('_tuned')})" if best else ""
+            line.append(text + name * (len(names) > 1))
         lines.append(line)
     part = f"{len(tasks)} of {len(found)} tasks, the others are not complete; "
     caption = (
-        "Every method on networks of the usual kinds, sized for two cores "
+        "Networks of the usual kinds, sized for two cores, with Adam "
         f"([the experiment](docs/experiment.md)): {part * (len(tasks) < len(found))}"
-        f"test metric ± standard error of {len(plan.seeds)} seeds, in % correct or MW. "
-        "*Best tuned schedule*: of three, the best on test. *Best rule or online "
-        "learner*: of six, the best on validation. "
-        f"{plans.TEST}\n\n"
+        f"test metric, mean ± standard error of {len(plan.seeds)} seeds, in percent "
+        "correct or megawatts (lower is better). Two rows show the best of several "
+        "methods: of three tuned schedules, chosen by test; of six rules and online "
+        f"learners, chosen by validation. {plans.TEST}\n\n"
     )
     titles = [column_title(plan, name) for name in tasks]
     return caption + markdown(["method", *titles], lines)

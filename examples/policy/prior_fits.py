@@ -72,7 +72,7 @@ def bins(wanted: np.ndarray) -> np.ndarray:
 
 
 def fit_table(seen: States, wanted: np.ndarray, parabola: np.ndarray) -> np.ndarray:
-    """Minus the mean regret of each arm in each state, the parabola's in rare ones."""
+    """Minus each action's mean regret in each state, the parabola's in rare ones."""
     places = bins(wanted)
     saved = saved_by(parabola, ACTIONS)
     rare = seen.weights @ seen.regrets[:, NO_OP] - saved
@@ -88,7 +88,7 @@ def fit_table(seen: States, wanted: np.ndarray, parabola: np.ndarray) -> np.ndar
 
 
 def fit_bandit(seen: States, wanted: np.ndarray) -> np.ndarray:
-    """Least squares: what an arm saves beside the no-op, as the bandit has it."""
+    """Least squares: what an action saves beside the no-op, as the bandit has it."""
     terms = (wanted[:, None] * ACTIONS, ACTIONS, np.square(ACTIONS))
     x = np.stack([np.broadcast_to(t, seen.regrets.shape) for t in terms], -1)
     y = seen.regrets[:, [NO_OP]] - seen.regrets
@@ -97,7 +97,7 @@ def fit_bandit(seen: States, wanted: np.ndarray) -> np.ndarray:
 
 
 def saved_by(parabola: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Of each arm beside the no-op, a row for each wish of the network."""
+    """Of each action beside the no-op, a row for each wish of the network."""
     by_wanted, bias, square = parabola
     slope = by_wanted * wanted + bias
     return slope[:, None] * ACTIONS + square * np.square(ACTIONS)

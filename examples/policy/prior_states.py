@@ -59,7 +59,7 @@ def table(is_smoke: bool) -> dict[str, families.Family]:
 
 
 def frozen_rule(prior: tuple[PolicyWeights, jax.Array], seed: Any) -> Any:
-    """The rule that follows a policy, with noise of a deviation, and never learns."""
+    """The rule that follows a policy, with noise of a given size, and never learns."""
     weights, deviation = prior
 
     def act(state, features, key, exploration):

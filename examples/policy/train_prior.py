@@ -9,7 +9,7 @@ state that it was in is labelled with the regret of every action: the final vali
 loss with that factor from the first step to the last, above that with the best factor.
 A policy is fitted to minimise the regret, and the next round collects the states that
 it leads to. In the end the same states make the table of q_learning and the weights of
-the bandit. No label looks at what the loss does next, so there is no short horizon.
+the bandit. No label looks at what the loss does next, so none is short-sighted.
 
 With ``--actor`` the network is that of a prior which is there, and the states make the
 other two.

@@ -14,7 +14,7 @@ CLIP = 5.0  # standard deviations above the slow average, at which values are cu
 WILD = 100.0  # the same, while too few values say what is normal
 TIMES = 10.0  # sizes of the loss, added to WILD, above which a batch is not used
 MOST_FAR = 3  # such batches in a row; after more, the parameters are bad
-# Standard deviations between the averages. Clipped values raise that deviation too, so
+# Standard deviations between the averages. Clipped values raise these as well, so
 # at least thirty in a row are needed. Mostly the level shows a rise first: after 5
 # values at step 100, 14 at 3,000, 33 at 30,000.
 RISE = 2.5

@@ -27,7 +27,7 @@ class WindowStatistics(NamedTuple):
     best: Array  # shape=(), dtype=float32: best mean; ±inf before the first
     size: Array  # shape=(), dtype=int32: finite values in the open window
     mean: Array  # shape=(), dtype=float32: their mean
-    m2: Array  # shape=(), dtype=float32: their squared deviations, summed
+    m2: Array  # shape=(), dtype=float32: sum of squares about that mean
     # shape=(), dtype=int32: newest non-finite values without a finite one between
     nonfinite_in_a_row: Array
     nonfinite: Array  # shape=(), dtype=int32: non-finite values so far

@@ -31,7 +31,7 @@ class MaintainReference:
 
     def __init__(self, total_steps=None, found=None, is_interpolated=False):
         self.probation = min(total_steps // 4, 125) if total_steps else 125
-        # Log factor found; first loss, its deviation and whether it has noise.
+        # Log factor found; first loss, its error and whether it has noise.
         self.found_scale, *first = found or 4 * (None,)
         self.first, self.deviation, self.is_noisy = first
         self.is_interpolated = is_interpolated

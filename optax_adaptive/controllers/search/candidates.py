@@ -1,7 +1,7 @@
 """Candidates: short trial runs below the largest stable rate, annealed and compared.
 
 All begin at the same parameters. Annealing takes away the noise that a large rate adds,
-and with it most of the bias of short horizons towards small rates (Wu et al., 2018).
+and with it most of the bias of short trials towards small rates (Wu et al., 2018).
 """
 
 import math

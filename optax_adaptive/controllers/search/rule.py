@@ -170,7 +170,7 @@ def _calibrate(
     # Spikes are cut: with so much noise, all rates would look equally good.
     deviations = jnp.minimum(deviations, settings.cut * history.median(deviations))
     mean_deviation = history.mean_without_largest(deviations)
-    # A normal's mean deviation is 0.8 standard deviations, less without the largest.
+    # Of a normal it is 0.8 standard deviations, and less without the largest.
     least = least_standard_deviation(center, settings)
     standard_deviation = jnp.maximum(1.45 * mean_deviation, least)
     # Until params have moved, the size of an update is not known, and the factor grows.

@@ -12,7 +12,7 @@ from optax_adaptive._controller import Found
 from tests.helpers.observations import observation
 from tests.references.maintain_reference import Block, MaintainReference
 
-FOUND = (-1.0, 4.0, 0.3, True)  # log factor, first loss, its deviation, is it noisy?
+FOUND = (-1.0, 4.0, 0.3, True)  # log factor, first loss, its error, is it noisy?
 SMOOTH = (-1.0, 4.0, 0.004, False)
 
 

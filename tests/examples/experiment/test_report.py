@@ -136,7 +136,7 @@ def test_readme_has_the_tasks_that_are_complete(standard):
     assert len(text.splitlines()) == 14 and "not complete" not in text
     names = [part.split(" | ")[0].strip("| ") for part in text.splitlines()[4:]]
     assert names == [label for label, _, _ in tables.HEADLINE]
-    assert text.count("(`fixed_tuned`)") == 7 and text.count("(`plateau`)") == 7
+    assert text.count("(fixed)") == 7 and text.count("(plateau)") == 7
     fewer = [r for r in rows if r["task"] == "mlp" or r["seed"] == 0]
     text = tables.headline(plan, measures.outcomes(plan, fewer))
     assert "1 of 7 tasks, the others are not complete" in text

@@ -11,9 +11,9 @@ rates a decade), or that times 0.1 or 10, with the rule within averaging, which 
 the averaging gap. Final metrics are those of the parameters, not of their average.
 Seeds are paired: the same first parameters and batches for every method.
 
-The ablations change one thing in a learner: `blind` to its state, or to what noise
-costs (`cost unseen`), `frozen` in its prior, with `no prior`, rewarded by the `raw
-loss`, with `no anchor` but a constant rate, or another thing in the bandit (Thompson
+The ablations change one thing in a learner: `blind` to its state, or to the averaging
+gap (`cost unseen`), `frozen` in its prior, with `no prior`, rewarded by the `raw loss`,
+with `no anchor` but a constant rate, or another thing in the bandit (Thompson
 sampling): `as wanted` does what it wants at once. `replay` repeats the mean log factor
 of its run with the same seed.
 """

@@ -43,11 +43,12 @@ def overhead(methods: Sequence[str] = (), path: Path = RESULTS) -> Table:
         )
     return Table(
         "Overhead",
-        f"What a method adds to Adam alone, medians of paired ratios on {device}.",
+        f"What a method adds to Adam alone, medians of paired ratios on {device}. "
+        "Scalars in the state are beside copies of the parameters, two in `autotune`.",
         [
-            *("beside Adam", f"{small}: adds"),
-            *(f"{tree}: step over Adam's" for tree in larger),
-            *(f"compile adds ({larger[0]})", f"state adds ({small})"),
+            *("beside Adam", f"step adds, {small}"),
+            *(f"step, times Adam's, {tree}" for tree in larger),
+            *(f"compiling adds, {larger[0]}", "scalars in the state"),
         ],
         rows,
     )

@@ -36,7 +36,7 @@ def streamed(
 
 
 def spirals(key: Array) -> Problem:
-    """Two arms of two turns, all 400 points at once."""
+    """Two spirals of two turns, all 400 points at once."""
     network = mlp((2, 32, 32, 2), jnp.tanh)
 
     def points(key):

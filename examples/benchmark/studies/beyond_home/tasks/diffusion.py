@@ -60,7 +60,7 @@ def diffusion(steps: int = 5000, batch: int = 64) -> Training:
     clean = {
         split: jnp.asarray(
             4 * pixels - 1.2
-        )  # of a mean near 0 and a deviation near 1.5
+        )  # of a mean near 0 and a standard deviation near 1.5
         for split, (pixels, _) in images.digits().items()
     }
     size = clean["train"].shape[0]

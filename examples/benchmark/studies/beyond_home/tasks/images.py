@@ -33,7 +33,7 @@ def digits() -> Parts:
 
 @cache
 def cifar(data_dir: Path) -> Parts:
-    """12,000, 2,000 and 2,000 images as (images, 16, 16, 3), of a deviation near 1.
+    """12,000, 2,000 and 2,000 images (images, 16, 16, 3), standard deviation near 1.
 
     Raises:
       SystemExit: If CIFAR-10 is not in ``data_dir``.
