@@ -7,10 +7,10 @@ loss leaps a hundredfold by itself, and is back within fifty steps.
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from optax_adaptive._controller import Array, Controller, ControllerState, nothing_found
+from optax_adaptive.state.packing import switch
 
 # Last part of the run in which the rate falls, and in how many windows.
 FRACTION, WINDOWS = 0.3, 100
@@ -67,12 +67,15 @@ def without_noise(rule: Controller, total_steps: int | None) -> Controller:
         is_asked = ~is_annealing(state) | ~jnp.isfinite(observation.value)
         # Past the end, losses are not to be compared with those of the anneal.
         is_rolled_back = observation.is_rolled_back | ~state.is_asked
-        log_scale, rule_state = jax.lax.cond(
-            is_asked,
-            rule.update,
-            lambda observation, rule_state: (observation.log_scale, rule_state),
-            observation._replace(log_scale=log_scale, is_rolled_back=is_rolled_back),
-            state.rule_state,
+        seen = observation._replace(log_scale=log_scale, is_rolled_back=is_rolled_back)
+        log_scale, rule_state = switch(
+            is_asked.astype(jnp.int32),
+            [
+                lambda both: (both[0].log_scale, both[1]),
+                lambda both: rule.update(*both),
+            ],
+            like=(log_scale, state.rule_state),
+            operands=(seen, state.rule_state),
         )
         state = state._replace(
             rule_state=rule_state, step=observation.step + 1, is_asked=is_asked

@@ -16,7 +16,8 @@ class ThenState(NamedTuple):
     """State of :func:`then`."""
 
     first_state: ControllerState
-    second_state: ControllerState
+    second_state: ControllerState  # the first one until the rule has decided
+    left_log_scale: Array  # shape=(), dtype=float32: what the first rule leaves
     has_begun: Array  # shape=(), dtype=bool: has the second rule decided before?
     windows_in_second: Array  # shape=(), dtype=int32: finite ones since the hand-over
 
@@ -57,6 +58,7 @@ def then(first: Controller, second: Controller) -> Controller:
         return ThenState(
             first_state=first.init(),
             second_state=second.init(),
+            left_log_scale=jnp.zeros((), jnp.float32),
             has_begun=jnp.zeros((), jnp.bool_),
             windows_in_second=jnp.zeros((), jnp.int32),
         )
@@ -65,27 +67,28 @@ def then(first: Controller, second: Controller) -> Controller:
         known = getattr(first_state, "found", nothing_found())
         return known._replace(log_scale=jnp.asarray(log_scale, jnp.float32))
 
+    def begun(log_scale, state):
+        handed = found(log_scale, state.first_state)
+        first_state = second.begin(second.init(), handed)
+        return select(state.has_begun, state.second_state, first_state)
+
     def follow_first(observation, state):
         log_scale, first_state = first.update(observation, state.first_state)
-        # The request of ``second`` is read before its first decision: so begin it now.
-        begun = second.begin(second.init(), found(log_scale, first_state))
-        return jnp.asarray(log_scale, jnp.float32), state._replace(
-            first_state=first_state,
-            second_state=select(first_state.is_done, begun, state.second_state),
+        log_scale = jnp.asarray(log_scale, jnp.float32)
+        return log_scale, state._replace(
+            first_state=first_state, left_log_scale=log_scale
         )
 
     def follow_second(observation, state):
-        # From the factor in force, which bounds may have cut.
-        handed = found(observation.log_scale, state.first_state)
-        begun = second.begin(second.init(), handed)
-        begun = select(state.has_begun, state.second_state, begun)
         is_finite = jnp.isfinite(observation.value)
         windows = saturating_add(state.windows_in_second, is_finite)
         since = filled(observation.mask.shape[0], windows)
         observation = observation._replace(mask=observation.mask & since)
-        log_scale, second_state = second.update(observation, begun)
-        return jnp.asarray(log_scale, jnp.float32), ThenState(
-            first_state=state.first_state,
+        # From the factor in force, which bounds may have cut.
+        log_scale, second_state = second.update(
+            observation, begun(observation.log_scale, state)
+        )
+        return jnp.asarray(log_scale, jnp.float32), state._replace(
             second_state=second_state,
             has_begun=jnp.ones((), jnp.bool_),
             windows_in_second=windows,
@@ -102,7 +105,8 @@ def then(first: Controller, second: Controller) -> Controller:
     def request_fn(state):
         # Events of the decision that ends the first rule are those of the first rule.
         one = first.request(state.first_state)
-        other = second.request(state.second_state)
+        # It is read before the first decision of ``second``.
+        other = second.request(begun(state.left_log_scale, state))
         asked = select(state.first_state.is_done, other, one)
         return asked._replace(
             restore=jnp.where(state.has_begun, other.restore, one.restore),

@@ -18,35 +18,53 @@ from jax import lax
 Array = jax.Array
 
 
-def pack(tree: Any) -> Array:
-    """Lays the leaves of ``tree``, 32-bit or bool, end to end as uint32 words."""
-    size = sum(jnp.size(leaf) for leaf in jax.tree.leaves(tree))
-    return overwrite(jnp.zeros((size,), jnp.uint32), tree)
+def pack(tree: Any, words: Array | None = None, read: Any = ()) -> Array:
+    """Lays the leaves of ``tree``, 32-bit or bool, end to end as uint32 words.
 
+    Args:
+      tree: Scalars come first, then arrays.
+      words: What ``read`` was unpacked from, if anything was.
+      read: A tree. A scalar that is the same object in both trees, at the same place,
+        is taken over with its word, which is less to compile.
 
-def overwrite(words: Array, tree: Any) -> Array:
-    """Lays the leaves of ``tree`` over the first of ``words``: scalars, then arrays."""
-    leaves = [_as_words(leaf) for leaf in jax.tree.leaves(tree)]
-    scalars = _stack([leaf for leaf in leaves if not leaf.ndim])
-    parts = [scalars, *(leaf.reshape(-1) for leaf in leaves if leaf.ndim)]
-    size = sum(part.size for part in parts)
-    return jnp.concatenate([part for part in (*parts, words[size:]) if part.size])
-
-
-def _stack(scalars: list[Array]) -> Array:
-    """As ``jnp.stack``, by selects with constant masks.
-
-    XLA fuses selects with what computes the scalars, but compiles and runs each operand
-    of a concatenation on its own. And the fewer operations, the better: on CPU, JAX
-    runs a program of under a thousand in the calling thread, which saves the time of
-    handing it to another.
+    Returns:
+      uint32 of shape (n,).
     """
-    shape = (len(scalars),)
-    words = lax.full(shape, 0, jnp.uint32)
+    return _joined(_laid(tree, words, read))
+
+
+def overwrite(words: Array, tree: Any, read: Any = ()) -> Array:
+    """Lays the leaves of ``tree`` over the first of ``words``; ``read`` as in pack."""
+    parts = _laid(tree, words, read)
+    size = sum(part.size for part in parts)
+    return _joined([*parts, words[size:]])
+
+
+def _joined(parts: list[Array]) -> Array:
+    # XLA compiles a concatenation of nothing too.
+    return jnp.concatenate([part for part in parts if part.size] or parts)
+
+
+def _laid(tree: Any, words: Array | None, read: Any) -> list[Array]:
+    """The scalars as one array of words, and each array."""
+    leaves = jax.tree.leaves(tree)
+    scalars = [leaf for leaf in leaves if not jnp.ndim(leaf)]
+    known = [leaf for leaf in jax.tree.leaves(read) if not jnp.ndim(leaf)]
+    known += (len(scalars) - len(known)) * [None]
+    laid = jnp.zeros((len(scalars),), jnp.uint32)
+    if words is not None and words.size >= laid.size:
+        laid = words[: laid.size]
+    else:
+        known = len(scalars) * [None]
+    # As ``jnp.stack``, by selects with constant masks: XLA fuses selects with what
+    # computes the scalars, but compiles and runs each operand of a concatenation on its
+    # own. And the fewer operations, the better: on CPU, JAX runs a program of under a
+    # thousand in the calling thread, which saves handing it to another.
     for place, scalar in enumerate(scalars):
-        is_here = np.arange(len(scalars)) == place
-        words = lax.select(is_here, lax.broadcast(scalar, shape), words)
-    return words
+        if scalar is not known[place]:
+            word = lax.broadcast(_as_words(scalar), laid.shape)
+            laid = lax.select(np.arange(len(scalars)) == place, word, laid)
+    return [laid, *(_as_words(leaf).reshape(-1) for leaf in leaves if jnp.ndim(leaf))]
 
 
 def unpack(like: Any, words: Array) -> Any:
@@ -74,7 +92,11 @@ def switch(index: Array, branches: Sequence[Callable], like: Any, operands: Any)
     layout = jax.eval_shape(lambda: operands)
 
     def on_words(branch):
-        return lambda words: pack(branch(unpack(layout, words)))
+        def run(words):
+            read = unpack(layout, words)
+            return pack(branch(read), words, read)
+
+        return run
 
     words = lax.switch(index, [on_words(branch) for branch in branches], pack(operands))
     return unpack(like, words)

@@ -32,10 +32,9 @@ def notify(inner_state: Any, is_spike: Array, is_blown_up: Array) -> Any:
     """Empties open windows after a spike; if the rate is to blame, they end as inf."""
 
     def notified(words):
-        statistics = window_statistics.roll_back(
-            unpack(window_statistics.LAYOUT, words), is_blown_up
-        )
-        return jnp.where(is_spike, overwrite(words, statistics), words)
+        read = unpack(window_statistics.LAYOUT, words)
+        statistics = window_statistics.roll_back(read, is_blown_up)
+        return jnp.where(is_spike, overwrite(words, statistics, read), words)
 
     def visit(node):
         if not is_controller_state(node):

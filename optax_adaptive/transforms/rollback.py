@@ -174,8 +174,8 @@ def with_rollback(
         check_same_on_devices("gradients", updates, words, AVERAGE_GRADIENTS)
         value = jnp.where(jnp.isfinite(gradient_size), value, jnp.nan)
         memory = unpack(LAYOUT, words)
-        asked = _rules.requests(state.inner_state)
-        plan = make_plan(memory, value, asked, jnp.float32(backoff))
+        asked, factor = _rules.requests(state.inner_state), jnp.float32(backoff)
+        plan = make_plan(memory, value, asked, factor)
         inner_state, snapshot = snapshots.before_update(
             state.snapshot,
             state.inner_state,
@@ -204,10 +204,8 @@ def with_rollback(
         )
         is_broken = ~jnp.isfinite(largest_of_sample(updates))
         starts_return = plan.is_spike | _rules.requests(inner_state).restore
-        factor = factor_of(jnp.float32(backoff), memory, plan)
-        factor, is_restored = as_reduction(
-            jnp.where(is_skipped, 0.0, factor), starts_return | plan.is_returning
-        )
+        factor = jnp.where(is_skipped, 0.0, factor_of(factor, memory, plan))
+        factor, is_restored = as_reduction(factor, starts_return | plan.is_returning)
         updates, snapshot = snapshots.after_update(
             snapshot,
             params,
@@ -218,8 +216,9 @@ def with_rollback(
         inner_state = _rules.notify(
             inner_state, plan.is_spike | plan.is_blown_up, plan.is_blown_up
         )
-        memory = next_memory(memory, plan, is_restored, starts_return, is_broken)
-        return updates, RollbackState(inner_state, snapshot, TAG.wrap(pack(memory)))
+        new = next_memory(memory, plan, is_restored, starts_return, is_broken)
+        words = pack(new, words, memory)
+        return updates, RollbackState(inner_state, snapshot, TAG.wrap(words))
 
     return optax.GradientTransformationExtraArgs(init_fn, compiled(update_fn))
 

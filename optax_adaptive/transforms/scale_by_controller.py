@@ -192,7 +192,7 @@ def scale_by_controller(
         return jnp.where(asked > 0, asked, accumulation_size)
 
     def decide(lr_scale: Array, words: Array, sizes: Array) -> tuple[Array, Array]:
-        memory = unpack(layout, words)
+        read = memory = unpack(layout, words)
         statistics = memory.statistics
         # If it is not full, consecutive non-finite values have ended it.
         is_full = statistics.size >= size_in_force(statistics)
@@ -225,17 +225,16 @@ def scale_by_controller(
             ),
             controller_state=controller_state,
         )
-        return lr_scale, pack(memory)
+        return lr_scale, pack(memory, words, read)
 
     def keep(lr_scale: Array, words: Array, sizes: Array) -> tuple[Array, Array]:
         del sizes
         return lr_scale, words
 
     def with_step(
-        words: Array, value: Any, measured: Measured
+        statistics: window_statistics.WindowStatistics, value: Any, measured: Measured
     ) -> window_statistics.WindowStatistics:
         """The statistics with the value of this step, and what wrappers measured."""
-        statistics = unpack(window_statistics.LAYOUT, words)
         request = statistics.request
         no = jnp.zeros((), jnp.bool_)  # events count for the step that raised them
         statistics = statistics._replace(
@@ -250,7 +249,7 @@ def scale_by_controller(
             metric = jnp.where(is_new, statistics.validation, 0.0)
             statistics = statistics._replace(is_validated=no)
         metric = mean_over_devices(metric, axis_name)
-        check_same_on_devices("`value`", metric, words, AVERAGE)
+        check_same_on_devices("`value`", metric, statistics, AVERAGE)
         statistics = window_statistics.accumulate(statistics, metric, is_new)
         has_gap = measured.has_gap
         if measured.averaging_gap is None or has_gap is None:
@@ -279,7 +278,8 @@ def scale_by_controller(
             )
         words = tag.unwrap(state.controller_memory)
         check_size(layout, words, "this rule, with this window")
-        statistics = with_step(words, value, measured)
+        read = unpack(window_statistics.LAYOUT, words)
+        statistics = with_step(read, value, measured)
         size = size_in_force(statistics)
         most_nonfinite = size
         if feedback == "value" and measured.value is not None:
@@ -290,7 +290,7 @@ def scale_by_controller(
         is_due = statistics.size >= size
         is_due |= statistics.nonfinite_in_a_row >= most_nonfinite
         statistics, ratio = _base_rate.compare(statistics, measured.first_update_size)
-        words = overwrite(words, statistics)
+        words = overwrite(words, statistics, read)
         # Passed in, not stored: XLA then removes what the rule does not use.
         sizes = jnp.stack(measure_sizes(updates, measured, ratio))
         sizes = mean_over_devices(sizes, axis_name)

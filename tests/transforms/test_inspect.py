@@ -40,6 +40,7 @@ def test_summary_counts_what_was_seen():
         "best_value": 6,
         "windows": 3,
         "nonfinite_values": 1,
+        "nonfinite_answers": 0,
         "phase": 3,
         "cause": 0,
         "found_scale": 0,

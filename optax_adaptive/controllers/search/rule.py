@@ -98,11 +98,12 @@ def search(
     settings = settings or SETTINGS
     sized = lengths(total_steps, settings)
     stages = [  # in the order of their numbers
-        lambda seen: _calibrate(*seen, settings=settings),
+        lambda seen: _calibrate(*seen[:3], settings=settings),
         lambda seen: _test_range(seen[0], settings, sized),
         lambda seen: run_candidate(seen[0], settings, sized),
         lambda seen: _warm_up(seen[0], sized),
         lambda seen: (seen[0], seen[0].found.log_scale),
+        lambda seen: (seen[0], seen[-1]),  # of a step that does not count
     ]
 
     def update_fn(observation: Observation, state: SearchState):
@@ -111,19 +112,18 @@ def search(
         state = _within_bounds(state, observation)
         state = _begin_warm_up_anew(state, observation)
         state = gradient_factor.compare(state, observation, settings)
-        went_on, log_scale = packing.switch(
-            state.stage,
-            stages,
-            like=(state, observation.log_scale),
-            operands=(state, observation.displacement, observation.gradient_size),
-        )
         # A step whose loss is bad does not count (with_rollback skips its update). But
         # in calibration it shows how far the step before has moved, and in the warm-up
         # it is a blow-up, after which the rate begins from below.
         is_step = (state.nonfinite == 0) & ~state.is_waiting
         is_step |= (state.stage == CALIBRATE) | (state.stage == WARM_UP)
-        log_scale = jnp.where(is_step, log_scale, observation.log_scale)
-        state = select(is_step, went_on, state)
+        sizes = observation.displacement, observation.gradient_size
+        state, log_scale = packing.switch(
+            jnp.where(is_step, state.stage, len(stages) - 1),
+            stages,
+            like=(state, observation.log_scale),
+            operands=(state, *sizes, observation.log_scale),
+        )
         log_scale = jnp.where(state.is_done, state.found.log_scale, log_scale)
         # Once done, the factor in force is kept, as the bounds have left it.
         return jnp.where(is_done, observation.log_scale, log_scale), state
