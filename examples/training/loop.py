@@ -20,6 +20,7 @@ import optax_adaptive
 from data import dataset
 from data.dataset import Dataset
 from methods import registry
+from optax_adaptive import integrations
 from training import batches, devices, flags
 from training.batches import Prefetch
 from training.checkpoints import Workdir
@@ -105,6 +106,8 @@ def fit(
             step, config, data, mesh, run_chunk, state, log, workdir
         )
         seconds = time.perf_counter() - clock
+        if jax.process_count() > 1 and (method.decides or method.rolls_back):
+            integrations.check_replicas(state.opt_state)
         values = evaluate(state, first // steps_per_epoch, data.validation)
         opt_state = method.observe(state.opt_state, values["loss"])
         state = state._replace(opt_state=opt_state)
