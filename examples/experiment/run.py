@@ -94,6 +94,8 @@ def make(job: Job) -> Row:
     start = time.perf_counter()
     try:
         found = measure(job)
+    except SystemExit as error:  # of the set-up
+        raise SystemExit(f"{error} (in {job.run})") from error
     except BaseException as error:  # of the machine or the code, and no method's result
         error.add_note(f"in {job.run}")
         raise

@@ -89,7 +89,7 @@ class Workdir:
         if jax.process_index() == 0:
             try:
                 self._claim(wanted, config.overwrite)
-            except (SystemExit, OSError) as error:
+            except (SystemExit, Exception) as error:
                 refusal = error
         if jax.process_count() > 1:
             # The others would wait for a process that has ended.

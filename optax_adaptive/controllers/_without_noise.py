@@ -61,6 +61,10 @@ def without_noise(rule: Controller, total_steps: int | None) -> Controller:
         is_last = (state.step >= start) & (state.step <= total_steps)
         return ~state.has_noise & is_last
 
+    def follow(rule_state, observation):
+        log_scale, rule_state = rule.update(observation, rule_state)
+        return rule_state, log_scale
+
     def update_fn(observation, state):
         # The rule sees, and answers with, the rate before the anneal.
         log_scale = observation.log_scale - state.log_share
@@ -68,14 +72,11 @@ def without_noise(rule: Controller, total_steps: int | None) -> Controller:
         # Past the end, losses are not to be compared with those of the anneal.
         is_rolled_back = observation.is_rolled_back | ~state.is_asked
         seen = observation._replace(log_scale=log_scale, is_rolled_back=is_rolled_back)
-        log_scale, rule_state = switch(
+        rule_state, log_scale = switch(
             is_asked.astype(jnp.int32),
-            [
-                lambda both: (both[0].log_scale, both[1]),
-                lambda both: rule.update(*both),
-            ],
-            like=(log_scale, state.rule_state),
-            operands=(seen, state.rule_state),
+            [lambda both: (both[0], both[1].log_scale), lambda both: follow(*both)],
+            like=(state.rule_state, log_scale),
+            operands=(state.rule_state, seen),
         )
         state = state._replace(
             rule_state=rule_state, step=observation.step + 1, is_asked=is_asked

@@ -72,14 +72,13 @@ def then(first: Controller, second: Controller) -> Controller:
         first_state = second.begin(second.init(), handed)
         return select(state.has_begun, state.second_state, first_state)
 
-    def follow_first(observation, state):
+    def follow_first(state, observation):
         log_scale, first_state = first.update(observation, state.first_state)
         log_scale = jnp.asarray(log_scale, jnp.float32)
-        return log_scale, state._replace(
-            first_state=first_state, left_log_scale=log_scale
-        )
+        state = state._replace(first_state=first_state, left_log_scale=log_scale)
+        return state, log_scale
 
-    def follow_second(observation, state):
+    def follow_second(state, observation):
         is_finite = jnp.isfinite(observation.value)
         windows = saturating_add(state.windows_in_second, is_finite)
         since = filled(observation.mask.shape[0], windows)
@@ -88,19 +87,21 @@ def then(first: Controller, second: Controller) -> Controller:
         log_scale, second_state = second.update(
             observation, begun(observation.log_scale, state)
         )
-        return jnp.asarray(log_scale, jnp.float32), state._replace(
+        state = state._replace(
             second_state=second_state,
             has_begun=jnp.ones((), jnp.bool_),
             windows_in_second=windows,
         )
+        return state, jnp.asarray(log_scale, jnp.float32)
 
     def update_fn(observation, state):
-        return switch(
+        state, log_scale = switch(
             state.first_state.is_done.astype(jnp.int32),
             [lambda both: follow_first(*both), lambda both: follow_second(*both)],
-            like=(observation.log_scale, state),
-            operands=(observation, state),
+            like=(state, observation.log_scale),
+            operands=(state, observation),
         )
+        return log_scale, state
 
     def request_fn(state):
         # Events of the decision that ends the first rule are those of the first rule.
@@ -114,7 +115,10 @@ def then(first: Controller, second: Controller) -> Controller:
         )
 
     def begin_fn(state, found):
-        return state._replace(first_state=first.begin(state.first_state, found))
+        return state._replace(
+            first_state=first.begin(state.first_state, found),
+            left_log_scale=jnp.asarray(found.log_scale, jnp.float32),
+        )
 
     return Controller(
         init=init_fn,

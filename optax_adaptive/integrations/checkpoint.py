@@ -53,6 +53,8 @@ def graft(target: Any, restored: Any) -> Graft:
             is_placed = isinstance(leaf, jax.Array) and leaf.committed
             if not hasattr(other, "dtype"):  # Python's number would be of a weak type
                 other = np.asarray(other, jnp.result_type(leaf))
+            if not is_placed and jnp.issubdtype(other.dtype, jnp.number):
+                other = np.asarray(other)  # off the device on which it was restored
             leaf = jax.device_put(other, leaf.sharding if is_placed else None)
         leaves.append(leaf)
     tree = jax.tree.unflatten(jax.tree.structure(target), leaves)

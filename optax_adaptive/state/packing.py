@@ -51,11 +51,8 @@ def _laid(tree: Any, words: Array | None, read: Any) -> list[Array]:
     scalars = [leaf for leaf in leaves if not jnp.ndim(leaf)]
     known = [leaf for leaf in jax.tree.leaves(read) if not jnp.ndim(leaf)]
     known += (len(scalars) - len(known)) * [None]
-    laid = jnp.zeros((len(scalars),), jnp.uint32)
-    if words is not None and words.size >= laid.size:
-        laid = words[: laid.size]
-    else:
-        known = len(scalars) * [None]
+    laid = jnp.zeros((len(scalars),), jnp.uint32) if words is None else words
+    laid = laid[: len(scalars)]
     # As ``jnp.stack``, by selects with constant masks: XLA fuses selects with what
     # computes the scalars, but compiles and runs each operand of a concatenation on its
     # own. And the fewer operations, the better: on CPU, JAX runs a program of under a
@@ -87,7 +84,8 @@ def switch(index: Array, branches: Sequence[Callable], like: Any, operands: Any)
     """As ``lax.switch``, for functions from a tree to one with the layout of ``like``.
 
     Packed on the way in and out, since XLA compiles each scalar that enters or leaves a
-    conditional by itself, and repeats for it all that leads to it.
+    conditional by itself, and repeats for it all that leads to it. What comes first in
+    both trees, and a branch leaves alone, is not packed again.
     """
     layout = jax.eval_shape(lambda: operands)
 

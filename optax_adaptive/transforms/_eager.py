@@ -24,9 +24,10 @@ def compiled(update_fn: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(update_fn)
     def update(updates, state, params=None, **extra_args):
         value = extra_args.get("value")
-        # What is a float already, an optimizer inside may want as precise as it is.
-        if value is not None and not _is_float(value):
-            extra_args["value"] = as_metric(value)
+        if value is not None:
+            metric = as_metric(value)  # or an error
+            # What is a float already, an optimizer inside may want as precise.
+            extra_args["value"] = value if _is_float(value) else metric
         leaves = jax.tree.leaves((updates, state, params, extra_args))
         function = jitted if all(map(_is_concrete, leaves)) else update_fn
         return function(updates, state, params, **extra_args)
@@ -35,7 +36,8 @@ def compiled(update_fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_float(value: Any) -> bool:
-    return isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.floating)
+    is_array = isinstance(value, (jax.Array, np.ndarray, np.generic))
+    return is_array and jnp.issubdtype(value.dtype, jnp.floating)
 
 
 def _is_concrete(leaf: Any) -> bool:

@@ -30,10 +30,11 @@ class RollbackMemory(NamedTuple):
     # shape=(), dtype=bool: the first value at the copy was as bad: not the rate's fault
     is_acquitted: Array
     is_unproven: Array  # shape=(), dtype=bool: no copy since the last spike
-    safe_since: Array  # shape=(), dtype=int32: update of the last rollback; 0 before
+    # shape=(), dtype=int32: update of the last rollback or undone back-off; 0 before
+    safe_since: Array
     probation_end: Array  # shape=(), dtype=int32: before it a spike is the rate's fault
     backoffs: Array  # shape=(), dtype=int32: spikes so far that were the rate's fault
-    undone: Array  # shape=(), dtype=int32: how many of their back-offs have been undone
+    undone: Array  # shape=(), dtype=int32: how many of them no longer lower updates
     # shape=(), dtype=bool: was the optimizer's last update not finite?
     is_broken: Array
 

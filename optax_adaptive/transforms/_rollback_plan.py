@@ -42,6 +42,7 @@ class Plan(NamedTuple):
     is_small_rise: Array  # shape=(), dtype=bool: a rise that may pass by itself
     is_blown_up: Array  # shape=(), dtype=bool: the last spike was the rate's fault
     is_undone: Array  # shape=(), dtype=bool: one back-off is
+    is_futile: Array  # shape=(), dtype=bool: no back-off lowers updates any further
     is_returning: Array  # shape=(), dtype=bool: params are on their way to the copy
     is_waiting: Array  # shape=(), dtype=bool: params are at the copy, and stay there
     is_new: Array  # shape=(), dtype=bool: neither of the two, so the value counts
@@ -138,8 +139,10 @@ def make_plan(
     is_bad = ~signal.is_usable & ~is_probe | ~signal.is_finite
     is_bad |= value > asked.skip_above
     blames_rate = memory.is_suspect & ~memory.is_acquitted & ~at_copy.is_given_up
-    is_undone = (backoff < 1.0) & (memory.backoffs > memory.undone)
+    in_force = memory.backoffs - memory.undone
+    is_undone = (backoff < 1.0) & (in_force > 0)
     is_undone &= _is_proven(memory) & is_new & ~is_spike
+    is_futile = jnp.power(backoff, in_force.astype(jnp.float32)) <= LEAST_FACTOR
     return Plan(
         value=value,
         detector=detector,
@@ -148,6 +151,7 @@ def make_plan(
         is_small_rise=is_small_rise,
         is_blown_up=is_waiting & at_copy.is_resumed & blames_rate,
         is_undone=is_undone,
+        is_futile=is_futile,
         is_returning=is_returning,
         is_waiting=is_waiting,
         is_new=is_new,
@@ -229,7 +233,7 @@ def next_memory(
             select(at_copy.is_bad, memory.detector, plan.detector),
         ),
         next_snapshot=spike_detector.next_snapshot(
-            seen, memory.next_snapshot, plan.is_due, is_fresh | plan.asked.snapshot
+            seen, memory.next_snapshot, plan.is_due, is_fresh | is_raised
         ),
         updates_seen=saturating_add(seen, 1),
         returns_left=jnp.where(
@@ -255,7 +259,9 @@ def next_memory(
         safe_since=jnp.where(plan.is_spike | plan.is_undone, seen, memory.safe_since),
         probation_end=at_spike(saturating_add(seen, probation), probation_end),
         backoffs=saturating_add(memory.backoffs, plan.is_blown_up),
-        undone=saturating_add(memory.undone, plan.is_undone),
+        undone=saturating_add(
+            memory.undone, plan.is_undone | (plan.is_blown_up & plan.is_futile)
+        ),
         is_broken=is_broken,
     )
 

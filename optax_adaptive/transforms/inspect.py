@@ -66,8 +66,9 @@ def lr_scale(opt_state: Any) -> Array:
 
     Returns:
       float32 of shape ``()``: what the last update was multiplied by. Two factors are
-      not included: ``backoff ** summary["backoffs"]`` of :func:`with_rollback`, and,
-      if :func:`autotune` was resumed with another base rate, the first rate over it.
+      not included: that of :func:`with_rollback`, ``backoff`` to the power of
+      ``summary["backoffs_in_force"]``, or 0.001 if that is larger; and, if
+      :func:`autotune` was resumed with another base rate, the first rate over it.
 
     Raises:
       ValueError: If there is no controller in the state, or more than one.
@@ -119,6 +120,7 @@ def summary(opt_state: Any) -> dict[str, Array]:
 
       * ``rollbacks``, int32: returns to the copy after spikes so far;
       * ``backoffs``, int32: how many of those were the rate's fault;
+      * ``backoffs_in_force``, int32: how many of these still lower updates;
       * ``is_waiting``, bool: after a rollback, updates are skipped until it is known
         whether the batches or the rate were to blame.
 
@@ -215,7 +217,11 @@ def _of_rollback(state: RollbackState) -> dict[str, Array]:
     (words,) = jax.tree.leaves(state.rollback_memory)
     read = over_leading_axes(partial(unpack, ROLLBACK), words.ndim - 1)
     memory = read(words)
-    return {"backoffs": memory.backoffs, "is_waiting": memory.is_waiting}
+    return {
+        "backoffs": memory.backoffs,
+        "backoffs_in_force": memory.backoffs - memory.undone,
+        "is_waiting": memory.is_waiting,
+    }
 
 
 _NUMBERS: dict[type, Callable[[Any], dict[str, Array]]] = {

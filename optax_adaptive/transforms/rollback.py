@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -92,10 +93,10 @@ def with_rollback(
     An update is skipped if its loss or its gradients are not finite, or if its loss is
     above the usual one by 100 standard deviations plus ten times its size (up to three
     in a row): the optimizer sees a gradient of 0, and its update is not applied. If
-    its updates are then NaN, its state returns to the copy, or is initialised anew. Of
-    gradients and updates with two axes and more than 4,096 entries one row is looked
-    at; any other entry that is not finite, or above 1e18, counts as 0. Controllers
-    inside see the loss without its spikes.
+    its updates are then not finite, its state returns to the copy, or is initialised
+    anew. Of leaves with two axes or more, and more than 4,096 entries, one row is
+    looked at; any other gradient that is not finite, or above 1e18, counts as 0, and so
+    does an update above 1e30. Controllers inside see the loss without its spikes.
 
     Memory: one copy of params and, with ``restore_inner``, of the inner state.
 
@@ -202,7 +203,7 @@ def with_rollback(
             ),
             **handed_down(extra_args, measured),
         )
-        is_broken = ~jnp.isfinite(largest_of_sample(updates))
+        is_broken = _has_nonfinite(updates, params)
         starts_return = plan.is_spike | _rules.requests(inner_state).restore
         factor = jnp.where(is_skipped, 0.0, factor_of(factor, memory, plan))
         factor, is_restored = as_reduction(factor, starts_return | plan.is_returning)
@@ -221,6 +222,20 @@ def with_rollback(
         return updates, RollbackState(inner_state, snapshot, TAG.wrap(words))
 
     return optax.GradientTransformationExtraArgs(init_fn, compiled(update_fn))
+
+
+def _has_nonfinite(updates: optax.Updates, params: optax.Params) -> Array:
+    """Whether a sample of updates, of params that are finite, has such an entry.
+
+    Weight decay moves a mask of -inf by inf, which says nothing of the optimizer.
+    """
+
+    def of_finite(update, param):
+        is_float = jnp.issubdtype(param.dtype, jnp.inexact)
+        return jnp.where(jnp.isfinite(param), update, 0) if is_float else update
+
+    sampled = largest_of_sample(jax.tree.map(of_finite, updates, params))
+    return ~jnp.isfinite(sampled)
 
 
 def _measure_inside(

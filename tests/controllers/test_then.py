@@ -11,7 +11,7 @@ from optax_adaptive import (
     scale_by_controller,
     with_rollback,
 )
-from optax_adaptive._controller import Found
+from optax_adaptive._controller import Found, nothing_found
 from tests.contract.rules import every_rule, stream
 from tests.helpers.combined import (
     asking,
@@ -126,3 +126,10 @@ def test_the_second_begins_from_its_first_state():
     for _ in range(5):
         _, state = rule.update(observation(value=1.0), state)
     assert int(state.second_state) == 1
+
+
+def test_what_is_begun_hands_on_the_factor_that_it_was_handed():
+    rule = controllers.then(controllers.search(), controllers.maintain())
+    found = nothing_found()._replace(log_scale=jnp.float32(-3.0))
+    state = rule.begin(rule.init(), found)
+    assert bool(state.first_state.is_done) and float(state.left_log_scale) == -3.0

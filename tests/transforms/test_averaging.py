@@ -249,3 +249,10 @@ def test_an_optimizer_inside_gets_the_loss_as_it_is():
 
     slope = jax.grad(lambda value: first_update(value))(jnp.float32(1.0))
     np.testing.assert_allclose(slope, -0.5, rtol=1e-5)  # -value / |gradient|^2
+
+
+@pytest.mark.parametrize("value", [jnp.ones(3), np.ones(3), jnp.ones((), complex)])
+def test_a_loss_that_is_not_one_real_number_is_refused(value):
+    tx, params = optax_adaptive.with_averaging(optax.sgd(0.1)), jnp.ones(2)
+    with pytest.raises((ValueError, TypeError), match="`value` must be"):
+        tx.update(params, tx.init(params), params, value=value)

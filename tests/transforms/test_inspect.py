@@ -90,6 +90,7 @@ def test_summary_of_rollbacks_alone_and_of_several():
     params = {"w": jnp.ones(2), "b": jnp.ones(1)}
     tx = with_rollback(optax.sgd(0.1))
     none = {"rollbacks": 0, "backoffs": 0, "is_waiting": False}
+    none["backoffs_in_force"] = 0
     assert summary(tx.init(params)) == none
     both = optax.partition({"w": tx, "b": tx}, {"w": "w", "b": "b"})
     names = [name.rsplit("/", 1)[-1] for name in summary(both.init(params))]
@@ -132,6 +133,7 @@ def test_a_spike_on_probation_is_a_backoff():
     values[50:60] = values[70:80] = np.nan
     numbers = summary(with_nans()(values, ones))
     assert (numbers["rollbacks"], numbers["backoffs"]) == (2, 1)
+    assert numbers["backoffs_in_force"] == 1
 
 
 @pytest.mark.parametrize("wrap", [optax.chain, with_rollback])

@@ -333,3 +333,26 @@ def test_updates_are_not_lowered_for_ever():
     seen, state = run(tx, jnp.zeros(()), [jnp.ones(())] * len(values), values)
     assert optax_adaptive.summary(state)["backoffs"] >= 3
     np.testing.assert_allclose(np.diff(seen)[-1], -1e-3, rtol=1e-2)
+
+
+def test_what_no_longer_lowers_updates_need_not_be_undone_first():
+    tx = optax_adaptive.with_rollback(optax.sgd(1.0), backoff=0.01)
+    values = [1.0] * 40 + 8 * (BURST + [1.0] * 15) + [1.0] * 260
+    seen, state = run(tx, jnp.zeros(()), [jnp.ones(())] * len(values), values)
+    numbers = optax_adaptive.summary(state)
+    assert numbers["backoffs"] >= 3 > numbers["backoffs_in_force"]
+    np.testing.assert_allclose(np.diff(seen)[-1], -1e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize("optimizer", [optax.adamw(1e-3), optax.lion(1e-3)])
+def test_decay_of_a_mask_does_not_renew_the_optimizer(optimizer):
+    params = {"w": jnp.ones(100), "mask": jnp.array([-jnp.inf, 0.0, 0.0])}
+    grads = {"w": jnp.ones(100), "mask": jnp.zeros(3)}
+    tx = optax_adaptive.with_rollback(optimizer)
+    _, state = run(tx, params, [grads] * 6, [1.0] * 6)
+    (count, *_) = (
+        leaf
+        for path, leaf in jax.tree.leaves_with_path(state.inner_state)
+        if "count" in jax.tree_util.keystr(path)
+    )
+    assert int(count) == 6
