@@ -58,7 +58,7 @@ def measure(
     """A line a method: medians, and of paired ratios also the quartiles."""
     seconds = timing.time_steps(workload, made, repetitions, name)
     abstract = jax.eval_shape(workload.params)
-    compiled = {m: timing.time_compile(made[m], abstract, 5) for m in seconds}
+    compiled = {m: timing.time_compile(made[m], abstract, 3) for m in seconds}
     sizes = {m: timing.state_bytes(made[m], abstract) for m in seconds}
     lines = []
     for method, times in seconds.items():
