@@ -9,6 +9,7 @@ whole, the middle column is too: the middle row may be that of an input that is 
 """
 
 import collections
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -41,20 +42,42 @@ def largest_entry(updates: optax.Updates) -> Array:
 
 def largest_of_sample(tree: Any) -> Array:
     """The largest |entry| of a sample, float32 of shape (); inf or NaN if one is."""
+    return _of_sample(_largest, tree)
+
+
+def nonfinite_in_sample(tree: Any) -> Array:
+    """How many entries of the same sample are inf or NaN, int32 of shape ()."""
+    return _of_sample(_nonfinite, tree)
+
+
+def _largest(vectors: list[Array]) -> Array:
+    peaks = [jnp.max(jnp.abs(vector)).astype(jnp.float32) for vector in vectors]
+    return jnp.max(jnp.stack(peaks)) if peaks else jnp.zeros((), jnp.float32)
+
+
+def _nonfinite(vectors: list[Array]) -> Array:
+    counts = [jnp.sum(~jnp.isfinite(vector), dtype=jnp.int32) for vector in vectors]
+    return jnp.sum(jnp.stack(counts)) if counts else jnp.zeros((), jnp.int32)
+
+
+def _of_sample(measure: Callable[[list[Array]], Array], tree: Any) -> Array:
     leaves = jax.tree.leaves(tree)
     meshes = [jax.typeof(leaf).sharding.mesh for leaf in leaves]
     explicit = [mesh for mesh in meshes if mesh.explicit_axes]
     if not explicit:
-        return _largest_of_sample(leaves)
+        return measure(_sampled(leaves))
     # Where types say how arrays are sharded, each part would need such a type.
     whole = NamedSharding(explicit[0], PartitionSpec())
     sample: Any = jax.sharding.auto_axes(
-        _largest_of_sample, axes=explicit[0].explicit_axes, out_sharding=whole
+        lambda leaves: measure(_sampled(leaves)),
+        axes=explicit[0].explicit_axes,
+        out_sharding=whole,
     )
     return sample(leaves)
 
 
-def _largest_of_sample(leaves: list[Array]) -> Array:
+def _sampled(leaves: list[Array]) -> list[Array]:
+    """The sample of all leaves, a vector for each dtype."""
     leaves = [u for u in leaves if jnp.issubdtype(u.dtype, jnp.inexact) and u.size]
     is_whole = [leaf.ndim < 2 or leaf.size <= FEW for leaf in leaves]
     by_dtype = collections.defaultdict(list)
@@ -65,6 +88,4 @@ def _largest_of_sample(leaves: list[Array]) -> Array:
             parts.append(leaf[..., middle[-1]])
         by_dtype[leaf.dtype] += [part.reshape(-1) for part in parts]
     # One vector per dtype: reducing each leaf by itself would take a kernel or two.
-    vectors = map(jnp.concatenate, by_dtype.values())
-    peaks = [jnp.max(jnp.abs(vector)).astype(jnp.float32) for vector in vectors]
-    return jnp.max(jnp.stack(peaks)) if peaks else jnp.zeros((), jnp.float32)
+    return list(map(jnp.concatenate, by_dtype.values()))

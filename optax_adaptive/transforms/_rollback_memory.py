@@ -35,8 +35,10 @@ class RollbackMemory(NamedTuple):
     probation_end: Array  # shape=(), dtype=int32: before it a spike is the rate's fault
     backoffs: Array  # shape=(), dtype=int32: spikes so far that were the rate's fault
     undone: Array  # shape=(), dtype=int32: how many of them no longer lower updates
-    # shape=(), dtype=bool: was the optimizer's last update not finite?
-    is_broken: Array
+    # shape=(), dtype=int32: entries of the last update that were not finite. Decay of a
+    # mask of -inf makes some at each step: so only more than before are a failure.
+    nonfinite: Array
+    is_broken: Array  # shape=(), dtype=bool: were there more than before?
 
 
 def first_memory() -> RollbackMemory:
@@ -61,6 +63,7 @@ def first_memory() -> RollbackMemory:
         probation_end=none,
         backoffs=none,
         undone=none,
+        nonfinite=jnp.full((), jnp.iinfo(jnp.int32).max, jnp.int32),
         is_broken=no,
     )
 

@@ -200,7 +200,7 @@ def next_memory(
     plan: Plan,
     is_restored: Array,
     starts_return: Array,
-    is_broken: Array,
+    nonfinite: Array,
 ) -> RollbackMemory:
     """What is remembered of an update."""
     # What was normal before a return need not be normal after it.
@@ -216,6 +216,7 @@ def next_memory(
     # A raise is on probation for as long as a rule takes to judge it.
     after_raise = saturating_add(seen, spike_detector.QUIET + seen // 4)
     after_raise = jnp.maximum(after_raise, probation_end)
+    is_futile = plan.is_blown_up & plan.is_futile
     is_raised = plan.asked.snapshot | plan.is_undone
     probation_end = jnp.where(is_raised, after_raise, probation_end)
     is_suspect = (seen < memory.probation_end) | memory.is_unproven
@@ -259,10 +260,9 @@ def next_memory(
         safe_since=jnp.where(plan.is_spike | plan.is_undone, seen, memory.safe_since),
         probation_end=at_spike(saturating_add(seen, probation), probation_end),
         backoffs=saturating_add(memory.backoffs, plan.is_blown_up),
-        undone=saturating_add(
-            memory.undone, plan.is_undone | (plan.is_blown_up & plan.is_futile)
-        ),
-        is_broken=is_broken,
+        undone=saturating_add(memory.undone, plan.is_undone | is_futile),
+        nonfinite=nonfinite,
+        is_broken=nonfinite > memory.nonfinite,
     )
 
 

@@ -2,13 +2,12 @@
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 
 from optax_adaptive._controller import Array
 from optax_adaptive.signals import averaging_gap
-from optax_adaptive.signals.update_size import largest_of_sample
+from optax_adaptive.signals.update_size import largest_of_sample, nonfinite_in_sample
 from optax_adaptive.signals.window_statistics import as_metric
 from optax_adaptive.state import snapshots
 from optax_adaptive.state.devices import (
@@ -203,7 +202,7 @@ def with_rollback(
             ),
             **handed_down(extra_args, measured),
         )
-        is_broken = _has_nonfinite(updates, params)
+        nonfinite = nonfinite_in_sample(updates)
         starts_return = plan.is_spike | _rules.requests(inner_state).restore
         factor = jnp.where(is_skipped, 0.0, factor_of(factor, memory, plan))
         factor, is_restored = as_reduction(factor, starts_return | plan.is_returning)
@@ -217,25 +216,11 @@ def with_rollback(
         inner_state = _rules.notify(
             inner_state, plan.is_spike | plan.is_blown_up, plan.is_blown_up
         )
-        new = next_memory(memory, plan, is_restored, starts_return, is_broken)
+        new = next_memory(memory, plan, is_restored, starts_return, nonfinite)
         words = pack(new, words, memory)
         return updates, RollbackState(inner_state, snapshot, TAG.wrap(words))
 
     return optax.GradientTransformationExtraArgs(init_fn, compiled(update_fn))
-
-
-def _has_nonfinite(updates: optax.Updates, params: optax.Params) -> Array:
-    """Whether a sample of updates, of params that are finite, has such an entry.
-
-    Weight decay moves a mask of -inf by inf, which says nothing of the optimizer.
-    """
-
-    def of_finite(update, param):
-        is_float = jnp.issubdtype(param.dtype, jnp.inexact)
-        return jnp.where(jnp.isfinite(param), update, 0) if is_float else update
-
-    sampled = largest_of_sample(jax.tree.map(of_finite, updates, params))
-    return ~jnp.isfinite(sampled)
 
 
 def _measure_inside(

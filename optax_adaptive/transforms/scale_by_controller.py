@@ -102,8 +102,8 @@ def scale_by_controller(
       gradients of a sum, pass the sum.
 
     Raises:
-      ValueError: If an argument is out of its range, or the rule needs wrappers and
-        ``mode`` or ``feedback`` is not the default. In ``update``: if ``value`` is not
+      ValueError: If an argument is out of its range, or if a rule that needs wrappers
+        is given ``feedback="observe"``. In ``update``: if ``value`` is not
         a scalar; if ``value``, or a size of updates that the rule uses, varies over a
         mesh axis; if the state is that of another rule or ``window``; if a wrapper that
         the rule needs is missing; or if ``mode="max"`` decides from ``value`` within
@@ -138,10 +138,10 @@ def scale_by_controller(
     check_count("accumulation_size", accumulation_size)
     if is_concrete(accumulation_size):
         accumulation_size = int(accumulation_size)
-    if controller.needs and (mode, feedback) != ("min", "value"):
+    if controller.needs and feedback == "observe":
         raise ValueError(
-            f"the rule {controller.name!r} compares the loss with its gradients: it "
-            f"needs mode='min' and feedback='value', not {mode!r} and {feedback!r}"
+            f"the rule {controller.name!r} compares the loss with its gradients, at "
+            "every step: it needs feedback='value', not 'observe'"
         )
     if not is_concrete(window):
         raise ValueError(

@@ -39,7 +39,7 @@ def test_a_run_survives_what_apply_if_finite_does():
 def test_the_table_counts_red_cells():
     rows = [
         {"method": name, "fault": f"{f.kind}, {f.name}", "seed": 0}
-        | {"accuracy": 90, "lost": 0.0, "ratio": 1.0}
+        | {"accuracy": 90, "lost": 0.0, "ratio": 1.0, "spread": 0.0}
         for name in run.METHODS
         for f in faults.faults(run.STEPS)
     ]
@@ -47,6 +47,9 @@ def test_the_table_counts_red_cells():
     rows[-1] |= {"lost": 5.0}
     rows[-2] |= {"ratio": 0.1}
     assert "Red (bold): 2 of" in report.table(rows)
+    assert "In 0 of them" in report.table(rows)
+    rows[-2] |= {"spread": np.log(11.0)}
+    assert "In 1 of them" in report.table(rows)
     assert "**+5.0**" in report.table(rows)
 
 
