@@ -57,7 +57,8 @@ def _largest(vectors: list[Array]) -> Array:
 
 def _nonfinite(vectors: list[Array]) -> Array:
     counts = [jnp.sum(~jnp.isfinite(vector), dtype=jnp.int32) for vector in vectors]
-    return jnp.sum(jnp.stack(counts)) if counts else jnp.zeros((), jnp.int32)
+    none = jnp.zeros((), jnp.int32)
+    return jnp.sum(jnp.stack(counts), dtype=jnp.int32) if counts else none
 
 
 def _of_sample(measure: Callable[[list[Array]], Array], tree: Any) -> Array:

@@ -63,7 +63,7 @@ def first_memory() -> RollbackMemory:
         probation_end=none,
         backoffs=none,
         undone=none,
-        nonfinite=jnp.full((), jnp.iinfo(jnp.int32).max, jnp.int32),
+        nonfinite=none,
         is_broken=no,
     )
 

@@ -355,4 +355,4 @@ def test_decay_of_a_mask_does_not_renew_the_optimizer(optimizer):
         for path, leaf in jax.tree.leaves_with_path(state.inner_state)
         if "count" in jax.tree_util.keystr(path)
     )
-    assert int(count) == 6
+    assert int(count) == 5  # once, as it might have been the optimizer's fault
