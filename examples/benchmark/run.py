@@ -87,7 +87,7 @@ def take(
         jitted = jax.jit(train)
         pairs = zip(rates, seeds, strict=True)
         each = [jax.device_get(jitted(*pair)) for pair in pairs]
-    # Pictures draw the learning rate of the first seed alone.
+    # The learning rates of the first seed stand for those of all.
     others = tuple(name for name in keeps if name != "learning_rate")
     return [
         training.as_row(trace, is_accuracy, keeps if first else others)
@@ -113,7 +113,7 @@ def missing(plan: plans.Plan, done: set[tuple], data_dir: Path) -> list[Group]:
     return groups
 
 
-def execute(plan: plans.Plan, output: Path, data_dir: Path, jobs: int) -> None:
+def execute(plan: plans.Plan, output: Path, data_dir: Path, jobs: int | None) -> None:
     """Runs what ``output`` lacks of ``plan``, and appends it."""
     print(tasks.DEVELOPMENT, flush=True)
     for method in plan.methods:  # complain at once, where a group would only fail
@@ -156,8 +156,7 @@ def main(
     parser.add_argument("--data-dir", type=Path, default=prepared.default_dir())
     parser.add_argument("--output", type=Path, help="default: PLAN.jsonl")
     args = vars(parser.parse_args())
-    name, data_dir = args.pop("plan"), args.pop("data_dir")
-    jobs = args.pop("jobs") or workers.default_processes()
+    name, jobs, data_dir = args.pop("plan"), args.pop("jobs"), args.pop("data_dir")
     output = args.pop("output") or folder / f"{name}.jsonl"
     chosen = {field: value for field, value in args.items() if value is not None}
     if "base_rates" in chosen:

@@ -13,24 +13,22 @@ import jax
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 
 
-def default_processes() -> int:
-    """One a core; on an accelerator one, which takes all of it."""
-    return (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
-
-
 def results(
-    run: Callable[[Any], Any], jobs: Iterable[Any], processes: int
+    run: Callable[[Any], Any], jobs: Iterable[Any], processes: int | None
 ) -> Iterator[Any]:
     """What ``run`` makes of each job, in the order in which they end.
 
     Args:
       run: A function of a module, which a process can import.
       jobs: What it takes, one by one.
-      processes: How many at a time; of 1 it is this one.
+      processes: How many at a time; of 1 it is this one. By default one a core; on an
+        accelerator one, which takes all of it.
 
     Yields:
       What it returns.
     """
+    if processes is None:
+        processes = (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
     if processes == 1:
         yield from map(run, jobs)
         return

@@ -229,7 +229,7 @@ def outcome(row: Row) -> str:
 
 
 def execute(
-    plan: Plan, output: Path, data_dir: Path, processes: int, is_smoke: bool
+    plan: Plan, output: Path, data_dir: Path, processes: int | None, is_smoke: bool
 ) -> None:
     """Runs what ``output`` lacks of a plan, and appends it."""
     print(plans.TEST, flush=True)
@@ -288,12 +288,11 @@ def main(args: list[str] | None = None) -> None:
             plan = plan._replace(**{field: {n: there[n] for n in wanted}})
     if chosen.seeds:
         plan = plan._replace(seeds=tuple(chosen.seeds))
-    jobs = workers.default_processes() if chosen.jobs is None else chosen.jobs
-    if jobs < 1:
-        parser.error(f"--jobs must be at least 1, not {jobs}")
+    if chosen.jobs is not None and chosen.jobs < 1:
+        parser.error(f"--jobs must be at least 1, not {chosen.jobs}")
     name = f"{chosen.plan}_smoke" if chosen.smoke else chosen.plan
     output = chosen.output or RESULTS / f"{name}.jsonl"
-    execute(plan, output, chosen.data_dir.absolute(), jobs, chosen.smoke)
+    execute(plan, output, chosen.data_dir.absolute(), chosen.jobs, chosen.smoke)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import lax
 
 from optax_adaptive._controller import Array
@@ -15,6 +16,19 @@ def wide(dtype: Any) -> Any:
     """The dtype to compute in: at least float32; float32 for what is not inexact."""
     is_inexact = jnp.issubdtype(dtype, jnp.inexact)
     return np.promote_types(dtype, np.float32) if is_inexact else np.dtype(np.float32)
+
+
+def multiply(updates: optax.Updates, lr_scale: Array) -> optax.Updates:
+    """Multiplies every leaf in at least float32, and keeps its dtype."""
+
+    def scaled(update):
+        if not jnp.issubdtype(update.dtype, jnp.number):
+            return update  # of a leaf that has no gradient
+        # At least float32: a factor of 1e-8 vanishes in float16.
+        dtype = wide(update.dtype)
+        return (update.astype(dtype) * lr_scale.astype(dtype)).astype(update.dtype)
+
+    return jax.tree.map(scaled, updates)
 
 
 def is_inexact(leaf: Any) -> bool:

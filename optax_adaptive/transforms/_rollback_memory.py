@@ -40,6 +40,11 @@ class RollbackMemory(NamedTuple):
     nonfinite: Array
     is_broken: Array  # shape=(), dtype=bool: were there more than before?
 
+    @property
+    def in_force(self) -> Array:
+        """How many back-offs lower updates, shape=(), dtype=int32."""
+        return self.backoffs - self.undone
+
 
 def first_memory() -> RollbackMemory:
     """Before the first update."""

@@ -42,7 +42,7 @@ class Plan(NamedTuple):
     is_small_rise: Array  # shape=(), dtype=bool: a rise that may pass by itself
     is_blown_up: Array  # shape=(), dtype=bool: the last spike was the rate's fault
     is_undone: Array  # shape=(), dtype=bool: one back-off is
-    is_futile: Array  # shape=(), dtype=bool: no back-off lowers updates any further
+    is_futile: Array  # shape=(), dtype=bool: blown up, but updates are at their lowest
     is_returning: Array  # shape=(), dtype=bool: params are on their way to the copy
     is_waiting: Array  # shape=(), dtype=bool: params are at the copy, and stay there
     is_new: Array  # shape=(), dtype=bool: neither of the two, so the value counts
@@ -139,19 +139,19 @@ def make_plan(
     is_bad = ~signal.is_usable & ~is_probe | ~signal.is_finite
     is_bad |= value > asked.skip_above
     blames_rate = memory.is_suspect & ~memory.is_acquitted & ~at_copy.is_given_up
-    in_force = memory.backoffs - memory.undone
-    is_undone = (backoff < 1.0) & (in_force > 0)
+    is_blown_up = is_waiting & at_copy.is_resumed & blames_rate
+    is_undone = (backoff < 1.0) & (memory.in_force > 0)
     is_undone &= _is_proven(memory) & is_new & ~is_spike
-    is_futile = jnp.power(backoff, in_force.astype(jnp.float32)) <= LEAST_FACTOR
+    is_lowest = jnp.power(backoff, memory.in_force.astype(jnp.float32)) <= LEAST_FACTOR
     return Plan(
         value=value,
         detector=detector,
         signal=signal,
         is_spike=is_spike,
         is_small_rise=is_small_rise,
-        is_blown_up=is_waiting & at_copy.is_resumed & blames_rate,
+        is_blown_up=is_blown_up,
         is_undone=is_undone,
-        is_futile=is_futile,
+        is_futile=is_blown_up & is_lowest,
         is_returning=is_returning,
         is_waiting=is_waiting,
         is_new=is_new,
@@ -187,7 +187,7 @@ def bounds_after(
 
 def factor_of(backoff: Array, memory: RollbackMemory, plan: Plan) -> Array:
     """What updates are multiplied by, float32."""
-    backoffs = memory.backoffs - memory.undone + plan.is_blown_up.astype(jnp.int32)
+    backoffs = memory.in_force + plan.is_blown_up.astype(jnp.int32)
     factor = jnp.power(backoff, backoffs.astype(jnp.float32))
     factor = jnp.maximum(factor, LEAST_FACTOR)
     ramp = jnp.clip(plan.detector.seen.astype(jnp.float32), 1.0, RAMP) / RAMP
@@ -216,7 +216,6 @@ def next_memory(
     # A raise is on probation for as long as a rule takes to judge it.
     after_raise = saturating_add(seen, spike_detector.QUIET + seen // 4)
     after_raise = jnp.maximum(after_raise, probation_end)
-    is_futile = plan.is_blown_up & plan.is_futile
     is_raised = plan.asked.snapshot | plan.is_undone
     probation_end = jnp.where(is_raised, after_raise, probation_end)
     is_suspect = (seen < memory.probation_end) | memory.is_unproven
@@ -260,7 +259,7 @@ def next_memory(
         safe_since=jnp.where(plan.is_spike | plan.is_undone, seen, memory.safe_since),
         probation_end=at_spike(saturating_add(seen, probation), probation_end),
         backoffs=saturating_add(memory.backoffs, plan.is_blown_up),
-        undone=saturating_add(memory.undone, plan.is_undone | is_futile),
+        undone=saturating_add(memory.undone, plan.is_undone | plan.is_futile),
         nonfinite=nonfinite,
         is_broken=nonfinite > memory.nonfinite,
     )

@@ -70,9 +70,9 @@ def autotune(
         proportional, such as ``optax.adamw(1e-3)``, without rules of this library
         inside. ``optax.rprop`` and ``optax.fromage`` are unsuitable, as are optimizers
         that keep parameters in their state: ``optax.contrib.mechanize`` and
-        ``schedule_free``. The optimizer's state is initialised anew at each rollback
-        and restart, and by the search: changes made to it by hand are lost, and
-        schedules count from 0 (``init`` warns of both). Resume a run with the same
+        ``schedule_free`` (``init`` warns). The optimizer's state is initialised anew at
+        rollbacks, restarts and by the search: changes made to it by hand are lost, and
+        schedules, of which ``init`` warns, count from 0. Resume a run with the same
         optimizer. Its rate may differ, also by hand in the state of
         ``optax.inject_hyperparams``: the run continues at the first rate, known from
         the size of the first update for a gradient of 1 (if ``value`` is enough).

@@ -17,6 +17,7 @@ from optax_adaptive.state.tag import Tag
 from optax_adaptive.state.trees import (
     as_arrays,
     is_inexact,
+    multiply,
     nodes_of,
     over_leading_axes,
 )
@@ -33,7 +34,6 @@ from optax_adaptive.transforms import _average, _rules
 from optax_adaptive.transforms._average import AveragingState
 from optax_adaptive.transforms._eager import compiled
 from optax_adaptive.transforms._measured import Measured, handed_down
-from optax_adaptive.transforms.scale_by_controller import multiply
 
 
 @exportable

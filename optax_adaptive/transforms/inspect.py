@@ -219,7 +219,7 @@ def _of_rollback(state: RollbackState) -> dict[str, Array]:
     memory = read(words)
     return {
         "backoffs": memory.backoffs,
-        "backoffs_in_force": memory.backoffs - memory.undone,
+        "backoffs_in_force": memory.in_force,
         "is_waiting": memory.is_waiting,
     }
 

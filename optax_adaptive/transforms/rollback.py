@@ -20,7 +20,7 @@ from optax_adaptive.state.exportable import exportable
 from optax_adaptive.state.packing import check_size, pack, unpack
 from optax_adaptive.state.placement import beside
 from optax_adaptive.state.tag import Tag
-from optax_adaptive.state.trees import as_arrays, as_reduction
+from optax_adaptive.state.trees import as_arrays, as_reduction, multiply
 from optax_adaptive.state.validation import (
     check_flag,
     check_leaves,
@@ -39,7 +39,6 @@ from optax_adaptive.transforms._rollback_plan import (
     make_plan,
     next_memory,
 )
-from optax_adaptive.transforms.scale_by_controller import multiply
 
 
 @exportable
@@ -92,10 +91,11 @@ def with_rollback(
     An update is skipped if its loss or its gradients are not finite, or if its loss is
     above the usual one by 100 standard deviations plus ten times its size (up to three
     in a row): the optimizer sees a gradient of 0, and its update is not applied. If
-    its updates are then not finite, its state returns to the copy, or is initialised
-    anew. Of leaves with two axes or more, and more than 4,096 entries, one row is
-    looked at; any other gradient that is not finite, or above 1e18, counts as 0, and so
-    does an update above 1e30. Controllers inside see the loss without its spikes.
+    more of its updates than before are then not finite, its state returns to the copy,
+    or is initialised anew. Of leaves with two axes or more, and more than 4,096
+    entries, one row is looked at; any other gradient that is not finite, or above 1e18,
+    counts as 0, and so does an update above 1e30. Controllers inside see the loss
+    without its spikes.
 
     Memory: one copy of params and, with ``restore_inner``, of the inner state.
 

@@ -28,7 +28,7 @@ from optax_adaptive.state.packing import (
 )
 from optax_adaptive.state.placement import beside
 from optax_adaptive.state.tag import Tag
-from optax_adaptive.state.trees import as_arrays, saturating_add, wide
+from optax_adaptive.state.trees import as_arrays, multiply, saturating_add
 from optax_adaptive.state.validation import (
     check_answer,
     check_choice,
@@ -171,11 +171,8 @@ def scale_by_controller(
 
     layout = jax.eval_shape(first_memory)
     # What is remembered of a metric has its sign.
-    name = (
-        f"{controller.name}-{window}"
-        if mode == "min"
-        else (f"{controller.name}-max-{window}")
-    )
+    name = controller.name if mode == "min" else f"{controller.name}-max"
+    name = f"{name}-{window}"
     if feedback == "observe":  # its windows are of another metric
         name = f"{name}-{OBSERVED}"
     tag = Tag("the state of the rule and window", name)
@@ -300,16 +297,3 @@ def scale_by_controller(
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, compiled(update_fn))
-
-
-def multiply(updates: optax.Updates, lr_scale: Array) -> optax.Updates:
-    """Multiplies every leaf in at least float32, and keeps its dtype."""
-
-    def scaled(update):
-        if not jnp.issubdtype(update.dtype, jnp.number):
-            return update  # of a leaf that has no gradient
-        # At least float32: a factor of 1e-8 vanishes in float16.
-        dtype = wide(update.dtype)
-        return (update.astype(dtype) * lr_scale.astype(dtype)).astype(update.dtype)
-
-    return jax.tree.map(scaled, updates)
