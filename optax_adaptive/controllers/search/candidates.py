@@ -85,9 +85,8 @@ def _log_scales(state: SearchState, is_above: Array, settings: SearchSettings) -
     below = jnp.minimum(order, state.candidate).astype(jnp.float32)
     fourth = settings.least_candidates
     below = below.at[fourth].set(jnp.where(is_above, -1.0, below[fourth]))
-    return state.log_scale - (settings.first_candidate + below) * math.log(
-        settings.ratio
-    )
+    below += state.first_candidate
+    return state.log_scale - below * math.log(settings.ratio)
 
 
 def _judge(state: SearchState, settings: SearchSettings, sized: Lengths) -> Judged:

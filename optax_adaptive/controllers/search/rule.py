@@ -52,13 +52,15 @@ def search(
     1. *Calibrate*, 12 steps: updates too small to move anything show the loss, its
        noise, and the size of an update.
     2. *Range test*, about 20 to 80 steps: the rate rises exponentially from where
-       nothing moves until the loss is clearly worse than at the start.
+       nothing moves until the loss is clearly worse than at the start, or one step
+       moves params by ten times their size.
     3. *Candidates*: three trial runs from the first parameters, at rates a factor of
-       √10 apart below the largest stable one, each annealed to 0. If the first is best
-       beyond doubt, a fourth runs above it; else more follow below until one is clearly
-       worse than the best, eight in all at most. The rate found follows from the best
-       of them and the largest stable one. Where losses have no noise, it is at least
-       half of that of the best.
+       √10 apart below the largest stable one, each annealed to 0. Where no rate made
+       the loss worse, the first runs at twice that of the lowest loss at most. If the
+       first is best beyond doubt, a fourth runs above it; else more follow below until
+       one is clearly worse than the best, eight in all at most. The rate found follows
+       from the best of them and the largest stable one. Where losses have no noise, it
+       is at least half of that of the best.
     4. *Warm-up*, 2% of ``total_steps`` (10 to 1,000; 100 if it is not given): the
        rate rises from 0 to the one found, since the first parameters tolerate less.
 
@@ -208,7 +210,8 @@ def _calibrate(
     is_over = (state.clock >= settings.calibration_steps) & (
         state.sizes >= settings.sized_steps
     )
-    return select(is_over, over._replace(log_scale=start), state), log_scale
+    over = over._replace(log_scale=start, lowest=center)
+    return select(is_over, over, state), log_scale
 
 
 def _test_range(
@@ -219,8 +222,12 @@ def _test_range(
     log_scale = state.log_scale + steps_up * (math.log(10.0) / sized.decade)
     first_value = state.found.first_value
     standard_deviation = state.found.standard_deviation
-    is_low = history.median(state.losses[-5:]) < first_value - 2.0 * standard_deviation
+    median = history.median(state.losses[-5:])
+    is_low = median < first_value - 2.0 * standard_deviation
     has_descended = state.has_descended | is_low
+    lowest = jnp.minimum(state.lowest, median)
+    is_lowest = median <= lowest + settings.as_low * standard_deviation
+    lowest_at = jnp.where(is_lowest, log_scale, state.lowest_at)
     # Before anything has moved, noise must not end the test.
     margin = jnp.where(has_descended, 3.0, 10.0) * standard_deviation
     is_risen = jnp.min(state.losses[-3:]) > first_value + margin
@@ -228,15 +235,26 @@ def _test_range(
     # A burst of bad batches may end just as the first parameters are back. Blaming the
     # rate for it would make all later rates far too low: so only the second time.
     is_lost = state.is_lost & state.was_lost
-    is_over = is_risen | is_lost | (steps_up >= top)
+    is_unstable = is_risen | is_lost
+    is_over = is_unstable | (steps_up >= top)
     state = state._replace(
-        has_descended=has_descended, was_lost=state.was_lost | state.is_lost
+        has_descended=has_descended,
+        was_lost=state.was_lost | state.is_lost,
+        lowest=lowest,
+        lowest_at=lowest_at,
     )
     found = state.found._replace(
         gradient_factor=gradient_factor.factor_of(state, settings)
     )
+    # How far the first candidate is below the last rate, in ratios.
+    below = log_scale - lowest_at - math.log(settings.above_lowest)
+    below = jnp.where(
+        is_unstable | ~has_descended, 0.0, below / math.log(settings.ratio)
+    )
     over = opened(state._replace(found=found), CANDIDATES)._replace(
-        log_scale=log_scale, restores=jnp.ones((), jnp.bool_)
+        log_scale=log_scale,
+        first_candidate=jnp.maximum(below, settings.first_candidate),
+        restores=jnp.ones((), jnp.bool_),
     )
     return select(is_over, over, state), log_scale
 

@@ -39,6 +39,12 @@ class SearchSettings(NamedTuple):
     first_move: float = 1e-5  # while calibrating: next to nothing
     test_from: float = 1e-4  # at the first step of the range test
     test_to: float = 10.0  # at its last step, at the latest
+    # If first outputs are worse than constant ones, a rate that ruins the network
+    # lowers the loss too, and the test ends without a rise. Then the first candidate
+    # runs at this many times the last rate at which losses were lowest, at most.
+    above_lowest: float = 2.0
+    # Standard deviations by which a loss may be above the lowest and still be as low
+    as_low: float = 0.25
     ratio: float = math.sqrt(10.0)  # between neighbouring candidates
     first_candidate: float = 1.5  # in ratios below the largest stable rate
     least_candidates: int = 3
@@ -112,6 +118,8 @@ class SearchState(NamedTuple):
     is_lost: Array  # shape=(), dtype=bool: was the rate to blame for the bad losses?
     was_lost: Array  # shape=(), dtype=bool: has is_lost been true in the range test?
     has_descended: Array  # shape=(), dtype=bool: has any rate lowered the loss?
+    lowest: Array  # shape=(), dtype=float32: lowest median of losses in the range test
+    lowest_at: Array  # shape=(), dtype=float32: log factor of the last one as low
     # shape=(), dtype=float32: while calibrating, of the newest update; in the range
     # test, of its first step; then of its last one, the largest stable rate
     log_scale: Array
@@ -129,6 +137,8 @@ class SearchState(NamedTuple):
     least_seen: Array
     log_size_sum: Array  # shape=(), dtype=float32: of how far updates of scale 1 move
     sizes: Array  # shape=(), dtype=int32: how many logs are in that sum
+    # shape=(), dtype=float32: of the first, in ratios below the largest stable rate
+    first_candidate: Array
     candidate: Array  # shape=(), dtype=int32: which one is running
     candidate_losses: Array  # shape=(8,), dtype=float32: inf if it diverged or not run
     restores: Array  # shape=(), dtype=bool: does this decision end a probe?
@@ -173,6 +183,8 @@ def first_state(settings: SearchSettings) -> SearchState:
         is_lost=no,
         was_lost=no,
         has_descended=no,
+        lowest=zero,
+        lowest_at=zero,
         log_scale=jnp.full((), math.log(settings.least_scale), jnp.float32),
         had_gradient=no,
         least_gradient=jnp.full((), jnp.inf, jnp.float32),
@@ -183,6 +195,7 @@ def first_state(settings: SearchSettings) -> SearchState:
         least_seen=zero,
         log_size_sum=zero,
         sizes=none,
+        first_candidate=zero + settings.first_candidate,
         candidate=none,
         candidate_losses=jnp.full((MOST_CANDIDATES,), jnp.inf, jnp.float32),
         restores=no,

@@ -1,6 +1,7 @@
 """search within the wrappers: it finds a rate, and what follows goes on from there."""
 
 import functools
+import math
 from itertools import cycle
 
 import jax
@@ -19,7 +20,11 @@ from optax_adaptive import (
 )
 from optax_adaptive.controllers.search import SearchSettings
 from optax_adaptive.controllers.search.gradient_factor import factor_of
-from optax_adaptive.controllers.search.settings import RANGE_TEST, WARM_UP
+from optax_adaptive.controllers.search.settings import (
+    CANDIDATES,
+    RANGE_TEST,
+    WARM_UP,
+)
 from tests.helpers.observations import observation
 from tests.helpers.spy import spy
 
@@ -172,6 +177,26 @@ def test_chance_and_a_blow_up_do_not_speak_of_gradients_of_another_loss():
     descent = [(3.0 - d, -0.35 * d) for d in DESCENT]
     state = in_range_test([3.0, 3.05], [1.0], [*descent, (2.5, -100.0)])
     assert factor_of(state, SearchSettings()) == 1.0
+
+
+FALL = [3.0] * 15 + [2.0] * 5
+
+
+@pytest.mark.parametrize(
+    ("losses", "below"),
+    [
+        # Step 22 has the last median as low: 19 steps, of 8 a decade, before the end.
+        ([*FALL, *[2.5] * 21], 2 * (19 / 8 - math.log10(2.0))),
+        ([*FALL, *[2.005] * 21], 1.5),  # as low, within the noise
+        ([*FALL, *[2.5] * 16, *[9.0] * 3], 1.5),  # a rise is known to be too far
+        ([3.0, 2.97] * 21, 1.5),  # nothing has moved the loss
+    ],
+)
+def test_a_network_that_large_rates_ruin_is_tried_at_lower_ones(losses, below):
+    """Its loss is lower than that of the first parameters, and no rate raises it."""
+    state = in_range_test([3.0, 3.05], [1.0], [(loss, 0.0) for loss in losses])
+    assert state.stage == CANDIDATES
+    assert float(state.first_candidate) == pytest.approx(below, abs=1e-4)
 
 
 def test_settings_are_arguments():

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmark.studies.beyond_home.tasks import (
+    deep_convolution,
     diffusion,
     finetuning,
     forms,
@@ -43,6 +44,7 @@ FAMILIES: dict[str, dict[str, Make]] = {
     "language models": LANGUAGE,
     "fine-tuning": FINE_TUNING,
     "vision transformer": {"vision_transformer": vision.vision_transformer},
+    "deep convolution": {"deep_convolution": deep_convolution.deep_convolution},
     "diffusion": {"diffusion": lambda data_dir: diffusion.diffusion()},
     "little noise": {
         "poisson": lambda data_dir: physics.poisson(),
