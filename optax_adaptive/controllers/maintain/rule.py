@@ -118,12 +118,17 @@ def maintain(
                 is_block, is_judged & proposal.average_lags, state.average_lags
             ),
         )
+        log_scale = observation.log_scale
+        # A rate that was raised by hand meanwhile is proven by the next block.
+        proven = jnp.minimum(log_scale, state.decided)
+        proven = jnp.where(is_block, proven, state.proven)
+        went_on = went_on._replace(proven=proven)
         new = select(restarts, _restarted(state, observation, block), went_on)
-        backed_off, down = _backed_off(state, settings)
+        backed_off, down = _backed_off(state, log_scale, settings)
         new = select(is_blown_up, backed_off, new)
         change = jnp.where(is_blown_up, down, change)
-        log_scale = observation.log_scale
-        return jnp.maximum(log_scale + change, jnp.minimum(log_scale, floor)), new
+        log_scale = jnp.maximum(log_scale + change, jnp.minimum(log_scale, floor))
+        return log_scale, new._replace(decided=log_scale)
 
     def request_fn(state: MaintainState):
         # Before the first decision, the rule does not know at which step it began.
@@ -144,7 +149,9 @@ def maintain(
         init=first_state,
         update=update_fn,
         request=request_fn,
-        begin=lambda state, found: state._replace(found=found),
+        begin=lambda state, found: state._replace(
+            found=found, proven=found.log_scale, decided=found.log_scale
+        ),
         name="maintain-interpolated" if interpolate else "maintain",
         needs=("with_averaging", "with_rollback"),
     )
@@ -258,17 +265,22 @@ def _restarted(
 
 
 def _backed_off(
-    state: MaintainState, settings: MaintainSettings
+    state: MaintainState, log_scale: Array, settings: MaintainSettings
 ) -> tuple[MaintainState, Array]:
     """The state after a blow-up, from that after its rollback; the change of the rate.
 
     A rate that soon blows up again is far too high, and each attempt costs a rollback.
+    One that was raised by hand goes back to where it was, if that is further down.
     """
     backoffs = jnp.where(_is_soon(state), 2, 1)
+    down = math.log(settings.back_off) * backoffs.astype(jnp.float32)
+    to_proven = state.proven - log_scale
+    is_by_hand = to_proven < down - ROUNDING
+    backoffs = jnp.where(is_by_hand, 0, backoffs)
     new = state._replace(
         blown_up_at=state.elapsed, backoffs=saturating_add(state.backoffs, backoffs)
     )
-    return new, math.log(settings.back_off) * backoffs.astype(jnp.float32)
+    return new, jnp.where(is_by_hand, to_proven, down)
 
 
 def _is_soon(state: MaintainState) -> Array:
@@ -284,5 +296,6 @@ def _rolled_back(state: MaintainState) -> MaintainState:
         elapsed=state.elapsed,
         blown_up_at=state.blown_up_at,
         backoffs=state.backoffs,
+        proven=state.proven,
         value_left=state.value_left,
     )

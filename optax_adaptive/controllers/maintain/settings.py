@@ -60,6 +60,10 @@ class MaintainState(NamedTuple):
     # was last undone; 0 before
     blown_up_at: Array
     backoffs: Array  # shape=(), dtype=int32: halvings that are not undone yet
+    # shape=(), dtype=float32: log factors, that of the last whole block at one factor,
+    # and that of the last decision; inf before
+    proven: Array
+    decided: Array
     value_left: Array  # shape=(), dtype=float32: loss at the last restart; inf before
     restarts: Array  # shape=(), dtype=bool: does this decision restart?
     rises: Array  # shape=(), dtype=bool: does this decision raise the rate?
@@ -77,6 +81,8 @@ def first_state() -> MaintainState:
         blocks=none,
         blown_up_at=none,
         backoffs=none,
+        proven=jnp.full((), jnp.inf, jnp.float32),
+        decided=jnp.full((), jnp.inf, jnp.float32),
         value_left=jnp.full((), jnp.inf, jnp.float32),
         restarts=no,
         rises=no,
