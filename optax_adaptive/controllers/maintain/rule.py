@@ -50,7 +50,8 @@ def maintain(
     has to come down to 0.7 of itself, or the gradient points back to the parameters at
     which ``maintain`` began. Then the run restarts from these, at a lower rate. A rate
     at which the loss blows up is halved, or quartered if that happens again soon. Each
-    halving is undone once the run has gone well for as long as before the blow-up.
+    halving is undone once the run has gone well for as long as before the blow-up. A
+    rate that was raised by hand meanwhile goes back to where it was.
 
     Args:
       total_steps: Number of updates of the whole run, or None: it bounds the first

@@ -117,14 +117,18 @@ def test_matches_the_reference(kwargs, found):
     assert any(decided.next_size > 40 for _, decided in seen)
 
 
-def run(blocks, found=FOUND, log_scale=-1.0, **kwargs):
-    """Log factors after each block of these numbers, and the last state."""
+def run(blocks, found=FOUND, log_scale=-1.0, by_hand=(), **kwargs):
+    """Log factors after each block of these numbers, and the last state.
+
+    ``by_hand`` gives number of a block, and by how much its log factor is raised.
+    """
     rule = controllers.maintain(**kwargs)
     observe, logs = make_observe(), []
     state = rule.begin(rule.init(), as_found(found))
     update, step = jax.jit(rule.update), 0
-    for block in blocks:
+    for index, block in enumerate(blocks):
         step += int(rule.request(state).accumulation_size)
+        log_scale += dict(by_hand).get(index, 0.0)
         shown = observe(block._replace(step=step - 1), log_scale)
         log_scale, state = update(shown, state)
         log_scale = float(log_scale)
@@ -191,6 +195,30 @@ def test_a_blow_up_halves_the_rate_until_it_has_gone_well_for_as_long_again():
     is_soon = (steps > 160) & (steps < 2 * 214)
     np.testing.assert_allclose(np.array(logs)[is_soon], half, atol=1e-5)
     assert logs[np.argmax(steps >= 2 * 214)] == pytest.approx(-1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("blown_up_at", "log_scale"),
+    [
+        (4, -1.0),  # in the block in which it was raised
+        (5, -1.0),  # or in the next one: it was raised late in the one before
+        (6, 4.0 - math.log(2)),  # a whole block has gone well at the higher rate
+    ],
+)
+def test_a_rate_raised_by_hand_that_blows_up_goes_back(blown_up_at, log_scale):
+    blocks = [block(4.0 - 0.3 * k, 0.3) for k in range(1, 9)]
+    blocks.insert(blown_up_at, block(math.inf, None, is_rolled_back=True))
+    logs, _ = run(blocks, by_hand=[(4, 5.0)])
+    np.testing.assert_allclose(logs[blown_up_at], log_scale, atol=1e-5)
+    # No halving was made that would be undone.
+    if log_scale == -1.0:
+        np.testing.assert_allclose(logs[blown_up_at:], -1.0, atol=1e-5)
+
+
+def test_after_a_search_it_goes_back_to_the_rate_found():
+    blown_up = block(math.inf, None, is_rolled_back=True)
+    logs, _ = run([block(3.7, 0.1), blown_up], by_hand=[(0, 5.0)])
+    np.testing.assert_allclose(logs, [4.0, -1.0], atol=1e-5)
 
 
 def test_a_rollback_that_is_not_the_rates_fault_changes_nothing():
