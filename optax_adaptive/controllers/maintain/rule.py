@@ -51,7 +51,7 @@ def maintain(
     which ``maintain`` began. Then the run restarts from these, at a lower rate. A rate
     at which the loss blows up is halved, or quartered if that happens again soon. Each
     halving is undone once the run has gone well for as long as before the blow-up. A
-    rate that was raised by hand meanwhile goes back to where it was.
+    rate that was raised by hand meanwhile returns to where it was.
 
     Args:
       total_steps: Number of updates of the whole run, or None: it bounds the first
@@ -271,7 +271,7 @@ def _backed_off(
     """The state after a blow-up, from that after its rollback; the change of the rate.
 
     A rate that soon blows up again is far too high, and each attempt costs a rollback.
-    One that was raised by hand goes back to where it was, if that is further down.
+    One that was raised by hand returns to where it was, if that is further down.
     """
     backoffs = jnp.where(_is_soon(state), 2, 1)
     down = math.log(settings.back_off) * backoffs.astype(jnp.float32)
