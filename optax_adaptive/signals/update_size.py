@@ -45,9 +45,19 @@ def largest_of_sample(tree: Any) -> Array:
     return _of_sample(_largest, tree)
 
 
-def nonfinite_in_sample(tree: Any) -> Array:
-    """How many entries of the same sample are inf or NaN, int32 of shape ()."""
-    return _of_sample(_nonfinite, tree)
+def nonfinite_in_sample(updates: optax.Updates, inner_state: Any) -> Array:
+    """How many entries of small updates, and of a sample of the state, are inf or NaN.
+
+    To read a row of a large update XLA would write out all of it, since the optimizer's
+    operations are too expensive to be repeated. Its state is written in any case.
+
+    Returns:
+      int32 of shape ().
+    """
+    small = [leaf for leaf in jax.tree.leaves(updates) if leaf.size <= FEW]
+    # Not its scalars: a best value may be inf until there is one.
+    kept = [leaf for leaf in jax.tree.leaves(inner_state) if leaf.ndim]
+    return _of_sample(_nonfinite, [*small, *kept])
 
 
 def _largest(vectors: list[Array]) -> Array:

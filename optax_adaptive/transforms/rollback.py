@@ -91,11 +91,11 @@ def with_rollback(
     An update is skipped if its loss or its gradients are not finite, or if its loss is
     above the usual one by 100 standard deviations plus ten times its size (up to three
     in a row): the optimizer sees a gradient of 0, and its update is not applied. If
-    more of its updates than before are then not finite, its state returns to the copy,
-    or is initialised anew. Of leaves with two axes or more, and more than 4,096
-    entries, one row is looked at; any other gradient that is not finite, or above 1e18,
-    counts as 0, and so does an update above 1e30. Controllers inside see the loss
-    without its spikes.
+    more entries than before of its state, or of updates of at most 4,096 entries, are
+    then not finite, its state returns to the copy, or is initialised anew. Of leaves
+    with two axes or more, and more than 4,096 entries, one row is looked at; any other
+    gradient that is not finite, or above 1e18, counts as 0, and so does an update above
+    1e30. Controllers inside see the loss without its spikes.
 
     Memory: one copy of params and, with ``restore_inner``, of the inner state.
 
@@ -202,7 +202,7 @@ def with_rollback(
             ),
             **handed_down(extra_args, measured),
         )
-        nonfinite = nonfinite_in_sample(updates)
+        nonfinite = nonfinite_in_sample(updates, inner_state)
         starts_return = plan.is_spike | _rules.requests(inner_state).restore
         factor = jnp.where(is_skipped, 0.0, factor_of(factor, memory, plan))
         factor, is_restored = as_reduction(factor, starts_return | plan.is_returning)
