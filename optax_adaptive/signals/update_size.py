@@ -56,7 +56,7 @@ def nonfinite_in_sample(updates: optax.Updates, inner_state: Any) -> Array:
     """
     small = [leaf for leaf in jax.tree.leaves(updates) if leaf.size <= FEW]
     # Not its scalars: a best value may be inf until there is one.
-    kept = [leaf for leaf in jax.tree.leaves(inner_state) if leaf.ndim]
+    kept = [leaf for leaf in jax.tree.leaves(inner_state) if jnp.ndim(leaf)]
     return _of_sample(_nonfinite, [*small, *kept])
 
 
