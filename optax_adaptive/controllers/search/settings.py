@@ -43,7 +43,7 @@ class SearchSettings(NamedTuple):
     # lowers the loss too, and the test ends without a rise. Then the first candidate
     # runs at this many times the last rate at which losses were lowest, at most.
     above_lowest: float = 2.0
-    # Standard deviations by which a loss may be above the lowest and still be as low
+    # Standard deviations by which a loss may be above the lowest and count as low.
     as_low: float = 0.25
     ratio: float = math.sqrt(10.0)  # between neighbouring candidates
     first_candidate: float = 1.5  # in ratios below the largest stable rate
