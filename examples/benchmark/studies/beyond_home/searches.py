@@ -1,0 +1,186 @@
+"""What the search of autotune sees and finds: its edge, its candidates, the rate.
+
+    cd examples && python -m benchmark.studies.beyond_home.searches
+
+A line of searches.jsonl is a search alone, without the run that follows. What is there
+is not run again.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import optax_adaptive
+from benchmark import records
+from benchmark.studies.beyond_home import methods, run
+from benchmark.studies.beyond_home.tasks import TRAININGS
+from benchmark.studies.beyond_home.tasks.training import Training
+from benchmark.tables import markdown
+from data import prepared
+from optax_adaptive import controllers
+from optax_adaptive.controllers.search import settings
+from optax_adaptive.signals import window_statistics
+from optax_adaptive.state.controller_state import ScaleByControllerState
+from optax_adaptive.state.packing import unpack
+from optax_adaptive.state.tag import unwrap_any
+from optax_adaptive.state.trees import nodes_of
+from optax_adaptive.transforms.scale_by_controller import Memory
+
+RESULTS = Path(__file__).with_name("searches.jsonl")
+TASKS = ("deep_convolution", "convolution_full", "perceptron_full", "diffusion")
+FORMS = ("autotune", "autotune_anytime")
+MOST_STEPS = 3000
+WINDOW = 32  # of ``scale_by_controller``, by default
+
+
+class Searched(NamedTuple):
+    """A search that has ended, and what passed on the way."""
+
+    params: Any
+    opt_state: Any
+    steps: jax.Array  # shape=(), dtype=int32
+    range_steps: jax.Array  # shape=(), dtype=int32: of them, of the range test
+    scales: jax.Array  # shape=(8,), dtype=float32: of each candidate; 0 if not run
+
+
+def state_of(opt_state: Any, rule: optax_adaptive.Controller) -> settings.SearchState:
+    """The state of the search, inside that of ``autotune``, whose rule is ``rule``."""
+
+    def layout():
+        none = jnp.zeros((WINDOW,), jnp.float32)
+        return Memory(window_statistics.first("min"), none, none, rule.init())
+
+    (state,) = nodes_of(opt_state.inner_state.inner_state, ScaleByControllerState)
+    words = unwrap_any(state.controller_memory)
+    return unpack(jax.eval_shape(layout), words).controller_state.first_state
+
+
+def make_search(subject: Training, form: str) -> Callable[[jax.Array], dict[str, Any]]:
+    """A function of the seed, to be jitted: the numbers of a line."""
+    task = subject.task
+    total_steps = None if form.endswith("anytime") else task.steps
+    rule = controllers.tuned(total_steps)
+    base = methods.BASE_RATE
+    tx = optax_adaptive.autotune(subject.optimizer(base), total_steps=total_steps)
+
+    def search(seed: jax.Array) -> dict[str, Any]:
+        key = jax.random.key(seed)
+        keys = jax.random.fold_in(key, 1)
+
+        def is_searching(searched):
+            stage = state_of(searched.opt_state, rule).stage
+            return (stage < settings.WARM_UP) & (searched.steps < MOST_STEPS)
+
+        def step(searched):
+            before = state_of(searched.opt_state, rule)
+            step_key = jax.random.fold_in(keys, searched.steps)
+            params = searched.params
+            loss, grads = jax.value_and_grad(task.loss)(params, step_key)
+            updates, opt_state = tx.update(
+                grads, searched.opt_state, params, value=loss
+            )
+            # The first step of a candidate has its rate, later ones are annealed.
+            is_first = state_of(opt_state, rule).clock == 1
+            is_first &= before.stage == settings.CANDIDATES
+            scale = jnp.where(is_first, optax_adaptive.lr_scale(opt_state), 0.0)
+            is_range_test = before.stage == settings.RANGE_TEST
+            return Searched(
+                params=optax.apply_updates(params, updates),
+                opt_state=opt_state,
+                steps=searched.steps + 1,
+                range_steps=searched.range_steps + is_range_test,
+                scales=searched.scales.at[before.candidate].max(scale),
+            )
+
+        params = task.init(key)
+        zero = jnp.zeros((), jnp.int32)
+        none = jnp.zeros((settings.MOST_CANDIDATES,), jnp.float32)
+        start = Searched(params, tx.init(params), zero, zero, none)
+        ended = jax.lax.while_loop(is_searching, step, start)
+        state = state_of(ended.opt_state, rule)
+        return {
+            "steps": ended.steps,
+            "range_steps": ended.range_steps,
+            "first_loss": state.found.first_value,
+            "deviation": state.found.standard_deviation,
+            "lowest_loss": state.lowest,
+            "lowest_at": base * jnp.exp(state.lowest_at),
+            "edge": base * jnp.exp(state.log_scale),
+            "rates": base * ended.scales,
+            "losses": state.candidate_losses,
+            "found": base * jnp.exp(state.found.log_scale),
+        }
+
+    return search
+
+
+def measure(output: Path, tasks: list[str], seeds: list[int], data_dir: Path) -> None:
+    """Searches that ``output`` lacks, a line each."""
+    done = {(row["task"], row["method"], row["seed"]) for row in records.rows(output)}
+    with records.open_to_append(output) as file:
+        for task in tasks:
+            for form in FORMS:
+                missing = [seed for seed in seeds if (task, form, seed) not in done]
+                if not missing:
+                    continue
+                search = jax.jit(make_search(run.make_training(task, data_dir), form))
+                config = {"study": "searches", "task": task, "method": form}
+                records.write(file, [records.header(config, 0.0)])
+                for seed in missing:
+                    found = jax.device_get(search(jnp.int32(seed)))
+                    line = {k: records.numbers(v, 4) for k, v in found.items()}
+                    count = int((found["rates"] > 0).sum())
+                    line |= {name: line[name][:count] for name in ("rates", "losses")}
+                    records.write(file, [{"seed": seed} | line])
+                    print(task, form, seed, line["rates"], line["found"], flush=True)
+
+
+def table(rows: list[dict[str, Any]], of_schedules: list[dict[str, Any]]) -> str:
+    """A row a task and form; ``of_schedules`` say what rate was best."""
+    cells = []
+    for task, form in dict.fromkeys((row["task"], row["method"]) for row in rows):
+        own = [row for row in rows if (row["task"], row["method"]) == (task, form)]
+        best = run.tuned_rate(of_schedules, task, "constant, warm-up, averaged")
+        cells.append(
+            [
+                task,
+                "no" if form.endswith("anytime") else "yes",
+                str(len(own)),
+                spread([row["steps"] for row in own]),
+                spread([row["edge"] for row in own]),
+                spread([row["lowest_at"] for row in own]),
+                spread([row["rates"][0] for row in own]),
+                spread([len(row["rates"]) for row in own]),
+                spread([row["found"] for row in own]),
+                "" if best is None else f"{best:.2g}",
+            ]
+        )
+    header = ["task", "`total_steps` given", "searches", "steps", "edge"]
+    header += ["rate of the lowest loss", "first candidate", "candidates"]
+    return markdown([*header, "rate found", "best constant rate, averaged"], cells)
+
+
+def spread(values: list[float]) -> str:
+    """The least and the most of them."""
+    least, most = (f"{x:.2g}" for x in (min(values), max(values)))
+    return least if least == most else f"{least} to {most}"
+
+
+def main() -> None:
+    """Searches, and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TRAININGS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(8)))
+    parser.add_argument("--data-dir", type=Path, default=prepared.default_dir())
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    flags = parser.parse_args()
+    measure(flags.output, list(flags.tasks), flags.seeds, flags.data_dir)
+
+
+if __name__ == "__main__":
+    main()
