@@ -8,6 +8,8 @@ from benchmark.studies.ablation import run as ablation_run
 from benchmark.studies.base_rate import report as base_rate
 from benchmark.studies.base_rate import run as base_rate_run
 from benchmark.studies.beyond_home import report as beyond_home
+from benchmark.studies.beyond_home import run as beyond_home_run
+from benchmark.studies.beyond_home import searches
 from benchmark.studies.learned import report as learned
 from benchmark.studies.online import report as online
 from benchmark.studies.online import run as online_run
@@ -99,6 +101,9 @@ def blocks(lines: list[records.Line]) -> dict[tuple[Path, str], str]:
         "docs/research/autotune.md": of_rates,
         "docs/research/autotune_experiments.md": of_sampled_tasks(),
         "docs/research/beyond_home.md": {
+            "searches": searches.table(
+                records.rows(searches.RESULTS), records.rows(beyond_home_run.RESULTS)
+            ),
             "held_out": beyond_home.held_out(of_other_seeds),
             "base_rates": beyond_home.base_rates(
                 records.rows(beyond_home.BASE_RATE_RESULTS), of_other_seeds

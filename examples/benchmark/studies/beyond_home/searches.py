@@ -167,7 +167,10 @@ def table(rows: list[dict[str, Any]], of_schedules: list[dict[str, Any]]) -> str
 
 def spread(values: list[float]) -> str:
     """The least and the most of them."""
-    least, most = (f"{x:.2g}" for x in (min(values), max(values)))
+    least, most = (
+        f"{x:,}" if isinstance(x, int) else f"{x:.2g}"
+        for x in (min(values), max(values))
+    )
     return least if least == most else f"{least} to {most}"
 
 
@@ -180,6 +183,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     flags = parser.parse_args()
     measure(flags.output, list(flags.tasks), flags.seeds, flags.data_dir)
+    print(table(records.rows(flags.output), records.rows(run.RESULTS)))
 
 
 if __name__ == "__main__":
