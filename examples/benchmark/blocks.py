@@ -21,7 +21,7 @@ from benchmark.studies.reliability import run as reliability_run
 from benchmark.studies.sampled_tasks import noise_ratio
 from benchmark.studies.sampled_tasks import run as sampled_tasks
 from benchmark.studies.transfer_tasks import run as transfer_tasks
-from benchmark.tables import to_markdown
+from benchmark.tables import Table, to_markdown
 from benchmark.tasks import DEVELOPMENT
 from experiment import report as experiment
 
@@ -51,6 +51,12 @@ def of_development(text: str) -> str:
     return f"{DEVELOPMENT}\n\n{text}"
 
 
+def folded(summary: str, table: Table) -> str:
+    """A table that a page of the site shows once its summary is clicked."""
+    opened = f"<details markdown><summary>{summary}</summary>"
+    return f"{opened}\n\n{to_markdown(table, 0)}\n</details>\n"
+
+
 def of_sampled_tasks() -> dict[str, str]:
     """Tables of docs/research/autotune_experiments.md."""
     at_rates = records.read(noise_ratio.RESULTS)
@@ -76,8 +82,9 @@ def blocks(lines: list[records.Line]) -> dict[tuple[Path, str], str]:
         found = findings.missing(lines, plans.PLANS["standard"])
         found += findings.sentences(results)
         sentences = "".join(f"- {x}\n" for x in found)
-        parts = (findings.best_of_kinds(results), tables.headline(results))
-        headline = "\n".join([sentences, *(to_markdown(part, 0) for part in parts)])
+        kinds = to_markdown(findings.best_of_kinds(results), 0)
+        every = folded("The table of all methods", tables.headline(results))
+        headline = "\n".join([sentences, kinds, every])
     of_rates = of_base_rates(lines)
     learners = online.blocks(online.read(online_run.RESULTS))
     policy = learned.blocks(learned.read())

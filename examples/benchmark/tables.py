@@ -86,13 +86,13 @@ def headline(results: Results) -> Table:
         "Gains on test over the tuned cosine, in percent of what that improves from "
         "the start (-100 is no progress): of the tuned rate (with its 95% interval "
         "over seeds, for these tasks), and of the median and the worst of tasks and "
-        f"decades. {CAPPED} "
+        f"base learning rates. {CAPPED} "
         "Time to target is a fraction of the run, at the tuned rate. "
         "Score: the share of tasks within a "
         "factor of the fastest, over factors from 1 to 4 (1 is best), at the tuned "
         "rate and over all rates. Sensitivity: what is lost of the progress, in the "
-        "mean of decades. Failed runs did not end finite, stuck ones no better than "
-        "they began. `_anytime`: without `total_steps`. `_interpolated`: with "
+        "mean of base learning rates. Failed runs did not end finite, stuck ones no "
+        "better than they began. `_anytime`: without `total_steps`. `_interpolated`: with "
         "`interpolate=True`, and an optimizer without momentum.",
         [
             *("method", "kind", "tuned", "median rate", "worst rate", "time to target"),

@@ -208,14 +208,14 @@ def headline(plan: Plan, found: Outcomes) -> str:
             name = f" ({best.removesuffix('_tuned')})" if best else ""
             line.append(text + name * (len(names) > 1))
         lines.append(line)
-    part = f"{len(tasks)} of {len(found)} tasks, the others are not complete; "
+    part = f"; {len(tasks)} of {len(found)} tasks are complete"
     caption = (
-        "Networks of the usual kinds, sized for two cores, with Adam "
-        f"([the experiment](docs/experiment.md)): {part * (len(tasks) < len(found))}"
-        f"test metric, mean ± standard error of {len(plan.seeds)} seeds, in percent "
-        "correct or megawatts (lower is better). Two rows show the best of several "
-        "methods: of three tuned schedules, chosen by test; of six rules and online "
-        f"learners, chosen by validation. {plans.TEST}\n\n"
+        "Networks of the usual kinds, sized for two CPU cores and "
+        "trained with Adam ([the experiment](docs/experiment.md)"
+        f"{part * (len(tasks) < len(found))}). Test metric: percent correct, or error "
+        "in megawatts (lower is better); mean ± standard error of "
+        f"{len(plan.seeds)} seeds. *Best tuned schedule*: best of three on test. *Best "
+        f"rule or online learner*: best of six on validation. {plans.TEST}\n\n"
     )
     titles = [column_title(plan, name) for name in tasks]
     return caption + markdown(["method", *titles], lines)

@@ -44,11 +44,13 @@ def overhead(methods: Sequence[str] = (), path: Path = RESULTS) -> Table:
     return Table(
         "Overhead",
         f"What a method adds to Adam alone, medians of paired ratios on {device}. "
-        "Scalars in the state are beside copies of the parameters, two in `autotune`.",
+        "Not counted in the last column: `with_averaging` holds one copy of the "
+        "parameters, `with_rollback` one of them and one of the optimizer's state, "
+        "`autotune` two of the parameters.",
         [
-            *("beside Adam", f"step adds, {small}"),
+            *("beside Adam", f"added to a step, {small}"),
             *(f"step, times Adam's, {tree}" for tree in larger),
-            *(f"compiling adds, {larger[0]}", "scalars in the state"),
+            *(f"added to compiling, {larger[0]}", "scalars in the state"),
         ],
         rows,
     )
