@@ -92,8 +92,8 @@ def headline(results: Results) -> Table:
         "factor of the fastest, over factors from 1 to 4 (1 is best), at the tuned "
         "rate and over all rates. Sensitivity: what is lost of the progress, in the "
         "mean of base learning rates. Failed runs did not end finite, stuck ones no "
-        "better than they began. `_anytime`: without `total_steps`. `_interpolated`: with "
-        "`interpolate=True`, and an optimizer without momentum.",
+        "better than they began. `_anytime`: without `total_steps`. `_interpolated`: "
+        "with `interpolate=True`, and an optimizer without momentum.",
         [
             *("method", "kind", "tuned", "median rate", "worst rate", "time to target"),
             *("score", "score, any rate", "sensitivity, %", "failed + stuck"),
