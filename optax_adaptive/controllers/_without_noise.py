@@ -42,9 +42,10 @@ def without_noise(rule: Controller, total_steps: int | None) -> Controller:
     Returns:
       A :class:`~optax_adaptive.Controller`.
     """
-    if total_steps is None:
-        total_steps = jnp.iinfo(jnp.int32).max
-    window = max(int(FRACTION * total_steps) // WINDOWS, 1)
+    fraction = FRACTION
+    if total_steps is None:  # an end that no run reaches
+        total_steps, fraction = jnp.iinfo(jnp.int32).max, 0.0
+    window = max(int(fraction * total_steps) // WINDOWS, 1)
     start = total_steps - window * WINDOWS
 
     def init_fn():

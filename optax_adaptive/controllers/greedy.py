@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from optax_adaptive._controller import Array, Controller
 from optax_adaptive.controllers._improvement import beats
 from optax_adaptive.signals import history
+from optax_adaptive.state.trees import saturating_add
 from optax_adaptive.state.validation import check_count, check_range, is_concrete
 
 
@@ -104,7 +105,7 @@ def greedy(
 
     def update_fn(observation, state):
         is_finite = jnp.isfinite(observation.value)
-        windows = state.windows_since_reset + is_finite.astype(jnp.int32)
+        windows = saturating_add(state.windows_since_reset, is_finite)
         smooth = history.mean(observation.history, jnp.minimum(windows, smoothing))
         value = jnp.where(is_finite, smooth, jnp.inf)
 
@@ -113,8 +114,8 @@ def greedy(
         is_waiting = is_cooling | (state.warmup_left > 0)
         is_better = ~is_waiting & beats(value, state.best_value, rtol, atol)
         is_worse = ~is_waiting & ~is_better
-        good = jnp.where(is_better, state.good_windows + 1, 0)
-        bad = jnp.where(is_worse, state.bad_windows + 1, 0)
+        good = jnp.where(is_better, saturating_add(state.good_windows, 1), 0)
+        bad = jnp.where(is_worse, saturating_add(state.bad_windows, 1), 0)
         goes_up, goes_down = good > patience, bad > patience
 
         low, high = state.base + jnp.log(min_scale), state.base + jnp.log(max_scale)

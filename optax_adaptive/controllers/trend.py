@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from optax_adaptive._controller import Array, Controller
 from optax_adaptive.signals.slope_test import slope_test
+from optax_adaptive.state.trees import saturating_add
 from optax_adaptive.state.validation import check_count, check_range
 
 _Z_FALLING = 1.645  # one-sided, 5%
@@ -71,12 +72,12 @@ def trend(
 
     def update_fn(observation, state):
         is_finite = jnp.isfinite(observation.value)
-        windows = state.windows_at_scale + is_finite.astype(jnp.int32)
+        windows = saturating_add(state.windows_at_scale, is_finite)
         count = jnp.minimum(windows, span)
         z = slope_test(observation.history, count).z
         is_tested = windows >= _SHORTEST
         is_flat = (windows >= span) & (z > -_Z_FALLING)
-        flat_windows = jnp.where(is_flat, state.flat_windows + 1, 0)
+        flat_windows = jnp.where(is_flat, saturating_add(state.flat_windows, 1), 0)
         goes_up = is_tested & (z < -_Z_STRONG)
         goes_down = (is_tested & (z > _Z_STRONG)) | (flat_windows >= 2) | ~is_finite
         step = jnp.where(goes_up, jnp.log(growth), 0.0)

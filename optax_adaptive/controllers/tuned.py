@@ -5,6 +5,7 @@ from optax_adaptive.controllers._without_noise import without_noise
 from optax_adaptive.controllers.maintain import MaintainSettings, maintain
 from optax_adaptive.controllers.search import SearchSettings, search
 from optax_adaptive.controllers.then import then
+from optax_adaptive.state.validation import check_count
 
 # Gradients at an interpolation with the average have less noise, and a run tolerates
 # twice the rate. It needs no warm-up: on lstm of the benchmark one of 20 steps costs
@@ -46,7 +47,8 @@ def tuned(
     """
     if search_settings is None:
         search_settings = INTERPOLATED if interpolate else SearchSettings()
-    # The search first: it requires more total_steps, and its error is to name that.
+    if total_steps is not None:
+        total_steps = check_count("total_steps", total_steps, 200)
     first = search(total_steps, search_settings)
     second = maintain(total_steps, interpolate, maintain_settings)
     rule = then(first, without_noise(second, total_steps))

@@ -21,6 +21,7 @@ RISE = 2.5
 MEAN_RISE = 1.5  # the same for ``Normal.mean``: seven standard errors of ``fast``
 DRIFT = 4.0  # standard errors on either side of the level
 LOOK_BACK = 0.05  # of the elapsed time, over which the level averages
+LEAST = 1e-5  # weight of a value in the level
 WARM_UP = 20  # values before the first signal
 FEWEST = 3  # values before any is cut
 # Non-finite values in a row that are a spike. Their updates are skipped, so waiting for
@@ -109,6 +110,7 @@ def watch(detector: SpikeDetector, value: Array) -> tuple[SpikeDetector, Signal]
     plain = 1.0 / (elapsed + 1.0)  # of a plain mean, until an average is as long
     slow_weight = jnp.maximum(SLOW, plain)
     level_weight = jnp.maximum(plain, 1.0 / (LOOK_BACK * elapsed + 5.0))
+    level_weight = jnp.maximum(level_weight, LEAST)  # less is lost in rounding
     fast = detector.fast + jnp.maximum(FAST, plain) * (clipped - detector.fast)
     slow = detector.slow + slow_weight * (clipped - detector.slow)
     spread = jnp.where(detector.seen > 0, jnp.abs(clipped - detector.fast), 0.0)

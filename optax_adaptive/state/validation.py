@@ -64,15 +64,16 @@ def check_real(name: str, value: Any) -> None:
         raise TypeError(f"`{name}` must be real, but it is {value!r}")
 
 
-def check_count(name: str, value: Any, low: int = 1) -> None:
-    """Raises unless ``value`` is an integer of at least ``low``."""
+def check_count(name: str, value: Any, low: int = 1) -> Any:
+    """The ``value`` as an int, or as it is if traced; raises if it is below ``low``."""
     if not is_concrete(value):
-        return
+        return value
     if not (_is_number(value) and float(value).is_integer()):
         raise ValueError(f"{name} must be an integer, but it is {value!r}")
     check_range(name, value, low)
     if value > _LARGEST_COUNT:
         raise ValueError(f"{name} must be below 2**31, but it is {value!r}")
+    return int(value)
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

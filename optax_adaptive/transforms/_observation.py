@@ -87,7 +87,8 @@ def make_observation(
       is_always_validated: Whether every decision follows an observed metric.
     """
     statistics = memory.statistics
-    is_validated = statistics.is_validated | is_always_validated
+    # After a blow-up, a rule may have to decide without a new metric.
+    is_validated = statistics.is_validated | (is_finite & is_always_validated)
     is_validated &= jnp.abs(statistics.validation) <= window_statistics.LARGEST
     gap, slope = window_statistics.mean_gap(statistics)
     return Observation(

@@ -134,7 +134,7 @@ def make_plan(
     # Until it is known what is normal, a rise from the first step on looks like noise.
     is_due &= (detector.fast <= detector.slow) | (memory.normal.level < LARGEST)
     is_kept = memory.updates_seen < asked.keep_until
-    is_due &= ~is_probe & ~is_kept & ~is_risen
+    is_due &= is_new & ~is_probe & ~is_kept & ~is_risen
     is_taken = is_due | (memory.updates_seen == 0) | asked.snapshot
     is_bad = ~signal.is_usable & ~is_probe | ~signal.is_finite
     is_bad |= value > asked.skip_above
@@ -151,7 +151,7 @@ def make_plan(
         is_small_rise=is_small_rise,
         is_blown_up=is_blown_up,
         is_undone=is_undone,
-        is_futile=is_blown_up & is_lowest,
+        is_futile=is_blown_up & (is_lowest | (backoff >= 1.0)),
         is_returning=is_returning,
         is_waiting=is_waiting,
         is_new=is_new,

@@ -49,7 +49,7 @@ def autotune(
        the rate warms up over 2% of the steps, or over 100 (not with ``interpolate``).
     2. :func:`controllers.maintain` keeps that rate, and corrects it by the averaging
        gap. If the rate proves far too high early on, the run restarts at a lower one,
-       from the parameters at which this phase began.
+       from where this phase began (with ``interpolate`` from the first parameters).
     3. :func:`with_rollback` rolls back to a copy of the average when the loss rises by
        more than its noise explains, and skips updates of non-finite loss or gradients.
     4. :func:`with_averaging` averages the parameters: evaluate :func:`eval_params`. The

@@ -214,7 +214,7 @@ def _of_snapshot(state: SnapshotState) -> dict[str, Array]:
 
 
 def _of_rollback(state: RollbackState) -> dict[str, Array]:
-    (words,) = jax.tree.leaves(state.rollback_memory)
+    words = jax.tree.leaves(unwrap_any(state.rollback_memory))[0]
     read = over_leading_axes(partial(unpack, ROLLBACK), words.ndim - 1)
     memory = read(words)
     return {

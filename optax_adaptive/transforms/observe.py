@@ -32,7 +32,7 @@ def observe(opt_state: Any, value: Any) -> Any:
     learners use it. If no rule does, as in :func:`autotune`, which decides by the
     training loss, a warning says so. Works inside ``jax.jit`` and outside, through
     chain, partition, masked, MultiSteps and other wrappers. A second value replaces the
-    first if that has not been used yet.
+    first if that has not been used yet, and a rollback discards it.
 
     Args:
       opt_state: The state of an optimizer that contains ``scale_by_controller``.

@@ -135,9 +135,7 @@ def scale_by_controller(
     if accumulation_size is None:
         own = controller.accumulation_size
         accumulation_size = own if feedback == "value" else 1
-    check_count("accumulation_size", accumulation_size)
-    if is_concrete(accumulation_size):
-        accumulation_size = int(accumulation_size)
+    accumulation_size = check_count("accumulation_size", accumulation_size)
     if controller.needs and feedback == "observe":
         raise ValueError(
             f"the rule {controller.name!r} compares the loss with its gradients, at "
@@ -148,8 +146,7 @@ def scale_by_controller(
             "window sets a shape and cannot be traced; under inject_hyperparams pass "
             "static_args=('window',)"
         )
-    check_count("window", window, 3)
-    window = int(window)
+    window = check_count("window", window, 3)
     check_range("min_scale", min_scale, 0.0, open_high=True)
     if is_concrete(min_scale):
         check_range("max_scale", max_scale, min_scale, open_low=bool(min_scale == 0))
@@ -195,7 +192,8 @@ def scale_by_controller(
         is_full = statistics.size >= size_in_force(statistics)
         is_finite = is_full & ~window_statistics.is_blown_up(statistics)
         memory = record(memory, is_finite, sign)
-        log_scale = jnp.log(lr_scale)
+        # Of a factor of 0, from which no rule would come back, a tiny one.
+        log_scale = jnp.log(jnp.maximum(lr_scale, jnp.finfo(jnp.float32).tiny))
         observation = make_observation(
             memory, is_finite, log_scale, Sizes(*sizes), sign, feedback == "observe"
         )

@@ -200,3 +200,12 @@ def test_a_run_that_is_given_more_steps_goes_on(steps):
     assert numbers["phase"] == 3 and numbers["found_scale"] > 0.0
     averaged = optax_adaptive.eval_params(state, params)
     np.testing.assert_allclose(averaged, 1.0, atol=0.05)
+
+
+@pytest.mark.parametrize("total_steps", [2e3, np.int64(2000)])
+def test_total_steps_may_be_any_whole_number(total_steps):
+    tx = optax_adaptive.autotune(optax.sgd(0.1), total_steps=total_steps)
+    params = jnp.ones(3)
+    state = tx.init(params)
+    _, after = tx.update(params, state, params, value=1.0)
+    assert jax.tree.structure(after) == jax.tree.structure(state)

@@ -7,11 +7,16 @@ import optax
 import pytest
 
 import optax_adaptive
+from optax_adaptive import controllers
+from optax_adaptive._controller import nothing
 from optax_adaptive.signals import spike_detector
 from optax_adaptive.state.packing import pack, unpack
 from optax_adaptive.state.tag import unwrap_any
 from optax_adaptive.state.trees import saturating_add
 from optax_adaptive.transforms import rollback
+from optax_adaptive.transforms._rollback_memory import first_memory
+from optax_adaptive.transforms._rollback_plan import make_plan
+from tests.helpers.observations import observation
 
 MOST = 2**31 - 1
 
@@ -88,3 +93,53 @@ def test_counts_saturate():
         *(jnp.int32(MOST - 3), jnp.int32(MOST - 9), jnp.array(True), jnp.array(False))
     )
     assert int(planned) == MOST
+
+
+def test_a_level_moves_however_long_the_run():
+    detector = spike_detector.first_detector()._replace(
+        seen=jnp.int32(10**8),
+        **{name: jnp.float32(2.5) for name in ("fast", "slow", "level", "ceiling")},
+        standard_deviation=jnp.float32(0.02),
+    )
+
+    def step(detector, _):
+        return spike_detector.watch(detector, jnp.float32(2.48))[0], None
+
+    moved, _ = jax.lax.scan(step, detector, length=100_000)
+    assert float(moved.level) < 2.495
+
+
+@pytest.mark.parametrize("rule", controllers.REGISTRY)
+def test_no_counter_of_a_rule_overflows(rule):
+    controller = controllers.REGISTRY[rule]()
+
+    def aged(leaf):
+        is_count = jnp.issubdtype(leaf.dtype, jnp.signedinteger) and not leaf.ndim
+        return jnp.full_like(leaf, MOST) if is_count else leaf
+
+    seen = observation(32, step=jnp.int32(MOST))
+    state = jax.tree.map(aged, controller.init())
+    _, state = jax.jit(controller.update)(seen, state)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        if jnp.issubdtype(leaf.dtype, jnp.signedinteger):
+            assert np.all(np.asarray(leaf) >= 0), path
+
+
+def test_no_copy_is_due_while_params_wait_at_the_old_one():
+    detector = spike_detector.first_detector()
+    for _ in range(200):
+        detector, _ = spike_detector.watch(detector, jnp.float32(1.0))
+    memory = first_memory()._replace(
+        detector=detector,
+        updates_seen=jnp.int32(30_000),
+        next_snapshot=jnp.int32(30_000),
+        waited=jnp.int32(200),
+    )
+
+    def is_due(is_waiting):
+        waiting = memory._replace(is_waiting=jnp.array(is_waiting))
+        plan = make_plan(waiting, jnp.float32(1.0), nothing(), jnp.float32(0.5))
+        return bool(plan.is_due)
+
+    assert is_due(False)
+    assert not is_due(True)

@@ -1,12 +1,19 @@
 """What scale_by_controller shows to a rule."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from optax_adaptive import (
+    Controller,
+    lr_scale,
     scale_by_controller,
+    summary,
+    with_rollback,
 )
 from optax_adaptive.transforms._measured import Measured
 from tests.helpers.follow import follow
@@ -174,3 +181,37 @@ def test_an_integer_beyond_int32_is_a_value(value):
     tx.update(jnp.ones(()), tx.init(None), value=value)
     jax.effects_barrier()
     assert seen[0].value == np.float32(3e9)
+
+
+def test_a_blow_up_brings_no_metric_that_nobody_observed():
+    rule, seen = spy()
+    scaled = scale_by_controller(rule, feedback="observe")
+    tx = with_rollback(optax.chain(optax.sgd(1e-3), scaled))
+    losses = 2 * ([1.0] * 60 + [math.nan] * 10) + [1.0] * 40
+    params = jnp.ones(())
+    state = tx.init(params)
+    update = jax.jit(tx.update)
+    for loss in losses:
+        updates, state = update(params, state, params, value=jnp.float32(loss))
+        params = optax.apply_updates(params, updates)
+    jax.effects_barrier()
+    assert int(summary(state)["backoffs"]) == len(seen) == 1
+    assert not bool(seen[0].is_validated)
+    assert float(seen[0].validation) == 0.0
+
+
+def test_a_factor_of_0_is_left_again():
+    def update_fn(observation, state):
+        down, up = observation.log_scale - 200.0, observation.log_scale + 200.0
+        return jnp.where(state == 0, down, up), state + 1
+
+    rule = Controller(
+        lambda: jnp.zeros((), jnp.int32), update_fn, name="there-and-back"
+    )
+    tx = scale_by_controller(rule, accumulation_size=1, min_scale=0.0)
+    state = tx.init(None)
+    scales = []
+    for _ in range(2):
+        _, state = tx.update(jnp.ones(()), state, value=1.0)
+        scales.append(float(lr_scale(state)))
+    assert scales[0] == 0.0 < scales[1]

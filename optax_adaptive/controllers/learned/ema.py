@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from optax_adaptive._controller import Array
+from optax_adaptive.state.trees import saturating_add
 
 
 class Ema(NamedTuple):
@@ -21,7 +22,7 @@ def first_ema() -> Ema:
 
 def add(ema: Ema, entry: Array, weight: float | Array, is_new: Array) -> Ema:
     """The average with one entry more, if ``is_new``."""
-    count = ema.count + is_new.astype(jnp.int32)
+    count = saturating_add(ema.count, is_new)
     weight = jnp.where(count <= 1, 1.0, weight)
     weight = jnp.where(is_new, weight, 0.0)
     return Ema(ema.mean + weight * (entry - ema.mean), count)
@@ -29,7 +30,7 @@ def add(ema: Ema, entry: Array, weight: float | Array, is_new: Array) -> Ema:
 
 def add_as_mean(ema: Ema, entry: Array, weight: float | Array, is_new: Array) -> Ema:
     """The same, with at least the weight that a plain mean has, and at most 1."""
-    count = ema.count + is_new.astype(jnp.int32)
+    count = saturating_add(ema.count, is_new)
     weight = jnp.minimum(jnp.maximum(one_over(count), weight), 1.0)
     return add(ema, entry, weight, is_new)
 

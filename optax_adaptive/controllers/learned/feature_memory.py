@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from optax_adaptive._controller import Array, Observation
 from optax_adaptive.controllers.learned import gap_features
 from optax_adaptive.controllers.learned.ema import Ema, add, first_ema
-from optax_adaptive.state.trees import select
+from optax_adaptive.state.trees import saturating_add, select
 
 _FAST, _SLOW = 0.4, 0.1  # weights of the newest window in the averages
 _NOISE = 0.2  # and in the average of the standard errors
@@ -118,10 +118,10 @@ def remember(
     """
     window = _bounded(memory, observation)
     value, is_finite, log_scale = window.value, window.is_finite, observation.log_scale
-    windows = is_finite.astype(jnp.int32)
+    since_best = saturating_add(memory.since_best, is_finite)
     new = memory._replace(
-        windows=memory.windows + windows,
-        since_best=jnp.where(window.is_best, 0, memory.since_best + windows),
+        windows=saturating_add(memory.windows, is_finite),
+        since_best=jnp.where(window.is_best, 0, since_best),
         first_value=jnp.where(window.is_first, value, memory.first_value),
         last_value=value,
         change=jnp.where(window.is_first, 0.0, value - memory.last_value),

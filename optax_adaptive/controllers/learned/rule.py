@@ -15,6 +15,7 @@ from optax_adaptive.controllers.learned import (
 from optax_adaptive.controllers.search import SearchSettings, search
 from optax_adaptive.controllers.then import then
 from optax_adaptive.signals import history
+from optax_adaptive.state.trees import saturating_add
 from optax_adaptive.state.validation import check_count, is_concrete
 
 # Largest moves of the log scale in a decision: a factor of 2; a decade at a blow-up.
@@ -55,7 +56,7 @@ def featurize(
     state: PolicyState, observation: Observation, total_steps: float | Array
 ) -> StateFeatures:
     """The features of a new window; ``total_steps`` may be inf."""
-    windows = state.windows + jnp.isfinite(observation.value).astype(jnp.int32)
+    windows = saturating_add(state.windows, jnp.isfinite(observation.value))
     size = observation.mask.shape[0]
     since = observation.mask & history.filled(size, windows)
     observation = observation._replace(mask=since)

@@ -94,7 +94,7 @@ def maintain(
         is_block = jnp.isfinite(observation.value)
         is_blown_up = observation.is_rolled_back & ~is_block
         state = select(observation.is_rolled_back, _rolled_back(state), state)
-        blocks = state.blocks + is_block.astype(jnp.int32)
+        blocks = saturating_add(state.blocks, is_block)
         state = _with_start(state._replace(blocks=blocks), observation, settings)
         block = _block(observation, state, settings)
         proposal = propose(block, settings.correction)
@@ -103,7 +103,7 @@ def maintain(
         change, restarts = _allowed(
             proposal, state, observation, on_probation, settings
         )
-        floor = state.found.log_scale + math.log(settings.floor)
+        floor = _floor(state, settings)
         change = jnp.where(is_judged, change, 0.0)
         # From the lowest rate a restart would only lead to another.
         restarts &= is_judged & (observation.log_scale > floor + ROUNDING)
@@ -271,17 +271,24 @@ def _backed_off(
     """The state after a blow-up, from that after its rollback; the change of the rate.
 
     A rate that soon blows up again is far too high, and each attempt costs a rollback.
-    One that was raised by hand returns to where it was, if that is further down.
+    One that was raised by hand returns to where it was, if that is further down. The
+    lowest rate is not lowered, and nothing is to be undone later.
     """
     backoffs = jnp.where(_is_soon(state), 2, 1)
     down = math.log(settings.back_off) * backoffs.astype(jnp.float32)
     to_proven = state.proven - log_scale
     is_by_hand = to_proven < down - ROUNDING
-    backoffs = jnp.where(is_by_hand, 0, backoffs)
+    is_lowest = log_scale <= _floor(state, settings) + ROUNDING
+    backoffs = jnp.where(is_by_hand | is_lowest, 0, backoffs)
     new = state._replace(
         blown_up_at=state.elapsed, backoffs=saturating_add(state.backoffs, backoffs)
     )
     return new, jnp.where(is_by_hand, to_proven, down)
+
+
+def _floor(state: MaintainState, settings: MaintainSettings) -> Array:
+    """The lowest log factor."""
+    return state.found.log_scale + math.log(settings.floor)
 
 
 def _is_soon(state: MaintainState) -> Array:

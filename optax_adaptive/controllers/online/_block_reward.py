@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from optax_adaptive._controller import Array, Observation
 from optax_adaptive.controllers.online.settings import OnlineSettings
-from optax_adaptive.state.trees import select
+from optax_adaptive.state.trees import saturating_add, select
 
 
 class Reading(NamedTuple):
@@ -70,7 +70,7 @@ def add_window(
 ) -> Block:
     """The open block with one window more."""
     is_finite = jnp.isfinite(observation.value)
-    validations = block.validations + observation.is_validated.astype(jnp.int32)
+    validations = saturating_add(block.validations, observation.is_validated)
     # A validation has no standard error: its noise is the mean change between them.
     last = block.validation.newest
     weight = jnp.where(validations > 2, settings.validation_weight, 1.0)
@@ -83,7 +83,7 @@ def add_window(
     is_first = observation.is_validated & (validations == 1)
     before = select(is_first, validation, block.validation.before)
     return block._replace(
-        windows=block.windows + 1,
+        windows=saturating_add(block.windows, 1),
         loss=_with_reading(block.loss, loss, is_finite),
         validation=_with_reading(
             block.validation._replace(before=before),
@@ -173,7 +173,7 @@ def close(block: Block, settings: OnlineSettings) -> tuple[Array, Block]:
         loss=_reopened(block.loss),
         validation=_reopened(block.validation),
         validations=block.validations,
-        blocks=block.blocks + 1,
+        blocks=saturating_add(block.blocks, 1),
         expected=jnp.where(is_calm, jnp.clip(expected, -1e37, 1e37), block.expected),
         has_expected=block.has_expected | is_calm,
     )

@@ -42,9 +42,11 @@ def run_candidate(
     judged = _judge(state, settings, sized)
     log_scales = _log_scales(state, judged.is_above, settings)
     annealed = 1.0 - (state.clock.astype(jnp.float32) - 1.0) / sized.candidate_steps
+    # Resumed with fewer total_steps, a candidate may be past its end.
+    annealed = jnp.maximum(annealed, 0.5 / sized.candidate_steps)
     log_scale = log_scales[state.candidate] + jnp.log(annealed)
     # A high loss does not end a candidate: first steps at a good rate may overshoot.
-    is_over = state.is_lost | (state.clock == sized.candidate_steps)
+    is_over = state.is_lost | (state.clock >= sized.candidate_steps)
     ended = opened(state, CANDIDATES)._replace(
         candidate=state.candidate + 1,
         candidate_losses=judged.losses,

@@ -38,7 +38,7 @@ from optax_adaptive.controllers.search.settings import (
 )
 from optax_adaptive.signals import history
 from optax_adaptive.state import packing
-from optax_adaptive.state.trees import select
+from optax_adaptive.state.trees import saturating_add, select
 from optax_adaptive.state.validation import check_count
 
 SETTINGS = SearchSettings()
@@ -95,8 +95,7 @@ def search(
       Short-Horizon Bias <https://arxiv.org/abs/1803.02021>`_, 2018.
     """
     if total_steps is not None:
-        check_count("total_steps", total_steps, 200)
-        total_steps = int(total_steps)
+        total_steps = check_count("total_steps", total_steps, 200)
     settings = settings or SETTINGS
     sized = lengths(total_steps, settings)
     stages = [  # in the order of their numbers
@@ -195,7 +194,7 @@ def _calibrate(
         least_gradient=jnp.minimum(state.least_gradient, smallest),
         most_gradient=jnp.maximum(state.most_gradient, gradient_size),
         log_size_sum=state.log_size_sum + jnp.where(counts, log_size, 0.0),
-        sizes=state.sizes + counts.astype(jnp.int32),
+        sizes=saturating_add(state.sizes, counts),
     )
     sizes = jnp.maximum(state.sizes, 1).astype(jnp.float32)
     start = math.log(settings.test_from) - state.log_size_sum / sizes

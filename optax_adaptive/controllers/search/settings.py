@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from optax_adaptive._controller import Array, Found
 from optax_adaptive.signals import history, spike_detector
 from optax_adaptive.signals.window_statistics import LARGEST
+from optax_adaptive.state.trees import saturating_add
 
 CALIBRATE, RANGE_TEST, CANDIDATES, WARM_UP, DONE = range(5)
 
@@ -253,8 +254,10 @@ def watch(state: SearchState, value: Array, settings: SearchSettings) -> SearchS
     is_resumed = state.is_waiting & is_finite
     is_again = is_resumed & state.is_acquitted & (state.stage == CANDIDATES)
     losses = jnp.where(is_resumed, state.found.first_value, state.losses)
-    clock = jnp.where(is_again, 0, state.clock) + is_finite.astype(jnp.int32)
-    nonfinite = jnp.where(is_finite | state.is_waiting, 0, state.nonfinite + 1)
+    clock = saturating_add(jnp.where(is_again, 0, state.clock), is_finite)
+    nonfinite = jnp.where(
+        is_finite | state.is_waiting, 0, saturating_add(state.nonfinite, 1)
+    )
     most = jnp.where(
         is_range_test & is_wild, settings.most_wild, settings.most_nonfinite
     )

@@ -9,6 +9,8 @@ import pytest
 
 from optax_adaptive import controllers
 from optax_adaptive._controller import Found
+from optax_adaptive.controllers.maintain import MaintainSettings, rule
+from optax_adaptive.controllers.maintain.settings import first_state
 from tests.helpers.observations import observation
 from tests.references.maintain_reference import Block, MaintainReference
 
@@ -273,3 +275,13 @@ def test_a_block_is_no_longer_than_a_mean_in_float32_moves(elapsed):
     size = rule.request(state).accumulation_size
     assert size.dtype == jnp.int32
     assert int(size) == min(math.ceil(0.25 / 0.75 * elapsed), 2**20) or size == 2**20
+
+
+def test_the_lowest_rate_is_not_lowered_and_leaves_nothing_to_undo():
+    found = as_found(FOUND)
+    state = controllers.maintain().begin(first_state(), found)
+    settings = MaintainSettings()
+    lowest = found.log_scale + math.log(settings.floor)
+    for log_scale, backoffs in ((found.log_scale, 1), (lowest, 0)):
+        after, _ = rule._backed_off(state, log_scale, settings)
+        assert int(after.backoffs) == backoffs

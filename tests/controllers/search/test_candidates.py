@@ -9,10 +9,14 @@ import pytest
 
 from optax_adaptive import controllers
 from optax_adaptive.controllers.search import SearchSettings
-from optax_adaptive.controllers.search.candidates import best_log_scale
+from optax_adaptive.controllers.search.candidates import (
+    best_log_scale,
+    run_candidate,
+)
 from optax_adaptive.controllers.search.settings import (
     CANDIDATES,
     MOST_CANDIDATES,
+    first_state,
     lengths,
 )
 from optax_adaptive.controllers.tuned import INTERPOLATED
@@ -198,3 +202,15 @@ def test_candidates_are_in_proportion_to_the_run(total_steps, candidate):
 def test_so_is_the_warm_up_within_bounds(total_steps, steps):
     assert lengths(total_steps, SETTINGS).warm_up == steps
     assert lengths(total_steps, INTERPOLATED).warm_up == 0
+
+
+@pytest.mark.parametrize("clock", [31, 60, 199])
+def test_a_candidate_resumed_with_fewer_total_steps_ends(clock):
+    state = first_state(SETTINGS)._replace(
+        stage=jnp.int32(CANDIDATES), clock=jnp.int32(clock)
+    )
+    sized = lengths(2000, SETTINGS)
+    assert sized.candidate_steps == 30
+    after, log_scale = run_candidate(state, SETTINGS, sized)
+    assert np.isfinite(float(log_scale))
+    assert int(after.candidate) == 1
