@@ -147,9 +147,9 @@ def load_encoder(model: Encoder, config: Config) -> None:
     workdir = config.pretrained
     assert workdir is not None
     found = checkpoints.read_params(workdir)
-    # These change what a word's number or a layer means, and no shape.
+    # These change what a word's number or a layer means, and no shape that is read.
     there = checkpoints.read_config(workdir)
-    for name in ("dataset", "vocabulary", "train_size", "norm"):
+    for name in ("dataset", "vocabulary", "train_size", "norm", "layers", "heads"):
         if there[name] != getattr(config, name):
             raise SystemExit(
                 f"--pretrained {workdir} has {name} {there[name]}, and this run has "

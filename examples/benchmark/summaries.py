@@ -72,15 +72,20 @@ def of_method(results: Results, optimizer: str, method: str) -> dict[str, Runs]:
     }
 
 
-def improvements(
-    runs: Runs, cosine: Runs, bound: measures.Bound = measures.capped
-) -> np.ndarray:
-    """(r, s): test metric against the tuned cosine of the same seed."""
+def check_paired(runs: Runs, cosine: Runs) -> None:
+    """Raises ValueError unless both have as many seeds."""
     if runs.test.shape[1] != cosine.test.shape[1]:
         raise ValueError(
             f"seeds must be paired, but a method has {runs.test.shape[1]} and the "
             f"cosine {cosine.test.shape[1]}; run both with the same --seeds"
         )
+
+
+def improvements(
+    runs: Runs, cosine: Runs, bound: measures.Bound = measures.capped
+) -> np.ndarray:
+    """(r, s): test metric against the tuned cosine of the same seed."""
+    check_paired(runs, cosine)
     reference = measures.final_test(cosine)[measures.tuned(cosine)]
     return measures.improvement(
         measures.final_test(runs, bound), reference, runs.facts.is_accuracy
@@ -98,6 +103,7 @@ def shares(
     Points of accuracy and percent of a loss, of which a bad run can lose any number,
     are made comparable, so that tasks can be pooled: -100 is no progress at all.
     """
+    check_paired(runs, cosine)
     reference = final(cosine)[measures.tuned(cosine)]
     improved = reference.mean() - cosine.initial.mean()  # negative for a loss
     return 100.0 * (final(runs, bound) - reference) / improved

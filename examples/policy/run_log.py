@@ -11,11 +11,11 @@ import jax
 import optax
 
 
-def header(arguments: list[str] | None) -> dict[str, Any]:
-    """What a run says of itself: its command and what it ran on."""
+def header(module: str, arguments: list[str] | None) -> dict[str, Any]:
+    """What a run of ``module`` says of itself: its command and what it ran on."""
     versions = {"jax": jax.__version__, "optax": optax.__version__}
     versions |= {"python": platform.python_version()}
-    command = shlex.join(["python", *(arguments or sys.argv)])
+    command = shlex.join(["python", "-m", module, *(arguments or sys.argv[1:])])
     return {"command": command, "versions": versions}
 
 

@@ -106,7 +106,10 @@ def start_log(
     log: Path, args: argparse.Namespace, arguments: list[str] | None, settings: dict
 ) -> None:
     """Begins the log of a new run."""
-    header = run_log.header(arguments) | {"seed": args.seed, "settings": settings}
+    header = run_log.header("policy.train_policy", arguments) | {
+        "seed": args.seed,
+        "settings": settings,
+    }
     if args.warm_start:
         header["warm_start"] = origin(args.warm_start)
     log.write_text(json.dumps({"header": header}) + "\n")

@@ -166,7 +166,9 @@ def main(arguments: list[str] | None = None) -> None:
         run_log.check_same(log, settings)
         first = log.read_text().splitlines()[0]
     else:
-        header = run_log.header(arguments) | {"settings": settings}
+        header = run_log.header("policy.train_prior", arguments) | {
+            "settings": settings
+        }
         first = json.dumps({"header": header})
     with log.open("w") as output:
         print(first, file=output, flush=True)

@@ -82,6 +82,7 @@ WISHES = dict(
     half_life=np.float32(0.5),
     average_lags=True,
     accumulation_size=np.int32(7),
+    skip_above=np.float32(3.0),
 )
 
 

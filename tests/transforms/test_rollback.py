@@ -356,3 +356,23 @@ def test_decay_of_a_mask_does_not_renew_the_optimizer(optimizer):
         if "count" in jax.tree_util.keystr(path)
     )
     assert int(count) == 5  # once, as it might have been the optimizer's fault
+
+
+def test_the_inner_state_returns_with_the_params():
+    rng = np.random.default_rng(0)
+    good = [1.0 - 0.01 * k + 0.02 * rng.normal() for k in range(60)]
+    tx = optax_adaptive.with_rollback(optax.adam(0.1))
+    params = jnp.ones(3)
+    state, before = tx.init(params), []
+    update = jax.jit(tx.update)
+    for k, value in enumerate([*good, *BURST, 0.41]):
+        before.append((params, state.inner_state[0]))
+        grads = jnp.full(3, 1 + 0.01 * k)
+        updates, state = update(grads, state, params, value=jnp.float32(value))
+        params = optax.apply_updates(params, updates)
+    after = state.inner_state[0]
+    (copied,) = (s for p, s in before[:60] if (p == params).all())
+    assert int(copied.count) > 20
+    # The state of then, but for updates of gradients of 0 while params return.
+    assert 0 <= int(after.count) - int(copied.count) <= 2
+    np.testing.assert_allclose(after.mu, copied.mu, rtol=0.2)

@@ -8,6 +8,8 @@ import pytest
 
 import optax_adaptive
 from optax_adaptive import Request
+from optax_adaptive._controller import merged, nothing
+from tests.helpers.combined import asking
 from tests.helpers.loop import run
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
@@ -149,3 +151,17 @@ def test_within_averaging_copies_are_of_the_average(restore_inner):
         assert not np.allclose(averages[at], seen[at], rtol=1e-2)
     assert copies.is_restored[-1] and copies.rollbacks[-1] == 1
     np.testing.assert_allclose(params, copies.snapshot_params[-1], rtol=1e-6)
+
+
+def test_a_loss_above_what_the_rule_allows_is_skipped():
+    rule = asking(skip_above=np.float32(2.0))
+    scaled = optax_adaptive.scale_by_controller(rule, accumulation_size=1)
+    tx = optax_adaptive.with_rollback(optax.chain(optax.sgd(1.0), scaled))
+    values = [1.0, 1.0, 1.0, 2.5, 1.0]
+    seen, _ = run(tx, jnp.zeros(()), [jnp.ones(())] * len(values), values)
+    np.testing.assert_allclose(np.diff(seen, prepend=0.0), [-1, -1, -1, 0, -1])
+
+
+def test_of_two_bounds_on_the_loss_the_lower_counts():
+    high, low = (nothing()._replace(skip_above=jnp.float32(x)) for x in (5.0, 2.0))
+    assert float(merged(high, low, nothing()).skip_above) == 2.0

@@ -19,7 +19,8 @@ def ablation(lines: list[dict[str, Any]]) -> Table:
     for (task, optimizer, method), runs in sorted(
         groups.items(), key=lambda g: g[0][:2]
     ):
-        finals = [run["test"] for run in sorted(runs, key=lambda run: run["seed"])]
+        runs = sorted(runs, key=lambda run: run["seed"])
+        finals = np.array([run["test"] for run in runs], np.float64)  # NaN for null
         found = [run["base_rate"] * run["found_scale"] for run in runs]
         rows.append(
             [

@@ -65,7 +65,7 @@ def compare(before: Path, after: Path) -> bool:
     table = Table(title="after - before: points, or % of the loss (mean ± error)")
     for heading in ("method", *TASKS):
         table.add_column(heading, justify="left" if heading == "method" else "right")
-    worse = []
+    worse, compared = [], 0
     for name in dict.fromkeys(name for _, name, _ in new):
         cells = []
         for task in TASKS:
@@ -75,6 +75,7 @@ def compare(before: Path, after: Path) -> bool:
             if len(seeds) < 2:
                 cells.append("")
                 continue
+            compared += 1
             pairs = [(old[task, name, s], new[task, name, s]) for s in seeds]
             values = np.array([difference(task, *pair) for pair in pairs])
             mean, error = values.mean(), values.std(ddof=1) / math.sqrt(len(values))
@@ -83,6 +84,8 @@ def compare(before: Path, after: Path) -> bool:
             cells.append(f"{mean:+.2f} ± {error:.2f}" + (" worse" if is_worse else ""))
         table.add_row(name, *cells)
     Console(width=110).print(table)
+    if not compared:
+        raise SystemExit(f"{before} and {after} have no two seeds of a cell in common")
     return not worse
 
 

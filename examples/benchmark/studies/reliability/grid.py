@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 import optax_adaptive
@@ -49,6 +50,11 @@ def measure(
                 if lines:
                     config = {"task": name, "method": method, "steps": task.steps}
                     records.write(file, [records.header(config, 0.0), *lines])
+
+
+def mean(ends: Iterable[float | None]) -> float:
+    """Of final metrics; NaN where a run did not end finite."""
+    return float(np.mean([np.nan if end is None else end for end in ends]))
 
 
 def cells(

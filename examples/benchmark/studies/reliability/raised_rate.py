@@ -73,7 +73,10 @@ def make_run(task: Task, method: str) -> grid.Run:
 
 
 def is_lost(row: records.Line) -> bool:
-    """Whether a run ends with what is not finite, or worse than at half-time."""
+    """Whether a run ends with what is not finite, or worse than at half-time.
+
+    Worse by more than a point of accuracy, or 2% of a loss, which chance explains.
+    """
     if row["end"] is None:
         return True
     if row["task"] in tasks.ACCURACY:
@@ -88,7 +91,7 @@ def table(lines: list[records.Line]) -> str:
         shown = []
         for factor in FACTORS:
             mine = by_factor[factor]
-            mean = sum(row["end"] or 0.0 for row in mine) / len(mine)
+            mean = grid.mean(row["end"] for row in mine)
             lost = sum(map(is_lost, mine))
             shown.append(f"{mean:.4g}" + (f" (**{lost} lost**)" if lost else ""))
         half = [row["half"] for mine in by_factor.values() for row in mine]

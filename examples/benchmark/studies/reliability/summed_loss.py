@@ -52,7 +52,7 @@ def table(lines: list[records.Line]) -> str:
     body = []
     for task, method, by_factor in grid.cells(lines):
         ends = [[row["end"] for row in by_factor[factor]] for factor in FACTORS]
-        body.append([task, method, *(f"{sum(e) / len(e):.4g}" for e in ends)])
+        body.append([task, method, *(f"{grid.mean(e):.4g}" for e in ends)])
     return markdown(["task", "method", "its own", "x64", "x1/64"], body)
 
 
