@@ -30,7 +30,7 @@ FIELDS = (
     "rollbacks",
     "search_steps",
 )
-Build = Callable[[Array, int], Method]  # from base rate and steps
+Build = Callable[[Array, int, Array], Method]  # from base rate, steps and seed
 
 
 class Trace(NamedTuple):
@@ -51,8 +51,9 @@ def make_training(
 ) -> Callable[[Array, Array], Trace]:
     """A training from base rate and seed, to be jitted and, where it pays, vmapped."""
 
-    def build(rate: Array, steps: int) -> Method:
-        return registry.build(method, optimizer, rate, steps, steps // EPOCHS)
+    def build(rate: Array, steps: int, seed: Array) -> Method:
+        epoch = steps // EPOCHS
+        return registry.build(method, optimizer, rate, steps, epoch, seed=seed)
 
     return training_of(task, build, autotunes=method in rules.AUTOTUNE)
 
@@ -63,7 +64,7 @@ def training_of(
     autotunes: bool,
     checkpoints: int = CHECKPOINTS,
 ) -> Callable[[Array, Array], Trace]:
-    """The same of any method, which ``build`` makes from base rate and steps.
+    """The same of any method, which ``build`` makes from base rate, steps and seed.
 
     Two methods get the same initial parameters and the same batches from a seed.
     """
@@ -72,7 +73,7 @@ def training_of(
     late = max(checkpoints // 10, 1)
 
     def train(rate: Array, seed: Array) -> Trace:
-        how = build(rate, steps)
+        how = build(rate, steps, seed)
         key = jax.random.key(seed)
 
         def step(carry, key):

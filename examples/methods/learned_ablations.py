@@ -1,6 +1,7 @@
 """What the learned policy must beat: itself untrained, blind, at random, at rest."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,7 @@ def blind(total_steps: int) -> Controller:
     return controllers.learned(total_steps, weights)
 
 
-def random_walk(total_steps: int, seed: int = 0) -> Controller:
+def random_walk(total_steps: int, seed: Any) -> Controller:
     """The same search, and then a random factor of up to 2 at each decision."""
     still = jax.tree.map(jnp.zeros_like, shipped_weights())
     rule = policy_rule(total_steps, still)
@@ -64,9 +65,10 @@ def replay(total_steps: int) -> Controller:
     return rule._replace(update=update_fn)
 
 
-LEARNED_ABLATIONS: dict[str, Callable[[int], Controller]] = {
-    "learned_untrained": untrained,
-    "learned_blind": blind,
+# From total_steps and seed.
+LEARNED_ABLATIONS: dict[str, Callable[[int, Any], Controller]] = {
+    "learned_untrained": lambda steps, seed: untrained(steps),
+    "learned_blind": lambda steps, seed: blind(steps),
     "learned_random": random_walk,
     "learned_replay": replay,
 }

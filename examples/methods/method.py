@@ -35,7 +35,7 @@ class Plan(NamedTuple):
     learning_rate: Any  # a float, or traced
     steps: int
     steps_per_epoch: int
-    seed: int = 0  # of the learners' exploration
+    seed: Any = 0  # of the learners' exploration
 
 
 def make_schedule(name: str, plan: Plan) -> optax.Schedule:

@@ -48,7 +48,7 @@ def build(
     steps: int,
     steps_per_epoch: int,
     clip_norm: float | None = None,
-    seed: int = 0,
+    seed: Any = 0,
 ) -> Method:
     """Makes a method.
 
@@ -61,7 +61,7 @@ def build(
       steps_per_epoch: Length of an epoch.
       clip_norm: Gradients are clipped to this global norm: by the base optimizer, so
         that what is around it sees gradients of the loss; for peers, before.
-      seed: Of the learners' exploration.
+      seed: Of the learners' exploration; may be traced.
 
     Returns:
       The method.
@@ -86,7 +86,7 @@ def build(
     if name in CONTROLS:
         return CONTROLS[name](plan)
     if name in LEARNED_ABLATIONS:
-        return learned(plan, LEARNED_ABLATIONS[name](steps))
+        return learned(plan, LEARNED_ABLATIONS[name](steps, seed))
     if name in _RULES:
         return named_rule(name, plan)
     if name in AUTOTUNE:

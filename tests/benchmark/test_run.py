@@ -175,3 +175,17 @@ def test_a_run_says_that_the_tasks_are_development_tasks(plan, tmp_path, capsys)
     for _ in range(2):  # the second time there is nothing to run
         run.execute(plan, tmp_path / "results.jsonl", HERE, jobs=1)
         assert capsys.readouterr().out.startswith("Development tasks: they helped")
+
+
+def test_what_makes_a_method_is_told_the_seed_of_the_run(toy):
+    told = []
+
+    def build(rate, steps, seed):
+        jax.debug.callback(lambda seed: told.append(int(seed)), seed)
+        return registry.build("bandit", "adam", rate, steps, 4, seed=seed)
+
+    train = jax.jit(training.training_of(toy, build, autotunes=False))
+    for seed in (3, 5):
+        jax.block_until_ready(train(jnp.float32(1e-2), jnp.int32(seed)))
+    jax.effects_barrier()
+    assert told == [3, 5]

@@ -32,7 +32,8 @@ def builder(method: str, name: str, optimizer: str) -> Build:
     interpolates, has_total_steps = rules.AUTOTUNE[method]
     variant = variants(method)[name]
 
-    def build(rate: Array, steps: int) -> Method:
+    def build(rate: Array, steps: int, seed: Array) -> Method:
+        del seed
         bases = optimizers.OPTIMIZERS[optimizer], optimizers.WITHOUT_MOMENTUM[optimizer]
         plan = MethodPlan(*bases, rate, steps, steps // EPOCHS)
         is_bare = interpolates and not variant.has_momentum

@@ -104,7 +104,7 @@ def make_run(subject: Training, method: str) -> Callable[[Any, Any], training.Tr
 
     return training.training_of(
         subject.task._replace(evaluate=evaluate),
-        lambda rate, steps: methods.build(subject, method, rate, steps),
+        lambda rate, steps, seed: methods.build(subject, method, rate, steps),
         autotunes=not methods.is_tuned(method),
         checkpoints=CHECKPOINTS,
     )
