@@ -70,5 +70,5 @@ LEARNED_ABLATIONS: dict[str, Callable[[int, Any], Controller]] = {
     "learned_untrained": lambda steps, seed: untrained(steps),
     "learned_blind": lambda steps, seed: blind(steps),
     "learned_random": random_walk,
-    "learned_replay": replay,
+    "learned_replay": lambda steps, seed: replay(steps),
 }

@@ -135,7 +135,7 @@ def scale_by_controller(
     if accumulation_size is None:
         own = controller.accumulation_size
         accumulation_size = own if feedback == "value" else 1
-    accumulation_size = check_count("accumulation_size", accumulation_size)
+    default_size = check_count("accumulation_size", accumulation_size)
     if controller.needs and feedback == "observe":
         raise ValueError(
             f"the rule {controller.name!r} compares the loss with its gradients, at "
@@ -183,7 +183,7 @@ def scale_by_controller(
 
     def size_in_force(statistics: window_statistics.WindowStatistics) -> Array:
         asked = statistics.request.accumulation_size
-        return jnp.where(asked > 0, asked, accumulation_size)
+        return jnp.where(asked > 0, asked, default_size)
 
     def decide(lr_scale: Array, words: Array, sizes: Array) -> tuple[Array, Array]:
         read = memory = unpack(layout, words)
