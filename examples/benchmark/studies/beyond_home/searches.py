@@ -1,4 +1,4 @@
-"""What the search of autotune sees and finds: its edge, its candidates, the rate.
+"""What the search of autotune sees and finds: largest stable rate, candidates, rate.
 
     cd examples && python -m benchmark.studies.beyond_home.searches
 
@@ -160,7 +160,7 @@ def table(rows: list[dict[str, Any]], of_schedules: list[dict[str, Any]]) -> str
                 "" if best is None else f"{best:.2g}",
             ]
         )
-    header = ["task", "`total_steps` given", "searches", "steps", "edge"]
+    header = ["task", "`total_steps` given", "searches", "steps", "largest stable rate"]
     header += ["rate of the lowest loss", "first candidate", "candidates"]
     return markdown([*header, "rate found", "best constant rate, averaged"], cells)
 
