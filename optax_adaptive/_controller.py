@@ -11,6 +11,9 @@ Array = jax.Array
 ControllerState = Any  # A pytree of arrays with fixed shapes and dtypes.
 ROUNDING = 1e-4  # error of a log factor after a round trip through exp and log
 
+# Values of ``Request.probe``, beside 0; candidates count up from 3.
+PROBE_WARM_UP, PROBE_CALIBRATION, PROBE_RANGE_TEST = -1, 1, 2
+
 
 class Observation(NamedTuple):
     """What a rule sees when it decides, once per window of metric values.

@@ -30,10 +30,9 @@ from optax_adaptive.rl import (
     gaussian_log_prob,
     generalized_advantages,
 )
-from optax_adaptive.signals import window_statistics
 from optax_adaptive.state import tag
 from optax_adaptive.state.packing import unpack
-from optax_adaptive.transforms import scale_by_controller
+from optax_adaptive.transforms import _observation
 from policy import families, rollout
 
 Array = jax.Array
@@ -119,15 +118,11 @@ def explore(
         run_key = jax.random.fold_in(action_key, run)
         return exploring(task.horizon, weights, run_key, deviation)
 
-    def layout():
-        none = jnp.zeros((rollout.WINDOW,), jnp.float32)
-        return scale_by_controller.Memory(
-            window_statistics.first("min"), none, none, rule(0).init()
-        )
+    layout = _observation.layout(rule(0), rollout.WINDOW)
 
     def note(trace, state):
         words = tag.unwrap_any(state.inner_state.inner_state[1].controller_memory)
-        memory = unpack(jax.eval_shape(layout), words)
+        memory = unpack(layout, words)
         explored = memory.controller_state.second_state.rule_state
         at = jnp.where(explored.decisions > 0, explored.decisions - 1, MOST)
         return Trace(

@@ -23,7 +23,7 @@ from rich.progress import Progress
 
 from optax_adaptive.controllers.learned.policy_network import PolicyWeights
 from optax_adaptive.controllers.learned.state_features import NAMES
-from policy import evolution, run_log
+from policy import evolution, families, run_log
 from policy.trainers import TRAINERS, Trainer
 
 # What a run that is resumed must have been started with.
@@ -64,6 +64,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--export", type=Path, help="write the best policy here")
     parser.add_argument("--smoke", action="store_true", help="seconds, same code")
     args = parser.parse_args(arguments)
+    known = families.TRAINING | families.HELD_OUT
+    if unknown := sorted(set(args.families or ()) - known):
+        parser.error(f"no family {', '.join(unknown)}, but {', '.join(sorted(known))}")
     if args.smoke:
         args.pairs, args.tasks, args.generations, args.select_every = 2, 1, 2, 1
     return args

@@ -52,6 +52,13 @@ def read_params(workdir: str) -> dict[str, np.ndarray]:
     }
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Replaces a file, so that a run killed meanwhile leaves the old one."""
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
 def read_config(workdir: str | Path) -> dict[str, Any]:
     """The flags of a run that decide what it computes."""
     return json.loads((Path(workdir).expanduser() / CONFIG).read_text())
@@ -129,7 +136,7 @@ class Workdir:
                     f"--workdir {self.path} holds another run ({shown}); choose "
                     "another folder, or discard that run with --overwrite"
                 )
-        file.write_text(json.dumps(wanted, indent=2) + "\n")
+        write_whole(file, json.dumps(wanted, indent=2) + "\n")
 
     def save(self, step: int, state: Any) -> None:
         """Writes a checkpoint in the background; it counts once it is complete."""

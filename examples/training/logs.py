@@ -10,7 +10,7 @@ import jax
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from training.checkpoints import METRICS, Workdir
+from training.checkpoints import METRICS, Workdir, write_whole
 
 console = Console(highlight=False)
 
@@ -42,7 +42,8 @@ class Log:
                 for event in events
                 if event["step"] <= resumed_at and event["event"] not in ("fit", "test")
             ]
-            self.path.write_text("".join(json.dumps(event) + "\n" for event in kept))
+            kept_lines = "".join(json.dumps(event) + "\n" for event in kept)
+            write_whole(self.path, kept_lines)
             board = str(workdir.path / "tensorboard")
             self._board = SummaryWriter(board, purge_step=resumed_at + 1)
             rates = [e["learning_rate"] for e in kept if "learning_rate" in e]

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from optax_adaptive._controller import Array, Controller, ControllerState, nothing_found
 from optax_adaptive.state.packing import switch
 
-# Last part of the run in which the rate falls, and in how many windows.
+# Last part of the run in which the rate falls, and in about how many windows.
 FRACTION, WINDOWS = 0.3, 100
 SMALL_RISE = 0.01  # of the decrease so far
 
@@ -45,8 +45,9 @@ def without_noise(rule: Controller, total_steps: int | None) -> Controller:
     fraction = FRACTION
     if total_steps is None:  # an end that no run reaches
         total_steps, fraction = jnp.iinfo(jnp.int32).max, 0.0
-    window = max(int(fraction * total_steps) // WINDOWS, 1)
-    start = total_steps - window * WINDOWS
+    length = max(round(fraction * total_steps), 1)
+    window = max(length // WINDOWS, 1)
+    start = total_steps - length
 
     def init_fn():
         found = nothing_found()
@@ -83,8 +84,8 @@ def without_noise(rule: Controller, total_steps: int | None) -> Controller:
             rule_state=rule_state, step=observation.step + 1, is_asked=is_asked
         )
         # Of the window to come; its last step is the last one above 0.
-        left = (total_steps - state.step).astype(jnp.float32) / (window * WINDOWS)
-        share = jnp.clip(left, 0.5 / WINDOWS, 1.0)
+        left = (total_steps - state.step).astype(jnp.float32) / length
+        share = jnp.clip(left, 0.5 * window / length, 1.0)
         log_share = jnp.where(is_annealing(state), jnp.log(share), 0.0)
         return log_scale + log_share, state._replace(log_share=log_share)
 

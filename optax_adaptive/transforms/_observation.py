@@ -2,10 +2,17 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 
-from optax_adaptive._controller import Array, ControllerState, Observation
+from optax_adaptive._controller import (
+    Array,
+    Controller,
+    ControllerState,
+    Observation,
+    checked_request,
+)
 from optax_adaptive.signals import window_statistics
 from optax_adaptive.signals.history import difference_error, filled, push
 from optax_adaptive.signals.update_size import largest_entry
@@ -21,6 +28,23 @@ class Memory(NamedTuple):
     history: Array  # shape=(window,), dtype=float32: window means, oldest first
     errors: Array  # shape=(window,), dtype=float32: their standard errors
     controller_state: ControllerState
+
+
+def first_memory(controller: Controller, window: int, mode: str = "min") -> Memory:
+    """Before the first step, of a rule that looks back on so many windows."""
+    controller_state = controller.init()
+    request = checked_request(controller, controller_state)
+    return Memory(
+        statistics=window_statistics.first(mode)._replace(request=request),
+        history=jnp.zeros((window,), jnp.float32),
+        errors=jnp.zeros((window,), jnp.float32),
+        controller_state=controller_state,
+    )
+
+
+def layout(controller: Controller, window: int) -> Memory:
+    """The shapes and dtypes by which ``packing.unpack`` reads a memory."""
+    return jax.eval_shape(lambda: first_memory(controller, window))
 
 
 class Sizes(NamedTuple):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from optax_adaptive._controller import Array
+from optax_adaptive._controller import PROBE_CALIBRATION, PROBE_RANGE_TEST, Array
 from optax_adaptive.state import snapshots
 from optax_adaptive.state.devices import AVERAGE_GRADIENTS, check_same_on_devices
 from optax_adaptive.state.exportable import exportable
@@ -150,15 +150,15 @@ def with_averaging(
         # While there are none, the average is the params before this update.
         is_due = (count == 0) | _average.is_multiple(count - 1, last.every)
         # While a probe moves params far, the average keeps those before it to evaluate.
-        is_due &= ~((asked_before.probe > 1) & averaging.is_served)
-        is_test = (asked_before.probe == 2) & averaging.is_served
+        is_due &= ~((asked_before.probe > PROBE_CALIBRATION) & averaging.is_served)
+        is_test = (asked_before.probe == PROBE_RANGE_TEST) & averaging.is_served
         seen = _average.take_in(
             averaging.averaged_params,
             params,
             updates,
             share=jnp.where(count < 2, 1.0, last.share),
             is_due=is_due,
-            is_calibrating=asked_before.probe == 1,
+            is_calibrating=asked_before.probe == PROBE_CALIBRATION,
             is_test=is_test & ~is_due,
             interpolates=interpolates,
             count=count,
@@ -192,7 +192,9 @@ def with_averaging(
         count = jnp.where(is_restarted, 0, count)
         count += (is_restarted & ~is_probe).astype(jnp.int32)  # the copy is the first
         is_served = jnp.where(
-            is_probe, asked.probe > 1, (count > 1) & ~asked.average_lags
+            is_probe,
+            asked.probe > PROBE_CALIBRATION,
+            (count > 1) & ~asked.average_lags,
         )
         averaging = AveragingState(seen.average, tag.wrap(count), is_served)
         return updates, WithAveragingState(inner_state, averaging)

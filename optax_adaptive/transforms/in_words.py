@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optax_adaptive._controller import ROUNDING, Array
+from optax_adaptive._controller import PROBE_WARM_UP, ROUNDING, Array
 from optax_adaptive.controllers.tuned import tuned
 from optax_adaptive.signals import window_statistics
 from optax_adaptive.state.controller_state import ScaleByControllerState
 from optax_adaptive.state.packing import unpack
 from optax_adaptive.state.trees import over_leading_axes
-from optax_adaptive.transforms._observation import Memory
+from optax_adaptive.transforms._observation import Memory, layout
 
 PHASES = ("calibrate", "range test", "candidates", "maintain")
 CAUSES = (
@@ -100,7 +100,7 @@ def cause_of(
         has_restarted = jnp.isfinite(maintained.value_left)
         cause = jnp.where(has_restarted & is_low, RESTARTED, cause)
         cause = jnp.where(annealing.log_share < 0.0, ANNEALED, cause)
-    cause = jnp.where(statistics.request.probe < 0, RISING, cause)
+    cause = jnp.where(statistics.request.probe == PROBE_WARM_UP, RISING, cause)
     return jnp.where(statistics.request.probe > 0, TRIED, cause).astype(jnp.int32)
 
 
@@ -110,21 +110,16 @@ def _annealing(state: ScaleByControllerState) -> Any:
     matched = re.fullmatch(r"tuned(?:-interpolated)?-(\d+)-v\d+", name)
     if matched is None:
         return None
-    layout = _tuned_memory(int(matched[1]))
+    memory = _tuned_memory(int(matched[1]))
     if words.shape[-1] != sum(
-        math.prod(leaf.shape) for leaf in jax.tree.leaves(layout)
+        math.prod(leaf.shape) for leaf in jax.tree.leaves(memory)
     ):
         return None
-    read = over_leading_axes(partial(unpack, layout), words.ndim - 1)
+    read = over_leading_axes(partial(unpack, memory), words.ndim - 1)
     return read(words).controller_state.second_state
 
 
 @cache
 def _tuned_memory(window: int) -> Memory:
     """The layout of what ``scale_by_controller`` remembers of autotune's rule."""
-
-    def first():
-        means = jnp.zeros((window,), jnp.float32)
-        return Memory(window_statistics.first("min"), means, means, tuned().init())
-
-    return jax.eval_shape(first)
+    return layout(tuned(), window)

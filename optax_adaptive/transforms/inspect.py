@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optax_adaptive._controller import Array
+from optax_adaptive._controller import PROBE_CALIBRATION, Array
 from optax_adaptive.controllers.maintain.settings import SETTINGS as MAINTAIN
 from optax_adaptive.signals import window_statistics
 from optax_adaptive.state.controller_state import ScaleByControllerState
@@ -193,7 +193,7 @@ def _of_controller(state: ScaleByControllerState) -> dict[str, Array]:
         "found_scale": statistics.found_scale,
         "is_stuck": is_low
         | _is_mostly_nonfinite(statistics)
-        | ((probe == 1) & (statistics.step >= ENOUGH)),
+        | ((probe == PROBE_CALIBRATION) & (statistics.step >= ENOUGH)),
     }
 
 

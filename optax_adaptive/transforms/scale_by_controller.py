@@ -2,7 +2,6 @@
 
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
@@ -38,12 +37,12 @@ from optax_adaptive.state.validation import (
     check_state,
     is_concrete,
 )
-from optax_adaptive.transforms import _base_rate
+from optax_adaptive.transforms import _base_rate, _observation
 from optax_adaptive.transforms._eager import compiled
 from optax_adaptive.transforms._measured import Measured, check_needs
 from optax_adaptive.transforms._observation import (
-    Memory,
     Sizes,
+    first_memory,
     make_observation,
     measure_sizes,
     record,
@@ -156,17 +155,7 @@ def scale_by_controller(
         scale = jnp.clip(jnp.exp(log_scale), min_scale, max_scale)
         return scale.astype(jnp.float32)
 
-    def first_memory() -> Memory:
-        controller_state = controller.init()
-        request = checked_request(controller, controller_state)
-        return Memory(
-            statistics=window_statistics.first(mode)._replace(request=request),
-            history=jnp.zeros((window,), jnp.float32),
-            errors=jnp.zeros((window,), jnp.float32),
-            controller_state=controller_state,
-        )
-
-    layout = jax.eval_shape(first_memory)
+    layout = _observation.layout(controller, window)
     # What is remembered of a metric has its sign.
     name = controller.name if mode == "min" else f"{controller.name}-max"
     name = f"{name}-{window}"
@@ -177,7 +166,7 @@ def scale_by_controller(
     def init_fn(params: optax.Params) -> ScaleByControllerState:
         state = ScaleByControllerState(
             lr_scale=bounded(jnp.array(controller.initial_log_scale, jnp.float32)),
-            controller_memory=tag.wrap(pack(first_memory())),
+            controller_memory=tag.wrap(pack(first_memory(controller, window, mode))),
         )
         return beside(params, state)  # whose contents may be placeholders
 

@@ -68,7 +68,7 @@ def found_without():
     return float(numbers["found_scale"])
 
 
-@pytest.mark.parametrize("length", [1, 5, 30])
+@pytest.mark.parametrize("length", [1, 5, 10, 11, 30])
 @pytest.mark.parametrize("start", [3, 16, 40, 60, 75])
 def test_a_burst_in_any_phase_does_not_change_what_is_found(start, length):
     """It costs its steps, and the candidate that it stops is repeated."""

@@ -16,23 +16,23 @@ STATISTICS = 128  # training images that give batch norm its statistics in evalu
 CHANNELS = (3, 8, 16, 32)
 
 
-def load(split: str, size: int, data_dir: Path) -> tuple[jax.Array, jax.Array]:
+def load(
+    split: str, size: int, data_dir: Path, name: str = "cifar10"
+) -> tuple[jax.Array, jax.Array]:
     """The first images of a split, as TFDS prepared them, and their classes.
 
     Raises:
-      SystemExit: If CIFAR-10 is not in ``data_dir``.
+      SystemExit: If the data set, cifar10 or cifar100, is not in ``data_dir``.
     """
-    if not any((data_dir / "cifar10").glob("**/dataset_info.json")):
+    if not any((data_dir / name).glob("**/dataset_info.json")):
         raise SystemExit(
-            f"CIFAR-10 isn't in {data_dir}; prepare it once, with network access:\n"
-            f"  python examples/prepare_data.py cifar10 --data-dir {data_dir}\n"
+            f"{name} isn't in {data_dir}; prepare it once, with network access:\n"
+            f"  python examples/prepare_data.py {name} --data-dir {data_dir}\n"
             "or leave out the tasks that need it"
         )
     import tensorflow_datasets as tfds
 
-    source: Any = tfds.data_source(
-        "cifar10", split=split, data_dir=data_dir, download=False
-    )
+    source: Any = tfds.data_source(name, split=split, data_dir=data_dir, download=False)
     rows = [source[i] for i in range(size)]
     images = np.stack([row["image"] for row in rows]).astype(np.float32)
     images = images.reshape(size, 16, 2, 16, 2, 3).mean((2, 4))

@@ -11,6 +11,8 @@ import math
 import jax.numpy as jnp
 
 from optax_adaptive._controller import (
+    PROBE_CALIBRATION,
+    PROBE_WARM_UP,
     ROUNDING,
     Array,
     Controller,
@@ -135,8 +137,9 @@ def search(
 
     def request_fn(state: SearchState):
         is_candidate = state.stage == CANDIDATES
-        number = state.stage + 1 + jnp.where(is_candidate, state.candidate, 0)
-        number = jnp.where(state.stage == WARM_UP, -1, number)
+        number = state.stage + PROBE_CALIBRATION
+        number += jnp.where(is_candidate, state.candidate, 0)
+        number = jnp.where(state.stage == WARM_UP, PROBE_WARM_UP, number)
         most = jnp.int32(jnp.iinfo(jnp.int32).max)
         return nothing()._replace(
             probe=jnp.where(state.is_done, 0, number),
@@ -231,14 +234,10 @@ def _test_range(
     margin = jnp.where(has_descended, 3.0, 10.0) * standard_deviation
     is_risen = jnp.min(state.losses[-3:]) > first_value + margin
     top = math.log10(settings.test_to / settings.test_from) * sized.decade
-    # A burst of bad batches may end just as the first parameters are back. Blaming the
-    # rate for it would make all later rates far too low: so only the second time.
-    is_lost = state.is_lost & state.was_lost
-    is_unstable = is_risen | is_lost
+    is_unstable = is_risen | state.is_lost
     is_over = is_unstable | (steps_up >= top)
     state = state._replace(
         has_descended=has_descended,
-        was_lost=state.was_lost | state.is_lost,
         lowest=lowest,
         lowest_at=lowest_at,
     )
@@ -253,6 +252,7 @@ def _test_range(
     over = opened(state._replace(found=found), CANDIDATES)._replace(
         log_scale=log_scale,
         first_candidate=jnp.maximum(below, settings.first_candidate),
+        was_suspected=jnp.zeros((), jnp.bool_),
         restores=jnp.ones((), jnp.bool_),
     )
     return select(is_over, over, state), log_scale

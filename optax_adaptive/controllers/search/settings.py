@@ -116,8 +116,10 @@ class SearchState(NamedTuple):
     # shape=(), dtype=bool: are the first parameters back, and a good loss awaited?
     is_waiting: Array
     is_acquitted: Array  # shape=(), dtype=bool: was a loss there bad as well?
-    is_lost: Array  # shape=(), dtype=bool: was the rate to blame for the bad losses?
-    was_lost: Array  # shape=(), dtype=bool: has is_lost been true in the range test?
+    is_lost: Array  # shape=(), dtype=bool: is the rate to blame for the bad losses?
+    # shape=(), dtype=bool: has the rate been suspected in this stage? The first time
+    # may be a burst of bad batches that ended just as the first parameters were back
+    was_suspected: Array
     has_descended: Array  # shape=(), dtype=bool: has any rate lowered the loss?
     lowest: Array  # shape=(), dtype=float32: lowest median of losses in the range test
     lowest_at: Array  # shape=(), dtype=float32: log factor of the last one as low
@@ -182,7 +184,7 @@ def first_state(settings: SearchSettings) -> SearchState:
         is_waiting=no,
         is_acquitted=no,
         is_lost=no,
-        was_lost=no,
+        was_suspected=no,
         has_descended=no,
         lowest=zero,
         lowest_at=zero,
@@ -244,15 +246,18 @@ def watch(state: SearchState, value: Array, settings: SearchSettings) -> SearchS
 
     A loss is bad if it is not finite, or wild. A few bad ones only cost their steps.
     After more, the first parameters are restored: if the loss there is good at once,
-    the rate was to blame. If not, the batches are: the search waits for a good loss,
-    and the stage goes on; a candidate begins anew.
+    the rate was to blame, unless that is the first time in this stage. If not, the
+    batches are: the search waits for a good loss. Then the stage goes on; a candidate
+    begins anew.
     """
     is_range_test = state.stage == RANGE_TEST
     is_finite = jnp.abs(value) <= LARGEST  # NaN compares false
     is_wild = is_finite & (value > wild_above(state, settings))
     is_finite &= ~is_wild
     is_resumed = state.is_waiting & is_finite
-    is_again = is_resumed & state.is_acquitted & (state.stage == CANDIDATES)
+    is_suspected = is_resumed & ~state.is_acquitted
+    is_lost = is_suspected & state.was_suspected
+    is_again = is_resumed & ~is_lost & (state.stage == CANDIDATES)
     losses = jnp.where(is_resumed, state.found.first_value, state.losses)
     clock = saturating_add(jnp.where(is_again, 0, state.clock), is_finite)
     nonfinite = jnp.where(
@@ -268,7 +273,8 @@ def watch(state: SearchState, value: Array, settings: SearchSettings) -> SearchS
         nonfinite=nonfinite,
         is_waiting=(state.is_waiting & ~is_finite) | is_stopped,
         is_acquitted=state.is_waiting & (state.is_acquitted | ~is_finite),
-        is_lost=is_resumed & ~state.is_acquitted,
+        is_lost=is_lost,
+        was_suspected=state.was_suspected | is_suspected,
         restores=is_stopped,
         is_warm=jnp.zeros_like(is_stopped),
     )

@@ -140,3 +140,9 @@ def test_a_run_is_not_resumed_with_other_settings(tmp_path):
     (tmp_path / "checkpoint.npz").touch()
     with pytest.raises(SystemExit, match="--seed is 0, but .* holds a run with 1"):
         train_policy.main(arguments)
+
+
+def test_an_unknown_family_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        train_policy.parse(["--families", "values-sgd", "value-sgd"])
+    assert "no family value-sgd, but " in capsys.readouterr().err

@@ -222,6 +222,8 @@ def main() -> None:
     of_autotune = f"of autotune and learned; {methods.BASE_RATE:g} by default"
     parser.add_argument("--base-rate", type=float, help=of_autotune)
     flags = parser.parse_args()
+    if flags.tuned_by and not flags.tuned_by.exists():
+        parser.error(f"--tuned-by {flags.tuned_by} is not a file of rows")
     groups = [
         Group(
             *(task, method, tuple(flags.seeds), flags.data_dir, flags.output),

@@ -24,12 +24,11 @@ from benchmark.tables import markdown
 from data import prepared
 from optax_adaptive import controllers
 from optax_adaptive.controllers.search import settings
-from optax_adaptive.signals import window_statistics
 from optax_adaptive.state.controller_state import ScaleByControllerState
 from optax_adaptive.state.packing import unpack
 from optax_adaptive.state.tag import unwrap_any
 from optax_adaptive.state.trees import nodes_of
-from optax_adaptive.transforms.scale_by_controller import Memory
+from optax_adaptive.transforms._observation import layout
 
 RESULTS = Path(__file__).with_name("searches.jsonl")
 TASKS = ("deep_convolution", "convolution_full", "perceptron_full", "diffusion")
@@ -50,14 +49,9 @@ class Searched(NamedTuple):
 
 def state_of(opt_state: Any, rule: optax_adaptive.Controller) -> settings.SearchState:
     """The state of the search, inside that of ``autotune``, whose rule is ``rule``."""
-
-    def layout():
-        none = jnp.zeros((WINDOW,), jnp.float32)
-        return Memory(window_statistics.first("min"), none, none, rule.init())
-
     (state,) = nodes_of(opt_state.inner_state.inner_state, ScaleByControllerState)
     words = unwrap_any(state.controller_memory)
-    return unpack(jax.eval_shape(layout), words).controller_state.first_state
+    return unpack(layout(rule, WINDOW), words).controller_state.first_state
 
 
 def make_search(subject: Training, form: str) -> Callable[[jax.Array], dict[str, Any]]:

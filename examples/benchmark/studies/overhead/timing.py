@@ -76,8 +76,9 @@ def time_steps(
     """Seconds a step by method, of shape (repetitions,): pairs across methods."""
     made, steps = dict(made), workload.steps
     if steps == 1:
-        for method in ("autotune", "autotune, interpolated", "with_rollback"):
-            made.pop(method, None)  # their copies would not fit
+        for method in list(made):
+            if searches(method) or method in ("maintain", "with_rollback"):
+                del made[method]  # their copies would not fit
     jitted = {method: make_step(tx, workload.gradient) for method, tx in made.items()}
     # Each method trains parameters of its own, but where several would not fit.
     shared = workload.params() if steps == 1 else None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmark.studies.beyond_home.tasks import (
     deep_convolution,
+    deep_residual,
     diffusion,
     finetuning,
     forms,
@@ -44,7 +45,10 @@ FAMILIES: dict[str, dict[str, Make]] = {
     "language models": LANGUAGE,
     "fine-tuning": FINE_TUNING,
     "vision transformer": {"vision_transformer": vision.vision_transformer},
-    "deep convolution": {"deep_convolution": deep_convolution.deep_convolution},
+    "deep networks": {
+        "deep_convolution": deep_convolution.deep_convolution,
+        "deep_residual": deep_residual.deep_residual,
+    },
     "diffusion": {"diffusion": lambda data_dir: diffusion.diffusion()},
     "little noise": {
         "poisson": lambda data_dir: physics.poisson(),

@@ -1,4 +1,4 @@
-"""Images by class: small digits and CIFAR-10, halved to 16x16, in three parts."""
+"""Images by class: small digits, and CIFAR halved to 16x16, in three parts."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -32,17 +32,17 @@ def digits() -> Parts:
 
 
 @cache
-def cifar(data_dir: Path) -> Parts:
-    """12,000, 2,000 and 2,000 images (images, 16, 16, 3), standard deviation near 1.
+def cifar(data_dir: Path, name: str = "cifar10", size: int = 12_000) -> Parts:
+    """``size``, 2,000 and 2,000 images (images, 16, 16, 3), standard deviation near 1.
 
     Raises:
-      SystemExit: If CIFAR-10 is not in ``data_dir``.
+      SystemExit: If the data set, cifar10 or cifar100, is not in ``data_dir``.
     """
-    images, labels = map(np.asarray, load("train", 14_000, data_dir))
-    test_images, test_labels = map(np.asarray, load("test", 2000, data_dir))
+    images, labels = map(np.asarray, load("train", size + 2000, data_dir, name))
+    test_images, test_labels = map(np.asarray, load("test", 2000, data_dir, name))
     return {
-        "train": (images[:12_000], labels[:12_000]),
-        "validation": (images[12_000:], labels[12_000:]),
+        "train": (images[:size], labels[:size]),
+        "validation": (images[size:], labels[size:]),
         "test": (test_images, test_labels),
     }
 
