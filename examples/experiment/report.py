@@ -65,7 +65,10 @@ def results(plan: Plan, rows: list[Row], found: Outcomes) -> str:
     shown = [o for by_entry in found.values() for o in by_entry.values() if o.rows]
     if shown:
         table = to_markdown(tables.overall(plan, rows, found), 0)
-        text += f"\n{table}\n{commits(found)}\n"
+        text += f"\n{table}\n"
+        if any(measures.is_complete(plan, by_entry) for by_entry in found.values()):
+            text += to_markdown(tables.all_measures(plan, found), 0) + "\n"
+        text += f"{commits(found)}\n"
     return text
 
 

@@ -171,6 +171,46 @@ def overall(plan: Plan, rows: list[Row], found: Outcomes) -> Table:
     return Table("All tasks", caption, ["entry", *titles], lines)
 
 
+def counted(differences: list[np.ndarray]) -> str:
+    """On how many tasks an entry is better and worse, and on how many beyond doubt.
+
+    Args:
+      differences: Of each task, one a seed; above 0 the entry is better.
+    """
+    means = [x.mean() for x in differences]
+    text = f"{sum(m > 0 for m in means)} : {sum(m < 0 for m in means)}"
+    bounds = [statistics.mean_interval([x]) for x in differences if len(x) > 1]
+    better, worse = sum(b[1] > 0 for b in bounds), sum(b[2] < 0 for b in bounds)
+    return text if better == worse == 0 else f"{text} ({better} : {worse})"
+
+
+def all_measures(plan: Plan, found: Outcomes) -> Table:
+    """One line an entry, one column a measure: on how many tasks it is better."""
+    tasks = [name for name in found if measures.is_complete(plan, found[name])]
+    lines = []
+    for entry in plan.entries:
+        pairs = [(found[t][entry], found[t][measures.REFERENCE]) for t in tasks]
+        pairs = [pair for pair in pairs if not any(one.failed for one in pair)]
+        medians = [(np.median(a.epochs), np.median(b.epochs)) for a, b in pairs]
+        sooner = sum(own < other for own, other in medians)
+        later = sum(own > other for own, other in medians)
+        cells = [
+            counted([own.gain for own, _ in pairs]),
+            f"{sooner} : {later}",
+            counted([other.gap - own.gap for own, other in pairs]),
+            counted([other.variability - own.variability for own, other in pairs]),
+        ]
+        lines.append([f"`{entry}`", *cells])
+    caption = (
+        f"On how many of {len(tasks)} tasks an entry is better : worse than the tuned "
+        "cosine, by the mean over seeds (epochs: by the median); in brackets, on how "
+        "many the 95% interval of the paired differences leaves no doubt. What is "
+        "equal counts for neither."
+    )
+    header = ["entry", "test metric", "epochs to threshold", "gap", "variability"]
+    return Table("All measures", caption, header, lines)
+
+
 def progress(plan: Plan, found: Outcomes) -> str:
     """How many of the results are there, in a sentence."""
     counts = [measures.made(plan, by_entry) for by_entry in found.values()]

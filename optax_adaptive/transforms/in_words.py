@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optax_adaptive._controller import PROBE_WARM_UP, ROUNDING, Array
-from optax_adaptive.controllers.tuned import tuned
+from optax_adaptive import controllers
+from optax_adaptive._controller import PROBE_WARM_UP, Array
+from optax_adaptive.controllers.maintain.settings import CHANGES, MaintainState
 from optax_adaptive.signals import window_statistics
 from optax_adaptive.state.controller_state import ScaleByControllerState
 from optax_adaptive.state.packing import unpack
@@ -24,15 +25,11 @@ CAUSES = (
     "tried by the search",
     "rising to the rate found",
     "found by the search",
-    "lowered by the rate correction",
-    "raised by the rate correction",
-    "halved after a blow-up",
-    "lowered by a restart",
     "lowered towards the end",
+    "kept since the start",
+    *CHANGES[1:],
 )
-RULE, TRIED, RISING, FOUND, LOWERED, RAISED, HALVED, RESTARTED, ANNEALED = range(
-    len(CAUSES)
-)
+RULE, TRIED, RISING, FOUND, ANNEALED, KEPT = range(6)
 
 
 def in_words(numbers: Mapping[str, Any]) -> dict[str, str]:
@@ -47,13 +44,14 @@ def in_words(numbers: Mapping[str, Any]) -> dict[str, str]:
     Returns:
       For each ``phase`` and ``cause`` in ``numbers``, under the same path,
       ``phase_name`` (``"calibrate"``, ``"range test"``, ``"candidates"``,
-      ``"warm-up"`` or ``"maintain"``; ``"rule"`` for rules other than that of
-      :func:`autotune`, except while they search) and ``cause_name``: ``"tried by the
-      search"``, ``"rising to the rate found"``, ``"found by the search"``, ``"lowered
-      by the rate correction"``, ``"raised by the rate correction"``, ``"halved after a
-      blow-up"``, ``"lowered by a restart"`` or ``"lowered towards the end"``, of which
-      the last that applies is given;
-      ``"chosen by the rule"`` for other rules.
+      ``"warm-up"`` or ``"maintain"``; ``"rule"`` for rules other than those of
+      :func:`autotune` and ``maintain``, except while they search) and ``cause_name``, of the newest
+      change: ``"tried by the search"``, ``"rising to the rate found"``, ``"found by the
+      search"``, ``"lowered by the rate correction"``, ``"raised by the rate
+      correction"``, ``"halved after a blow-up"``, ``"raised back since the blow-up"``,
+      ``"lowered by a restart"`` or ``"lowered towards the end"``; for ``maintain``
+      without a search ``"kept since the start"``, and for other rules ``"chosen by the
+      rule"``.
 
     Raises:
       ValueError: If the numbers are those of several runs, as from ``jax.vmap``.
@@ -87,39 +85,39 @@ def cause_of(
     state: ScaleByControllerState, statistics: window_statistics.WindowStatistics
 ) -> Array:
     """Index in ``CAUSES`` of what made the factor in force, int32."""
-    annealing = _annealing(state)
+    remembered = _remembered(state)
     cause = jnp.full_like(statistics.request.probe, RULE)
-    if annealing is not None:
-        maintained = annealing.rule_state
-        # Until a rate is found, the last two lines of this function decide.
-        found = jnp.where(statistics.found_scale > 0.0, statistics.found_scale, 1.0)
-        change = jnp.log(state.lr_scale / found)
-        is_low, is_high = change < -10 * ROUNDING, change > 10 * ROUNDING
-        cause = jnp.where(is_low, LOWERED, jnp.where(is_high, RAISED, FOUND))
-        cause = jnp.where(maintained.backoffs > 0, HALVED, cause)
-        has_restarted = jnp.isfinite(maintained.value_left)
-        cause = jnp.where(has_restarted & is_low, RESTARTED, cause)
-        cause = jnp.where(annealing.log_share < 0.0, ANNEALED, cause)
+    if isinstance(remembered, MaintainState):
+        cause = _newest_change(remembered, KEPT)
+    elif remembered is not None:
+        cause = _newest_change(remembered.rule_state, FOUND)
+        cause = jnp.where(remembered.log_share < 0.0, ANNEALED, cause)
     cause = jnp.where(statistics.request.probe == PROBE_WARM_UP, RISING, cause)
     return jnp.where(statistics.request.probe > 0, TRIED, cause).astype(jnp.int32)
 
 
-def _annealing(state: ScaleByControllerState) -> Any:
-    """What follows the search remembers, where the rule is that of ``autotune``."""
+def _newest_change(maintained: MaintainState, otherwise: int) -> Array:
+    changed = maintained.last_change
+    return jnp.where(changed > 0, KEPT + changed, otherwise)
+
+
+def _remembered(state: ScaleByControllerState) -> Any:
+    """The state of ``maintain``, alone or after a search; None for other rules."""
     ((name, words),) = state.controller_memory.items()
-    matched = re.fullmatch(r"tuned(?:-interpolated)?-(\d+)-v\d+", name)
+    matched = re.fullmatch(r"(tuned|maintain)(?:-interpolated)?-(\d+)-v\d+", name)
     if matched is None:
         return None
-    memory = _tuned_memory(int(matched[1]))
+    memory = _memory(matched[1], int(matched[2]))
     if words.shape[-1] != sum(
         math.prod(leaf.shape) for leaf in jax.tree.leaves(memory)
     ):
         return None
     read = over_leading_axes(partial(unpack, memory), words.ndim - 1)
-    return read(words).controller_state.second_state
+    own = read(words).controller_state
+    return own.second_state if matched[1] == "tuned" else own
 
 
 @cache
-def _tuned_memory(window: int) -> Memory:
-    """The layout of what ``scale_by_controller`` remembers of autotune's rule."""
-    return layout(tuned(), window)
+def _memory(name: str, window: int) -> Memory:
+    """The layout of what ``scale_by_controller`` remembers of one of these rules."""
+    return layout(controllers.REGISTRY[name](), window)

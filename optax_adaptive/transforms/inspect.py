@@ -111,8 +111,8 @@ def summary(opt_state: Any) -> dict[str, Array]:
       * ``cause``, int32: what made the factor in force, for :func:`in_words`;
       * ``found_scale``, float32: the factor that the search has found; 0 until its
         warm-up has ended, and without a search;
-      * ``is_stuck``, bool: the factor is a thousandth of the one found, the lowest that
-        ``maintain`` goes to; or most of at least 100 values were not finite; or the
+      * ``is_stuck``, bool: the factor is a thousandth of the one found (of the first,
+        without a search), the lowest that ``maintain`` goes to; or most of at least 100 values were not finite; or the
         search has calibrated for 100 updates without moving anything, because gradients
         or the optimizer's own rate are 0, or nothing is trained.
 
@@ -177,8 +177,10 @@ def _of_controller(state: ScaleByControllerState) -> dict[str, Array]:
     statistics = read_statistics(state)
     probe = statistics.request.probe
     (name,) = state.controller_memory
-    floor = MAINTAIN.floor * statistics.found_scale
-    is_low = (statistics.found_scale > 0.0) & (state.lr_scale <= 1.01 * floor)
+    # Without a search, ``maintain`` begins at the base rate.
+    unknown = 1.0 if name.startswith("maintain-") else 0.0
+    found = jnp.where(statistics.found_scale > 0.0, statistics.found_scale, unknown)
+    is_low = (found > 0.0) & (state.lr_scale <= 1.01 * MAINTAIN.floor * found)
     is_low &= _maintains(name)  # other rules may come down as far on purpose
     return {
         "lr_scale": state.lr_scale,

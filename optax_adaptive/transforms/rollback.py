@@ -112,8 +112,9 @@ def with_rollback(
 
     Returns:
       A transformation whose ``update`` takes the keyword ``value``: the scalar loss at
-      the parameters *before* the update. It must mean the same all along: a loss that
-      rises by design looks like a blow-up. :func:`select_on_rollback` rolls back what
+      the parameters *before* the update, the one whose gradients are passed. It must
+      mean the same all along: a loss that rises by design looks like a blow-up.
+      :func:`select_on_rollback` rolls back what
       lives outside params. The snapshot may hold a second inner state: to read the
       first by ``optax.tree.get``, pass ``state.inner_state``.
 

@@ -36,6 +36,7 @@ AUTOTUNE = {
 }
 RULES = {name: functools.partial(wrapped, name) for name in controllers.REGISTRY}
 METHODS = {**AUTOTUNE, **RULES}
+ALONE = {"with_rollback": lambda: with_rollback(optax.adam(0.03))}
 # Each compiles for a second or two.
 FAST = ("autotune, total_steps", "learned")
 

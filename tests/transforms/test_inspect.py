@@ -24,7 +24,7 @@ from optax_adaptive.signals import window_statistics
 from optax_adaptive.state.controller_state import is_controller_state
 from optax_adaptive.state.packing import overwrite, pack, unpack
 from optax_adaptive.state.tag import VERSION
-from optax_adaptive.transforms.in_words import _tuned_memory
+from optax_adaptive.transforms.in_words import _memory
 from tests.helpers.follow import follow
 from tests.helpers.spy import spy
 from tests.helpers.whole_run import STEPS, unsharded
@@ -230,50 +230,39 @@ def test_a_run_in_words(whole_run):
 
 
 @pytest.mark.parametrize(
-    ("scale", "maintained", "probe", "expected"),
+    ("last_change", "log_share", "probe", "expected"),
     [
-        (1.0, {}, 0, "found by the search"),
-        (1.00001, {}, 0, "found by the search"),
-        (0.9, {}, 0, "lowered by the rate correction"),
-        (1.4, {}, 0, "raised by the rate correction"),
-        (0.5, {"backoffs": 1}, 0, "halved after a blow-up"),
-        (0.3, {"backoffs": 1, "value_left": 2.0}, 0, "lowered by a restart"),
-        (0.3, {"backoffs": 1, "log_share": -1.0}, 0, "lowered towards the end"),
-        (1.4, {"value_left": 2.0}, 0, "raised by the rate correction"),
-        (0.1, {}, -1, "rising to the rate found"),
-        (0.1, {}, 4, "tried by the search"),
+        (0, 0.0, 0, "found by the search"),
+        (1, 0.0, 0, "lowered by the rate correction"),
+        (2, 0.0, 0, "raised by the rate correction"),
+        (3, 0.0, 0, "halved after a blow-up"),
+        (4, 0.0, 0, "raised back since the blow-up"),
+        (5, 0.0, 0, "lowered by a restart"),
+        (3, -1.0, 0, "lowered towards the end"),
+        (1, 0.0, -1, "rising to the rate found"),
+        (0, 0.0, 4, "tried by the search"),
     ],
 )
-def test_what_made_the_factor(whole_run, scale, maintained, probe, expected):
+def test_what_made_the_factor(whole_run, last_change, log_share, probe, expected):
     """By the state of a run with one thing in it changed."""
 
     def changed(node):
         if not is_controller_state(node):
             return node
         ((name, packed),) = node.controller_memory.items()
-        layout = _tuned_memory(32)
-        memory = unpack(layout, packed)
-        found = jnp.float32(2.0)
+        memory = unpack(_memory("tuned", 32), packed)
         asked = memory.statistics.request._replace(probe=jnp.int32(probe))
         annealing = memory.controller_state.second_state
-        old = annealing.rule_state
-        plain = {"backoffs": 0, "value_left": np.inf} | maintained
-        log_share = jnp.float32(plain.pop("log_share", 0.0))
-        fields = {
-            name: jnp.asarray(value, getattr(old, name).dtype)
-            for name, value in plain.items()
-        }
+        maintained = annealing.rule_state._replace(last_change=jnp.int32(last_change))
         memory = memory._replace(
-            statistics=memory.statistics._replace(found_scale=found, request=asked),
+            statistics=memory.statistics._replace(request=asked),
             controller_state=memory.controller_state._replace(
                 second_state=annealing._replace(
-                    rule_state=old._replace(**fields), log_share=log_share
+                    rule_state=maintained, log_share=jnp.float32(log_share)
                 )
             ),
         )
-        return node._replace(
-            lr_scale=scale * found, controller_memory={name: pack(memory)}
-        )
+        return node._replace(controller_memory={name: pack(memory)})
 
     state = jax.tree.map(changed, whole_run, is_leaf=is_controller_state)
     assert words(state)["cause_name"] == expected
@@ -322,3 +311,14 @@ def test_a_low_rate_is_stuck_where_maintain_made_it(second):
         )
         is_low = scale == 1e-3 and second.name == "maintain"
         assert bool(summary(found)["is_stuck"]) == is_low
+
+
+def test_maintain_without_a_search_keeps_the_rate_and_may_be_stuck():
+    rule = scale_by_controller(controllers.maintain())
+    state = rule.init(None)
+    assert words(state) == {
+        "phase_name": "maintain",
+        "cause_name": "kept since the start",
+    }
+    assert not summary(state)["is_stuck"]
+    assert summary(state._replace(lr_scale=jnp.float32(1e-3)))["is_stuck"]

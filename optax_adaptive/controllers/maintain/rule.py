@@ -19,8 +19,13 @@ from optax_adaptive.controllers.maintain.rate_correction import (
     propose,
 )
 from optax_adaptive.controllers.maintain.settings import (
+    HALVED,
     INTERPOLATED,
+    LOWERED,
+    RAISED,
+    RESTARTED,
     SETTINGS,
+    UNDONE,
     MaintainSettings,
     MaintainState,
     first_state,
@@ -129,7 +134,10 @@ def maintain(
         new = select(is_blown_up, backed_off, new)
         change = jnp.where(is_blown_up, down, change)
         log_scale = jnp.maximum(log_scale + change, jnp.minimum(log_scale, floor))
-        return log_scale, new._replace(decided=log_scale)
+        cause = jnp.where(change < 0.0, LOWERED, jnp.where(is_undone, UNDONE, RAISED))
+        cause = jnp.where(restarts, RESTARTED, jnp.where(is_blown_up, HALVED, cause))
+        cause = jnp.where(log_scale == observation.log_scale, state.last_change, cause)
+        return log_scale, new._replace(decided=log_scale, last_change=cause)
 
     def request_fn(state: MaintainState):
         # Before the first decision, the rule does not know at which step it began.
@@ -306,4 +314,5 @@ def _rolled_back(state: MaintainState) -> MaintainState:
         backoffs=state.backoffs,
         proven=state.proven,
         value_left=state.value_left,
+        last_change=state.last_change,
     )

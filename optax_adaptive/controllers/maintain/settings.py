@@ -9,6 +9,17 @@ from optax_adaptive.controllers.maintain.rate_correction import CorrectionSettin
 
 INTERPOLATION = 0.7  # of params with the average, if they are interpolated
 
+# What may have changed the rate, as ``in_words`` has it.
+CHANGES = (
+    "",  # nothing yet
+    "lowered by the rate correction",
+    "raised by the rate correction",
+    "halved after a blow-up",
+    "raised back since the blow-up",
+    "lowered by a restart",
+)
+NONE, LOWERED, RAISED, HALVED, UNDONE, RESTARTED = range(len(CHANGES))
+
 
 class MaintainSettings(NamedTuple):
     """Constants of ``maintain``; steps are counted from where it began."""
@@ -69,6 +80,7 @@ class MaintainState(NamedTuple):
     rises: Array  # shape=(), dtype=bool: does this decision raise the rate?
     half_life: Array  # shape=(), dtype=float32: factor on that of the average
     average_lags: Array  # shape=(), dtype=bool
+    last_change: Array  # shape=(), dtype=int32: index in CHANGES
 
 
 def first_state() -> MaintainState:
@@ -88,4 +100,5 @@ def first_state() -> MaintainState:
         rises=no,
         half_life=jnp.ones((), jnp.float32),
         average_lags=no,
+        last_change=none,
     )

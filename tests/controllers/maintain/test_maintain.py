@@ -9,7 +9,7 @@ import pytest
 
 from optax_adaptive import controllers
 from optax_adaptive._controller import Found
-from optax_adaptive.controllers.maintain import MaintainSettings, rule
+from optax_adaptive.controllers.maintain import MaintainSettings, rule, settings
 from optax_adaptive.controllers.maintain.settings import first_state
 from tests.helpers.observations import observation
 from tests.references.maintain_reference import Block, MaintainReference
@@ -120,12 +120,18 @@ def test_matches_the_reference(kwargs, found):
 
 
 def run(blocks, found=FOUND, log_scale=-1.0, by_hand=(), **kwargs):
-    """Log factors after each block of these numbers, and the last state.
+    """Log factors after each block of these numbers, and the last request.
 
     ``by_hand`` gives number of a block, and by how much its log factor is raised.
     """
+    logs, states = followed(blocks, found, log_scale, by_hand, **kwargs)
+    return logs, controllers.maintain(**kwargs).request(states[-1])
+
+
+def followed(blocks, found=FOUND, log_scale=-1.0, by_hand=(), **kwargs):
+    """The same, and the state after each block."""
     rule = controllers.maintain(**kwargs)
-    observe, logs = make_observe(), []
+    observe, logs, states = make_observe(), [], []
     state = rule.begin(rule.init(), as_found(found))
     update, step = jax.jit(rule.update), 0
     for index, block in enumerate(blocks):
@@ -135,7 +141,8 @@ def run(blocks, found=FOUND, log_scale=-1.0, by_hand=(), **kwargs):
         log_scale, state = update(shown, state)
         log_scale = float(log_scale)
         logs.append(log_scale)
-    return logs, rule.request(state)
+        states.append(state)
+    return logs, states
 
 
 def block(value, gap, slope=0.0, is_rolled_back=False):
@@ -197,6 +204,25 @@ def test_a_blow_up_halves_the_rate_until_it_has_gone_well_for_as_long_again():
     is_soon = (steps > 160) & (steps < 2 * 214)
     np.testing.assert_allclose(np.array(logs)[is_soon], half, atol=1e-5)
     assert logs[np.argmax(steps >= 2 * 214)] == pytest.approx(-1.0, abs=1e-5)
+
+
+def newest_changes(*args, **kwargs):
+    _, states = followed(*args, **kwargs)
+    return [settings.CHANGES[int(state.last_change)] for state in states]
+
+
+def test_the_state_says_what_changed_the_rate_last():
+    falls = [block(4.0 - 0.4 * k, 0.0001)._replace(error=1e-4) for k in range(1, 4)]
+    # First up, then down by less than that: the newest change counts.
+    told = newest_changes([*falls, block(2.4, 1.2)], SMOOTH, total_steps=40)
+    raised, lowered = "raised by the rate correction", "lowered by the rate correction"
+    assert told == ["", "", raised, lowered]
+    falls = [block(3.0, 0.3), block(2.8, 0.3), block(2.6, 0.3, slope=-0.4)]
+    assert newest_changes(falls)[-1] == "lowered by a restart"
+    falls = [block(4.0 - 0.3 * k, 0.0001) for k in range(1, 11)]
+    falls.insert(4, block(math.inf, None, is_rolled_back=True))
+    told = [change for change in dict.fromkeys(newest_changes(falls)) if change]
+    assert told[:2] == ["halved after a blow-up", "raised back since the blow-up"]
 
 
 @pytest.mark.parametrize(

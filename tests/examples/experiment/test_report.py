@@ -114,6 +114,24 @@ def test_what_is_missing_is_a_dash_and_is_counted():
     assert cells["learning rate"] == "–" and cells["seeds"] == "0 of 3"
 
 
+def test_all_measures_are_counted_over_the_tasks_that_are_complete():
+    rows = rows_of("mlp") + rows_of("electricity", (1.0, 2.0, 3.0))
+    for made in rows:  # by seed, so that one measure is beyond doubt
+        if made["method"] == "trend":
+            made["late_loss_std"] = 0.1 + 0.01 * made["seed"]
+    table = tables.all_measures(PLAN, measures.outcomes(PLAN, rows))
+    lines = {name: cells for name, *cells in table.rows}
+    # Two points more, of an accuracy and of an error; 7 less of a gap, and 7 more.
+    assert lines["`trend`"] == ["1 : 1", "1 : 0", "1 : 1", "2 : 0 (2 : 0)"]
+    assert lines["`cosine_tuned`"] == 4 * ["0 : 0"]
+    table = tables.all_measures(PLAN, measures.outcomes(PLAN, rows_of("mlp")))
+    assert "On how many of 1 tasks" in table.caption
+    failed = [made | {"failed": "no"} for made in rows if made["method"] == "trend"]
+    rest = [made for made in rows if made["method"] != "trend"]
+    table = tables.all_measures(PLAN, measures.outcomes(PLAN, rest + failed))
+    assert table.rows[1] == ["`trend`", *4 * ["0 : 0"]]
+
+
 def test_the_best_static_schedules_are_marked(standard):
     plan, rows = standard
     table = tables.overall(plan, rows, measures.outcomes(plan, rows))

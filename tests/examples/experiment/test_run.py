@@ -7,6 +7,7 @@ import pytest
 
 from benchmark import records
 from experiment import plan as plans
+from experiment import report
 from experiment import run as runner
 
 TASK = plans.Task("mlp_mnist", "accuracy", {}, 1.0, "")
@@ -145,6 +146,23 @@ def test_the_full_plan_runs_on_tiny_data(tmp_path, capsys):
     assert {k: v for k, v in last.items() if k not in timed} == {
         k: v for k, v in rows[-1].items() if k not in timed
     }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "task", ["electricity", "lstm", "transformer", "resnet18", "vgg16"]
+)
+def test_each_task_of_the_full_plan_is_run_and_reported(task, tmp_path):
+    """Of the two others, tests above and below do so."""
+    output = tmp_path / "rows.jsonl"
+    flags = ("--tasks", task, "--methods", "autotune_anytime")
+    runner.main([*FLAGS, *flags, "--output", str(output)])
+    rows = [row for row in records.rows(output) if row["method"] != "baseline"]
+    assert [row["seed"] for row in rows] == [0, 1]
+    assert not any(row["failed"] for row in rows)
+    report.main(["--plan", "full", "--results", str(output)])
+    page = output.with_suffix(".md").read_text()
+    assert "**2 of 54 results are there.**" in page
 
 
 def test_a_run_that_raises_is_no_result_and_is_named(tmp_path, monkeypatch):
