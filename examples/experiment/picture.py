@@ -75,7 +75,7 @@ def limits(task: Task, name: str, curves: list[np.ndarray]) -> tuple[float, floa
     low, high = np.quantile(values, (0.1, 1.0) if is_more_better else (0.0, 0.9))
     if name != "validation":
         return 0.8 * low, 1.25 * high  # logarithmic
-    margin = 0.03 * (high - low)
+    margin = 0.03 * (high - low) or 1.0  # where all are alike
     return low - margin, high + margin
 
 

@@ -3,6 +3,7 @@
 import math
 import re
 
+import numpy as np
 import pytest
 
 from benchmark import records
@@ -241,3 +242,10 @@ def test_made_up_rows_are_of_the_shape_that_the_runner_writes():
     whole = runner.as_row(TASK, log()) | {"commit": "of the header"}
     used = set(made_up(Run("mlp", "trend", 1e-2, 0), True)) - set(Run._fields)
     assert used <= set(whole) and "failed" in used
+
+
+def test_an_axis_of_curves_that_are_all_alike_has_a_range():
+    alike = [np.full(3, 50.0)]
+    assert picture.limits(ACCURACY, "validation", alike) == (49.0, 51.0)
+    low, high = picture.limits(ACCURACY, "validation", [np.array([0.0, 100.0])])
+    assert (low, high) == pytest.approx((7.3, 102.7))

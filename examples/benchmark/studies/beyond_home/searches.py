@@ -31,7 +31,13 @@ from optax_adaptive.state.trees import nodes_of
 from optax_adaptive.transforms._observation import layout
 
 RESULTS = Path(__file__).with_name("searches.jsonl")
-TASKS = ("deep_convolution", "convolution_full", "perceptron_full", "diffusion")
+TASKS = (
+    "deep_convolution",
+    "deep_residual",
+    "convolution_full",
+    "perceptron_full",
+    "diffusion",
+)
 FORMS = ("autotune", "autotune_anytime")
 MOST_STEPS = 3000
 WINDOW = 32  # of ``scale_by_controller``, by default
