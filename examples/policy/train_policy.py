@@ -64,7 +64,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--export", type=Path, help="write the best policy here")
     parser.add_argument("--smoke", action="store_true", help="seconds, same code")
     args = parser.parse_args(arguments)
-    known = families.TRAINING | families.HELD_OUT
+    known = set(families.TRAINING | families.HELD_OUT)
     if unknown := sorted(set(args.families or ()) - known):
         parser.error(f"no family {', '.join(unknown)}, but {', '.join(sorted(known))}")
     if args.smoke:

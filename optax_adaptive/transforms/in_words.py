@@ -42,16 +42,17 @@ def in_words(numbers: Mapping[str, Any]) -> dict[str, str]:
       numbers: From :func:`summary`.
 
     Returns:
-      For each ``phase`` and ``cause`` in ``numbers``, under the same path,
-      ``phase_name`` (``"calibrate"``, ``"range test"``, ``"candidates"``,
-      ``"warm-up"`` or ``"maintain"``; ``"rule"`` for rules other than those of
-      :func:`autotune` and ``maintain``, except while they search) and ``cause_name``, of the newest
-      change: ``"tried by the search"``, ``"rising to the rate found"``, ``"found by the
-      search"``, ``"lowered by the rate correction"``, ``"raised by the rate
-      correction"``, ``"halved after a blow-up"``, ``"raised back since the blow-up"``,
-      ``"lowered by a restart"`` or ``"lowered towards the end"``; for ``maintain``
-      without a search ``"kept since the start"``, and for other rules ``"chosen by the
-      rule"``.
+      For each ``phase`` and ``cause`` in ``numbers``, under the same path:
+
+      * ``phase_name``: ``"calibrate"``, ``"range test"``, ``"candidates"``,
+        ``"warm-up"`` or ``"maintain"``; ``"rule"`` for rules other than those of
+        :func:`autotune` and ``maintain``, except while they search.
+      * ``cause_name``, of the newest change: ``"tried by the search"``, ``"rising to
+        the rate found"``, ``"found by the search"``, ``"lowered by the rate
+        correction"``, ``"raised by the rate correction"``, ``"halved after a
+        blow-up"``, ``"raised back since the blow-up"``, ``"lowered by a restart"`` or
+        ``"lowered towards the end"``; for ``maintain`` without a search ``"kept since
+        the start"``, and for other rules ``"chosen by the rule"``.
 
     Raises:
       ValueError: If the numbers are those of several runs, as from ``jax.vmap``.

@@ -137,7 +137,7 @@ def test_begins_lower_than_autotune_below_the_best_candidate():
             updates, state = tx.update(grads, state, params, value=loss)
             return (optax.apply_updates(params, updates), state), None
 
-        noises = np.float32(np.random.default_rng(1).normal(0, 0.05, 140))
+        noises = np.float32(np.random.default_rng(1).normal(0, 0.05, 160))
         start = jnp.zeros(4), tx.init(jnp.zeros(4))
         (_, state), _ = jax.jit(lambda c, n, s=step: jax.lax.scan(s, c, n))(
             start, noises
