@@ -51,7 +51,7 @@ def test_the_rate_falls_linearly_over_the_last_three_tenths(steps):
     length = round(0.3 * steps)
     start = steps - length
     left = (steps - np.arange(start, steps)) / length
-    np.testing.assert_allclose(scales[start:steps], left, atol=0.02)
+    np.testing.assert_allclose(scales[start:steps], left, atol=0.011)
     np.testing.assert_allclose(scales[:start], 1.0)
     assert scales[steps - 1] > 0.0
     assert lags[start + 1 : steps].all() and not lags[:start].any()

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from benchmark.tasks.task import Array
@@ -35,3 +36,19 @@ def recur(layer: dict[str, Array], x: Array, width: int) -> Array:
     zeros = jnp.zeros((x.shape[0], width))
     _, hidden = jax.lax.scan(step, (zeros, zeros), projected.swapaxes(0, 1))
     return hidden.swapaxes(0, 1)
+
+
+def normed(key: Array, inputs: int, outputs: int) -> dict[str, Array]:
+    """A linear layer without bias, and the batch norm after it."""
+    return {
+        "kernel": jax.random.normal(key, (inputs, outputs)) / np.sqrt(inputs),
+        "scale": jnp.ones(outputs),
+        "bias": jnp.zeros(outputs),
+    }
+
+
+def normalise_batch(layer: dict[str, Array], x: Array) -> Array:
+    """That layer on the last axis of (B, H, W, C), by the statistics of this batch."""
+    x = x @ layer["kernel"]
+    mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    return (x - mean) * jax.lax.rsqrt(var + 1e-5) * layer["scale"] + layer["bias"]

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
 
 from benchmark.studies.beyond_home.tasks import images
 from benchmark.studies.beyond_home.tasks.training import Training
+from benchmark.tasks.layers import normalise_batch, normed
 from benchmark.tasks.task import Array
 from policy.networks import dense, linear, patches
 
@@ -27,14 +26,7 @@ def init(key: Array) -> dict[str, Any]:
     layers, inputs = [], 3
     for i, layer_key in enumerate(keys):
         outputs = STAGES[i // 2]
-        kernel = jax.random.normal(layer_key, (9 * inputs, outputs))
-        layers.append(
-            {
-                "kernel": kernel / np.sqrt(9 * inputs),
-                "scale": jnp.ones(outputs),
-                "bias": jnp.zeros(outputs),
-            }
-        )
+        layers.append(normed(layer_key, 9 * inputs, outputs))
         inputs = outputs
     return {"layers": layers, "out": dense(key, inputs, 10)}
 
@@ -42,10 +34,7 @@ def init(key: Array) -> dict[str, Any]:
 def logits(params: dict[str, Any], x: Array) -> Array:
     """Of images (B, 16, 16, 3), by the statistics of this batch."""
     for i, layer in enumerate(params["layers"]):
-        x = patches(x) @ layer["kernel"]
-        mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
-        x = (x - mean) * jax.lax.rsqrt(var + 1e-5) * layer["scale"] + layer["bias"]
-        x = jax.nn.relu(x)
+        x = jax.nn.relu(normalise_batch(layer, patches(x)))
         if i % 2:
             b, h, w, c = x.shape
             x = x.reshape(b, h // 2, 2, w // 2, 2, c).max((2, 4))

@@ -9,34 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
 
 from benchmark.studies.beyond_home.tasks import images
 from benchmark.studies.beyond_home.tasks.training import Training
+from benchmark.tasks.layers import normalise_batch, normed
 from benchmark.tasks.task import Array
 from policy.networks import dense, linear, patches
 
 WIDTHS = (8, 16, 32, 64)  # channels of each stage; all but the first halve the sides
 BLOCKS = 2  # of each stage
 CLASSES = 100
-
-
-def normed(key: Array, inputs: int, outputs: int) -> dict[str, Array]:
-    """A convolution without bias, and the batch norm after it."""
-    return {
-        "kernel": jax.random.normal(key, (inputs, outputs)) / np.sqrt(inputs),
-        "scale": jnp.ones(outputs),
-        "bias": jnp.zeros(outputs),
-    }
-
-
-def normalised(layer: dict[str, Array], x: Array) -> Array:
-    """The layer on the last axis of (B, H, W, C), by the statistics of this batch."""
-    x = x @ layer["kernel"]
-    mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
-    return (x - mean) * jax.lax.rsqrt(var + 1e-5) * layer["scale"] + layer["bias"]
 
 
 def init(key: Array) -> dict[str, Any]:
@@ -62,14 +45,14 @@ def init(key: Array) -> dict[str, Any]:
 
 def logits(params: dict[str, Any], x: Array) -> Array:
     """Of images (B, 16, 16, 3)."""
-    x = jax.nn.relu(normalised(params["stem"], patches(x)))
+    x = jax.nn.relu(normalise_batch(params["stem"], patches(x)))
     for block in params["blocks"]:
         shortcut, y = x, patches(x)
         if "shortcut" in block:
             y = y[:, ::2, ::2]
-            shortcut = normalised(block["shortcut"], x[:, ::2, ::2])
-        y = jax.nn.relu(normalised(block["first"], y))
-        x = jax.nn.relu(normalised(block["second"], patches(y)) + shortcut)
+            shortcut = normalise_batch(block["shortcut"], x[:, ::2, ::2])
+        y = jax.nn.relu(normalise_batch(block["first"], y))
+        x = jax.nn.relu(normalise_batch(block["second"], patches(y)) + shortcut)
     return linear(params["out"], x.mean((1, 2)))
 
 
