@@ -1,4 +1,6 @@
-"""What the experiment runs and by which rules it is judged, fixed before any result.
+"""What the experiment runs, and by which rules it is judged, fixed beforehand.
+
+What changed with rows in view is listed in docs/experiment_tasks.md.
 
 Does a learning rate that follows the loss train faster, end better, generalise better
 and more stably than a fixed one, a step decay or a cosine? On the tasks below, with

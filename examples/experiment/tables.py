@@ -204,8 +204,8 @@ def all_measures(plan: Plan, found: Outcomes) -> Table:
     caption = (
         f"On how many of {len(tasks)} tasks an entry is better : worse than the tuned "
         "cosine, by the mean over seeds (epochs: by the median); in brackets, on how "
-        "many the 95% interval of the paired differences leaves no doubt. What is "
-        "equal counts for neither."
+        "many the 95% interval of the differences excludes 0, as about one in twenty "
+        "does by chance. What is equal counts for neither."
     )
     header = ["entry", "test metric", "epochs to threshold", "gap", "variability"]
     return Table("All measures", caption, header, lines)
