@@ -225,7 +225,9 @@ def pretrained_classifier(steps: int = 3000) -> Pretrained:
     params = trained_gpt(steps)
     base = forms.Base(params, fresh, is_last)
     size = parts["train"].size // (32 * GPT.length)
-    task = Task(STEPS, size, lambda key: params | fresh(key), loss, evaluate, False, "nats")
+    task = Task(
+        STEPS, size, lambda key: params | fresh(key), loss, evaluate, False, "nats"
+    )
     return Pretrained(base, task, language_adamw, 1e-3)
 
 
