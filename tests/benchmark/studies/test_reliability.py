@@ -82,7 +82,7 @@ def test_a_stream_that_rises_is_an_alarm_and_one_that_does_not_is_none():
 
 
 def test_false_alarms_are_run_once_and_shown(tmp_path, monkeypatch):
-    monkeypatch.setattr(false_alarms, "STEPS", 40)
+    monkeypatch.setattr(false_alarms, "STEPS", 200)
     monkeypatch.setattr(false_alarms, "VALUES", 60)
     for name in ("STREAMS", "TRAININGS"):
         few = list(getattr(false_alarms, name).items())[-1:]
