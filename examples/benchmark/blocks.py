@@ -15,7 +15,12 @@ from benchmark.studies.online import report as online
 from benchmark.studies.online import run as online_run
 from benchmark.studies.overhead import compile as compilation
 from benchmark.studies.overhead import report as overhead
-from benchmark.studies.reliability import raised_rate, served, summed_loss
+from benchmark.studies.reliability import (
+    false_alarms,
+    raised_rate,
+    served,
+    summed_loss,
+)
 from benchmark.studies.reliability import report as reliability
 from benchmark.studies.reliability import run as reliability_run
 from benchmark.studies.sampled_tasks import noise_ratio
@@ -126,6 +131,9 @@ def blocks(lines: list[records.Line]) -> dict[tuple[Path, str], str]:
             ),
             "raised": of_development(
                 raised_rate.table(records.read(raised_rate.RESULTS))
+            ),
+            "false_alarms": of_development(
+                false_alarms.table(records.read(false_alarms.RESULTS))
             ),
             "served": of_development(served.table(records.read(served.RESULTS))),
             "summed": of_development(

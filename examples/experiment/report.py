@@ -67,6 +67,7 @@ def results(plan: Plan, rows: list[Row], found: Outcomes) -> str:
         table = to_markdown(tables.overall(plan, rows, found), 0)
         text += f"\n{table}\n"
         if any(measures.is_complete(plan, by_entry) for by_entry in found.values()):
+            text += to_markdown(tables.differences(plan, found), 0) + "\n"
             text += to_markdown(tables.all_measures(plan, found), 0) + "\n"
         text += f"{commits(found)}\n"
     return text

@@ -27,6 +27,17 @@ AS_GIVEN = ("fixed", "step", "cosine")
 TUNED = ("fixed_tuned", "step_tuned", "cosine_tuned")
 RULES = ("plateau", "trend", "greedy")
 LEARNERS = ("cosine+bandit", "cosine+q_learning", "cosine+actor_critic")
+# Rows of the table of differences: an entry, and what it is compared with.
+PAIRS = (
+    *((f"autotune{form}", "cosine_tuned") for form in ("", "_anytime")),
+    *((f"autotune_interpolated{form}", "cosine_tuned") for form in ("", "_anytime")),
+    ("constant_averaged", "cosine_tuned"),
+    ("autotune_anytime", "constant_averaged"),
+    ("autotune_anytime", "cosine"),
+    ("autotune_anytime", "fixed"),
+    ("learned", "autotune"),
+    *((learner, "cosine") for learner in LEARNERS),
+)
 # Rows of README: a label and the entries of which the best is shown, and by what.
 # Where the best favours what autotune is compared with, it is that on test.
 HEADLINE = (
@@ -209,6 +220,26 @@ def all_measures(plan: Plan, found: Outcomes) -> Table:
     )
     header = ["entry", "test metric", "epochs to threshold", "gap", "variability"]
     return Table("All measures", caption, header, lines)
+
+
+def differences(plan: Plan, found: Outcomes) -> Table:
+    """One line a pair of entries, one column a task that has both."""
+    tasks = [name for name in found if measures.is_complete(plan, found[name])]
+    lines = []
+    for entry, other in PAIRS:
+        if not {entry, other} <= set(plan.entries):
+            continue
+        gains = [(found[task][entry].gain, found[task][other].gain) for task in tasks]
+        # There is none where one of them, or the tuned cosine, has a failed run.
+        cells = [gain_cell(a - b) if a.size and b.size else MISSING for a, b in gains]
+        lines.append([f"`{entry}` to `{other}`", *cells])
+    caption = (
+        "By how much the first is better than the second on test, in the same units, "
+        "with the 95% interval by Student's t over the seeds, in pairs; below 0 it is "
+        "worse."
+    )
+    titles = [column_title(plan, name) for name in tasks]
+    return Table("Differences", caption, ["entries", *titles], lines)
 
 
 def progress(plan: Plan, found: Outcomes) -> str:

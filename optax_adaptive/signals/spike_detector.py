@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from optax_adaptive._controller import Array
 from optax_adaptive.signals.window_statistics import LARGEST
-from optax_adaptive.state.trees import saturating_add, select
+from optax_adaptive.state.trees import saturating_add
 
 FAST = 0.1  # weight of the newest value in the fast average
 SLOW = 0.02  # and in the slow one, and in the variance
@@ -18,7 +18,10 @@ MOST_FAR = 3  # such batches in a row; after more, the parameters are bad
 # at least thirty in a row are needed. Mostly the level shows a rise first: after 5
 # values at step 100, 14 at 3,000, 33 at 30,000.
 RISE = 2.5
-MEAN_RISE = 1.5  # the same for ``Normal.mean``: seven standard errors of ``fast``
+# Standard deviations of the fast average above what is normal: seven standard errors.
+# They are those of the newest values, as a few events among many equal losses have a
+# small standard deviation at most times.
+MEAN_RISE = 1.5
 DRIFT = 4.0  # standard errors on either side of the level
 LOOK_BACK = 0.05  # of the elapsed time, over which the level averages
 LEAST = 1e-5  # weight of a value in the level
@@ -46,13 +49,6 @@ class SpikeDetector(NamedTuple):
     far: Array  # shape=(), dtype=int32: newest values in a row far above the usual
 
 
-class Normal(NamedTuple):
-    """Upper bounds of what is normal; LARGEST while that is not known."""
-
-    mean: Array  # shape=(), dtype=float32: of the fast average
-    level: Array  # shape=(), dtype=float32: of the level
-
-
 class Signal(NamedTuple):
     """What the newest value says."""
 
@@ -63,7 +59,8 @@ class Signal(NamedTuple):
     is_finite: Array  # shape=(), dtype=bool
     unspiked: Array  # shape=(), dtype=float32: the value, cut where it is a spike
     lowest_level: Array  # shape=(), dtype=float32: lower bound of the level
-    normal: Normal
+    # shape=(), dtype=float32: upper bound of a normal level; LARGEST while not known
+    normal: Array
 
 
 def first_detector() -> SpikeDetector:
@@ -80,19 +77,18 @@ def first_detector() -> SpikeDetector:
     )
 
 
-def unknown() -> Normal:
-    """The bounds while there are too few values to know them."""
-    return Normal(*(jnp.full((), LARGEST, jnp.float32) for _ in Normal._fields))
-
-
-def watch(detector: SpikeDetector, value: Array) -> tuple[SpikeDetector, Signal]:
+def watch(
+    detector: SpikeDetector, value: Array, width: Array | float = 1.0
+) -> tuple[SpikeDetector, Signal]:
     """Adds ``value``, a float32 loss of any sign, and judges it.
 
-    Spikes are clipped, so that one bad batch, however high its loss, is no blow-up. Nor
+    The level may be ``width`` times as far off as the noise of single values says: it
+    is if these depend on one another. Spikes are clipped, so that one bad batch,
+    however high its loss, is no blow-up. Nor
     are a few non-finite values: their updates can be skipped.
     """
     is_finite = jnp.abs(value) <= LARGEST  # NaN compares false
-    before = _noise(detector.standard_deviation, detector.slow)
+    before = noise_of(detector)
     # Values that were all exactly 0 do not say how large others may be.
     has_scale = before > 0.0
     wild = detector.slow + WILD * before
@@ -123,41 +119,38 @@ def watch(detector: SpikeDetector, value: Array) -> tuple[SpikeDetector, Signal]
     is_early = detector.seen < WARM_UP
 
     # The error of an exponential average of weight w is sqrt(w / 2) of a value's.
-    noise = _noise(standard_deviation, slow)
-    error = noise * jnp.sqrt(level_weight / 2.0)
+    new = SpikeDetector(
+        seen=saturating_add(detector.seen, is_finite | (detector.seen > 0)),
+        fast=fast,
+        slow=slow,
+        standard_deviation=standard_deviation,
+        level=level,
+        ceiling=detector.ceiling,
+        nonfinite=jnp.where(is_finite, 0, detector.nonfinite + 1),
+        far=far,
+    )
+    noise = noise_of(new)
+    error = width * noise * jnp.sqrt(level_weight / 2.0)
     # Bounds, not the lowest level: the lowest of many levels is low by luck.
     lowest, bound = level - DRIFT * error, level + DRIFT * error
     ceiling = jnp.where(is_early, bound, jnp.minimum(detector.ceiling, bound))
-    nonfinite = jnp.where(is_finite, 0, detector.nonfinite + 1)
     is_rise = (fast > slow + RISE * noise) | (lowest > ceiling)
     is_calm = (fast <= slow + noise) & (level <= ceiling)
     signal = Signal(
-        is_spike=(is_rise & ~is_early) | (nonfinite >= NONFINITE),
+        is_spike=(is_rise & ~is_early) | (new.nonfinite >= NONFINITE),
         is_calm=is_calm & is_finite,
         is_usable=is_usable,
         is_finite=is_finite,
         unspiked=jnp.where(is_finite, clipped, value),
         lowest_level=lowest,
-        normal=select(is_early, unknown(), Normal(slow + MEAN_RISE * noise, ceiling)),
+        normal=jnp.where(is_early, LARGEST, ceiling),
     )
-    # A first value that is not finite would stand in the averages as 0.
-    counts = is_finite | (detector.seen > 0)
-    new = SpikeDetector(
-        saturating_add(detector.seen, counts),
-        fast,
-        slow,
-        standard_deviation,
-        level,
-        ceiling,
-        nonfinite,
-        far,
-    )
-    return new, signal
+    return new._replace(ceiling=ceiling), signal
 
 
-def _noise(standard_deviation: Array, level: Array) -> Array:
+def noise_of(detector: SpikeDetector) -> Array:
     """The standard deviation plus what float32 resolves: rounding is no rise."""
-    return standard_deviation + 1e-6 * jnp.abs(level)
+    return detector.standard_deviation + 1e-6 * jnp.abs(detector.slow)
 
 
 def next_snapshot(

@@ -17,7 +17,9 @@ class RollbackMemory(NamedTuple):
     next_snapshot: Array  # shape=(), dtype=int32: update from which a copy may be taken
     updates_seen: Array  # shape=(), dtype=int32
     returns_left: Array  # shape=(), dtype=int32: updates until params equal the copy
-    normal: spike_detector.Normal  # the lowest bounds at any copy so far
+    # shape=(), dtype=float32: the lowest upper bound of the level at any copy so far;
+    # LARGEST while it is not known
+    normal: Array
     # shape=(), dtype=float32: the first value that did not belong to a probe
     first_value: Array
     small_rise: Array  # shape=(), dtype=int32: values so far in a small rise
@@ -26,6 +28,7 @@ class RollbackMemory(NamedTuple):
     bad_mean: Array  # shape=(), dtype=float32: the same for a mean of values there
     is_waiting: Array  # shape=(), dtype=bool: at the copy, until the cause is known
     waited: Array  # shape=(), dtype=int32: finite values at the copy
+    given_up: Array  # shape=(), dtype=int32: rises so far that stayed at the copy
     is_suspect: Array  # shape=(), dtype=bool: did the last spike come on probation?
     # shape=(), dtype=bool: the first value at the copy was as bad: not the rate's fault
     is_acquitted: Array
@@ -54,13 +57,14 @@ def first_memory() -> RollbackMemory:
         next_snapshot=jnp.array(spike_detector.WARM_UP, jnp.int32),
         updates_seen=none,
         returns_left=none,
-        normal=spike_detector.unknown(),
+        normal=jnp.full((), LARGEST, jnp.float32),
         first_value=jnp.full((), -LARGEST, jnp.float32),
         small_rise=none,
         bad_value=jnp.full((), LARGEST, jnp.float32),
         bad_mean=jnp.full((), LARGEST, jnp.float32),
         is_waiting=no,
         waited=none,
+        given_up=none,
         is_suspect=no,
         is_acquitted=no,
         is_unproven=no,

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -21,6 +20,7 @@ RAMP = 10
 # values there count as normal.
 PATIENCE = 50
 FEWEST_AT_COPY = 20  # values in a mean that is compared with another
+MOST_WIDENED = 4  # times that a false alarm doubles what is no rise
 LEAST_FACTOR = 1e-3  # to which ``backoff`` may lower updates: no rate is a cure below
 
 
@@ -76,6 +76,15 @@ def judge_at_copy(
     return AtCopy(is_bad, is_late | is_changed, is_late | is_known)
 
 
+def width_of(memory: RollbackMemory) -> Array:
+    """How many times as far off a mean may be as its values alone would have it.
+
+    Twice for each rise that turned out to be none, float32. Such are the losses of data
+    that are not shuffled: neighbours are alike, and the noise of a mean is larger.
+    """
+    return jnp.exp2(jnp.minimum(memory.given_up, MOST_WIDENED).astype(jnp.float32))
+
+
 def has_risen(
     memory: RollbackMemory, detector: spike_detector.SpikeDetector, lowest_level: Array
 ) -> Array:
@@ -86,8 +95,9 @@ def has_risen(
     the copy was taken. A newly initialised optimizer may do some harm too, but repairs
     it: so for ``QUIET`` values a loss that is decreasing again does not count.
     """
-    is_worse = detector.fast > memory.normal.mean
-    is_worse |= lowest_level > memory.normal.level
+    rise = spike_detector.MEAN_RISE * width_of(memory)
+    is_worse = detector.fast > memory.normal + rise * spike_detector.noise_of(detector)
+    is_worse |= lowest_level > memory.normal
     is_lasting = detector.fast >= detector.slow
     is_lasting |= detector.fast > memory.bad_value
     is_lasting |= detector.seen >= spike_detector.QUIET
@@ -101,7 +111,7 @@ def _is_small(
     part: Array | np.float32,
 ) -> Array:
     """Whether a value is above the usual one by less than a part of the decrease."""
-    usual = jnp.minimum(memory.normal.level, detector.slow)
+    usual = jnp.minimum(memory.normal, detector.slow)
     decrease = jnp.maximum(memory.first_value - usual, 0.0)
     return (part > 0.0) & (value <= usual + part * decrease)  # NaN compares false
 
@@ -122,7 +132,7 @@ def make_plan(
     is_probe = asked.probe > 0
     is_waiting = memory.is_waiting & ~is_returning & ~is_probe
     is_new = ~is_returning & ~is_waiting
-    detector, signal = spike_detector.watch(memory.detector, value)
+    detector, signal = spike_detector.watch(memory.detector, value, width_of(memory))
     at_copy = judge_at_copy(memory, detector, value, signal.is_finite)
     is_risen = has_risen(memory, detector, signal.lowest_level)
     is_rise = (signal.is_spike | is_risen) & is_new & ~is_probe
@@ -130,9 +140,9 @@ def make_plan(
     is_spike = is_rise & ~(is_small_rise & (memory.small_rise < spike_detector.QUIET))
     is_due = (memory.updates_seen >= memory.next_snapshot) & signal.is_calm
     # After a rollback, not until the loss is as good as it was.
-    is_due &= detector.level <= memory.normal.level
+    is_due &= detector.level <= memory.normal
     # Until it is known what is normal, a rise from the first step on looks like noise.
-    is_due &= (detector.fast <= detector.slow) | (memory.normal.level < LARGEST)
+    is_due &= (detector.fast <= detector.slow) | (memory.normal < LARGEST)
     is_kept = memory.updates_seen < asked.keep_until
     is_due &= is_new & ~is_probe & ~is_kept & ~is_risen
     is_taken = is_due | (memory.updates_seen == 0) | asked.snapshot
@@ -165,7 +175,7 @@ def make_plan(
 
 
 def bounds_after(
-    spike: Array, detector: spike_detector.SpikeDetector, normal: spike_detector.Normal
+    spike: Array, detector: spike_detector.SpikeDetector, normal: Array
 ) -> tuple[Array, Array]:
     """Bounds above which a value, and a mean, at the copy is as bad as the spike.
 
@@ -175,8 +185,8 @@ def bounds_after(
     """
     wild = detector.slow + spike_detector.CLIP * detector.standard_deviation
     halfway = (detector.slow + spike) / 2.0
-    bad_value = jnp.maximum(jnp.maximum(halfway, wild), normal.mean)
-    bad_mean = jnp.where(spike > wild, halfway, (normal.level + detector.fast) / 2.0)
+    bad_value = jnp.maximum(jnp.maximum(halfway, wild), normal)
+    bad_mean = jnp.where(spike > wild, halfway, (normal + detector.fast) / 2.0)
     is_finite = jnp.abs(spike) <= LARGEST
     unknown = jnp.full((), LARGEST, jnp.float32)
     return (
@@ -253,6 +263,7 @@ def next_memory(
         is_waiting=plan.is_spike
         | (memory.is_waiting & ~at_copy.is_resumed & ~starts_return & ~is_probe),
         waited=at_spike(0, waited),
+        given_up=saturating_add(memory.given_up, at_copy.is_given_up),
         is_suspect=at_spike(is_suspect, memory.is_suspect),
         is_acquitted=is_acquitted & ~plan.is_spike,
         is_unproven=plan.is_spike | (memory.is_unproven & ~plan.is_taken & ~is_over),
@@ -265,10 +276,9 @@ def next_memory(
     )
 
 
-def _next_normal(memory: RollbackMemory, plan: Plan) -> spike_detector.Normal:
-    """The lowest bounds so far, unless the data have changed."""
+def _next_normal(memory: RollbackMemory, plan: Plan) -> Array:
+    """The lowest bound so far, unless the data have changed."""
     seen = plan.signal.normal
-    lowest = jax.tree.map(jnp.minimum, seen, memory.normal)
     is_known = plan.is_taken | plan.at_copy.is_resumed
-    normal = select(is_known, lowest, memory.normal)
-    return select(plan.at_copy.is_given_up, seen, normal)
+    normal = jnp.where(is_known, jnp.minimum(seen, memory.normal), memory.normal)
+    return jnp.where(plan.at_copy.is_given_up, seen, normal)

@@ -72,8 +72,46 @@ def test_losses_that_are_no_more_normal_are_waited_for_and_then_believed():
     updates = np.diff(seen, prepend=0.0)
     assert int(state.snapshot.rollbacks) == 1
     waited = np.flatnonzero(updates[212:] == 0.0).size
-    assert 65 <= waited <= 75  # 50, and a tenth of the updates so far
+    assert 65 <= waited <= 80  # 50, and a tenth of the updates so far
     np.testing.assert_allclose(updates[-50:], -1.0, rtol=1e-4)
+
+
+def correlated(rng):
+    """Losses that are alike in a neighbourhood, as of data that are not shuffled."""
+    noise = rng.normal(size=5000)
+    for place in range(1, 5000):
+        noise[place] += 0.9 * noise[place - 1]
+    return 1.0 + 0.05 * noise
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda rng: rng.exponential(size=5000),
+        lambda rng: rng.lognormal(sigma=1.5, size=5000),
+        lambda rng: np.abs(rng.standard_t(2, size=5000)),
+        lambda rng: 1.0 * (rng.random(5000) < 0.03),  # mostly exactly 0
+        correlated,
+    ],
+    ids=["exponential", "log-normal", "Student", "rare", "correlated"],
+)
+def test_noise_that_is_not_normal_is_hardly_taken_for_a_rise(draw):
+    tx = optax_adaptive.with_rollback(optax.sgd(0.0))
+    params, grads = jnp.zeros(()), jnp.ones(())
+
+    @jax.jit
+    def waits(values):
+        def step(state, value):
+            _, state = tx.update(grads, state, params, value=value)
+            return state, optax_adaptive.summary(state)["is_waiting"]
+
+        return jax.lax.scan(step, tx.init(params), values)[1].mean()
+
+    values = [draw(np.random.default_rng(seed)) for seed in range(4)]
+    shares = [float(waits(jnp.asarray(each, jnp.float32))) for each in values]
+    # It was 17, 28 and 52% of the second, third and last, with the smallest noise of
+    # any copy as the measure.
+    assert np.mean(shares) < 0.06
 
 
 @pytest.mark.parametrize(

@@ -121,11 +121,13 @@ def _answer(
     settings: SearchSettings,
 ) -> SearchState:
     """The state with the rate found; it keeps the last parameters or the first ones."""
-    decrease = state.found.first_value - jnp.min(judged.losses)
-    # If none has lowered the loss beyond doubt, as at a flat start, rates lower than
-    # those of the first three are no better, and do not count.
-    counts = decrease > settings.clear_errors * judged.error
-    counts |= jnp.arange(MOST_CANDIDATES, dtype=jnp.int32) < settings.least_candidates
+    least = jnp.min(judged.losses)
+    doubt = settings.clear_errors * judged.error
+    # If none has lowered the loss beyond doubt, as at a flat start, lower rates are no
+    # better, and only the first three count of those that may be as good as the best.
+    may_be_best = judged.losses <= least + doubt
+    is_first = jnp.cumsum(may_be_best) <= settings.least_candidates
+    counts = (state.found.first_value - least > doubt) | (may_be_best & is_first)
     best = best_log_scale(
         jnp.where(counts, judged.losses, jnp.inf),
         *(log_scales, state.found.first_value, judged.error),

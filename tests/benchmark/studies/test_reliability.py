@@ -5,7 +5,14 @@ import numpy as np
 import optax
 
 import optax_adaptive
-from benchmark.studies.reliability import faults, raised_rate, report, run
+from benchmark import records
+from benchmark.studies.reliability import (
+    false_alarms,
+    faults,
+    raised_rate,
+    report,
+    run,
+)
 from optax_adaptive import controllers
 
 
@@ -65,3 +72,27 @@ def test_what_counts_as_lost():
     assert raised_rate.is_lost(row) and not raised_rate.is_lost(row | {"end": 2.03})
     row = {"task": "digits", "half": 90.0, "end": 88.0}
     assert raised_rate.is_lost(row) and raised_rate.is_lost(row | {"end": None})
+
+
+def test_a_stream_that_rises_is_an_alarm_and_one_that_does_not_is_none():
+    values = 1 + 0.1 * np.random.default_rng(0).normal(size=400)
+    assert false_alarms.follow(values) == {"rollbacks": 0, "backoffs": 0, "waiting": 0}
+    found = false_alarms.follow(values + 1.0 * (np.arange(400) >= 200))
+    assert found["rollbacks"] == 1 and 0 < found["waiting"] < 0.3
+
+
+def test_false_alarms_are_run_once_and_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr(false_alarms, "STEPS", 200)
+    monkeypatch.setattr(false_alarms, "VALUES", 60)
+    for name in ("STREAMS", "TRAININGS"):
+        few = list(getattr(false_alarms, name).items())[-1:]
+        monkeypatch.setattr(false_alarms, name, dict(few))
+    output = tmp_path / "rows.jsonl"
+    false_alarms.measure(output, [0])
+    before = output.read_text()
+    false_alarms.measure(output, [0])
+    assert output.read_text() == before
+    lines = false_alarms.table(records.read(output)).splitlines()
+    of_methods = [line for line in lines if "in the order of the classes" in line]
+    assert len(of_methods) == len(false_alarms.METHODS)
+    assert "| rising by half" in lines[2] and lines[2].endswith("| 0 | 0 | 0% |")

@@ -133,6 +133,17 @@ def test_all_measures_are_counted_over_the_tasks_that_are_complete():
     assert table.rows[1] == ["`trend`", *4 * ["0 : 0"]]
 
 
+def test_differences_of_two_entries_are_taken_in_pairs(monkeypatch):
+    monkeypatch.setattr(tables, "PAIRS", (("trend", "cosine_tuned"), ("learned", "x")))
+    rows = rows_of("mlp") + rows_of("electricity", (1.0, 2.0, 3.0))
+    table = tables.differences(PLAN, measures.outcomes(PLAN, rows))
+    expected = ["+2.00 ± 2.48", "-2.00 ± 2.48"]  # of an accuracy, and of an error
+    assert table.rows == [["`trend` to `cosine_tuned`", *expected]]
+    rows[2]["failed"] = "no"  # of trend
+    table = tables.differences(PLAN, measures.outcomes(PLAN, rows))
+    assert table.rows[0][1:] == ["–", expected[1]]
+
+
 def test_the_best_static_schedules_are_marked(standard):
     plan, rows = standard
     table = tables.overall(plan, rows, measures.outcomes(plan, rows))

@@ -40,10 +40,23 @@ FINE_TUNING: dict[str, Make] = {
     for network in PRETRAINED
     for form in forms.FORMS
 }
+# As a script would fine-tune for an epoch or two: a new output, few steps.
+SHORT: dict[str, Make] = {
+    "perceptron_short": lambda data_dir: finetuning.short(
+        finetuning.pretrained_perceptron()
+    ),
+    "convolution_short": lambda data_dir: finetuning.short(
+        finetuning.pretrained_convolution(data_dir)
+    ),
+    "classifier_short": lambda data_dir: finetuning.short(
+        finetuning.pretrained_classifier()
+    ),
+}
 # Of which the report takes means.
 FAMILIES: dict[str, dict[str, Make]] = {
     "language models": LANGUAGE,
     "fine-tuning": FINE_TUNING,
+    "fine-tuning, 350 steps": SHORT,
     "vision transformer": {"vision_transformer": vision.vision_transformer},
     "deep networks": {
         "deep_convolution": deep_convolution.deep_convolution,

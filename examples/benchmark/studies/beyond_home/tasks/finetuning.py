@@ -1,4 +1,4 @@
-"""Fine-tuning: a perceptron, a convolution and a GPT, each in three forms.
+"""Fine-tuning: a perceptron, a convolution and a GPT, in three forms; and short runs.
 
 The networks are trained before, with a fixed key, when the first of their tasks is made
 in a process: each in less than half a minute.
@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 
 from benchmark.studies.beyond_home.tasks import forms, gpt, images, text
 from benchmark.studies.beyond_home.tasks.training import Training, language_adamw
 from benchmark.tasks.language import on_parts
-from benchmark.tasks.task import Array, Task
+from benchmark.tasks.layers import cross_entropy
+from benchmark.tasks.task import SPLITS, Array, Split, Task
 from methods.optimizers import Make
 from policy.networks import dense, linear, patches
 
@@ -25,6 +28,9 @@ PERCEPTRON = {"first": (64, 128), "second": (128, 64)}
 CONVOLUTION = {"first": (27, 16), "second": (144, 32), "third": (288, 32)}
 GPT = gpt.Size(width=64, depth=2, length=64, batch=8)
 STEPS = 2000
+SHORT_STEPS = 350
+PACKAGES = ("jax", "numpy", "optax", "scipy")  # to be told apart by their source
+WINDOWS = 1024  # in an evaluation
 
 
 class Pretrained(NamedTuple):
@@ -142,32 +148,92 @@ def pretrained_convolution(data_dir: Path, steps: int = 3000) -> Pretrained:
     )
 
 
+def next_character(package: str, steps: int) -> Task:
+    """Of the source of a package, by the small GPT."""
+    return on_parts(
+        text.read(package),
+        partial(gpt.init, GPT),
+        gpt.logits,
+        steps=steps,
+        batch=GPT.batch,
+        length=GPT.length,
+        held_out=gpt.WINDOWS,
+    )
+
+
 @cache
+def trained_gpt(steps: int) -> dict[str, Any]:
+    """The parameters of the small GPT, on the source of scikit-learn."""
+    return pretrain(next_character("sklearn", steps), 3e-3)
+
+
 def pretrained_gpt(steps: int = 3000) -> Pretrained:
     """On the source of scikit-learn, for that of Optax. Its last layers are a block."""
-    before, after = (
-        on_parts(
-            text.read(package),
-            partial(gpt.init, GPT),
-            gpt.logits,
-            steps=length,
-            batch=GPT.batch,
-            length=GPT.length,
-            held_out=gpt.WINDOWS,
-        )
-        for package, length in (("sklearn", steps), ("optax", STEPS))
-    )
 
     def is_last(params):
         marks = jax.tree.map(lambda _: False, params)
         marks["blocks"][-1] = jax.tree.map(lambda _: True, params["blocks"][-1])
         return marks | {"gain": True}
 
-    base = forms.Base(pretrain(before, 3e-3), lambda key: {}, is_last)
-    return Pretrained(base, after, language_adamw, 1e-3)
+    base = forms.Base(trained_gpt(steps), lambda key: {}, is_last)
+    return Pretrained(base, next_character("optax", STEPS), language_adamw, 1e-3)
 
 
-def fine_tuned(form: forms.Form, pretrained: Pretrained) -> Training:
+def pretrained_classifier(steps: int = 3000) -> Pretrained:
+    """On the source of scikit-learn; for the package that other source is from.
+
+    As sentiment of a pretrained encoder: from the mean of the states that the GPT
+    would make its last outputs of.
+    """
+    sources = [text.read(package) for package in PACKAGES]
+
+    def stacked(split: Split) -> Array:
+        parts = [source[split] for source in sources]
+        shortest = min(map(len, parts))
+        return jnp.asarray(np.stack([part[:shortest] for part in parts]))
+
+    parts = {split: stacked(split) for split in SPLITS}
+
+    def windows(part: Array, key: Array, labels: Array) -> Array:
+        most = part.shape[1] - GPT.length
+        starts = jax.random.randint(key, labels.shape, 0, most)
+        return part[labels[:, None], starts[:, None] + jnp.arange(GPT.length)]
+
+    def mean_loss(params, x, labels):
+        states = gpt.states(params, x).mean(1)
+        return cross_entropy(linear(params["out"], states), labels)
+
+    def loss(params, key):
+        label_key, key = jax.random.split(key)
+        labels = jax.random.randint(label_key, (32,), 0, len(PACKAGES))
+        return mean_loss(params, windows(parts["train"], key, labels), labels)
+
+    def evaluate(params, split):
+        labels = jnp.repeat(jnp.arange(len(PACKAGES)), WINDOWS // len(PACKAGES))
+        x = windows(parts[split], jax.random.key(0), labels)
+        return mean_loss(params, x, labels)
+
+    def fresh(key):
+        return layers({"out": (GPT.width, len(PACKAGES))}, key)
+
+    def is_last(params):
+        return {
+            name: jax.tree.map(lambda _, name=name: name == "out", part)
+            for name, part in params.items()
+        }
+
+    params = trained_gpt(steps)
+    base = forms.Base(params, fresh, is_last)
+    size = parts["train"].size // (32 * GPT.length)
+    task = Task(
+        STEPS, size, lambda key: params | fresh(key), loss, evaluate, False, "nats"
+    )
+    return Pretrained(base, task, language_adamw, 1e-3)
+
+
+def fine_tuned(
+    form: forms.Form, pretrained: Pretrained, steps: int = STEPS
+) -> Training:
     """A form of what a network is to learn now."""
     base, task, optimizer, rate = pretrained
 
@@ -175,9 +241,15 @@ def fine_tuned(form: forms.Form, pretrained: Pretrained) -> Training:
         return forms.network_params(form, base, params)
 
     adapted = task._replace(
+        steps=steps,
         init=partial(forms.first_params, form, base),
         loss=lambda params, key: task.loss(whole(params), key),
         evaluate=lambda params, split: task.evaluate(whole(params), split),
     )
     labels = forms.labels(form, base)
     return Training(adapted, optimizer, rate, labels)
+
+
+def short(pretrained: Pretrained) -> Training:
+    """All of the network, in few steps."""
+    return fine_tuned("full", pretrained, SHORT_STEPS)

@@ -69,15 +69,20 @@ def attend(block: dict[str, Any], x: Array) -> Array:
     return mixed.reshape(batch, length, width) @ block["project"]
 
 
-def logits(params: dict[str, Any], x: Array) -> Array:
-    """Of the next characters: (B, T) int32 to (B, T, characters)."""
+def states(params: dict[str, Any], x: Array) -> Array:
+    """After the last block, (B, T) int32 to (B, T, D)."""
     x = params["embedding"][x] + params["position"][: x.shape[1]]
     for block in params["blocks"]:
         x = x + attend(block, normalise(x) * block["gains"][0])
         # GELU would take a third of the step's time on a CPU.
         wide = jax.nn.relu(normalise(x) * block["gains"][1] @ block["widen"])
         x = x + wide @ block["narrow"]
-    return normalise(x) * params["gain"] @ params["embedding"].T
+    return normalise(x) * params["gain"]
+
+
+def logits(params: dict[str, Any], x: Array) -> Array:
+    """Of the next characters: (B, T) int32 to (B, T, characters)."""
+    return states(params, x) @ params["embedding"].T
 
 
 def gpt(package: str, size: Size, steps: int) -> Training:
