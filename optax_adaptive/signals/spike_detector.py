@@ -18,10 +18,11 @@ MOST_FAR = 3  # such batches in a row; after more, the parameters are bad
 # at least thirty in a row are needed. Mostly the level shows a rise first: after 5
 # values at step 100, 14 at 3,000, 33 at 30,000.
 RISE = 2.5
-# Standard deviations of the fast average above what is normal: seven standard errors.
-# They are those of the newest values, as a few events among many equal losses have a
-# small standard deviation at most times.
+# The same above what is normal, at least: seven standard errors of ``fast``. A few
+# events among equal losses have a small standard deviation at most times: so it is the
+# usual one, or that of the newest values, if that is up to NOISIER times as large.
 MEAN_RISE = 1.5
+NOISIER = 8.0
 DRIFT = 4.0  # standard errors on either side of the level
 LOOK_BACK = 0.05  # of the elapsed time, over which the level averages
 LEAST = 1e-5  # weight of a value in the level
@@ -44,6 +45,7 @@ class SpikeDetector(NamedTuple):
         Array  # shape=(), dtype=float32: of single values around the fast average
     )
     level: Array  # shape=(), dtype=float32: over a twentieth of all values
+    noise: Array  # shape=(), dtype=float32: mean standard deviation over as many
     ceiling: Array  # shape=(), dtype=float32: lowest upper bound of the level so far
     nonfinite: Array  # shape=(), dtype=int32: newest non-finite values in a row
     far: Array  # shape=(), dtype=int32: newest values in a row far above the usual
@@ -71,6 +73,7 @@ def first_detector() -> SpikeDetector:
         slow=jnp.zeros((), jnp.float32),
         standard_deviation=jnp.zeros((), jnp.float32),
         level=jnp.zeros((), jnp.float32),
+        noise=jnp.zeros((), jnp.float32),
         ceiling=jnp.zeros((), jnp.float32),
         nonfinite=jnp.zeros((), jnp.int32),
         far=jnp.zeros((), jnp.int32),
@@ -88,7 +91,7 @@ def watch(
     are a few non-finite values: their updates can be skipped.
     """
     is_finite = jnp.abs(value) <= LARGEST  # NaN compares false
-    before = noise_of(detector)
+    before = newest_noise(detector)
     # Values that were all exactly 0 do not say how large others may be.
     has_scale = before > 0.0
     wild = detector.slow + WILD * before
@@ -125,11 +128,12 @@ def watch(
         slow=slow,
         standard_deviation=standard_deviation,
         level=level,
+        noise=detector.noise + level_weight * (standard_deviation - detector.noise),
         ceiling=detector.ceiling,
         nonfinite=jnp.where(is_finite, 0, detector.nonfinite + 1),
         far=far,
     )
-    noise = noise_of(new)
+    noise = newest_noise(new)
     error = width * noise * jnp.sqrt(level_weight / 2.0)
     # Bounds, not the lowest level: the lowest of many levels is low by luck.
     lowest, bound = level - DRIFT * error, level + DRIFT * error
@@ -148,7 +152,7 @@ def watch(
     return new._replace(ceiling=ceiling), signal
 
 
-def noise_of(detector: SpikeDetector) -> Array:
+def newest_noise(detector: SpikeDetector) -> Array:
     """The standard deviation plus what float32 resolves: rounding is no rise."""
     return detector.standard_deviation + 1e-6 * jnp.abs(detector.slow)
 

@@ -20,6 +20,7 @@ class RollbackMemory(NamedTuple):
     # shape=(), dtype=float32: the lowest upper bound of the level at any copy so far;
     # LARGEST while it is not known
     normal: Array
+    noise: Array  # shape=(), dtype=float32: the usual one at the newest copy
     # shape=(), dtype=float32: the first value that did not belong to a probe
     first_value: Array
     small_rise: Array  # shape=(), dtype=int32: values so far in a small rise
@@ -58,6 +59,7 @@ def first_memory() -> RollbackMemory:
         updates_seen=none,
         returns_left=none,
         normal=jnp.full((), LARGEST, jnp.float32),
+        noise=jnp.zeros((), jnp.float32),
         first_value=jnp.full((), -LARGEST, jnp.float32),
         small_rise=none,
         bad_value=jnp.full((), LARGEST, jnp.float32),

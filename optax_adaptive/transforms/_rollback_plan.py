@@ -95,8 +95,12 @@ def has_risen(
     the copy was taken. A newly initialised optimizer may do some harm too, but repairs
     it: so for ``QUIET`` values a loss that is decreasing again does not count.
     """
-    rise = spike_detector.MEAN_RISE * width_of(memory)
-    is_worse = detector.fast > memory.normal + rise * spike_detector.noise_of(detector)
+    newest, usual = spike_detector.newest_noise(detector), memory.noise
+    most = spike_detector.NOISIER * usual
+    # Losses that were all alike do not say how large noise may be.
+    noise = jnp.clip(newest, usual, jnp.where(usual > 0.0, most, jnp.inf))
+    rise = spike_detector.MEAN_RISE * width_of(memory) * noise
+    is_worse = detector.fast > memory.normal + rise
     is_worse |= lowest_level > memory.normal
     is_lasting = detector.fast >= detector.slow
     is_lasting |= detector.fast > memory.bad_value
@@ -252,6 +256,7 @@ def next_memory(
             jnp.maximum(memory.returns_left - 1, 0),
         ),
         normal=_next_normal(memory, plan),
+        noise=_next_noise(memory, plan),
         first_value=jnp.where(
             is_probe | (memory.first_value > -LARGEST) | ~plan.signal.is_finite,
             memory.first_value,
@@ -274,6 +279,16 @@ def next_memory(
         nonfinite=nonfinite,
         is_broken=nonfinite > memory.nonfinite,
     )
+
+
+def _next_noise(memory: RollbackMemory, plan: Plan) -> Array:
+    """The usual noise: where few values tell of it, at the copy, no smaller than known."""
+    newest = plan.detector.noise
+    is_new = plan.is_taken | plan.at_copy.is_given_up
+    kept = jnp.where(
+        plan.at_copy.is_resumed, jnp.maximum(newest, memory.noise), memory.noise
+    )
+    return jnp.where(is_new, newest, kept)
 
 
 def _next_normal(memory: RollbackMemory, plan: Plan) -> Array:
