@@ -282,13 +282,11 @@ def next_memory(
 
 
 def _next_noise(memory: RollbackMemory, plan: Plan) -> Array:
-    """The usual noise: where few values tell of it, at the copy, no smaller than known."""
-    newest = plan.detector.noise
+    """The usual noise; at the copy, where few values tell of it, no less than known."""
+    newest, known = plan.detector.noise, memory.noise
     is_new = plan.is_taken | plan.at_copy.is_given_up
-    kept = jnp.where(
-        plan.at_copy.is_resumed, jnp.maximum(newest, memory.noise), memory.noise
-    )
-    return jnp.where(is_new, newest, kept)
+    noise = jnp.where(plan.at_copy.is_resumed, jnp.maximum(newest, known), known)
+    return jnp.where(is_new, newest, noise)
 
 
 def _next_normal(memory: RollbackMemory, plan: Plan) -> Array:
