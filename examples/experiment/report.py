@@ -26,7 +26,7 @@ FOLLOWS_GAP = (*tables.LEARNERS, "learned", *AUTOTUNE)
 
 def task_sections(plan: Plan, found: Outcomes, pictures: str) -> str:
     """Table and picture of each task with rows; ``pictures`` begins their names."""
-    parts = [f"{plans.TEST} {tables.progress(plan, found)}\n"]
+    parts = [f"{plans.TEST} {tables.progress(plan, found)} {commits(found)}\n"]
     for name, by_entry in found.items():
         if not any(outcome.rows for outcome in by_entry.values()):
             continue
@@ -60,7 +60,7 @@ def blocks(rows: list[Row]) -> dict[str, dict[str, str]]:
 
 
 def results(plan: Plan, rows: list[Row], found: Outcomes) -> str:
-    """How much there is, all tasks in a table, and of which commits they are."""
+    """How much there is, and all tasks in tables."""
     text = tables.progress(plan, found) + "\n"
     shown = [o for by_entry in found.values() for o in by_entry.values() if o.rows]
     if shown:
@@ -69,7 +69,6 @@ def results(plan: Plan, rows: list[Row], found: Outcomes) -> str:
         if any(measures.is_complete(plan, by_entry) for by_entry in found.values()):
             text += to_markdown(tables.differences(plan, found), 0) + "\n"
             text += to_markdown(tables.all_measures(plan, found), 0) + "\n"
-        text += f"{commits(found)}\n"
     return text
 
 
