@@ -28,9 +28,10 @@ def graft(target: Any, restored: Any) -> Graft:
       restored: A pytree whose paths are compared by name and index.
 
     Returns:
-      A :class:`Graft`. A leaf of another shape or dtype does not fit. Look at ``fresh``
-      and ``unused``: they name the leaves that stay as they were and those that are
-      dropped. A leaf is put on the device of the target's leaf.
+      A :class:`Graft`. A leaf of another shape or dtype does not fit, nor does what is
+      no array, such as a string. Look at ``fresh`` and ``unused``: they name the leaves
+      that stay as they were and those that are dropped. A leaf is put on the device of
+      the target's leaf.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -45,8 +46,8 @@ def graft(target: Any, restored: Any) -> Graft:
     taken, leaves = set(), []
     named = _by_path(target)
     for path, leaf in named:
-        other = found.get(path)
-        if other is not None and _layout(other) == _layout(leaf):
+        other, layout = found.get(path), _layout(leaf)
+        if layout is not None and _layout(other) == layout:
             taken.add(path)
             # To the target's devices, or a large leaf would go to one device alone.
             # What is on no device by choice goes to those of what it is used with.
@@ -74,6 +75,9 @@ def _by_path(tree: Any) -> list[tuple[tuple[str, ...], Any]]:
 
 def _layout(leaf: Any) -> tuple[tuple[int, ...], np.dtype] | None:
     """Shape and dtype; None if it is not an array, as a string in a checkpoint."""
+    # JAX takes a string for the name of a dtype.
+    if not hasattr(leaf, "dtype") and not isinstance(leaf, (int, float, complex)):
+        return None
     try:
         return jnp.shape(leaf), jnp.result_type(leaf)
     except TypeError:

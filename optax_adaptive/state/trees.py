@@ -14,8 +14,9 @@ from optax_adaptive._controller import Array
 
 def wide(dtype: Any) -> Any:
     """The dtype to compute in: at least float32; float32 for what is not inexact."""
-    is_inexact = jnp.issubdtype(dtype, jnp.inexact)
-    return np.promote_types(dtype, np.float32) if is_inexact else np.dtype(np.float32)
+    if not jnp.issubdtype(dtype, jnp.inexact):
+        return np.dtype(np.float32)
+    return jax.dtypes.canonicalize_dtype(np.promote_types(dtype, np.float32))
 
 
 def multiply(updates: optax.Updates, lr_scale: Array) -> optax.Updates:

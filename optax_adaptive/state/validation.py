@@ -125,7 +125,7 @@ def check_leaves(params: Any) -> None:
 
 
 def check_params(updates: Any, params: Any) -> None:
-    """Raises ValueError unless params have the leaves and shapes of ``updates``.
+    """Raises ValueError unless params have the structure and shapes of ``updates``.
 
     Gradients with a leading axis would widen the parameters.
     """
@@ -139,6 +139,14 @@ def check_params(updates: Any, params: Any) -> None:
             "from both, by optax.partition, or in Equinox by "
             "eqx.filter(model, eqx.is_inexact_array)"
         )
+    try:
+        jax.tree.structure(params).flatten_up_to(updates)
+    except ValueError:
+        found, wanted = _structures(updates, params)
+        raise ValueError(
+            f"updates and params must have the same structure, but those have {found}, "
+            f"and these {wanted}: convert one of them"
+        ) from None
     for shape, wanted in zip(*shapes, strict=True):
         if shape != wanted:
             raise ValueError(
@@ -192,6 +200,8 @@ def check_same(name: str, tree: Any, wanted: Any) -> None:
     there, here = _paths(tree), _paths(wanted)
     only_here = [path for path in here if path not in there] or _types(wanted)
     only_there = [path for path in there if path not in here] or _types(tree)
+    if only_here == only_there:
+        only_there, only_here = ([part] for part in _structures(tree, wanted))
     raise ValueError(
         f"{name} is of another run: it has {_first_of(only_there)}, and this one has "
         f"{_first_of(only_here)}. Go on with the optimizer and the params that the run "
@@ -219,6 +229,21 @@ def _types(state: Any) -> list[str]:
 
     jax.tree.leaves(state, is_leaf=visit)
     return names
+
+
+def _structures(tree: Any, wanted: Any) -> list[str]:
+    """Those of the first parts that are of different types, or not alike, cut short."""
+
+    def parts(node):
+        return jax.tree.leaves(node, is_leaf=lambda part: part is not node)
+
+    if type(tree) is type(wanted):
+        for one, other in zip(parts(tree), parts(wanted), strict=False):
+            if jax.tree.structure(one) != jax.tree.structure(other):
+                return _structures(one, other)
+    most = 100
+    texts = [str(jax.tree.structure(part)) for part in (tree, wanted)]
+    return [text[:most] + " ..." * (len(text) > most) for text in texts]
 
 
 def _first_of(names: list[str]) -> str:

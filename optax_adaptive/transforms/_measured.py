@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import optax
 
 from optax_adaptive._controller import Array, Controller
+from optax_adaptive.state.trees import nodes_of
 
 
 class Measured(NamedTuple):
@@ -47,6 +48,18 @@ def check_needs(controller: Controller, measured: Measured) -> None:
         f"around it: compose it, in this order, as {chain}. The rules `maintain` and "
         "`tuned` back off by themselves: use with_rollback(..., backoff=1.0) for them"
     )
+
+
+def check_no_sam(state: optax.OptState) -> None:
+    """Raises ValueError if ``state`` holds that of SAM, which takes no keyword."""
+    if nodes_of(state, optax.contrib.SAMState):
+        raise ValueError(
+            "optax.contrib.sam cannot be inside autotune, with_rollback or "
+            "with_averaging: it takes no `value`, and its updates alternate between "
+            "params and points near them. Give them the optimizer alone, and take "
+            "loss and gradients at such a point, in your step: "
+            "optax.tree.add_scale(params, rho / optax.tree.norm(grads), grads)"
+        )
 
 
 def handed_down(extra_args: dict[str, Any], measured: Measured) -> dict[str, Any]:

@@ -14,6 +14,11 @@ from optax_adaptive.transforms._measured import Measured
 
 ACCUMULATION = (optax.MultiStepsState, optax.ApplyEvery)
 OWN_PARAMS = (optax.contrib.ScheduleFreeState, optax.contrib.MechanicState)
+OWN_RATE = (
+    optax.contrib.ProdigyState,
+    optax.contrib.DAdaptAdamWState,
+    optax.contrib.ReduceLROnPlateauState,
+)
 
 
 def chain_of_fixed_rate(
@@ -41,6 +46,7 @@ def with_warnings(
         state = tx.init(params)
         _warn_of_schedules(state)
         _warn_of_own_params(state)
+        _warn_of_own_rate(state)
         return state
 
     return optax.GradientTransformationExtraArgs(init_fn, tx.update)
@@ -75,6 +81,19 @@ def _warn_of_own_params(state: optax.OptState) -> None:
             "give autotune the optimizer inside it, as optax.adamw(1e-3). Instead of "
             "optax.contrib.schedule_free_adamw, use "
             "autotune(optax.adamw(1e-3, b1=0.0), interpolate=True)",
+            stacklevel=3,
+        )
+
+
+def _warn_of_own_rate(state: optax.OptState) -> None:
+    """Warns of an optimizer that finds its rate in the run."""
+    names = {type(node).__name__ for node in nodes_of(state, OWN_RATE)}
+    if names:
+        warnings.warn(
+            f"the optimizer inside autotune sets its own rate from what it sees of the "
+            f"run, in a {', '.join(names)}, and the rates that the search of autotune "
+            "tries disturb that: give autotune the plain optimizer, as "
+            "optax.adamw(1e-3), or use yours without autotune",
             stacklevel=3,
         )
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
@@ -33,7 +34,11 @@ from optax_adaptive.state.validation import (
 from optax_adaptive.transforms import _average, _rules
 from optax_adaptive.transforms._average import AveragingState
 from optax_adaptive.transforms._eager import compiled
-from optax_adaptive.transforms._measured import Measured, handed_down
+from optax_adaptive.transforms._measured import (
+    Measured,
+    check_no_sam,
+    handed_down,
+)
 
 
 @exportable
@@ -86,8 +91,9 @@ def with_averaging(
 
     Raises:
       ValueError: If ``fraction`` or ``interpolation`` is out of range; if ``init``
-        finds an average inside already, or ``update`` is given no params, updates of
-        other leaves or shapes than theirs, or gradients that vary over a mesh axis.
+        finds an average or SAM inside, or ``update`` is given no params, updates of
+        another structure or other shapes than theirs, or gradients that vary over a
+        mesh axis.
       TypeError: If ``optimizer`` is not a gradient transformation, or, in ``init``, if
         a leaf of the params is not an array.
 
@@ -122,6 +128,7 @@ def with_averaging(
         params = as_arrays(params)
         check_leaves(params)
         inner_state = optimizer.init(params)
+        check_no_sam(inner_state)
         if find_all(inner_state):
             raise ValueError(
                 "the optimizer inside with_averaging keeps an average already: once is "
@@ -237,12 +244,7 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
     (is_served,) = jax.tree.leaves(state.is_served)
     leaves, structure = jax.tree.flatten(params)
     means = _means(state.averaged_params, params)
-    if len(means) != len(leaves):
-        raise ValueError(
-            f"params must be those that the optimizer was given, of {len(means)} "
-            f"leaves, but they have {len(leaves)}; if an Equinox model was filtered "
-            "for the optimizer, pass the same part"
-        )
+    _check_leaves(means, leaves)
     # Integers have no average, nor have leaves of a model that are not arrays.
     own = [place for place, mean in enumerate(means) if mean is not leaves[place]]
     arrays = as_arrays({place: leaves[place] for place in own})
@@ -255,11 +257,14 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
                 f"shape {jnp.shape(leaf)} has an average of shape {jnp.shape(mean)}"
             )
 
+    # Without 64-bit mode, those of NumPy in float64 become float32.
+    dtypes = [jax.dtypes.canonicalize_dtype(leaf.dtype) for leaf in averaged]
+
     # The average of a mask of -inf is NaN: handled here, that costs no training step.
     def read(is_served, leaves, means):
         return [
-            jnp.where(is_served & ~jnp.isnan(mean), mean.astype(leaf.dtype), leaf)
-            for leaf, mean in zip(leaves, means, strict=True)
+            jnp.where(is_served & ~jnp.isnan(mean), mean.astype(dtype), leaf)
+            for leaf, mean, dtype in zip(leaves, means, dtypes, strict=True)
         ]
 
     read = over_leading_axes(read, is_served.ndim)
@@ -272,6 +277,23 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
 def find_all(opt_state: Any) -> list[AveragingState]:
     """Every average in use in ``opt_state``, without those in copies for rollback."""
     return nodes_of(opt_state, AveragingState, stop=snapshots.SnapshotState)
+
+
+def _check_leaves(means: list[Any], leaves: list[Any]) -> None:
+    """Raises ValueError unless there is a mean for each leaf."""
+    size = sum(map(np.size, leaves))
+    is_vector = list(map(np.shape, means)) == [(size,)]
+    if is_vector and list(map(np.shape, leaves)) != [(size,)]:
+        raise ValueError(
+            "the average is one vector, and params are not: if optax.flatten is around "
+            "the optimizer, put it inside, as in autotune(optax.flatten(optimizer))"
+        )
+    if len(means) != len(leaves):
+        raise ValueError(
+            f"params must be those that the optimizer was given, of {len(means)} "
+            f"leaves, but they have {len(leaves)}; if an Equinox model was filtered "
+            "for the optimizer, pass the same part"
+        )
 
 
 def _means(averaged_params: Any, params: optax.Params) -> list[Any]:

@@ -112,10 +112,10 @@ def summary(opt_state: Any) -> dict[str, Array]:
       * ``found_scale``, float32: the factor that the search has found; 0 until its
         warm-up has ended, and without a search;
       * ``is_stuck``, bool: the factor is a thousandth of the one found (of the first,
-        without a search), the lowest that ``maintain`` goes to; or most of at least 100
-        values were not finite; or the search has calibrated for 100 updates without
-        moving anything, because gradients or the optimizer's own rate are 0, or nothing
-        is trained.
+        without a search), the lowest that ``maintain`` goes to by default; or most of
+        at least 100 values were not finite; or the search has calibrated for 100
+        updates without moving anything, because gradients or the optimizer's own rate
+        are 0, or nothing is trained.
 
       Of :func:`with_rollback`:
 

@@ -31,7 +31,11 @@ from optax_adaptive.state.validation import (
 )
 from optax_adaptive.transforms import _rules
 from optax_adaptive.transforms._eager import compiled
-from optax_adaptive.transforms._measured import Measured, handed_down
+from optax_adaptive.transforms._measured import (
+    Measured,
+    check_no_sam,
+    handed_down,
+)
 from optax_adaptive.transforms._rollback_memory import LAYOUT, first_memory
 from optax_adaptive.transforms._rollback_plan import (
     Plan,
@@ -120,10 +124,10 @@ def with_rollback(
 
     Raises:
       ValueError: If ``backoff`` is out of range or ``restore_inner`` is not a bool; if
-        ``init`` finds a snapshot inside already; or if ``update`` is given no params,
-        updates of other leaves or shapes than theirs, a state of another optimizer or
-        release, a ``value`` that is not a scalar, or a ``value`` or gradients that vary
-        over a mesh axis.
+        ``init`` finds a snapshot or SAM inside; or if ``update`` is given no params,
+        updates of another structure or other shapes than theirs, a state of another
+        optimizer or release, a ``value`` that is not a scalar, or a ``value`` or
+        gradients that vary over a mesh axis.
       TypeError: If ``optimizer`` is not a gradient transformation; in ``init``, if a
         leaf of the params is not an array; in ``update``, if ``value`` is missing or
         not one real number.
@@ -148,6 +152,7 @@ def with_rollback(
         params = as_arrays(params)
         check_leaves(params)
         inner_state = optimizer.init(params)
+        check_no_sam(inner_state)
         if snapshots.find_all(inner_state):
             raise ValueError(
                 "the optimizer inside with_rollback rolls back already: once is "

@@ -31,6 +31,13 @@ def restored(state):
     return msgpack_restore(to_bytes(state))
 
 
+def test_what_is_no_array_stays_as_it_is():
+    target = {"name": "target", "w": jnp.zeros(3)}
+    result = graft(target, {"name": "restored", "w": jnp.ones(3)})
+    assert result.tree["name"] == "target" and result.fresh == ("name",)
+    np.testing.assert_array_equal(result.tree["w"], jnp.ones(3))
+
+
 def test_a_controller_is_added_to_a_run_without_one():
     bare = optax.with_extra_args_support(optax.chain(optax.trace(0.9)))
     old, target = trained(bare), with_controller(controllers.constant()).init(PARAMS)

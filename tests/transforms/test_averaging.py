@@ -128,6 +128,22 @@ def test_bad_input():
         optax_adaptive.eval_params(optax.adam(0.1).init(params), params)
 
 
+def test_flatten_around_it_is_named():
+    tx = optax.flatten(optax_adaptive.with_averaging(optax.sgd(0.1)))
+    params = {"w": jnp.ones(3), "b": jnp.ones(())}
+    with pytest.raises(ValueError, match=r"optax.flatten is around the optimizer"):
+        optax_adaptive.eval_params(tx.init(params), params)
+
+
+@pytest.mark.filterwarnings("error")
+def test_params_of_numpy_in_float64_do_not_warn():
+    tx = optax_adaptive.with_averaging(optax.sgd(0.1))
+    params = {"w": np.ones(3)}
+    state = tx.init(params)
+    updates, state = tx.update({"w": np.ones(3)}, state, params)
+    optax_adaptive.eval_params(state, optax.apply_updates(params, updates))
+
+
 @pytest.mark.parametrize("interpolation", [0.0, 0.8])
 def test_a_return_restarts_the_average(interpolation):
     tx = optax_adaptive.with_averaging(

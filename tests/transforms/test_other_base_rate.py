@@ -148,6 +148,36 @@ def test_init_warns_of_parameters_that_no_factor_reaches(optimizer, kept):
 
 
 @pytest.mark.parametrize(
+    ("optimizer", "kept"),
+    [
+        (optax.contrib.prodigy(1.0), "ProdigyState"),
+        (optax.contrib.dadapt_adamw(1.0), "DAdaptAdamWState"),
+        (
+            optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau()),
+            "ReduceLROnPlateauState",
+        ),
+    ],
+)
+def test_init_warns_of_an_optimizer_that_finds_its_own_rate(optimizer, kept):
+    with pytest.warns(UserWarning, match=f"its own rate .*{kept}.*plain optimizer"):
+        optax_adaptive.autotune(optimizer).init(jnp.ones(2))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        optax_adaptive.autotune,
+        optax_adaptive.with_rollback,
+        optax_adaptive.with_averaging,
+    ],
+)
+def test_sam_is_refused(wrap):
+    sam = optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.05), sync_period=2)
+    with pytest.raises(ValueError, match=r"optax.contrib.sam cannot be inside"):
+        wrap(sam).init(jnp.ones(2))
+
+
+@pytest.mark.parametrize(
     "optimizer",
     [
         optax.adam(0.1),  # counts steps

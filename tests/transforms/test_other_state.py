@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
+from flax.core import FrozenDict
 from flax.serialization import msgpack_restore, to_bytes
 
 import optax_adaptive
@@ -46,6 +47,18 @@ def test_of_other_params():
     message = refusal(TUNED, TUNED.init(WIDER))
     assert "the average is of another run: it has b of shape (5,)" in message
     assert "this one has b of shape (4,)" in message
+
+
+def test_of_the_same_params_in_another_container():
+    message = refusal(TUNED, TUNED.init(FrozenDict(PARAMS)))
+    assert "it has PyTreeDef(CustomNode(FrozenDict" in message
+    assert "this one has PyTreeDef({'b': *, 'w': *})" in message
+
+
+def test_updates_in_another_container_than_params():
+    tx, params = TUNED, [jnp.ones(2), jnp.ones(3)]
+    with pytest.raises(ValueError, match=r"same structure.*\(\*, \*\).*\[\*, \*\]"):
+        tx.update(tuple(params), tx.init(params), params, value=1.0)
 
 
 @pytest.mark.parametrize(
