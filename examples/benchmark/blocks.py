@@ -16,10 +16,10 @@ from benchmark.studies.online import run as online_run
 from benchmark.studies.overhead import compile as compilation
 from benchmark.studies.overhead import report as overhead
 from benchmark.studies.reliability import (
-    false_alarms,
     raised_rate,
     served,
     summed_loss,
+    unusual_noise,
 )
 from benchmark.studies.reliability import report as reliability
 from benchmark.studies.reliability import run as reliability_run
@@ -132,8 +132,8 @@ def blocks(lines: list[records.Line]) -> dict[tuple[Path, str], str]:
             "raised": of_development(
                 raised_rate.table(records.read(raised_rate.RESULTS))
             ),
-            "false_alarms": of_development(
-                false_alarms.table(records.read(false_alarms.RESULTS))
+            "unusual_noise": of_development(
+                unusual_noise.table(records.read(unusual_noise.RESULTS))
             ),
             "served": of_development(served.table(records.read(served.RESULTS))),
             "summed": of_development(

@@ -20,7 +20,7 @@ RAMP = 10
 # values there count as normal.
 PATIENCE = 50
 FEWEST_AT_COPY = 20  # values in a mean that is compared with another
-MOST_WIDENED = 4  # times that a false alarm doubles what is no rise
+MOST_WIDENED = 4  # times that what proved to be no rise doubles what counts as one
 LEAST_FACTOR = 1e-3  # to which ``backoff`` may lower updates: no rate is a cure below
 
 
@@ -221,17 +221,10 @@ def next_memory(
     is_probe = plan.asked.probe > 0
     is_fresh = is_restored | is_probe
     seen, at_copy = memory.updates_seen, plan.at_copy
-    # After a spike the run is on probation for as long as it went well before.
-    probation = jnp.maximum(seen - memory.safe_since, spike_detector.QUIET)
     # Only the first value at the copy counts: of many, a few may be that bad by chance.
     is_acquitted = memory.is_acquitted | (at_copy.is_bad & (memory.detector.seen == 0))
     is_over = at_copy.is_resumed & (is_acquitted | at_copy.is_given_up)
-    probation_end = jnp.where(is_over, seen, memory.probation_end)
-    # A raise is on probation for as long as a rule takes to judge it.
-    after_raise = saturating_add(seen, spike_detector.QUIET + seen // 4)
-    after_raise = jnp.maximum(after_raise, probation_end)
     is_raised = plan.asked.snapshot | plan.is_undone
-    probation_end = jnp.where(is_raised, after_raise, probation_end)
     is_suspect = (seen < memory.probation_end) | memory.is_unproven
     spike = jnp.where(plan.signal.is_finite, plan.value, jnp.inf)
     bad_value, bad_mean = bounds_after(spike, plan.detector, memory.normal)
@@ -273,12 +266,26 @@ def next_memory(
         is_acquitted=is_acquitted & ~plan.is_spike,
         is_unproven=plan.is_spike | (memory.is_unproven & ~plan.is_taken & ~is_over),
         safe_since=jnp.where(plan.is_spike | plan.is_undone, seen, memory.safe_since),
-        probation_end=at_spike(saturating_add(seen, probation), probation_end),
+        probation_end=_probation_end(memory, plan, is_over, is_raised),
         backoffs=saturating_add(memory.backoffs, plan.is_blown_up),
         undone=saturating_add(memory.undone, plan.is_undone | plan.is_futile),
         nonfinite=nonfinite,
         is_broken=nonfinite > memory.nonfinite,
     )
+
+
+def _probation_end(
+    memory: RollbackMemory, plan: Plan, is_over: Array, is_raised: Array
+) -> Array:
+    """The update before which a spike is the rate's fault, int32."""
+    seen = memory.updates_seen
+    end = jnp.where(is_over, seen, memory.probation_end)
+    # A raise is on probation for as long as a rule takes to judge it.
+    after_raise = saturating_add(seen, spike_detector.QUIET + seen // 4)
+    end = jnp.where(is_raised, jnp.maximum(after_raise, end), end)
+    # After a spike the run is on probation for as long as it went well before.
+    well = jnp.maximum(seen - memory.safe_since, spike_detector.QUIET)
+    return jnp.where(plan.is_spike, saturating_add(seen, well), end)
 
 
 def _next_noise(memory: RollbackMemory, plan: Plan) -> Array:

@@ -33,7 +33,7 @@ SAID = {
         ("ways_back", "gain", "kinds", "ablation"), DEVELOPMENT
     ),
     "docs/reliability.md": dict.fromkeys(
-        ("raised", "false_alarms", "summed"), DEVELOPMENT
+        ("raised", "unusual_noise", "summed"), DEVELOPMENT
     ),
     "docs/research/beyond_home.md": {"held_out": DEVELOPMENT},
     "docs/research/rl.md": dict.fromkeys(("anchors", "recovery"), DEVELOPMENT),

@@ -7,11 +7,11 @@ import optax
 import optax_adaptive
 from benchmark import records
 from benchmark.studies.reliability import (
-    false_alarms,
     faults,
     raised_rate,
     report,
     run,
+    unusual_noise,
 )
 from optax_adaptive import controllers
 
@@ -74,25 +74,25 @@ def test_what_counts_as_lost():
     assert raised_rate.is_lost(row) and raised_rate.is_lost(row | {"end": None})
 
 
-def test_a_stream_that_rises_is_an_alarm_and_one_that_does_not_is_none():
+def test_a_stream_that_rises_rolls_back_and_one_that_does_not_does_not():
     values = 1 + 0.1 * np.random.default_rng(0).normal(size=400)
-    assert false_alarms.follow(values) == {"rollbacks": 0, "backoffs": 0, "waiting": 0}
-    found = false_alarms.follow(values + 1.0 * (np.arange(400) >= 200))
+    assert unusual_noise.follow(values) == {"rollbacks": 0, "backoffs": 0, "waiting": 0}
+    found = unusual_noise.follow(values + 1.0 * (np.arange(400) >= 200))
     assert found["rollbacks"] == 1 and 0 < found["waiting"] < 0.3
 
 
-def test_false_alarms_are_run_once_and_shown(tmp_path, monkeypatch):
-    monkeypatch.setattr(false_alarms, "STEPS", 200)
-    monkeypatch.setattr(false_alarms, "VALUES", 60)
+def test_unusual_noise_is_run_once_and_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr(unusual_noise, "STEPS", 200)
+    monkeypatch.setattr(unusual_noise, "VALUES", 60)
     for name in ("STREAMS", "TRAININGS"):
-        few = list(getattr(false_alarms, name).items())[-1:]
-        monkeypatch.setattr(false_alarms, name, dict(few))
+        few = list(getattr(unusual_noise, name).items())[-1:]
+        monkeypatch.setattr(unusual_noise, name, dict(few))
     output = tmp_path / "rows.jsonl"
-    false_alarms.measure(output, [0])
+    unusual_noise.measure(output, [0])
     before = output.read_text()
-    false_alarms.measure(output, [0])
+    unusual_noise.measure(output, [0])
     assert output.read_text() == before
-    lines = false_alarms.table(records.read(output)).splitlines()
+    lines = unusual_noise.table(records.read(output)).splitlines()
     of_methods = [line for line in lines if "in the order of the classes" in line]
-    assert len(of_methods) == len(false_alarms.METHODS)
+    assert len(of_methods) == len(unusual_noise.METHODS)
     assert "| rising by half" in lines[2] and lines[2].endswith("| 0 | 0 | 0% |")

@@ -4,7 +4,7 @@ Streams of 20,000 losses at a rate of 0, and trainings of 10,000 steps on digits
 single images, with weights of heavy tails, in the order of the classes. The bare
 optimizer is Adam at 1e-3 with an average::
 
-    cd examples && python -m benchmark.studies.reliability.false_alarms
+    cd examples && python -m benchmark.studies.reliability.unusual_noise
 """
 
 import argparse
@@ -28,7 +28,7 @@ from benchmark.studies.reliability.run import (
 from benchmark.tables import markdown
 from optax_adaptive import controllers
 
-RESULTS = Path(__file__).with_name("false_alarms.jsonl")
+RESULTS = Path(__file__).with_name("unusual_noise.jsonl")
 VALUES, STEPS = 20_000, 10_000
 PERIOD, WINDOW = 500, 200  # steps through all classes; images that a batch is from
 
@@ -188,7 +188,7 @@ def measure(output: Path, seeds: list[int]) -> None:
                 missing = [seed for seed in seeds if (case, method, seed) not in done]
                 if not missing:
                     continue
-                config = {"study": "false_alarms", "task": case, "method": method}
+                config = {"study": "unusual_noise", "task": case, "method": method}
                 records.write(file, [records.header(config, 0.0)])
                 run = None if is_stream else make_training(TRAININGS[case], method)
                 for seed in missing:
