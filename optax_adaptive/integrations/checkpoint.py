@@ -46,8 +46,9 @@ def graft(target: Any, restored: Any) -> Graft:
     taken, leaves = set(), []
     named = _by_path(target)
     for path, leaf in named:
-        other, layout = found.get(path), _layout(leaf)
-        if layout is not None and _layout(other) == layout:
+        other = found.get(path)
+        layout = _layout(leaf)
+        if other is not None and layout is not None and _layout(other) == layout:
             taken.add(path)
             # To the target's devices, or a large leaf would go to one device alone.
             # What is on no device by choice goes to those of what it is used with.
