@@ -18,9 +18,9 @@ MOST_FAR = 3  # such batches in a row; after more, the parameters are bad
 # at least thirty in a row are needed. Mostly the level shows a rise first: after 5
 # values at step 100, 14 at 3,000, 33 at 30,000.
 RISE = 2.5
-# The same above what is normal, at least: seven standard errors of ``fast``. A few
-# events among equal losses have a small standard deviation at most times: so it is the
-# usual one, or that of the newest values, if that is up to NOISIER times as large.
+# The same above what is normal: seven standard errors of ``fast``. A few events among
+# equal losses have a small standard deviation at most times. So it counts in the usual
+# one, or in that of the newest values, up to NOISIER times the usual one.
 MEAN_RISE = 1.5
 NOISIER = 8.0
 DRIFT = 4.0  # standard errors on either side of the level
@@ -87,8 +87,8 @@ def watch(
 
     The level may be ``width`` times as far off as the noise of single values says: it
     is if these depend on one another. Spikes are clipped, so that one bad batch,
-    however high its loss, is no blow-up. Nor
-    are a few non-finite values: their updates can be skipped.
+    however high its loss, is no blow-up. Nor are a few non-finite values: their updates
+    can be skipped.
     """
     is_finite = jnp.abs(value) <= LARGEST  # NaN compares false
     before = newest_noise(detector)
@@ -121,8 +121,8 @@ def watch(
     level = detector.level + level_weight * (clipped - detector.level)
     is_early = detector.seen < WARM_UP
 
-    # The error of an exponential average of weight w is sqrt(w / 2) of a value's.
     new = SpikeDetector(
+        # A first value that is not finite would stand in the averages as 0.
         seen=saturating_add(detector.seen, is_finite | (detector.seen > 0)),
         fast=fast,
         slow=slow,
@@ -134,6 +134,7 @@ def watch(
         far=far,
     )
     noise = newest_noise(new)
+    # The error of an exponential average of weight w is sqrt(w / 2) of a value's.
     error = width * noise * jnp.sqrt(level_weight / 2.0)
     # Bounds, not the lowest level: the lowest of many levels is low by luck.
     lowest, bound = level - DRIFT * error, level + DRIFT * error
