@@ -56,8 +56,8 @@ def check_no_sam(state: optax.OptState) -> None:
         raise ValueError(
             "optax.contrib.sam cannot be inside autotune, with_rollback or "
             "with_averaging: it takes no `value`, and its updates alternate between "
-            "params and points near them. Give them the optimizer alone, and take "
-            "loss and gradients at such a point, in your step: "
+            "params and points near them. Give them the optimizer alone, and in your "
+            "step take loss and gradients at such a point, "
             "optax.tree.add_scale(params, rho / optax.tree.norm(grads), grads)"
         )
 

@@ -67,12 +67,12 @@ def autotune(
 
     Args:
       optimizer: Any optimizer with a *constant* learning rate to which its update is
-        proportional, such as ``optax.adamw(1e-3)``, without rules of this library
-        inside. ``optax.rprop`` and ``optax.fromage`` are unsuitable, as are optimizers
-        that keep parameters in their state: ``optax.contrib.mechanize`` and
-        ``schedule_free`` (``init`` warns). The optimizer's state is initialised anew at
-        rollbacks, restarts and by the search: changes made to it by hand are lost, and
-        schedules, of which ``init`` warns, count from 0. Resume a run with the same
+        proportional, such as ``optax.adamw(1e-3)``, without rules of this library. Not
+        ``optax.rprop`` or ``fromage``; nor, of which ``init`` warns, those that keep
+        parameters in their state, ``mechanize`` and ``schedule_free``, or set their own
+        rate, ``prodigy``, ``dadapt_adamw`` and ``reduce_on_plateau``. Its state is
+        initialised anew at rollbacks, restarts and by the search: changes by hand are
+        lost, and schedules, of which ``init`` warns, count from 0. Resume with the same
         optimizer. Its rate may differ, also by hand in the state of
         ``optax.inject_hyperparams``: the run continues at the first rate, known from
         the size of the first update for a gradient of 1 (if ``value`` is enough).
@@ -99,10 +99,10 @@ def autotune(
 
     Raises:
       ValueError: If ``total_steps`` is out of range or ``interpolate`` is not a bool;
-        if ``init`` finds a rule or a wrapper of this library inside, or accumulation of
-        gradients; if ``update`` is given no params, updates of other leaves or shapes,
-        a ``value`` that is not a scalar, a ``value`` or gradients that vary over a mesh
-        axis, or a state of another optimizer, ``interpolate`` or layout.
+        if ``init`` finds a rule or a wrapper of this library, SAM, or accumulation of
+        gradients; if ``update`` is given no params, updates of another structure or
+        other shapes, a ``value`` that is no scalar, a ``value`` or gradients that vary
+        over a mesh axis, or a state of another optimizer, ``interpolate`` or layout.
       TypeError: If ``optimizer`` is not a gradient transformation; in ``init``, if a
         leaf of the params is not an array; in ``update``, if ``value`` is missing or
         not one real number.
