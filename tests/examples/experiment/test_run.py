@@ -119,7 +119,7 @@ def test_the_full_plan_runs_on_tiny_data(tmp_path, capsys):
     wanted = ("--tasks", "mlp", "--methods", "cosine", "trend", "--output", str(output))
     runner.main([*FLAGS, *wanted])
     shown = capsys.readouterr().out
-    assert shown.startswith("Test tasks. On those marked §")
+    assert shown.startswith("Test tasks. Results on those marked §")
     assert "4 of 4, 0 min left: trend at 0.01 on mlp, seed 1: test" in shown
     rows = records.rows(output)
     assert [(row["method"], row["seed"]) for row in rows] == [
