@@ -13,11 +13,23 @@ from optax_adaptive.transforms._base_rate import first_update_size
 from optax_adaptive.transforms._measured import Measured
 
 ACCUMULATION = (optax.MultiStepsState, optax.ApplyEvery)
-OWN_PARAMS = (optax.contrib.ScheduleFreeState, optax.contrib.MechanicState)
+# Kinds of states that autotune does not go well with, and why.
+OWN_PARAMS = (
+    (optax.contrib.ScheduleFreeState, optax.contrib.MechanicState),
+    "keeps parameters in its state, a {}, which the factor that autotune finds does "
+    "not reach: give autotune the optimizer inside it, as optax.adamw(1e-3). Instead "
+    "of optax.contrib.schedule_free_adamw, use "
+    "autotune(optax.adamw(1e-3, b1=0.0), interpolate=True)",
+)
 OWN_RATE = (
-    optax.contrib.ProdigyState,
-    optax.contrib.DAdaptAdamWState,
-    optax.contrib.ReduceLROnPlateauState,
+    (
+        optax.contrib.ProdigyState,
+        optax.contrib.DAdaptAdamWState,
+        optax.contrib.ReduceLROnPlateauState,
+    ),
+    "sets its own rate from what it sees of the run, in a {}, and the rates that the "
+    "search of autotune tries disturb that: give autotune the plain optimizer, as "
+    "optax.adamw(1e-3), or use yours without autotune",
 )
 
 
@@ -45,8 +57,8 @@ def with_warnings(
     def init_fn(params):
         state = tx.init(params)
         _warn_of_schedules(state)
-        _warn_of_own_params(state)
-        _warn_of_own_rate(state)
+        _warn_of_kinds(state, *OWN_PARAMS)
+        _warn_of_kinds(state, *OWN_RATE)
         return state
 
     return optax.GradientTransformationExtraArgs(init_fn, tx.update)
@@ -71,30 +83,13 @@ def _warn_of_schedules(state: optax.OptState) -> None:
         )
 
 
-def _warn_of_own_params(state: optax.OptState) -> None:
-    """Warns of an optimizer with parameters of its own, which no factor reaches."""
-    names = {type(node).__name__ for node in nodes_of(state, OWN_PARAMS)}
+def _warn_of_kinds(state: optax.OptState, kinds: tuple[type, ...], why: str) -> None:
+    """Warns of an optimizer whose state is of one of the kinds."""
+    names = {type(node).__name__ for node in nodes_of(state, kinds)}
     if names:
+        found = ", ".join(names)
         warnings.warn(
-            f"the optimizer inside autotune keeps parameters in its state, a "
-            f"{', '.join(names)}, which the factor that autotune finds does not reach: "
-            "give autotune the optimizer inside it, as optax.adamw(1e-3). Instead of "
-            "optax.contrib.schedule_free_adamw, use "
-            "autotune(optax.adamw(1e-3, b1=0.0), interpolate=True)",
-            stacklevel=3,
-        )
-
-
-def _warn_of_own_rate(state: optax.OptState) -> None:
-    """Warns of an optimizer that finds its rate in the run."""
-    names = {type(node).__name__ for node in nodes_of(state, OWN_RATE)}
-    if names:
-        warnings.warn(
-            f"the optimizer inside autotune sets its own rate from what it sees of the "
-            f"run, in a {', '.join(names)}, and the rates that the search of autotune "
-            "tries disturb that: give autotune the plain optimizer, as "
-            "optax.adamw(1e-3), or use yours without autotune",
-            stacklevel=3,
+            f"the optimizer inside autotune {why.format(found)}", stacklevel=3
         )
 
 

@@ -34,11 +34,7 @@ from optax_adaptive.state.validation import (
 from optax_adaptive.transforms import _average, _rules
 from optax_adaptive.transforms._average import AveragingState
 from optax_adaptive.transforms._eager import compiled
-from optax_adaptive.transforms._measured import (
-    Measured,
-    check_no_sam,
-    handed_down,
-)
+from optax_adaptive.transforms._measured import Measured, check_no_sam, handed_down
 
 
 @exportable

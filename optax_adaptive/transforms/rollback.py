@@ -31,11 +31,7 @@ from optax_adaptive.state.validation import (
 )
 from optax_adaptive.transforms import _rules
 from optax_adaptive.transforms._eager import compiled
-from optax_adaptive.transforms._measured import (
-    Measured,
-    check_no_sam,
-    handed_down,
-)
+from optax_adaptive.transforms._measured import Measured, check_no_sam, handed_down
 from optax_adaptive.transforms._rollback_memory import LAYOUT, first_memory
 from optax_adaptive.transforms._rollback_plan import (
     Plan,

@@ -19,12 +19,7 @@ import optax
 
 import optax_adaptive
 from benchmark import records
-from benchmark.studies.reliability.run import (
-    evaluated,
-    first_params,
-    logits,
-    read_digits,
-)
+from benchmark.studies.reliability import run
 from benchmark.tables import markdown
 from optax_adaptive import controllers
 
@@ -124,31 +119,28 @@ def follow(values: np.ndarray) -> dict[str, Any]:
     params, grads = jnp.zeros(()), jnp.ones(())
 
     @jax.jit
-    def run(values):
+    def states_of(values):
         def step(state, value):
             _, state = tx.update(grads, state, params, value=value)
             return state, numbers(state)
 
         return jax.lax.scan(step, tx.init(params), values)[1]
 
-    return of_steps(jax.device_get(run(jnp.asarray(values, jnp.float32))))
+    return of_steps(jax.device_get(states_of(jnp.asarray(values, jnp.float32))))
 
 
 def make_training(data: Data, method: str) -> Callable[[jax.Array], Any]:
     """A jitted function of the seed: the accuracy, and the numbers of each step."""
-    (images, labels), (test_images, test_labels) = read_digits()
+    (images, labels), (test_images, test_labels) = run.read_digits()
     size = labels.shape[0]
     order = jnp.argsort(labels) if data.is_sorted else jnp.arange(size)
     tx = METHODS[method]()
 
     def loss_fn(params, batch, targets, weight):
-        losses = optax.softmax_cross_entropy_with_integer_labels(
-            logits(params, images[batch]), targets[batch]
-        )
-        return weight * losses.mean()
+        return weight * run.loss_fn(params, images[batch], targets[batch])
 
     @jax.jit
-    def run(seed):
+    def train(seed):
         key = jax.random.key(seed)
         keys = jax.random.split(jax.random.fold_in(key, 1), 4)
         is_wrong = jax.random.bernoulli(keys[0], data.wrong, (size,))
@@ -169,13 +161,14 @@ def make_training(data: Data, method: str) -> Callable[[jax.Array], Any]:
             updates, state = tx.update(grads, state, params, value=loss)
             return (optax.apply_updates(params, updates), state), numbers(state)
 
-        params = first_params(key)
+        params = run.first_params(key)
         start = params, tx.init(params)
         (params, state), states = jax.lax.scan(step, start, jnp.arange(STEPS))
-        guesses = logits(evaluated(state, params), test_images).argmax(axis=1)
+        served = run.evaluated(state, params)
+        guesses = run.logits(served, test_images).argmax(axis=1)
         return 100 * (guesses == test_labels).mean(), states
 
-    return run
+    return train
 
 
 def measure(output: Path, seeds: list[int]) -> None:
@@ -190,12 +183,12 @@ def measure(output: Path, seeds: list[int]) -> None:
                     continue
                 config = {"study": "unusual_noise", "task": case, "method": method}
                 records.write(file, [records.header(config, 0.0)])
-                run = None if is_stream else make_training(TRAININGS[case], method)
+                train = None if is_stream else make_training(TRAININGS[case], method)
                 for seed in missing:
-                    if run is None:
+                    if train is None:
                         row = follow(STREAMS[case](np.random.default_rng(seed)))
                     else:
-                        accuracy, states = jax.device_get(run(jnp.int32(seed)))
+                        accuracy, states = jax.device_get(train(jnp.int32(seed)))
                         row = {"accuracy": records.number(accuracy)} | of_steps(states)
                     records.write(file, [{"seed": seed} | row])
                     print(case, method, seed, row, flush=True)

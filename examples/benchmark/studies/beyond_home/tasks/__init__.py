@@ -28,29 +28,27 @@ PRETRAINED: dict[str, Callable[[Path], finetuning.Pretrained]] = {
     "perceptron": lambda data_dir: finetuning.pretrained_perceptron(),
     "convolution": finetuning.pretrained_convolution,
     "gpt": lambda data_dir: finetuning.pretrained_gpt(),
+    "classifier": lambda data_dir: finetuning.pretrained_classifier(),
 }
 
 
-def _fine_tuned(network: str, form: forms.Form, data_dir: Path) -> Training:
-    return finetuning.fine_tuned(form, PRETRAINED[network](data_dir))
+def _fine_tuned(
+    network: str, form: forms.Form, data_dir: Path, steps: int = finetuning.STEPS
+) -> Training:
+    return finetuning.fine_tuned(form, PRETRAINED[network](data_dir), steps)
 
 
 FINE_TUNING: dict[str, Make] = {
     f"{network}_{form}": partial(_fine_tuned, network, form)
-    for network in PRETRAINED
+    for network in ("perceptron", "convolution", "gpt")
     for form in forms.FORMS
 }
 # As a script would fine-tune for an epoch or two: a new output, few steps.
 SHORT: dict[str, Make] = {
-    "perceptron_short": lambda data_dir: finetuning.short(
-        finetuning.pretrained_perceptron()
-    ),
-    "convolution_short": lambda data_dir: finetuning.short(
-        finetuning.pretrained_convolution(data_dir)
-    ),
-    "classifier_short": lambda data_dir: finetuning.short(
-        finetuning.pretrained_classifier()
-    ),
+    f"{network}_short": partial(
+        _fine_tuned, network, "full", steps=finetuning.SHORT_STEPS
+    )
+    for network in ("perceptron", "convolution", "classifier")
 }
 # Of which the report takes means.
 FAMILIES: dict[str, dict[str, Make]] = {

@@ -27,6 +27,7 @@ ANIMALS, VEHICLES = (2, 3, 4, 5, 6, 7), (0, 1, 8, 9)  # of CIFAR-10
 PERCEPTRON = {"first": (64, 128), "second": (128, 64)}
 CONVOLUTION = {"first": (27, 16), "second": (144, 32), "third": (288, 32)}
 GPT = gpt.Size(width=64, depth=2, length=64, batch=8)
+BATCH = 32  # images, or windows of the classifier
 STEPS = 2000
 SHORT_STEPS = 350
 PACKAGES = ("jax", "numpy", "optax", "scipy")  # to be told apart by their source
@@ -69,6 +70,14 @@ def layers(shapes: dict[str, tuple[int, int]], key: Array) -> dict[str, Any]:
     }
 
 
+def marked(names: tuple[str, ...], params: dict[str, Any]) -> dict[str, Any]:
+    """Of each leaf, whether it belongs to one of the names."""
+    return {
+        name: jax.tree.map(lambda _, name=name: name in names, part)
+        for name, part in params.items()
+    }
+
+
 def perceptron(params: dict[str, Any], x: Array) -> Array:
     """Of images (B, 64)."""
     for name in PERCEPTRON:
@@ -107,7 +116,7 @@ def other_classes(
             logits,
             augment,
             steps=length,
-            batch=32,
+            batch=BATCH,
         )
         for chosen, length in zip(classes, (steps, STEPS), strict=True)
     )
@@ -116,13 +125,7 @@ def other_classes(
     outputs = {"out": (inputs, len(classes[1]))}
     last = (list(shapes)[-1], "out")
 
-    def is_last(params):
-        return {
-            name: jax.tree.map(lambda _, name=name: name in last, layer)
-            for name, layer in params.items()
-        }
-
-    base = forms.Base(params, partial(layers, outputs), is_last)
+    base = forms.Base(params, partial(layers, outputs), partial(marked, last))
     return Pretrained(base, after, optax.adam, 1e-3)
 
 
@@ -167,6 +170,7 @@ def trained_gpt(steps: int) -> dict[str, Any]:
     return pretrain(next_character("sklearn", steps), 3e-3)
 
 
+@cache
 def pretrained_gpt(steps: int = 3000) -> Pretrained:
     """On the source of scikit-learn, for that of Optax. Its last layers are a block."""
 
@@ -179,6 +183,7 @@ def pretrained_gpt(steps: int = 3000) -> Pretrained:
     return Pretrained(base, next_character("optax", STEPS), language_adamw, 1e-3)
 
 
+@cache
 def pretrained_classifier(steps: int = 3000) -> Pretrained:
     """On the source of scikit-learn; for the package that other source is from.
 
@@ -205,7 +210,7 @@ def pretrained_classifier(steps: int = 3000) -> Pretrained:
 
     def loss(params, key):
         label_key, key = jax.random.split(key)
-        labels = jax.random.randint(label_key, (32,), 0, len(PACKAGES))
+        labels = jax.random.randint(label_key, (BATCH,), 0, len(PACKAGES))
         return mean_loss(params, windows(parts["train"], key, labels), labels)
 
     def evaluate(params, split):
@@ -216,15 +221,9 @@ def pretrained_classifier(steps: int = 3000) -> Pretrained:
     def fresh(key):
         return layers({"out": (GPT.width, len(PACKAGES))}, key)
 
-    def is_last(params):
-        return {
-            name: jax.tree.map(lambda _, name=name: name == "out", part)
-            for name, part in params.items()
-        }
-
     params = trained_gpt(steps)
-    base = forms.Base(params, fresh, is_last)
-    size = parts["train"].size // (32 * GPT.length)
+    base = forms.Base(params, fresh, partial(marked, ("out",)))
+    size = parts["train"].size // (BATCH * GPT.length)
     task = Task(
         STEPS, size, lambda key: params | fresh(key), loss, evaluate, False, "nats"
     )
@@ -248,8 +247,3 @@ def fine_tuned(
     )
     labels = forms.labels(form, base)
     return Training(adapted, optimizer, rate, labels)
-
-
-def short(pretrained: Pretrained) -> Training:
-    """All of the network, in few steps."""
-    return fine_tuned("full", pretrained, SHORT_STEPS)
