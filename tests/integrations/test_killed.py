@@ -22,15 +22,15 @@ def start(method, folder, *last):
         [sys.executable, killed_run.__file__, method, folder, *map(str, last)],
         env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=subprocess.PIPE,
         text=True,
     )
 
 
 def lines(process, code):
     """Step, phase, and whether it is under way to the copy, of each step."""
-    output, _ = process.communicate()
-    assert process.returncode == code, output
+    output, errors = process.communicate()
+    assert process.returncode == code, errors
     return [tuple(map(int, line.split())) for line in output.splitlines()]
 
 
@@ -43,7 +43,7 @@ def final(folder):
 
 @pytest.mark.parametrize("method", ["autotune", "learned", "actor_critic"])
 def test_killed_run_goes_on_bitwise(method, tmp_path):
-    whole = start(method, tmp_path / "whole")
+    whole = lines(start(method, tmp_path / "whole"), 0)
     killed = tmp_path / "killed"
     dead = [
         lines(start(method, killed, last), -signal.SIGKILL)
@@ -55,7 +55,7 @@ def test_killed_run_goes_on_bitwise(method, tmp_path):
     searches = method != "actor_critic"
     assert (dead[0][-1][1] < 3) == searches and dead[2][-1][1] == 3
     # Between the two updates of the return: the last one began it, the next ends it.
-    restored = {step for step, _, is_restored in lines(whole, 0) if is_restored}
+    restored = {step for step, _, is_restored in whole if is_restored}
     assert {ROLLBACK, ROLLBACK + 1} <= restored and ROLLBACK - 1 not in restored
     one, other = final(tmp_path / "whole"), final(killed)
     assert one.keys() == other.keys()
