@@ -198,10 +198,13 @@ def _block(
     means = observation.history[-BLOCKS:]
     errors = observation.standard_error[-BLOCKS:]
     factor = state.found.gradient_factor
+    # A block that is cut short sees a part of the decrease that a whole one would see.
+    whole = settings.block / (1.0 + settings.block) * state.elapsed.astype(jnp.float32)
+    longer = jnp.maximum(whole / MOST_IN_BLOCK, 1.0)
     return Block(
         mean=means[-1],
-        decrease=means[0] - means[-1],
-        error=jnp.hypot(errors[0], errors[-1]),
+        decrease=longer * (means[0] - means[-1]),
+        error=longer * jnp.hypot(errors[0], errors[-1]),
         total=jnp.maximum(state.found.first_value - means[-1], 0.0),
         gap=settings.gap_unit * observation.averaging_gap / factor,
         slope=observation.return_slope / factor,

@@ -304,6 +304,19 @@ def test_a_block_is_no_longer_than_a_mean_in_float32_moves(elapsed):
     assert abs(int(size) - expected) <= 1
 
 
+def test_a_good_rate_is_kept_where_blocks_no_longer_grow():
+    rule, found, observe = controllers.maintain(), as_found(FOUND), make_observe()
+    state, log_scale, step = rule.begin(rule.init(), found), found.log_scale, 0
+    update = jax.jit(rule.update)
+    while step < 2**27:
+        step += int(rule.request(state).accumulation_size)
+        value, before = (4.0 * (part * step) ** -0.1 for part in (1.0, 9 / 16))
+        gap = 0.6 * (before - value)  # of the decrease in two whole blocks
+        block = Block(step, value, 1e-5, gap, 0.0, False)
+        log_scale, state = update(observe(block, log_scale), state)
+        assert log_scale == found.log_scale, step
+
+
 def test_the_lowest_rate_is_not_lowered_and_leaves_nothing_to_undo():
     found = as_found(FOUND)
     state = controllers.maintain().begin(first_state(), found)
