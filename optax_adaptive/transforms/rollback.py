@@ -33,12 +33,8 @@ from optax_adaptive.transforms import _rules
 from optax_adaptive.transforms._eager import compiled
 from optax_adaptive.transforms._measured import Measured, check_no_sam, handed_down
 from optax_adaptive.transforms._rollback_memory import LAYOUT, first_memory
-from optax_adaptive.transforms._rollback_plan import (
-    Plan,
-    factor_of,
-    make_plan,
-    next_memory,
-)
+from optax_adaptive.transforms._rollback_next import next_memory
+from optax_adaptive.transforms._rollback_plan import Plan, factor_of, make_plan
 
 
 @exportable

@@ -18,6 +18,13 @@ from optax_adaptive.controllers.maintain.rate_correction import (
     Proposal,
     propose,
 )
+from optax_adaptive.controllers.maintain.setbacks import (
+    backed_off,
+    floor,
+    is_soon,
+    restarted,
+    rolled_back,
+)
 from optax_adaptive.controllers.maintain.settings import (
     HALVED,
     INTERPOLATED,
@@ -98,7 +105,7 @@ def maintain(
     def update_fn(observation: Observation, state: MaintainState):
         is_block = jnp.isfinite(observation.value)
         is_blown_up = observation.is_rolled_back & ~is_block
-        state = select(observation.is_rolled_back, _rolled_back(state), state)
+        state = select(observation.is_rolled_back, rolled_back(state), state)
         blocks = saturating_add(state.blocks, is_block)
         state = _with_start(state._replace(blocks=blocks), observation, settings)
         block = _block(observation, state, settings)
@@ -108,11 +115,11 @@ def maintain(
         change, restarts = _allowed(
             proposal, state, observation, on_probation, settings
         )
-        floor = _floor(state, settings)
+        lowest = floor(state, settings)
         change = jnp.where(is_judged, change, 0.0)
         # From the lowest rate a restart would only lead to another.
-        restarts &= is_judged & (observation.log_scale > floor + ROUNDING)
-        is_undone = is_block & (state.backoffs > 0) & ~_is_soon(state) & (change >= 0.0)
+        restarts &= is_judged & (observation.log_scale > lowest + ROUNDING)
+        is_undone = is_block & (state.backoffs > 0) & ~is_soon(state) & (change >= 0.0)
         change = jnp.where(is_undone, -math.log(settings.back_off), change)
         went_on = state._replace(
             restarts=jnp.zeros((), jnp.bool_),
@@ -129,11 +136,11 @@ def maintain(
         proven = jnp.minimum(log_scale, state.decided)
         proven = jnp.where(is_block, proven, state.proven)
         went_on = went_on._replace(proven=proven)
-        new = select(restarts, _restarted(state, observation, block), went_on)
-        backed_off, down = _backed_off(state, log_scale, settings)
-        new = select(is_blown_up, backed_off, new)
+        new = select(restarts, restarted(state, observation, block), went_on)
+        after_blow_up, down = backed_off(state, log_scale, settings)
+        new = select(is_blown_up, after_blow_up, new)
         change = jnp.where(is_blown_up, down, change)
-        log_scale = jnp.maximum(log_scale + change, jnp.minimum(log_scale, floor))
+        log_scale = jnp.maximum(log_scale + change, jnp.minimum(log_scale, lowest))
         cause = jnp.where(change < 0.0, LOWERED, jnp.where(is_undone, UNDONE, RAISED))
         cause = jnp.where(restarts, RESTARTED, jnp.where(is_blown_up, HALVED, cause))
         cause = jnp.where(log_scale == observation.log_scale, state.last_change, cause)
@@ -254,7 +261,7 @@ def _is_raise_vetoed(
     # A rate that came down did so for a reason.
     is_lowered = observation.log_scale < state.found.log_scale - ROUNDING
     # After a blow-up the run has to go well for as long as it did before.
-    blew_up = _is_soon(state)
+    blew_up = is_soon(state)
     # With noise, too high a rate does not show at once. And when the loss decreases by
     # orders of magnitude, so does the gap: it would speak against a higher rate only
     # once all of that decrease is undone.
@@ -262,60 +269,3 @@ def _is_raise_vetoed(
     # Without it, nothing speaks against a higher rate near rest until it blows up.
     by_noise = jnp.where(state.found.has_noise, is_too_early, proposal.is_at_rest)
     return is_lowered | blew_up | by_noise
-
-
-def _restarted(
-    state: MaintainState, observation: Observation, block: Block
-) -> MaintainState:
-    """The state that begins anew from the parameters at which the rule began."""
-    return first_state()._replace(
-        found=state.found,
-        began=observation.step + 1,
-        value_left=block.mean,
-        restarts=jnp.ones((), jnp.bool_),
-    )
-
-
-def _backed_off(
-    state: MaintainState, log_scale: Array, settings: MaintainSettings
-) -> tuple[MaintainState, Array]:
-    """The state after a blow-up, from that after its rollback; the change of the rate.
-
-    A rate that soon blows up again is far too high, and each attempt costs a rollback.
-    One that was raised by hand returns to where it was, if that is further down. The
-    lowest rate is not lowered, and nothing is to be undone later.
-    """
-    backoffs = jnp.where(_is_soon(state), 2, 1)
-    down = math.log(settings.back_off) * backoffs.astype(jnp.float32)
-    to_proven = state.proven - log_scale
-    is_by_hand = to_proven < down - ROUNDING
-    is_lowest = log_scale <= _floor(state, settings) + ROUNDING
-    backoffs = jnp.where(is_by_hand | is_lowest, 0, backoffs)
-    new = state._replace(
-        blown_up_at=state.elapsed, backoffs=saturating_add(state.backoffs, backoffs)
-    )
-    return new, jnp.where(is_by_hand, to_proven, down)
-
-
-def _floor(state: MaintainState, settings: MaintainSettings) -> Array:
-    """The lowest log factor."""
-    return state.found.log_scale + math.log(settings.floor)
-
-
-def _is_soon(state: MaintainState) -> Array:
-    """Whether less time has passed since a blow-up than before it."""
-    return state.elapsed - state.blown_up_at < state.blown_up_at
-
-
-def _rolled_back(state: MaintainState) -> MaintainState:
-    """The state after a rollback: what was normal before need not be so after it."""
-    return first_state()._replace(
-        found=state.found,
-        began=state.began,
-        elapsed=state.elapsed,
-        blown_up_at=state.blown_up_at,
-        backoffs=state.backoffs,
-        proven=state.proven,
-        value_left=state.value_left,
-        last_change=state.last_change,
-    )

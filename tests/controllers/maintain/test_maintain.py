@@ -9,7 +9,7 @@ import pytest
 
 from optax_adaptive import controllers
 from optax_adaptive._controller import Found
-from optax_adaptive.controllers.maintain import MaintainSettings, rule, settings
+from optax_adaptive.controllers.maintain import MaintainSettings, setbacks, settings
 from optax_adaptive.controllers.maintain.settings import first_state
 from tests.helpers.observations import observation
 from tests.references.maintain_reference import Block, MaintainReference
@@ -323,5 +323,5 @@ def test_the_lowest_rate_is_not_lowered_and_leaves_nothing_to_undo():
     settings = MaintainSettings()
     lowest = found.log_scale + math.log(settings.floor)
     for log_scale, backoffs in ((found.log_scale, 1), (lowest, 0)):
-        after, _ = rule._backed_off(state, log_scale, settings)
+        after, _ = setbacks.backed_off(state, log_scale, settings)
         assert int(after.backoffs) == backoffs
