@@ -21,26 +21,23 @@ from optax_adaptive._controller import (
     nothing,
 )
 from optax_adaptive.controllers.search import gradient_factor
+from optax_adaptive.controllers.search.bad_losses import watch, wild_above
+from optax_adaptive.controllers.search.calibration import calibrate
 from optax_adaptive.controllers.search.candidates import run_candidate
 from optax_adaptive.controllers.search.settings import (
     CALIBRATE,
     CANDIDATES,
-    RANGE_TEST,
     WARM_UP,
     Lengths,
     SearchSettings,
     SearchState,
     done,
     first_state,
-    least_standard_deviation,
     lengths,
-    opened,
-    watch,
-    wild_above,
 )
-from optax_adaptive.signals import history
+from optax_adaptive.controllers.search.stability import test_range
 from optax_adaptive.state import packing
-from optax_adaptive.state.trees import saturating_add, select
+from optax_adaptive.state.trees import select
 from optax_adaptive.state.validation import check_count
 
 SETTINGS = SearchSettings()
@@ -101,8 +98,8 @@ def search(
     settings = settings or SETTINGS
     sized = lengths(total_steps, settings)
     stages = [  # in the order of their numbers
-        lambda seen: _calibrate(*seen[:3], settings=settings),
-        lambda seen: _test_range(seen[0], settings, sized),
+        lambda seen: calibrate(*seen[:3], settings=settings),
+        lambda seen: test_range(seen[0], settings, sized),
         lambda seen: run_candidate(seen[0], settings, sized),
         lambda seen: _warm_up(seen[0], sized),
         lambda seen: (seen[0], seen[0].found.log_scale),
@@ -159,103 +156,6 @@ def search(
         name="search",
         needs=("with_averaging", "with_rollback"),
     )
-
-
-def _calibrate(
-    state: SearchState,
-    displacement: Array,
-    gradient_size: Array,
-    settings: SearchSettings,
-) -> tuple[SearchState, Array]:
-    """Measures loss and noise while nothing moves, and how far an update moves."""
-    losses = state.losses[-settings.calibration_steps :]
-    center = history.median(losses)
-    deviations = jnp.abs(losses - center)
-    # Spikes are cut: with so much noise, all rates would look equally good.
-    deviations = jnp.minimum(deviations, settings.cut * history.median(deviations))
-    mean_deviation = history.mean_without_largest(deviations)
-    # Of a normal it is 0.8 standard deviations, and less without the largest.
-    least = least_standard_deviation(center, settings)
-    standard_deviation = jnp.maximum(1.45 * mean_deviation, least)
-    # Until params have moved, the size of an update is not known, and the factor grows.
-    is_sized = state.had_gradient & (displacement > 0.0)
-    log_size = jnp.log(jnp.where(is_sized, displacement, 1.0)) - state.log_scale
-    log_growth = jnp.where(state.had_gradient, math.log(settings.growth), 0.0)
-    highest = state.log_scale + log_growth
-    wanted = jnp.minimum(math.log(settings.first_move) - log_size, highest)
-    log_scale = jnp.where(is_sized, wanted, highest)
-    counts = is_sized & (
-        state.clock > settings.calibration_steps - settings.sized_steps
-    )
-    counts &= displacement > 0.1 * settings.first_move
-    has_gradient = (state.nonfinite == 0) & (gradient_size > 0.0)
-    gradient_size = jnp.where(has_gradient, gradient_size, state.most_gradient)
-    smallest = jnp.where(has_gradient, gradient_size, jnp.inf)
-    state = state._replace(
-        log_scale=log_scale,
-        had_gradient=has_gradient,
-        least_gradient=jnp.minimum(state.least_gradient, smallest),
-        most_gradient=jnp.maximum(state.most_gradient, gradient_size),
-        log_size_sum=state.log_size_sum + jnp.where(counts, log_size, 0.0),
-        sizes=saturating_add(state.sizes, counts),
-    )
-    sizes = jnp.maximum(state.sizes, 1).astype(jnp.float32)
-    start = math.log(settings.test_from) - state.log_size_sum / sizes
-    unchanged = (1.0 - settings.gradient_noise) * state.most_gradient
-    found = state.found._replace(
-        first_value=center,
-        standard_deviation=standard_deviation,
-        has_noise=(state.least_gradient < unchanged)
-        | (standard_deviation > settings.loss_noise * jnp.abs(center)),
-    )
-    over = opened(state._replace(found=found), RANGE_TEST)
-    is_over = (state.clock >= settings.calibration_steps) & (
-        state.sizes >= settings.sized_steps
-    )
-    over = over._replace(log_scale=start, lowest=center)
-    return select(is_over, over, state), log_scale
-
-
-def _test_range(
-    state: SearchState, settings: SearchSettings, sized: Lengths
-) -> tuple[SearchState, Array]:
-    """Raises the rate each step until the loss is worse than at the start."""
-    steps_up = state.clock.astype(jnp.float32) - 1.0
-    log_scale = state.log_scale + steps_up * (math.log(10.0) / sized.decade)
-    first_value = state.found.first_value
-    standard_deviation = state.found.standard_deviation
-    median = history.median(state.losses[-5:])
-    is_low = median < first_value - 2.0 * standard_deviation
-    has_descended = state.has_descended | is_low
-    lowest = jnp.minimum(state.lowest, median)
-    is_lowest = median <= lowest + settings.as_low * standard_deviation
-    lowest_at = jnp.where(is_lowest, log_scale, state.lowest_at)
-    # Before anything has moved, noise must not end the test.
-    margin = jnp.where(has_descended, 3.0, 10.0) * standard_deviation
-    is_risen = jnp.min(state.losses[-3:]) > first_value + margin
-    top = math.log10(settings.test_to / settings.test_from) * sized.decade
-    is_unstable = is_risen | state.is_lost
-    is_over = is_unstable | (steps_up >= top)
-    state = state._replace(
-        has_descended=has_descended,
-        lowest=lowest,
-        lowest_at=lowest_at,
-    )
-    found = state.found._replace(
-        gradient_factor=gradient_factor.factor_of(state, settings)
-    )
-    # How far the first candidate is below the last rate, in ratios.
-    below = log_scale - lowest_at - math.log(settings.above_lowest)
-    below = jnp.where(
-        is_unstable | ~has_descended, 0.0, below / math.log(settings.ratio)
-    )
-    over = opened(state._replace(found=found), CANDIDATES)._replace(
-        log_scale=log_scale,
-        first_candidate=jnp.maximum(below, settings.first_candidate),
-        was_suspected=jnp.zeros((), jnp.bool_),
-        restores=jnp.ones((), jnp.bool_),
-    )
-    return select(is_over, over, state), log_scale
 
 
 def _within_bounds(state: SearchState, observation: Observation) -> SearchState:
