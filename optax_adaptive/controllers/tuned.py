@@ -38,6 +38,7 @@ def tuned(
     Raises:
       ValueError: If ``total_steps`` is not an integer of at least 200, or
         ``interpolate`` is not a bool.
+      TypeError: If settings are of another kind.
 
     Example:
       >>> from optax_adaptive import controllers

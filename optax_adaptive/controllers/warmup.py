@@ -14,14 +14,16 @@ class WarmupState(NamedTuple):
 
     warmed_log_scale: Array  # shape=(), dtype=float32: the factor under the warmup
     warmed_state: ControllerState
-    is_warm: Array  # shape=(), dtype=bool: has the rule decided yet?
+    is_warm: Array  # shape=(), dtype=bool: was the ramp over at the last decision?
 
 
 def warmup(rule: Controller, steps: int | Array) -> Controller:
     """Ramps the factor of ``rule`` up from near 0 over the first ``steps`` steps.
 
     The ramp is linear in the step, counted from the first of the run, and moves once
-    per window. ``rule`` decides from the first window that ends after the ramp.
+    per window. ``rule`` decides from the first window that ends after the ramp, and
+    before that where :func:`with_rollback` says that the rate has made the loss blow
+    up: what it lowers, the ramp then leads to.
 
     Args:
       rule: The rule to warm up to.
@@ -52,22 +54,25 @@ def warmup(rule: Controller, steps: int | Array) -> Controller:
         )
 
     def decide(observation, state):
-        # From the second decision on, the factor in force, which bounds may have cut.
+        # After the ramp, the factor in force, which bounds may have cut.
         log_scale = jnp.where(
             state.is_warm, observation.log_scale, state.warmed_log_scale
         )
         observation = observation._replace(log_scale=log_scale)
         log_scale, warmed_state = rule.update(observation, state.warmed_state)
         log_scale = jnp.asarray(log_scale, jnp.float32)  # a hyperparameter may be wider
-        return WarmupState(log_scale, warmed_state, jnp.ones((), jnp.bool_))
+        return WarmupState(log_scale, warmed_state, is_over(observation))
+
+    def is_over(observation):
+        return observation.step + 1 >= steps
 
     def wait(observation, state):
         del observation
         return state
 
     def update_fn(observation, state):
-        is_over = observation.step + 1 >= steps
-        state = jax.lax.cond(is_over, decide, wait, observation, state)
+        decides = is_over(observation) | ~jnp.isfinite(observation.value)
+        state = jax.lax.cond(decides, decide, wait, observation, state)
         return state.warmed_log_scale + ramp(observation.step), state
 
     def begin_fn(state, found):

@@ -3,9 +3,9 @@
 Reading all leaves would cost some percent of a step. One leaf of an update is enough,
 since a schedule changes all leaves alike. Of gradients, small leaves such as biases are
 read whole, and of larger ones the middle row: backpropagation spreads what is not
-finite over all columns of a gradient, or it shows in a bias. Where no leaf is read
-whole, the middle column is too: the middle row may be that of an input that is always
-0, or of a word that is in no batch.
+finite over all columns of a gradient, or it shows in a bias. Of matrices, and
+where no leaf is read whole, the middle column is read too: the middle row may be that
+of an input that is always 0, or of a word that is in no batch.
 """
 
 import collections
@@ -95,7 +95,7 @@ def _sampled(leaves: list[Array]) -> list[Array]:
     for leaf, whole in zip(leaves, is_whole, strict=True):
         middle = [size // 2 for size in leaf.shape]
         parts = [leaf] if whole else [leaf[tuple(middle[:-1])]]
-        if not any(is_whole):
+        if not whole and (leaf.ndim == 2 or not any(is_whole)):
             parts.append(leaf[..., middle[-1]])
         by_dtype[leaf.dtype] += [part.reshape(-1) for part in parts]
     # One vector per dtype: reducing each leaf by itself would take a kernel or two.

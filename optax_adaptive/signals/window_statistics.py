@@ -39,8 +39,10 @@ class WindowStatistics(NamedTuple):
     slopes: Array  # shape=(), dtype=float32: the same of the slopes towards the copy
     gaps_size: Array  # shape=(), dtype=int32: number of each
     found_scale: Array  # shape=(), dtype=float32: factor when the search ended; or 0
-    # shape=(), dtype=float32: of the optimizer that the run began with; 0 if not known
-    first_update_size: Array
+    # shape=(), dtype=float32: least and most of the first update of the optimizer that
+    # the run began with; 0 if not known
+    least_first_update: Array
+    most_first_update: Array
     request: Request  # of the rule, after its last decision
 
 
@@ -64,7 +66,8 @@ def first(mode: str) -> WindowStatistics:
         slopes=jnp.zeros((), jnp.float32),
         gaps_size=jnp.zeros((), jnp.int32),
         found_scale=jnp.zeros((), jnp.float32),
-        first_update_size=jnp.zeros((), jnp.float32),
+        least_first_update=jnp.zeros((), jnp.float32),
+        most_first_update=jnp.zeros((), jnp.float32),
         request=nothing(),
     )
 

@@ -26,7 +26,7 @@ def recompute_batch_stats(
       least float32, then cast.
 
     Raises:
-      ValueError: If there is no batch.
+      ValueError: If there is no batch, or ``batch_stats_fn`` returns no statistics.
 
     Example:
       >>> import jax.numpy as jnp, optax_adaptive
@@ -45,8 +45,13 @@ def recompute_batch_stats(
         count += 1
         widened = jax.tree.map(lambda leaf: leaf.astype(wide(leaf.dtype)), stats)
         mean = widened if mean is None else _lerp(mean, widened, 1.0 / count)
-    if mean is None:
+    if not count:
         raise ValueError("batches must hold at least one batch, but it is empty")
+    if not jax.tree.leaves(stats):
+        raise ValueError(
+            f"batch_stats_fn must return the statistics of a batch, but it returned "
+            f"{stats!r}; of an NNX model return nnx.state(model, nnx.BatchStat)"
+        )
     return jax.tree.map(_rounded, mean, stats)
 
 

@@ -60,7 +60,7 @@ def check_real(name: str, value: Any) -> None:
             "(loss, aux) pass the loss"
         )
     dtype = value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
-    if getattr(dtype, "kind", "O") not in "biufV":  # those of random keys have none
+    if getattr(dtype, "kind", "O") not in "iufV":  # those of random keys have none
         raise TypeError(f"`{name}` must be real, but it is {value!r}")
 
 
@@ -90,6 +90,15 @@ def check_array(name: str, value: Any, shape: tuple[int, ...]) -> None:
         )
     if is_concrete(value) and not np.all(np.isfinite(value)):
         raise ValueError(f"{name} must be finite, but it is {value}")
+
+
+def check_settings(settings: Any, kind: type) -> None:
+    """Raises TypeError unless ``settings`` are of this kind."""
+    if not isinstance(settings, kind):
+        raise TypeError(
+            f"settings must be a {kind.__name__}, but they are a "
+            f"{type(settings).__name__}"
+        )
 
 
 def check_flag(name: str, value: Any) -> None:

@@ -23,8 +23,8 @@ class Measured(NamedTuple):
     is_new: Array | None = None  # shape=(), dtype=bool: is it of params that count?
     return_slope: Array | None = None  # shape=(), dtype=float32
     gradient_size: Array | None = None  # shape=(), dtype=float32
-    # Of autotune: that of the optimizer; 0 if not known.
-    first_update_size: Array | None = None  # shape=(), dtype=float32
+    # Of autotune: least and most of the optimizer's; 0 if not known.
+    first_update_sizes: Array | None = None  # shape=(2,), dtype=float32
 
     def wrappers(self) -> tuple[str, ...]:
         """The wrappers that there are."""

@@ -9,7 +9,7 @@ from optax_adaptive.state import snapshots
 from optax_adaptive.state.controller_state import is_controller_state
 from optax_adaptive.state.trees import nodes_of
 from optax_adaptive.transforms import averaging
-from optax_adaptive.transforms._base_rate import first_update_size
+from optax_adaptive.transforms._base_rate import first_update_sizes
 from optax_adaptive.transforms._measured import Measured
 
 ACCUMULATION = (optax.MultiStepsState, optax.ApplyEvery)
@@ -25,6 +25,11 @@ OWN_RATE = (
     (
         optax.contrib.ProdigyState,
         optax.contrib.DAdaptAdamWState,
+        optax.contrib.DoGState,
+        optax.contrib.DoWGState,
+        optax.contrib.MomoState,
+        optax.contrib.MomoAdamState,
+        optax.contrib.COCOBState,
         optax.contrib.ReduceLROnPlateauState,
     ),
     "sets its own rate from what it sees of the run, in a {}, and the rates that the "
@@ -37,13 +42,13 @@ def chain_of_fixed_rate(
     optimizer: optax.GradientTransformationExtraArgs,
     rule: optax.GradientTransformationExtraArgs,
 ) -> optax.GradientTransformationExtraArgs:
-    """``optax.chain`` that tells the rule the size of the optimizer's first update."""
+    """``optax.chain`` that tells the rule the sizes of the optimizer's first update."""
     chain = optax.chain(optimizer, rule)
 
     def update_fn(updates, state, params=None, *, measured=None, **extra_args):
         measured = Measured() if measured is None else measured
-        size = first_update_size(optimizer, params, state[0])
-        measured = measured._replace(first_update_size=size)
+        sizes = first_update_sizes(optimizer, params, state[0])
+        measured = measured._replace(first_update_sizes=sizes)
         return chain.update(updates, state, params, measured=measured, **extra_args)
 
     return optax.GradientTransformationExtraArgs(chain.init, update_fn)

@@ -75,7 +75,7 @@ def autotune(
         lost, and schedules, of which ``init`` warns, count from 0. Resume with the same
         optimizer. Its rate may differ, also by hand in the state of
         ``optax.inject_hyperparams``: the run continues at the first rate, known from
-        the size of the first update for a gradient of 1 (if ``value`` is enough).
+        the size of a first update. The rate of a part alone changes as given.
       total_steps: Number of updates of the whole run, an integer of at least 200, or
         None if it is not given. A run may be resumed with another value.
       interpolate: Whether to take gradients seven tenths of the way from the point that

@@ -56,6 +56,7 @@ def in_words(numbers: Mapping[str, Any]) -> dict[str, str]:
 
     Raises:
       ValueError: If the numbers are those of several runs, as from ``jax.vmap``.
+      TypeError: If they are no mapping, as where a state is passed.
 
     Example:
       >>> import jax.numpy as jnp, optax, optax_adaptive
@@ -63,6 +64,11 @@ def in_words(numbers: Mapping[str, Any]) -> dict[str, str]:
       >>> optax_adaptive.in_words(optax_adaptive.summary(state))
       {'phase_name': 'calibrate', 'cause_name': 'tried by the search'}
     """
+    if not isinstance(numbers, Mapping):
+        raise TypeError(
+            "in_words takes what summary(opt_state) returned, but it was given a "
+            f"{type(numbers).__name__}"
+        )
     words = {}
     for name in numbers:
         path, _, last = name.rpartition("/")

@@ -65,10 +65,11 @@ def lr_scale(opt_state: Any) -> Array:
         :func:`autotune` has.
 
     Returns:
-      float32 of shape ``()``: what the last update was multiplied by. Two factors are
-      not included: that of :func:`with_rollback`, ``backoff`` to the power of
-      ``summary["backoffs_in_force"]``, or 0.001 if that is larger; and, if
-      :func:`autotune` was resumed with another base rate, the first rate over it.
+      float32 of shape ``()``: what the last update was multiplied by. Not included are
+      the factors of :func:`with_rollback`, ``backoff`` to the power of
+      ``summary["backoffs_in_force"]``, or 0.001 if that is larger, and after a rollback
+      a tenth to one over ten updates; and, if :func:`autotune` was resumed with another
+      base rate, the first rate over it.
 
     Raises:
       ValueError: If there is no controller in the state, or more than one.
@@ -179,7 +180,7 @@ def _of_controller(state: ScaleByControllerState) -> dict[str, Array]:
     probe = statistics.request.probe
     (name,) = state.controller_memory
     # Without a search, ``maintain`` begins at the base rate.
-    unknown = 1.0 if name.startswith("maintain-") else 0.0
+    unknown = 1.0 if "maintain" in name.split("-") else 0.0
     found = jnp.where(statistics.found_scale > 0.0, statistics.found_scale, unknown)
     is_low = (found > 0.0) & (state.lr_scale <= 1.01 * MAINTAIN.floor * found)
     is_low &= _maintains(name)  # other rules may come down as far on purpose

@@ -273,7 +273,7 @@ def scale_by_controller(
             most_nonfinite = jnp.where(is_probe, size, window_statistics.BLOWN_UP)
         is_due = statistics.size >= size
         is_due |= statistics.nonfinite_in_a_row >= most_nonfinite
-        statistics, ratio = _base_rate.compare(statistics, measured.first_update_size)
+        statistics, ratio = _base_rate.compare(statistics, measured.first_update_sizes)
         words = overwrite(words, statistics, read)
         # Passed in, not stored: XLA then removes what the rule does not use.
         sizes = jnp.stack(measure_sizes(updates, measured, ratio))

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from optax_adaptive.state.snapshots import find
@@ -27,7 +28,9 @@ def select_on_rollback(opt_state: Any, healthy: Any, current: Any) -> tuple[Any,
 
     Returns:
       ``(healthy, current)``: after a snapshot both are ``current``, after a return to
-      it both are ``healthy``, else they are unchanged. It works inside ``jax.jit``.
+      it both are ``healthy``, else they are unchanged, except that what is not finite
+      in ``current``, as the statistics of a bad batch, whose update is skipped, is that
+      of ``healthy``. It works inside ``jax.jit``.
 
     Raises:
       ValueError: If there is no snapshot in the state, or more than one.
@@ -46,7 +49,13 @@ def select_on_rollback(opt_state: Any, healthy: Any, current: Any) -> tuple[Any,
     state = find(opt_state)
     flags = jax.tree.leaves((state.is_taken, state.is_restored))
 
+    def finite(current, healthy):
+        if not jnp.issubdtype(jnp.result_type(current), jnp.inexact):
+            return current
+        return jnp.where(jnp.isfinite(current), current, healthy)
+
     def select(is_taken, is_restored, healthy, current):
+        current = jax.tree.map(finite, current, healthy)
         healthy = optax.tree.where(is_taken, current, healthy)
         return healthy, optax.tree.where(is_restored, healthy, current)
 

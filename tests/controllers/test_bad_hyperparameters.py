@@ -117,3 +117,20 @@ def test_nor_does_a_factory_combine(make, arguments, name):
 def test_a_path_is_not_what_lies_there(make, argument, message):
     with pytest.raises(TypeError, match=message):
         make(**{argument: "mine.json"})
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (controllers.search, "SearchSettings"),
+        (controllers.maintain, "MaintainSettings"),
+        (controllers.bandit, "OnlineSettings"),
+        (controllers.q_learning, "OnlineSettings"),
+        (controllers.actor_critic, "OnlineSettings"),
+    ],
+)
+def test_settings_of_another_rule(make, expected):
+    other = controllers.MaintainSettings()
+    other = controllers.SearchSettings() if make is controllers.maintain else other
+    with pytest.raises(TypeError, match=f"must be a {expected}, but .* a .*Settings"):
+        make(settings=other)

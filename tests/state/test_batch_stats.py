@@ -14,6 +14,8 @@ def test_batch_stats_are_the_mean_over_batches():
     )
     assert float(stats["mean"]) == pytest.approx(3.5)
     assert float(stats["var"]) == pytest.approx(1.25)
+    with pytest.raises(ValueError, match="return the statistics .* returned None"):
+        optax_adaptive.recompute_batch_stats(lambda x: None, batches)
     with pytest.raises(ValueError, match="at least one batch"):
         optax_adaptive.recompute_batch_stats(lambda x: x, [])
 

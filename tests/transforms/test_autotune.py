@@ -119,7 +119,10 @@ def without_rate(state):
             return node
         ((name, words),) = node.controller_memory.items()
         statistics = unpack(window_statistics.LAYOUT, words)
-        statistics = statistics._replace(first_update_size=jnp.float32(0.0))
+        none = jnp.float32(0.0)
+        statistics = statistics._replace(
+            least_first_update=none, most_first_update=none
+        )
         return node._replace(controller_memory={name: overwrite(words, statistics)})
 
     return jax.tree.map(visit, state, is_leaf=is_controller_state)

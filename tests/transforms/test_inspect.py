@@ -321,4 +321,13 @@ def test_maintain_without_a_search_keeps_the_rate_and_may_be_stuck():
         "cause_name": "kept since the start",
     }
     assert not summary(state)["is_stuck"]
-    assert summary(state._replace(lr_scale=jnp.float32(1e-3)))["is_stuck"]
+    low = jnp.float32(1e-3)
+    assert summary(state._replace(lr_scale=low))["is_stuck"]
+    warmed = scale_by_controller(controllers.warmup(controllers.maintain(), 10))
+    assert summary(warmed.init(None)._replace(lr_scale=low))["is_stuck"]
+
+
+def test_words_are_of_a_summary_and_not_of_a_state():
+    state = autotune(optax.adam(1e-3)).init({"w": jnp.ones(2)})
+    with pytest.raises(TypeError, match="what summary.*given a WithAveragingState"):
+        in_words(state)

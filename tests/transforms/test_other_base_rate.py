@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import optax_adaptive
-from optax_adaptive.transforms._base_rate import first_update_size
+from optax_adaptive.transforms._base_rate import first_update_sizes
 from tests.helpers.regression import squared_error, student, teacher
 
 STEPS = 400  # the search ends at 80
@@ -83,31 +83,91 @@ def warm_up(rate):
     return optax.sgd(optax.linear_schedule(0.0, rate, 10))
 
 
-def whole_matrices(rate):
+def whole_vectors(rate):
     def update_fn(updates, state, params):
-        return jax.tree.map(lambda u: -rate * (u @ u.T) @ u, updates), state
+        return {"out": -rate * updates["out"].reshape(3)}, state
 
     return optax.GradientTransformation(lambda params: (), update_fn)
 
 
+def clipped(norm, rate=0.1):
+    return optax.chain(optax.clip_by_global_norm(norm), optax.sgd(rate))
+
+
+def by_parts(hidden, out):
+    made = {"hidden": optax.adam(hidden), "out": optax.adam(out)}
+    return optax.partition(made, {"hidden": "hidden", "out": "out"})
+
+
+def by_rank(matrices, vectors):
+    def labels(params):
+        return jax.tree.map(lambda leaf: "m" if leaf.ndim > 1 else "v", params)
+
+    made = {"m": optax.adam(matrices), "v": optax.adam(vectors)}
+    return optax.partition(made, labels)
+
+
+def muon(matrices, others):
+    return optax.contrib.muon(matrices, adam_learning_rate=others)
+
+
+PARAMS = {"hidden": jnp.full((2, 3), 7.0), "out": jnp.full((3,), 5.0)}
+
+
+OF_SGD = 0.25e-3, 0.25e-3
+
+
 @pytest.mark.parametrize(
-    ("make", "size"),
+    ("make", "sizes"),
     [
-        *((make, 0.25) for make in OPTIMIZERS.values()),
-        (lambda rate: optax.sgd(rate, momentum=0.9), 0.25),
-        (lambda rate: optax.adamw(rate, weight_decay=0.1), 0.25),
-        (optax.polyak_sgd, 0.25),
-        (warm_up, 0.0),
-        (lambda rate: optax.lbfgs(), 0.0),
-        (whole_matrices, 0.0),
+        (OPTIMIZERS["adam"], (0.25, 0.25)),
+        (OPTIMIZERS["by groups"], (0.25e-3, 0.25)),
+        (OPTIMIZERS["injected"], OF_SGD),
+        (lambda rate: optax.sgd(rate, momentum=0.9), OF_SGD),
+        (lambda rate: optax.adamw(rate, weight_decay=0.1), (0.25, 0.25)),
+        (optax.polyak_sgd, OF_SGD),
+        (lambda rate: clipped(1.0, rate), OF_SGD),
+        (lambda rate: by_parts(rate, 0.0), (0.25, 0.25)),
+        (warm_up, (0.0, 0.0)),
+        (lambda rate: optax.lbfgs(), (0.0, 0.0)),
+        (whole_vectors, (0.0, 0.0)),
     ],
 )
-def test_the_size_of_the_first_update(make, size):
+def test_the_sizes_of_the_first_update(make, sizes):
     optimizer = optax.with_extra_args_support(make(0.25))
-    params = {"hidden": jnp.full((2, 3), 7.0), "out": jnp.full((3,), 5.0)}
-    found = first_update_size(optimizer, params, optimizer.init(params))
-    assert found.dtype == jnp.float32 and found.shape == ()
-    np.testing.assert_allclose(found, size, rtol=1e-5)
+    found = first_update_sizes(optimizer, PARAMS, optimizer.init(PARAMS))
+    assert found.dtype == jnp.float32 and found.shape == (2,)
+    np.testing.assert_allclose(found, sizes, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "ratios"),
+    [
+        # Updates after over updates before, of the matrix and of the vector.
+        (optax.adam(0.1), optax.adam(0.001), (1.0, 1.0)),
+        (clipped(1.0), clipped(0.1), (1.0, 1.0)),
+        (by_parts(0.1, 0.2), by_parts(0.1, 0.02), (1.0, 0.1)),
+        (by_parts(0.1, 0.2), by_parts(0.01, 0.2), (0.1, 1.0)),
+        (by_parts(0.1, 0.2), by_parts(0.01, 0.02), (1.0, 1.0)),
+        (by_rank(0.1, 0.2), by_rank(0.01, 0.2), (0.1, 1.0)),
+        (by_rank(0.1, 0.2), by_rank(0.01, 0.02), (1.0, 1.0)),
+        (muon(0.1, 0.01), muon(0.01, 0.01), (0.1, 1.0)),
+        (muon(0.1, 0.01), muon(0.01, 0.001), (1.0, 1.0)),
+    ],
+)
+def test_only_what_is_common_to_all_rates_is_undone(before, after, ratios):
+    grads = jax.tree.map(lambda leaf: 1e-3 * jnp.ones_like(leaf), PARAMS)
+
+    def update(optimizer, state):
+        tx = optax_adaptive.autotune(optimizer)
+        return tx.update(grads, state, PARAMS, value=1.0)
+
+    state = optax_adaptive.autotune(before).init(PARAMS)
+    for _ in range(3):
+        _, state = update(before, state)
+    (old, _), (new, _) = update(before, state), update(after, state)
+    for name, ratio in zip(("hidden", "out"), ratios, strict=True):
+        np.testing.assert_allclose(new[name], ratio * old[name], rtol=1e-3)
 
 
 def test_the_rate_in_the_state_is_the_one_that_counts():
@@ -115,7 +175,8 @@ def test_the_rate_in_the_state_is_the_one_that_counts():
     params = jnp.ones(2)
     state = optimizer.init(params)
     state.hyperparams["learning_rate"] = jnp.float32(0.5)
-    assert first_update_size(optimizer, params, state) == 0.5
+    found = first_update_sizes(optimizer, params, state)
+    np.testing.assert_allclose(found, 0.5e-3, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +213,11 @@ def test_init_warns_of_parameters_that_no_factor_reaches(optimizer, kept):
     [
         (optax.contrib.prodigy(1.0), "ProdigyState"),
         (optax.contrib.dadapt_adamw(1.0), "DAdaptAdamWState"),
+        (optax.contrib.dog(1.0), "DoGState"),
+        (optax.contrib.dowg(1.0), "DoWGState"),
+        (optax.contrib.momo(1.0), "MomoState"),
+        (optax.contrib.momo_adam(1.0), "MomoAdamState"),
+        (optax.contrib.cocob(), "COCOBState"),
         (
             optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau()),
             "ReduceLROnPlateauState",

@@ -38,7 +38,7 @@ from optax_adaptive.controllers.maintain.settings import (
     first_state,
 )
 from optax_adaptive.state.trees import saturating_add, select
-from optax_adaptive.state.validation import check_count, check_flag
+from optax_adaptive.state.validation import check_count, check_flag, check_settings
 
 # In float32 the mean of many more values would no longer move.
 MOST_IN_BLOCK = 2**20
@@ -78,6 +78,7 @@ def maintain(
     Raises:
       ValueError: If ``total_steps`` is not an integer of at least 1, or ``interpolate``
         is not a bool.
+      TypeError: If ``settings`` are of another kind.
 
     Example:
       >>> import optax
@@ -98,6 +99,7 @@ def maintain(
     check_flag("interpolate", interpolate)
     if settings is None:
         settings = INTERPOLATED if interpolate else SETTINGS
+    check_settings(settings, MaintainSettings)
     probation = settings.most_probation
     if total_steps is not None:
         probation = min(int(settings.probation * total_steps), probation)

@@ -129,9 +129,14 @@ def is_rising(block: Block, settings: OnlineSettings) -> Array:
 
 
 def is_over(block: Block, size: int | Array, settings: OnlineSettings) -> Array:
-    """Whether the block has its ``size`` windows, or cannot go on."""
+    """Whether the block has its ``size`` windows, or cannot go on.
+
+    It waits for a validation, once there was one, but not for ever: whoever stops
+    validating would leave the learner at one action.
+    """
     track, _ = _rewarded(block)
     is_full = (block.windows >= size) & track.is_read
+    is_full |= block.windows >= settings.longest_wait * size
     return is_full | is_rising(block, settings)
 
 

@@ -14,7 +14,7 @@ from optax_adaptive.controllers.learned.policy_network import PolicyWeights, sco
 from optax_adaptive.controllers.online import offline_prior
 from optax_adaptive.controllers.online._learner import Learner
 from optax_adaptive.controllers.online._residual import residual
-from optax_adaptive.controllers.online.settings import DEFAULTS, OnlineSettings
+from optax_adaptive.controllers.online.settings import OnlineSettings, or_defaults
 
 
 class Experience(NamedTuple):
@@ -82,7 +82,8 @@ def actor_critic(
     Raises:
       ValueError: If an argument is out of its range, or an array of ``prior`` is of
         another shape or not finite.
-      TypeError: If ``prior`` does not come from :func:`load_prior`.
+      TypeError: If ``prior`` does not come from :func:`load_prior`, or ``settings`` are
+        of another kind.
 
     Example:
       >>> import optax
@@ -96,7 +97,7 @@ def actor_critic(
       `Learning an adaptive learning rate schedule <https://arxiv.org/abs/1909.09712>`_,
       2019
     """
-    settings = settings or DEFAULTS
+    settings = or_defaults(settings)
     first = offline_prior.checked(prior).actor
     # Not Adam: half the memory, and Adam mixes dtypes, which strict promotion forbids.
     optimizer = optax.rmsprop(settings.ppo_learning_rate)

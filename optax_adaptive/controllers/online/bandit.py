@@ -17,7 +17,7 @@ from optax_adaptive.controllers.online._learner import (
     nearest_action,
 )
 from optax_adaptive.controllers.online._residual import residual
-from optax_adaptive.controllers.online.settings import DEFAULTS, OnlineSettings
+from optax_adaptive.controllers.online.settings import OnlineSettings, or_defaults
 from optax_adaptive.state.validation import check_choice
 
 # The reward of an action, less that of action 0, is a parabola through 0, whose slope
@@ -91,7 +91,8 @@ def bandit(
     Raises:
       ValueError: If an argument is out of its range, or an array of ``prior`` is of
         another shape or not finite.
-      TypeError: If ``prior`` does not come from :func:`load_prior`.
+      TypeError: If ``prior`` does not come from :func:`load_prior`, or ``settings`` are
+        of another kind.
 
     Example:
       >>> import optax
@@ -111,7 +112,7 @@ def bandit(
       bandit approach <https://arxiv.org/abs/2410.12598>`_, 2024
     """
     check_choice("algorithm", algorithm, ("thompson", "ucb", "exp3s"))
-    settings = settings or DEFAULTS
+    settings = or_defaults(settings)
     first = offline_prior.checked(prior)
     network_action = partial(act, PolicyWeights(*map(jnp.asarray, first.actor)))
     prior_mean = settings.regret_scale * jnp.append(first.bandit, jnp.float32(0))

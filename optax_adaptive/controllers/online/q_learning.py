@@ -16,7 +16,7 @@ from optax_adaptive.controllers.online._learner import (
     nearest_action,
 )
 from optax_adaptive.controllers.online._residual import residual
-from optax_adaptive.controllers.online.settings import DEFAULTS, OnlineSettings
+from optax_adaptive.controllers.online.settings import OnlineSettings, or_defaults
 
 
 class QLearningState(NamedTuple):
@@ -61,7 +61,8 @@ def q_learning(
     Raises:
       ValueError: If an argument is out of its range, or an array of ``prior`` is of
         another shape or not finite.
-      TypeError: If ``prior`` does not come from :func:`load_prior`.
+      TypeError: If ``prior`` does not come from :func:`load_prior`, or ``settings`` are
+        of another kind.
 
     Example:
       >>> import optax
@@ -75,7 +76,7 @@ def q_learning(
       Sutton, `Reinforcement learning with replacing eligibility traces
       <https://doi.org/10.1007/BF00114726>`_, 1996
     """
-    settings = settings or DEFAULTS
+    settings = or_defaults(settings)
     first = offline_prior.checked(prior)
     actor = PolicyWeights(*map(jnp.asarray, first.actor))
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from optax_adaptive.controllers.online._learner import Learner
+from optax_adaptive.state.validation import check_settings
 
 
 def unchanged(learner: Learner) -> Learner:
@@ -24,6 +25,7 @@ class OnlineSettings(NamedTuple):
     blow_up_penalty: float = 10.0  # of a window without a finite value, added to that
     baseline_weight: float = 0.3  # of the newest block in the expected decrease
     validation_weight: float = 0.2  # of the newest validation in its noise
+    longest_wait: int = 10  # for a validation, if there was one before, in blocks
     rewards_raw_decrease: bool = False  # no baseline, unit, bound or penalty
 
     # The action ceiling.
@@ -76,3 +78,10 @@ class OnlineSettings(NamedTuple):
 
 
 DEFAULTS = OnlineSettings()
+
+
+def or_defaults(settings: OnlineSettings | None) -> OnlineSettings:
+    """The settings, or those by default; TypeError if they are of another kind."""
+    settings = settings or DEFAULTS
+    check_settings(settings, OnlineSettings)
+    return settings

@@ -38,7 +38,7 @@ from optax_adaptive.controllers.search.settings import (
 from optax_adaptive.controllers.search.stability import test_range
 from optax_adaptive.state import packing
 from optax_adaptive.state.trees import select
-from optax_adaptive.state.validation import check_count
+from optax_adaptive.state.validation import check_count, check_settings
 
 SETTINGS = SearchSettings()
 
@@ -78,6 +78,7 @@ def search(
 
     Raises:
       ValueError: If ``total_steps`` is not an integer of at least 200.
+      TypeError: If ``settings`` are of another kind.
 
     Example:
       >>> import optax
@@ -96,6 +97,7 @@ def search(
     if total_steps is not None:
         total_steps = check_count("total_steps", total_steps, 200)
     settings = settings or SETTINGS
+    check_settings(settings, SearchSettings)
     sized = lengths(total_steps, settings)
     stages = [  # in the order of their numbers
         lambda seen: calibrate(*seen[:3], settings=settings),

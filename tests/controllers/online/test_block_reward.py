@@ -130,6 +130,18 @@ def test_validation_alone_is_rewarded_once_there_is_any():
     assert float(reward) == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_block_does_not_wait_for_a_validation_for_ever():
+    _, state = play(_block_reward.first_block(), [shown(9.0, validation=5.0)] * 2)
+    for _ in range(19):
+        state = read(state, shown(0.0))
+    assert not is_over(state, 2)
+    state = read(state, shown(0.0))
+    assert is_over(state, 2)  # ten times its windows
+    reward, after = close(state)
+    assert float(reward) == 0  # the loss is no validation
+    assert float(after.expected) == float(state.expected)
+
+
 def test_a_rise_of_the_loss_ends_a_block_between_validations():
     state = _block_reward.first_block()
     _, state = play(state, [shown(2.0, validation=v) for v in (5.0, 4.9)])
