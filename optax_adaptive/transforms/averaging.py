@@ -216,9 +216,9 @@ def eval_params(opt_state: Any, params: optax.Params) -> optax.Params:
         :func:`with_averaging`, once.
       params: The current parameters, returned while there is no average yet, and where
         :func:`autotune` finds that the average lags. Leaves that the optimizer was not
-        given, by ``optax.partition`` or as None, are returned unchanged, so this may be
-        a whole Equinox model. With leading axes on state and parameters, as from
-        ``jax.vmap``, the average of each run is read.
+        given, by ``optax.partition`` or as None, and integers are returned as they are,
+        not copied, so this may be a whole Equinox model. With leading axes on state and
+        parameters, as from ``jax.vmap``, the average of each run is read.
 
     Returns:
       Parameters to evaluate, save or serve; training continues from ``params``.
