@@ -60,7 +60,7 @@ def check_real(name: str, value: Any) -> None:
             "(loss, aux) pass the loss"
         )
     dtype = value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
-    if getattr(dtype, "kind", "O") not in "iufV":  # those of random keys have none
+    if getattr(dtype, "kind", "O") not in "biufV":  # those of random keys have none
         raise TypeError(f"`{name}` must be real, but it is {value!r}")
 
 

@@ -64,6 +64,7 @@ def test_training_goes_on_in_rollback(name, restore_inner):
         assert int(state.snapshot.rollbacks) == 0
 
 
+@pytest.mark.filterwarnings("ignore:.*sets its own rate:UserWarning")  # momo
 @pytest.mark.parametrize("name", ["momo_adam", "normalize"])
 def test_training_goes_on_in_autotune(name):
     tx = autotune(FRAGILE[name](), total_steps=400)
