@@ -21,7 +21,9 @@ def graft(target: Any, restored: Any) -> Graft:
     Use it to add a controller to a run that started without one, or to change it: a
     typed restore fails, since the structure differs. Restore the checkpoint without a
     target (Orbax then gives nested dicts and lists, whose keys are the names of the
-    fields) and graft it onto a freshly initialised state.
+    fields) and graft it onto a freshly initialised state. Of a chain that a controller
+    was added to, graft the optimizer's part, ``state[0]``: what lies a level deeper is
+    at another path.
 
     Args:
       target: A pytree of arrays with the wanted structure, shapes and dtypes.

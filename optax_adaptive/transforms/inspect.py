@@ -180,7 +180,7 @@ def _of_controller(state: ScaleByControllerState) -> dict[str, Array]:
     probe = statistics.request.probe
     (name,) = state.controller_memory
     # Without a search, ``maintain`` begins at the base rate.
-    unknown = 1.0 if "maintain" in name.split("-") else 0.0
+    unknown = 1.0 if name.startswith("maintain-") else 0.0
     found = jnp.where(statistics.found_scale > 0.0, statistics.found_scale, unknown)
     is_low = (found > 0.0) & (state.lr_scale <= 1.01 * MAINTAIN.floor * found)
     is_low &= _maintains(name)  # other rules may come down as far on purpose

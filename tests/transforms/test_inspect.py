@@ -321,10 +321,20 @@ def test_maintain_without_a_search_keeps_the_rate_and_may_be_stuck():
         "cause_name": "kept since the start",
     }
     assert not summary(state)["is_stuck"]
-    low = jnp.float32(1e-3)
-    assert summary(state._replace(lr_scale=low))["is_stuck"]
-    warmed = scale_by_controller(controllers.warmup(controllers.maintain(), 10))
-    assert summary(warmed.init(None)._replace(lr_scale=low))["is_stuck"]
+    assert summary(state._replace(lr_scale=jnp.float32(1e-3)))["is_stuck"]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        controllers.then(controllers.search(), controllers.maintain()),
+        controllers.then(controllers.range_test(), controllers.maintain()),
+        controllers.warmup(controllers.maintain(), 10_000),
+    ],
+)
+def test_a_low_rate_on_the_way_up_is_not_stuck(rule):
+    state = scale_by_controller(rule).init(None)
+    assert lr_scale(state) < 1e-3 and not summary(state)["is_stuck"]
 
 
 def test_words_are_of_a_summary_and_not_of_a_state():
