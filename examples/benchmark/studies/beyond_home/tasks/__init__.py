@@ -58,6 +58,7 @@ FAMILIES: dict[str, dict[str, Make]] = {
     "vision transformer": {"vision_transformer": vision.vision_transformer},
     "deep networks": {
         "deep_convolution": deep_convolution.deep_convolution,
+        "very_deep_convolution": deep_convolution.very_deep_convolution,
         "deep_residual": deep_residual.deep_residual,
     },
     "diffusion": {"diffusion": lambda data_dir: diffusion.diffusion()},
