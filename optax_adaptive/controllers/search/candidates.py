@@ -91,6 +91,22 @@ def _log_scales(state: SearchState, is_above: Array, settings: SearchSettings) -
     return state.log_scale - below * math.log(settings.ratio)
 
 
+def _may_be_ruined(
+    state: SearchState, losses: Array, error: Array, settings: SearchSettings
+) -> Array:
+    """Whether the best candidate so far may have ruined the network, bool of shape ().
+
+    Where first outputs are worse than constant ones, that lowers the loss as well. Such
+    candidates come first, since theirs are the highest rates, and one of them may seem
+    best by chance. They do not get below the lowest loss of the range test.
+    """
+    best = jnp.min(losses)
+    doubt = settings.clear_errors * error
+    is_lower = state.found.first_value - best > doubt
+    is_early = jnp.argmin(losses) < settings.least_candidates - 1
+    return is_lower & is_early & (state.lowest - best < doubt)
+
+
 def _judge(state: SearchState, settings: SearchSettings, sized: Lengths) -> Judged:
     """The losses as if the candidate that runs ended now, and whether others follow."""
     error = _standard_error(state, sized)
@@ -104,6 +120,9 @@ def _judge(state: SearchState, settings: SearchSettings, sized: Lengths) -> Judg
     # At rates far too high, losses may differ by chance alone, and a lower rate may do
     # better: so only a candidate that is clearly worse is the last.
     tie = jnp.maximum(error, settings.tie * (state.found.first_value - best))
+    # The best has an error, too: hence the root.
+    doubt = math.sqrt(2.0) * settings.clear_errors * error
+    tie = jnp.where(_may_be_ruined(state, losses, error, settings), doubt, tie)
     goes_on = jnp.where(is_above, is_third, loss <= best + tie)
     return Judged(
         losses=losses,

@@ -85,9 +85,26 @@ def test_where_candidates_are_long_enough_so_do_those_that_noise_tells_not_apart
     assert compared(losses, 6000) == (candidates, pytest.approx(best, abs=0.05))
 
 
-def compared(losses, total_steps):
+@pytest.mark.parametrize(
+    ("losses", "lowest", "candidates", "best"),
+    [
+        ([1.6, 1.2, 1.38], 1.4, 3, 1),  # the best is lower than the range test came
+        ([1.6, 1.2, 1.38, 0.9, 1.6], 1.3, 5, 3),  # it is not: the second may be ruined
+        ([1.6, 1.2, 1.4, 1.4, 1.4, 1.45], 1.3, 6, 1.07),  # until one is worse for sure
+        ([1.6, 1.2, 1.45], 1.3, 3, 1),  # as here
+        ([1.8, 1.6, 1.2, 1.38], 1.3, 4, 2),  # the third is at a lower rate
+    ],
+)
+def test_the_best_of_high_rates_may_have_ruined_the_network(
+    losses, lowest, candidates, best
+):
+    answer = compared(losses, 2000, lowest)
+    assert answer == (candidates, pytest.approx(best, abs=0.05))
+
+
+def compared(losses, total_steps, lowest=3.0):
     """Number of candidates with these losses, and how far below the first the best."""
-    state, _ = after_candidates(losses, total_steps, A_FIFTH)
+    state, _ = after_candidates(losses, total_steps, A_FIFTH, lowest)
     # The first is 10^0.75 below the largest stable rate, 1, and
     # each 10^0.5 below the one before.
     below = np.log10(0.2) - state.found.log_scale / np.log(10) - 0.75
@@ -110,11 +127,15 @@ def searching(total_steps, settings):
     return rule, jax.jit(rule.update), jax.jit(rule.request)
 
 
-def after_candidates(losses, total_steps, settings=SETTINGS):
-    """The state after candidates with these losses, and what is asked for then."""
+def after_candidates(losses, total_steps, settings=SETTINGS, lowest=3.0):
+    """The state after candidates with these losses, and what is asked for then.
+
+    ``lowest`` is the lowest loss of the range test before them.
+    """
     rule, update, request = searching(total_steps, settings)
     state = calibrated(rule.init(), 0.1)._replace(
         stage=jnp.int32(CANDIDATES),
+        lowest=jnp.float32(lowest),
         log_scale=jnp.float32(0.0),  # of the largest stable rate
     )
     for _ in range(MOST_CANDIDATES):
