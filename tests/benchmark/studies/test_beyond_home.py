@@ -122,7 +122,7 @@ def test_has_scalar_losses_and_gradients_like_its_parameters(name, stripes):
 
 
 def test_names_say_what_there_is():
-    assert len(TRAININGS) == sum(map(len, FAMILIES.values())) == 27
+    assert len(TRAININGS) == sum(map(len, FAMILIES.values())) == 28
     assert len(FAMILIES["fine-tuning"]) == 9
     with pytest.raises(SystemExit, match=r"prepare_data.py cifar10"):
         TRAININGS["vision_transformer"](prepared.default_dir() / "nothing")
