@@ -60,7 +60,7 @@ def test_every_optimizer_learns_from_any_base_rate(name, total_steps, interpolat
         jnp.array([1e-7, 1e-2, 10.0])
     )
     assert (phase == 3).all()
-    assert (progress < 0.02).all()
+    assert (progress < 0.03).all()
     np.testing.assert_allclose(found, found[0], rtol=1e-3)  # as the docstring says
 
 
