@@ -92,16 +92,16 @@ def _log_scales(state: SearchState, is_above: Array, settings: SearchSettings) -
 
 
 def _may_be_ruined(
-    state: SearchState, losses: Array, error: Array, settings: SearchSettings
+    state: SearchState, losses: Array, doubt: Array, settings: SearchSettings
 ) -> Array:
     """Whether the best candidate so far may have ruined the network, bool of shape ().
 
-    Where first outputs are worse than constant ones, that lowers the loss as well. Such
-    candidates come first, since theirs are the highest rates, and one of them may seem
-    best by chance. They do not get below the lowest loss of the range test.
+    Where first outputs are worse than constant ones, and no rate of the range test has
+    raised the loss, that lowers the loss as well. Such candidates come first, since
+    theirs are the highest rates, and one of them may seem best by chance. They do not
+    get below the lowest loss of the range test.
     """
     best = jnp.min(losses)
-    doubt = settings.clear_errors * error
     is_lower = state.found.first_value - best > doubt
     is_early = jnp.argmin(losses) < settings.least_candidates - 1
     return is_lower & is_early & (state.lowest - best < doubt)
@@ -121,8 +121,9 @@ def _judge(state: SearchState, settings: SearchSettings, sized: Lengths) -> Judg
     # better: so only a candidate that is clearly worse is the last.
     tie = jnp.maximum(error, settings.tie * (state.found.first_value - best))
     # The best has an error, too: hence the root.
-    doubt = math.sqrt(2.0) * settings.clear_errors * error
-    tie = jnp.where(_may_be_ruined(state, losses, error, settings), doubt, tie)
+    doubt = settings.clear_errors * error
+    may_be_ruined = _may_be_ruined(state, losses, doubt, settings)
+    tie = jnp.where(may_be_ruined, math.sqrt(2.0) * doubt, tie)
     goes_on = jnp.where(is_above, is_third, loss <= best + tie)
     return Judged(
         losses=losses,

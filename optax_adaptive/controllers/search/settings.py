@@ -119,7 +119,9 @@ class SearchState(NamedTuple):
     # may be a burst of bad batches that ended just as the first parameters were back
     was_suspected: Array
     has_descended: Array  # shape=(), dtype=bool: has any rate lowered the loss?
-    lowest: Array  # shape=(), dtype=float32: lowest median of losses in the range test
+    # shape=(), dtype=float32: lowest median of losses in the range test; inf once that
+    # has ended with a rise
+    lowest: Array
     lowest_at: Array  # shape=(), dtype=float32: log factor of the last one as low
     # shape=(), dtype=float32: while calibrating, of the newest update; in the range
     # test, of its first step; then of its last one, the largest stable rate

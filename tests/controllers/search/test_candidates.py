@@ -93,6 +93,7 @@ def test_where_candidates_are_long_enough_so_do_those_that_noise_tells_not_apart
         ([1.6, 1.2, 1.4, 1.4, 1.4, 1.45], 1.3, 6, 1.07),  # until one is worse for sure
         ([1.6, 1.2, 1.45], 1.3, 3, 1),  # as here
         ([1.8, 1.6, 1.2, 1.38], 1.3, 4, 2),  # the third is at a lower rate
+        ([1.6, 1.2, 1.38], np.inf, 3, 1),  # the range test ended with a rise
     ],
 )
 def test_the_best_of_high_rates_may_have_ruined_the_network(
