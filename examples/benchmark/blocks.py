@@ -7,9 +7,9 @@ from benchmark.studies.ablation import report as ablation
 from benchmark.studies.ablation import run as ablation_run
 from benchmark.studies.base_rate import report as base_rate
 from benchmark.studies.base_rate import run as base_rate_run
+from benchmark.studies.beyond_home import other_rates, searches
 from benchmark.studies.beyond_home import report as beyond_home
 from benchmark.studies.beyond_home import run as beyond_home_run
-from benchmark.studies.beyond_home import searches
 from benchmark.studies.learned import report as learned
 from benchmark.studies.online import report as online
 from benchmark.studies.online import run as online_run
@@ -116,6 +116,7 @@ def blocks(lines: list[records.Line]) -> dict[tuple[Path, str], str]:
             "searches": searches.table(
                 records.rows(searches.RESULTS), records.rows(beyond_home_run.RESULTS)
             ),
+            "other_rates": other_rates.table(records.rows(other_rates.RESULTS)),
             "held_out": beyond_home.held_out(of_other_seeds),
             "base_rates": beyond_home.base_rates(
                 records.rows(beyond_home.BASE_RATE_RESULTS), of_other_seeds

@@ -197,6 +197,7 @@ def test_a_network_that_large_rates_ruin_is_tried_at_lower_ones(losses, below):
     state = in_range_test([3.0, 3.05], [1.0], [(loss, 0.0) for loss in losses])
     assert state.stage == CANDIDATES
     assert float(state.first_candidate) == pytest.approx(below, abs=1e-4)
+    assert bool(jnp.isinf(state.lowest)) == (losses[-1] == 9.0)
 
 
 def test_settings_are_arguments():

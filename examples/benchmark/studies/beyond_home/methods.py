@@ -126,6 +126,11 @@ def build(training: Training, method: str, rate: Any, steps: int) -> Method:
             made = rules.named_rule(method, plan)
         else:
             made = rules.autotune(plan, *rules.AUTOTUNE[method])
+    return evaluated_twice(training, made)
+
+
+def evaluated_twice(training: Training, made: Method) -> Method:
+    """``made`` around what the training does not freeze; evaluates last and average."""
     if training.labels is not None:
         # Around, and not inside: the scale of what is trained is autotune's own unit.
         groups: dict[Any, Any] = {

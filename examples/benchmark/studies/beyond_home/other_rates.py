@@ -22,12 +22,12 @@ import numpy as np
 import optax
 
 import optax_adaptive
-from benchmark import records, training
+from benchmark import records
 from benchmark.studies.beyond_home import methods
 from benchmark.studies.beyond_home.run import (
-    CHECKPOINTS,
     as_row,
     make_training,
+    run_of,
     value,
 )
 from benchmark.studies.beyond_home.tasks import TRAININGS
@@ -35,14 +35,17 @@ from benchmark.studies.beyond_home.tasks.training import Training
 from benchmark.tables import markdown
 from benchmark.tasks.task import Array
 from data import prepared
-from methods.method import FRACTION, Method
-from methods.rules import AUTOTUNE
+from methods.method import FRACTION, Method, Plan
+from methods.rules import autotuned
 from optax_adaptive import controllers
 
 RESULTS = Path(__file__).with_name("other_rates.jsonl")
 KEY = ("task", "method", "kind", "factor", "seed")
+METHOD = "autotune_anytime"
+AVERAGE = methods.ENTRIES["autotune, no total_steps"]
 KINDS = ("found", "kept", "later")
-FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
+OTHERS = (0.25, 0.5, 2.0, 4.0)
+FACTORS = (1.0, *OTHERS)
 LATER = 0.25  # of the run
 
 
@@ -62,13 +65,11 @@ def multiplied_found(rule: Any, factor: Array) -> Any:
 def multiplied_later(rule: Any, factor: Array, step: int) -> Any:
     """A rule whose rate is multiplied by ``factor`` from ``step`` on, unseen by it."""
 
-    def extra(at):
-        return jnp.where(at >= step, jnp.log(factor), 0.0)
-
     def update(observation, state):
-        seen = observation.log_scale - state[1]
-        log_scale, inner = rule.update(observation._replace(log_scale=seen), state[0])
-        more = extra(observation.step)
+        inner, more = state
+        seen = observation._replace(log_scale=observation.log_scale - more)
+        log_scale, inner = rule.update(seen, inner)
+        more = jnp.where(observation.step >= step, jnp.log(factor), 0.0)
         return log_scale + more, (inner, more)
 
     return rule._replace(
@@ -78,117 +79,82 @@ def multiplied_later(rule: Any, factor: Array, step: int) -> Any:
     )
 
 
-def build(
-    subject: Training, method: str, kind: str, factor: Array, steps: int
-) -> Method:
-    """autotune, as the composition that it is, with its rate multiplied."""
-    _, is_told = AUTOTUNE[method]
-    total_steps = steps if is_told else None
-    search = multiplied_found(controllers.search(total_steps), factor)
+def build(subject: Training, kind: str, factor: Array, steps: int) -> Method:
+    """autotune, not told the length, as the composition that it is, and multiplied."""
+    search = multiplied_found(controllers.search(), factor)
     if kind == "found":
-        rule = controllers.then(search, controllers.maintain(total_steps))
+        rule = controllers.then(search, controllers.maintain())
     elif kind == "kept":
         rule = controllers.then(search, controllers.constant())
     else:
         step = round(LATER * steps)
-        rule = multiplied_later(controllers.tuned(total_steps), factor, step)
+        rule = multiplied_later(controllers.tuned(), factor, step)
     rule = optax_adaptive.scale_by_controller(rule, min_scale=1e-30, max_scale=1e30)
     tx = optax.chain(subject.optimizer(methods.BASE_RATE), rule)
     tx = optax_adaptive.with_rollback(tx, backoff=1.0, restore_inner=False)
     tx = optax_adaptive.with_averaging(tx, fraction=FRACTION)
-    if subject.labels is not None:
-        groups: dict[Any, Any] = {"train": tx, "frozen": optax.set_to_zero()}
-        tx = optax.partition(groups, subject.labels)
-
-    def pair(state, params):
-        return params, optax_adaptive.eval_params(state, params)
-
-    def rate(state, step):
-        return methods.BASE_RATE * optax_adaptive.lr_scale(state)
-
-    return Method(optax.with_extra_args_support(tx), rate, pair)
+    plan = Plan(subject.optimizer, subject.optimizer, methods.BASE_RATE, steps, 1)
+    return methods.evaluated_twice(subject, autotuned(plan, tx))
 
 
-def make_run(subject: Training, method: str, kind: str) -> Any:
-    """A run from factor and seed, to be jitted."""
+def runs(
+    subject: Training, task: str, kind: str, seeds: list[int], done: set[tuple]
+) -> Iterator[dict[str, Any]]:
+    """Makes and yields the rows whose key is not in ``done``."""
 
-    def evaluate(pair, split):
-        return jnp.stack([subject.task.evaluate(params, split) for params in pair])
+    def made(factor, steps, seed):
+        return build(subject, kind, factor, steps)
 
-    return training.training_of(
-        subject.task._replace(evaluate=evaluate),
-        lambda factor, steps, seed: build(subject, method, kind, factor, steps),
-        autotunes=True,
-        checkpoints=CHECKPOINTS,
-    )
-
-
-def runs(flags: Any, task: str, method: str, kind: str) -> Iterator[dict[str, Any]]:
-    """Makes and yields the rows that are missing."""
-    subject = make_training(task, flags.data_dir)
-    run = jax.jit(make_run(subject, method, kind))
-    done = {tuple(row[name] for name in KEY) for row in records.rows(flags.output)}
-    for seed in flags.seeds:
-        for factor in FACTORS:
-            names = dict(zip(KEY, (task, method, kind, factor, seed), strict=True))
-            if tuple(names.values()) not in done:
-                start = time.perf_counter()
-                trace = jax.device_get(run(jnp.float32(factor), jnp.int32(seed)))
-                seconds = round(time.perf_counter() - start, 1)
-                yield names | as_row(trace, subject.task) | {"seconds": seconds}
+    run = jax.jit(run_of(subject, made, autotunes=True))
+    for seed, factor in product(seeds, FACTORS):
+        key = (task, METHOD, kind, factor, seed)
+        if key not in done:
+            start = time.perf_counter()
+            trace = jax.device_get(run(jnp.float32(factor), jnp.int32(seed)))
+            seconds = round(time.perf_counter() - start, 1)
+            names = dict(zip(KEY, key, strict=True))
+            yield names | as_row(trace, subject.task) | {"seconds": seconds}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Percent by which the loss of the average exceeds that at factor 1."""
-    average = methods.Entry("", methods.AVERAGED)
-    losses = {tuple(row[name] for name in KEY): value(row, average) for row in rows}
-    groups = dict.fromkeys(key[:3] for key in losses)
+    """By how many percent the loss of the average exceeds that at factor 1."""
+    logs: dict[tuple, dict[int, float]] = {}
+    for row in rows:
+        key = row["task"], row["kind"], row["factor"]
+        loss = value(row, AVERAGE)
+        logs.setdefault(key, {})[row["seed"]] = 100.0 * np.log(loss)
     lines = []
-    for group in groups:
-        seeds = sorted({key[4] for key in losses if key[:3] == group})
+    for task, kind in dict.fromkeys(key[:2] for key in logs):
+        own = {factor: logs[task, kind, factor] for factor in FACTORS}
+        seeds = sorted(set.intersection(*map(set, own.values())))
         cells = []
-        for factor in FACTORS:
-            differences = np.array(
-                [
-                    100.0
-                    * np.log(
-                        losses[(*group, factor, seed)] / losses[(*group, 1.0, seed)]
-                    )
-                    for seed in seeds
-                    if (*group, factor, seed) in losses
-                ]
-            )
-            cells.append(plus_minus(differences) if factor != 1.0 else "0")
-        lines.append([*group, str(len(seeds)), *cells])
-    header = ["task", "method", "rate", "seeds", *(f"x {x:g}" for x in FACTORS)]
+        for factor in OTHERS:
+            more = np.array([own[factor][seed] - own[1.0][seed] for seed in seeds])
+            error = more.std(ddof=1) / np.sqrt(len(seeds))
+            cells.append(f"{more.mean():+.1f} ± {error:.1f}")
+        lines.append([task, kind, str(len(seeds)), *cells])
+    header = ["task", "which", "seeds", *(f"x {factor:g}" for factor in OTHERS)]
     return markdown(header, lines)
-
-
-def plus_minus(differences: Any) -> str:
-    """Mean and standard error."""
-    error = differences.std(ddof=1) / len(differences) ** 0.5
-    return f"{differences.mean():+.1f} ± {error:.1f}"
 
 
 def main() -> None:
     """Makes what is missing, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", nargs="*", default=(), choices=TRAININGS)
-    parser.add_argument("--methods", nargs="+", default=("autotune_anytime",))
-    parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--data-dir", type=Path, default=prepared.default_dir())
     parser.add_argument("--output", type=Path, default=RESULTS)
     flags = parser.parse_args()
-    for task in flags.tasks:
-        for method, kind in product(flags.methods, flags.kinds):
-            with records.open_to_append(flags.output) as file:
-                for number, row in enumerate(runs(flags, task, method, kind)):
-                    if number == 0:
-                        config = {"study": "other_rates", "later": LATER}
-                        records.write(file, [records.header(config, 0.0)])
-                    records.write(file, [row])
-                    print(*(row[name] for name in KEY), row["validation"], flush=True)
+    done = {tuple(row[name] for name in KEY) for row in records.rows(flags.output)}
+    for task, kind in product(flags.tasks, KINDS):
+        subject = make_training(task, flags.data_dir)
+        with records.open_to_append(flags.output) as file:
+            for number, row in enumerate(runs(subject, task, kind, flags.seeds, done)):
+                if number == 0:
+                    config = {"study": "other_rates", "later": LATER}
+                    records.write(file, [records.header(config, 0.0)])
+                records.write(file, [row])
+                print(*(row[name] for name in KEY), row["validation"], flush=True)
     print(table(records.rows(flags.output)))
 
 

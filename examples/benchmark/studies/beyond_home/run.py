@@ -99,13 +99,24 @@ def next_places(method: str, tried: dict[int, list[Row]], first: int) -> list[in
 def make_run(subject: Training, method: str) -> Callable[[Any, Any], training.Trace]:
     """A run from rate and seed, to be jitted; metrics have shape (2,), as evaluated."""
 
+    def build(rate, steps, seed):
+        return methods.build(subject, method, rate, steps)
+
+    return run_of(subject, build, autotunes=not methods.is_tuned(method))
+
+
+def run_of(
+    subject: Training, build: training.Build, autotunes: bool
+) -> Callable[[Any, Any], training.Trace]:
+    """The same of what ``build`` makes of rate, steps and seed."""
+
     def evaluate(pair, split):
         return jnp.stack([subject.task.evaluate(params, split) for params in pair])
 
     return training.training_of(
         subject.task._replace(evaluate=evaluate),
-        lambda rate, steps, seed: methods.build(subject, method, rate, steps),
-        autotunes=not methods.is_tuned(method),
+        build,
+        autotunes=autotunes,
         checkpoints=CHECKPOINTS,
     )
 
