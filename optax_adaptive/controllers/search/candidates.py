@@ -96,8 +96,8 @@ def _may_be_ruined(
 ) -> Array:
     """Whether the best candidate so far may have ruined the network, bool of shape ().
 
-    Where first outputs are worse than constant ones, and no rate of the range test has
-    raised the loss, that lowers the loss as well. Such candidates come first, since
+    Where first outputs are worse than constant ones, and the range test went to its
+    last step, that lowers the loss as well. Such candidates come first, since
     theirs are the highest rates, and one of them may seem best by chance. They do not
     get below the lowest loss of the range test.
     """

@@ -120,7 +120,7 @@ class SearchState(NamedTuple):
     was_suspected: Array
     has_descended: Array  # shape=(), dtype=bool: has any rate lowered the loss?
     # shape=(), dtype=float32: lowest median of losses in the range test; inf once that
-    # has ended with a rise
+    # has ended before its last step
     lowest: Array
     lowest_at: Array  # shape=(), dtype=float32: log factor of the last one as low
     # shape=(), dtype=float32: while calibrating, of the newest update; in the range

@@ -52,8 +52,8 @@ def test_range(
     )
     over = opened(state._replace(found=found), CANDIDATES)._replace(
         log_scale=log_scale,
-        # Where the loss has risen, a rate that ruins the network does not lower it.
-        lowest=jnp.where(is_unstable, jnp.inf, state.lowest),
+        # If it ends before its last step, rates that ruin the network raise the loss.
+        lowest=jnp.where(steps_up < top, jnp.inf, state.lowest),
         first_candidate=jnp.maximum(below, settings.first_candidate),
         was_suspected=jnp.zeros((), jnp.bool_),
         restores=jnp.ones((), jnp.bool_),
