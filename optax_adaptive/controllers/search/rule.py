@@ -58,7 +58,7 @@ def search(
        the loss worse, the first runs at twice that of the lowest loss at most. If the
        first is best beyond doubt, a fourth runs above it; else more follow below until
        one is clearly worse than the best (beyond doubt, while the best is one of the
-       first two and no better than the range test came), eight in all at most. The
+       first two and no better than a range test to its last step), eight at most. The
        rate found follows from the best of them and the largest stable one. Where
        losses have no noise, it is at least half of that of the best.
     4. *Warm-up*, 2% of ``total_steps`` (10 to 1,000; 100 if it is not given): the
