@@ -80,7 +80,7 @@ def multiplied_later(rule: Any, factor: Array, step: int) -> Any:
 
 
 def build(subject: Training, kind: str, factor: Array, steps: int) -> Method:
-    """autotune, not told the length, as the composition that it is, and multiplied."""
+    """autotune, as the composition that it is, without ``total_steps``; multiplied."""
     search = multiplied_found(controllers.search(), factor)
     if kind == "found":
         rule = controllers.then(search, controllers.maintain())

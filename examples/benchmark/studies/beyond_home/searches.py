@@ -50,6 +50,7 @@ class Searched(NamedTuple):
     opt_state: Any
     steps: jax.Array  # shape=(), dtype=int32
     range_steps: jax.Array  # shape=(), dtype=int32: of them, of the range test
+    lowest: jax.Array  # shape=(), dtype=float32: loss, a median, in the range test
     scales: jax.Array  # shape=(8,), dtype=float32: of each candidate; 0 if not run
 
 
@@ -89,18 +90,22 @@ def make_search(subject: Training, form: str) -> Callable[[jax.Array], dict[str,
             is_first &= before.stage == settings.CANDIDATES
             scale = jnp.where(is_first, optax_adaptive.lr_scale(opt_state), 0.0)
             is_range_test = before.stage == settings.RANGE_TEST
+            # At the end of a test that is cut short, the search forgets it.
+            lowest = jnp.minimum(searched.lowest, state_of(opt_state, rule).lowest)
             return Searched(
                 params=optax.apply_updates(params, updates),
                 opt_state=opt_state,
                 steps=searched.steps + 1,
                 range_steps=searched.range_steps + is_range_test,
+                lowest=jnp.where(is_range_test, lowest, searched.lowest),
                 scales=searched.scales.at[before.candidate].max(scale),
             )
 
         params = task.init(key)
         zero = jnp.zeros((), jnp.int32)
         none = jnp.zeros((settings.MOST_CANDIDATES,), jnp.float32)
-        start = Searched(params, tx.init(params), zero, zero, none)
+        no_loss = jnp.full((), jnp.inf, jnp.float32)
+        start = Searched(params, tx.init(params), zero, zero, no_loss, none)
         ended = jax.lax.while_loop(is_searching, step, start)
         state = state_of(ended.opt_state, rule)
         return {
@@ -108,7 +113,7 @@ def make_search(subject: Training, form: str) -> Callable[[jax.Array], dict[str,
             "range_steps": ended.range_steps,
             "first_loss": state.found.first_value,
             "deviation": state.found.standard_deviation,
-            "lowest_loss": state.lowest,
+            "lowest_loss": ended.lowest,
             "lowest_at": base * jnp.exp(state.lowest_at),
             "edge": base * jnp.exp(state.log_scale),
             "rates": base * ended.scales,
