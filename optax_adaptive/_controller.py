@@ -11,8 +11,8 @@ Array = jax.Array
 ControllerState = Any  # A pytree of arrays with fixed shapes and dtypes.
 ROUNDING = 1e-4  # error of a log factor after a round trip through exp and log
 
-# Values of ``Request.probe``, beside 0; candidates count up from 3.
-PROBE_WARM_UP, PROBE_CALIBRATION, PROBE_RANGE_TEST = -1, 1, 2
+# Values of ``Request.probe``, beside 0.
+PROBE_WARM_UP, PROBE_CALIBRATION, PROBE_RANGE_TEST, PROBE_TRIAL = -1, 1, 2, 3
 
 
 class Observation(NamedTuple):
@@ -70,8 +70,8 @@ class Request(NamedTuple):
 
     # shape=(), dtype=int32: above 0 while parameters are temporary: 1 while the rule
     # calibrates, and displacement is measured; 2 in a range test, and the averaging gap
-    # is measured from the parameters before the test; 3 and more for candidates.
-    # Otherwise 0, or -1 while the rate warms up to the one found
+    # is measured from the parameters before the test; 3 in a trial run, whose average
+    # is followed. Otherwise 0, or -1 while the rate warms up to the one found
     probe: Array | np.int32 = np.int32(0)
     # shape=(), dtype=bool: return to the copy; not counted as a spike
     restore: Array | np.bool_ = np.False_

@@ -7,10 +7,7 @@ from optax_adaptive.controllers.search import SearchSettings, search
 from optax_adaptive.controllers.then import then
 from optax_adaptive.state.validation import check_count
 
-# Gradients at an interpolation with the average have less noise, and a run tolerates
-# twice the rate. It needs no warm-up: on lstm of the benchmark one of 20 steps costs
-# 2.0 +- 0.5% and one of 100 steps 3.0 +- 0.5% (sixteen seeds).
-INTERPOLATED = SearchSettings(long_over_short=0.4, long_over_mean=0.0, warm_up=0.0)
+INTERPOLATED = SearchSettings(even_factor=0.25, most_factor=3.0)
 
 
 def tuned(

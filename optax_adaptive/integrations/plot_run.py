@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 COLORS = {
     "calibrate": "tab:gray",
     "range test": "tab:red",
-    "candidates": "tab:orange",
+    "trial": "tab:orange",
     "warm-up": "tab:green",
     "maintain": "tab:blue",
     "rule": "tab:blue",
 }
 NEEDED = ("step", "loss", "lr_scale", "phase", "cause")
 # Losses of these phases may be of any size.
-WILD = ("range test", "candidates")
+WILD = ("range test", "trial")
 Row = Mapping[str, Any]
 
 

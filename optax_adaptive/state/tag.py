@@ -6,7 +6,7 @@ is traced, and of the paths under which checkpoints keep the leaves.
 
 from typing import Any, NamedTuple
 
-VERSION = 11  # of the layout of what is packed
+VERSION = 12  # of the layout of what is packed
 
 
 class Tag(NamedTuple):

@@ -43,10 +43,10 @@ def autotune(
         tx = with_rollback(chain(optimizer, rule), backoff=1.0, restore_inner=False)
         tx = with_averaging(tx, fraction=0.1)
 
-    1. :func:`controllers.search` finds a rate by trial runs. It takes about 85 steps of
-       480, 139 of 2,000, and 109 if ``total_steps`` is not given; up to 2.5 times as
-       many if it needs more trial runs. Meanwhile the parameters are temporary. Then
-       the rate warms up over 2% of the steps, or over 100 (not with ``interpolate``).
+    1. :func:`controllers.search` finds a rate by a range test and a trial run. It takes
+       about 110 steps, and 60 more for each trial that is repeated. Meanwhile the
+       parameters are temporary. A trial whose rate was not far too high is kept, and is
+       part of the warm-up.
     2. :func:`controllers.maintain` keeps that rate, and corrects it by the averaging
        gap. If the rate proves far too high early on, the run restarts at a lower one,
        from where this phase began (with ``interpolate`` from the first parameters).
@@ -56,9 +56,8 @@ def autotune(
        average takes the place of annealing. Its half-life, a tenth of the steps (a
        fifth with ``interpolate``), is longer where the gap is large.
 
-    On full batches, where losses have no noise, the rate found is higher, and with
-    ``total_steps`` it falls linearly to 0 over the last 30% of the steps, since an
-    average does little there.
+    On full batches, where losses have no noise, with ``total_steps`` the rate falls
+    linearly to 0 over the last 30% of the steps, since an average does little there.
 
     Memory, beside the optimizer's own: an average of params (float32 where they are
     coarser), and a copy of it in the dtypes of params; for frozen params too, so freeze

@@ -9,7 +9,12 @@ import numpy as np
 import optax
 from jax import lax
 
-from optax_adaptive._controller import PROBE_CALIBRATION, PROBE_RANGE_TEST, Array
+from optax_adaptive._controller import (
+    PROBE_CALIBRATION,
+    PROBE_RANGE_TEST,
+    PROBE_TRIAL,
+    Array,
+)
 from optax_adaptive.state import snapshots
 from optax_adaptive.state.devices import AVERAGE_GRADIENTS, check_same_on_devices
 from optax_adaptive.state.exportable import exportable
@@ -118,7 +123,12 @@ def with_averaging(
     kind = "interpolated" if interpolates else "plain"
     tag = Tag("the kind of average in the state", kind)
     samples = _average.SAMPLES_INTERPOLATED if interpolates else _average.SAMPLES
-    pace = partial(_average.pace, interpolation=interpolation, samples=samples)
+    pace = partial(_average.pace, samples=samples)
+
+    def interpolation_in(asked):
+        # A trial is plain, so that its gap shows all of the noise.
+        is_trial = asked.probe == PROBE_TRIAL
+        return jnp.where(is_trial, 0.0, jnp.float32(interpolation))
 
     def init_fn(params):
         params = as_arrays(params)
@@ -143,18 +153,18 @@ def with_averaging(
         check_same_on_devices(
             "gradients", updates, averaging.is_served, AVERAGE_GRADIENTS
         )
-        ahead = jnp.asarray(1.0 - interpolation, jnp.float32)
         # Else XLA moves the computation of gradients into the conditional that uses it.
         updates = lax.optimization_barrier(updates)
         asked_before = _rules.requests(inner_state)
+        interpolated = interpolation_in(asked_before)
         # How many params there are to average, including those handed in.
         count = tag.unwrap(averaging.averaged_steps)
-        last = pace(count - 1, fraction * asked_before.half_life)
+        last = pace(count - 1, fraction * asked_before.half_life, interpolated)
         # While there are none, the average is the params before this update.
         is_due = (count == 0) | _average.is_multiple(count - 1, last.every)
-        # While a probe moves params far, the average keeps those before it to evaluate.
-        is_due &= ~((asked_before.probe > PROBE_CALIBRATION) & averaging.is_served)
+        # A range test moves params far: the average keeps those before it to evaluate.
         is_test = (asked_before.probe == PROBE_RANGE_TEST) & averaging.is_served
+        is_due &= ~is_test
         seen = _average.take_in(
             averaging.averaged_params,
             params,
@@ -162,16 +172,16 @@ def with_averaging(
             share=jnp.where(count < 2, 1.0, last.share),
             is_due=is_due,
             is_calibrating=asked_before.probe == PROBE_CALIBRATION,
-            is_test=is_test & ~is_due,
+            is_test=is_test,
             interpolates=interpolates,
             count=count,
         )
         # Rules need not know of an interpolation, with which a run tolerates more
         # noise: they get the geometric mean of the gap of params and that of the point
-        # that the optimizer moves, which is 1 / ahead times as large (docs/research).
+        # that the optimizer moves, which is larger in proportion (docs/research).
         measured = Measured() if measured is None else measured  # of a wrapper around
         measured = measured._replace(
-            averaging_gap=seen.gap / jnp.sqrt(ahead),
+            averaging_gap=seen.gap / jnp.sqrt(1.0 - interpolated),
             has_gap=seen.has_gap,
             average=seen.average,
             displacement=seen.displacement,
@@ -180,14 +190,17 @@ def with_averaging(
         extras = handed_down(extra_args, measured)
         updates, inner_state = optimizer.update(updates, inner_state, params, **extras)
         asked = _rules.requests(inner_state)
-        is_probe = asked.probe > 0
+        is_probe = (asked.probe > 0) & (asked.probe < PROBE_TRIAL)
         # What led to a blow-up must not enter the average.
         is_restarted = is_probe
         for snapshot in snapshots.find_all(inner_state):
             is_restarted |= snapshot.is_restored
         if interpolates:
-            now = pace(count, fraction * asked.half_life)
-            now = _average.pace_of_params(now, count, is_restarted, ahead)
+            before, interpolated = interpolated, interpolation_in(asked)
+            # At the end of a trial, params and their average become one.
+            is_restarted |= before < interpolated
+            now = pace(count, fraction * asked.half_life, interpolated)
+            now = _average.pace_of_params(now, count, is_restarted, 1.0 - interpolated)
             updates = _average.interpolate(updates, seen.average, params, now)
         updates = multiply(updates, seen.after_average)
         # The count is halved before it overflows, and the half-life with it.

@@ -19,7 +19,7 @@ from optax_adaptive.state.packing import unpack
 from optax_adaptive.state.trees import over_leading_axes
 from optax_adaptive.transforms._observation import Memory, layout
 
-PHASES = ("calibrate", "range test", "candidates", "maintain")
+PHASES = ("calibrate", "range test", "trial", "maintain")
 CAUSES = (
     "chosen by the rule",
     "tried by the search",
@@ -44,7 +44,7 @@ def in_words(numbers: Mapping[str, Any]) -> dict[str, str]:
     Returns:
       For each ``phase`` and ``cause`` in ``numbers``, under the same path:
 
-      * ``phase_name``: ``"calibrate"``, ``"range test"``, ``"candidates"``,
+      * ``phase_name``: ``"calibrate"``, ``"range test"``, ``"trial"``,
         ``"warm-up"`` or ``"maintain"``; ``"rule"`` for rules other than those of
         :func:`autotune` and ``maintain``, except while they search.
       * ``cause_name``, of the newest change: ``"tried by the search"``, ``"rising to

@@ -108,7 +108,7 @@ def summary(opt_state: Any) -> dict[str, Array]:
       * ``nonfinite_answers``, int32: how often the rule returned a factor that was not
         finite, in place of which the one in force was kept;
       * ``phase``, int32: of a search that comes first, 0 calibrates, 1 tests a range of
-        rates, 2 compares candidates; 3 from its warm-up on, or without a search;
+        rates, 2 is in a trial run; 3 from its warm-up on, or without a search;
       * ``cause``, int32: what made the factor in force, for :func:`in_words`;
       * ``found_scale``, float32: the factor that the search has found; 0 until its
         warm-up has ended, and without a search;

@@ -35,10 +35,9 @@ every_rule = pytest.mark.parametrize("rule", slow_but(QUICK, controllers.REGISTR
 SEARCH = SearchSettings(
     calibration_steps=6,
     sized_steps=2,
-    unknown_steps=200,
     least_scale=MIN_SCALE,
     test_to=1e-3,
-    tie=0.0,
+    trial=6,
 )
 BLOCKS = MaintainSettings(shortest_block=2)
 

@@ -103,9 +103,10 @@ def check_is_not_lost(method, events):
     if trained(bare)(changed).loss < FINISHED:
         assert run.loss < FINISHED
     if method in AUTOTUNE or method in ALONE:
-        # Or the rate: too high, it is found out by a second rollback, and comes down.
+        # Or the rate: too high, it is found out by a second rollback, and comes down;
+        # and again where it has come back up meanwhile.
         numbers = summary(run.state)
-        blamed = numbers["backoffs"] + (numbers["backoffs"] > 0)
+        blamed = 2 * numbers["backoffs"]
         assert numbers["rollbacks"] <= len(events) + blamed
 
 

@@ -10,7 +10,7 @@ import optax_adaptive
 def test_the_run_has_all_phases_and_learns():
     log = anatomy.train(steps=400, seed=0)
     names = [optax_adaptive.in_words(row)["phase_name"] for row in log]
-    expected = ["calibrate", "range test", "candidates", "warm-up", "maintain"]
+    expected = ["calibrate", "range test", "trial", "warm-up", "maintain"]
     assert list(dict.fromkeys(names)) == expected
     assert log[-1]["eval_loss"] < 0.5 * log[0]["eval_loss"]
     assert [row["step"] for row in log] == list(range(400))

@@ -40,7 +40,7 @@ def test_phases_are_named_where_they_lie():
     assert texts(losses) == {
         "calibrate": 5.0,
         "range test": 15.0,
-        "candidates": 25.0,
+        "trial": 25.0,
         "warm-up": 35.0,
         "maintain": 59.5,
     }

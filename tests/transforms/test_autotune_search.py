@@ -57,7 +57,7 @@ def test_calibration_outlasts_steps_that_tell_nothing(others, steps):
 
 
 @pytest.mark.parametrize("every", [2, 3])
-def test_losses_of_inf_among_others_lose_no_candidate(every):
+def test_losses_of_inf_among_others_lose_no_trial(every):
     error, *_ = descend(np.arange(400) % every == 0, loss=np.inf)
     assert error < 0.1
 
@@ -71,7 +71,7 @@ def found_without():
 @pytest.mark.parametrize("length", [1, 5, 10, 11, 30])
 @pytest.mark.parametrize("start", [3, 16, 40, 60, 75])
 def test_a_burst_in_any_phase_does_not_change_what_is_found(start, length):
-    """It costs its steps, and the candidate that it stops is repeated."""
+    """It costs its steps, and the trial that it stops is repeated."""
     steps = np.arange(400)
     is_bad = (steps >= start) & (steps < start + length)
     error, numbers, _ = descend(is_bad, loss=np.nan)

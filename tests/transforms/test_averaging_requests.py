@@ -68,10 +68,9 @@ def run_with_value(tx, params, steps):
     return seen
 
 
-@pytest.mark.parametrize("probe", [2, 3])
 @pytest.mark.parametrize("interpolation", [0.0, 0.8])
-def test_while_a_rule_probes_params_of_before_are_served(interpolation, probe):
-    tx, observations = asking(probe=probe)
+def test_in_a_range_test_params_of_before_are_served(interpolation):
+    tx, observations = asking(probe=2)
     tx = optax_adaptive.with_averaging(tx, interpolation=interpolation)
     bare, _ = asking()
     seen = run_with_value(tx, jnp.ones(3), 10)
@@ -82,17 +81,36 @@ def test_while_a_rule_probes_params_of_before_are_served(interpolation, probe):
         np.testing.assert_array_equal(served, np.ones(3))
     jax.effects_barrier()
     assert not any(o.displacement for o in observations)
-    # Only a range test is handed the gap above them, from the second step on.
-    assert [bool(o.has_averaging_gap) for o in observations] == [False] + 9 * [
-        probe == 2
-    ]
-    if probe == 2:
-        rng = np.random.default_rng(0)
-        points = [np.ones(3), *(np.asarray(params) for params, _ in seen[:-1])]
-        gaps = [rng.normal(size=3) @ (point - 1.0) for point in points]
-        handed = [float(o.averaging_gap) for o in observations]
-        want = np.array(gaps) / np.sqrt(1.0 - interpolation)
-        np.testing.assert_allclose(handed, want, rtol=1e-5, atol=1e-7)
+    # It is handed the gap above them, from the second step on.
+    assert [bool(o.has_averaging_gap) for o in observations] == [False] + 9 * [True]
+    rng = np.random.default_rng(0)
+    points = [np.ones(3), *(np.asarray(params) for params, _ in seen[:-1])]
+    gaps = [rng.normal(size=3) @ (point - 1.0) for point in points]
+    handed = [float(o.averaging_gap) for o in observations]
+    want = np.array(gaps) / np.sqrt(1.0 - interpolation)
+    np.testing.assert_allclose(handed, want, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("interpolation", [0.0, 0.8])
+def test_a_trial_is_plain_and_its_average_is_followed(interpolation):
+    tx, observations = asking(probe=3)
+    tx = optax_adaptive.with_averaging(tx, interpolation=interpolation)
+    plain, others = asking()
+    plain = optax_adaptive.with_averaging(plain)
+    seen, expected = (run_with_value(t, jnp.ones(3), 20) for t in (tx, plain))
+    for (params, state), (want, other) in zip(seen, expected, strict=True):
+        np.testing.assert_allclose(params, want, rtol=1e-6)
+        served = optax_adaptive.eval_params(state, params)
+        np.testing.assert_allclose(
+            served, optax_adaptive.eval_params(other, want), rtol=1e-5
+        )
+    jax.effects_barrier()
+    for observation, other in zip(observations, others, strict=True):
+        if observation.has_averaging_gap:  # with interpolation at every fourth
+            gaps = observation.averaging_gap, other.averaging_gap
+            np.testing.assert_allclose(*gaps, rtol=1e-4, atol=1e-6)
+    measured = sum(bool(o.has_averaging_gap) for o in observations)
+    assert measured == (4 if interpolation else 18)
 
 
 def test_while_a_rule_calibrates_it_is_handed_how_far_updates_move():
@@ -154,6 +172,7 @@ def test_params_in_transit_are_not_served():
         lambda start: jax.lax.scan(step, start, length=400)
     )(start)
     is_searching = phases < 3
-    assert float(newest[is_searching].max()) > 10.0  # the range test goes too far
-    np.testing.assert_allclose(served[is_searching], 3.0, rtol=1e-3)
+    assert float(newest[phases == 1].min()) < 1.0  # the range test moves them far
+    np.testing.assert_allclose(served[phases < 2], 3.0, rtol=1e-3)
+    assert float(served[is_searching].max()) < 3.003  # in a trial the average is
     assert float(served[-1]) < 1e-3

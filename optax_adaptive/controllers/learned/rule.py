@@ -27,7 +27,7 @@ ABOVE_FOUND = math.log(10.0)
 # The policy was trained after a search without warm-up. The scale that it starts at,
 # over the best candidate's, is less than autotune's, since no restart undoes what too
 # high a learning rate has done. Chosen from 0.05 to 0.25, on four tasks.
-SEARCH = SearchSettings(long_over_short=0.1, long_over_mean=0.0, warm_up=0.0)
+SEARCH = SearchSettings(even_factor=0.1, most_factor=0.5)
 SHORTEST = 5  # steps of an accumulation window
 ELAPSED_WINDOW = 1 / 32  # of the steps so far, at most
 TOTAL_WINDOW = 1 / 64  # and of all steps

@@ -92,8 +92,9 @@ def propose(block: Block, settings: CorrectionSettings) -> Proposal:
         < settings.rest * jnp.minimum(jnp.abs(block.mean), block.total),
         is_fast=block.decrease > settings.fast * jnp.abs(block.mean),
         half_life=_half_life(block, settings),
-        average_lags=block.gap
-        < settings.lag * (block.decrease - settings.z * block.error),
+        # A gap of 0 is that of gradients that are all 0, and says nothing.
+        average_lags=(block.gap != 0.0)
+        & (block.gap < settings.lag * (block.decrease - settings.z * block.error)),
     )
 
 

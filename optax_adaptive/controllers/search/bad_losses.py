@@ -4,8 +4,8 @@ import jax.numpy as jnp
 
 from optax_adaptive._controller import Array
 from optax_adaptive.controllers.search.settings import (
-    CANDIDATES,
     RANGE_TEST,
+    TRIAL,
     SearchSettings,
     SearchState,
 )
@@ -15,7 +15,7 @@ from optax_adaptive.state.trees import saturating_add
 
 
 def _tries_a_rate(state: SearchState) -> Array:
-    return (state.stage == RANGE_TEST) | (state.stage == CANDIDATES)
+    return (state.stage == RANGE_TEST) | (state.stage == TRIAL)
 
 
 def wild_above(state: SearchState, settings: SearchSettings) -> Array:
@@ -31,7 +31,7 @@ def watch(state: SearchState, value: Array, settings: SearchSettings) -> SearchS
     A loss is bad if it is not finite, or wild. A few bad ones only cost their steps.
     After more, the first parameters are restored: if the loss there is good at once,
     the rate was to blame, unless that is the first time in this stage. If not, the
-    batches are: the search waits for a good loss. Then the stage goes on; a candidate
+    batches are: the search waits for a good loss. Then the stage goes on; a trial
     begins anew.
     """
     is_range_test = state.stage == RANGE_TEST
@@ -41,7 +41,7 @@ def watch(state: SearchState, value: Array, settings: SearchSettings) -> SearchS
     is_resumed = state.is_waiting & is_finite
     is_suspected = is_resumed & ~state.is_acquitted
     is_lost = is_suspected & state.was_suspected
-    is_again = is_resumed & ~is_lost & (state.stage == CANDIDATES)
+    is_again = is_resumed & ~is_lost & (state.stage == TRIAL)
     losses = jnp.where(is_resumed, state.found.first_value, state.losses)
     clock = saturating_add(jnp.where(is_again, 0, state.clock), is_finite)
     nonfinite = jnp.where(

@@ -67,5 +67,5 @@ def calibrate(
     is_over = (state.clock >= settings.calibration_steps) & (
         state.sizes >= settings.sized_steps
     )
-    over = over._replace(log_scale=start, lowest=center)
+    over = over._replace(log_scale=start)
     return select(is_over, over, state), log_scale

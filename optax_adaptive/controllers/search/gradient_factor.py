@@ -15,6 +15,7 @@ def compare(
 ) -> SearchState:
     """Sums the change of the loss, and the change that the gradients predict."""
     counts = (state.stage == RANGE_TEST) & observation.has_averaging_gap
+    counts &= (state.nonfinite == 0) & ~state.is_waiting
 
     def added(total, newest):
         return jnp.where(counts, settings.forget * total + newest, total)

@@ -2,8 +2,8 @@
 
 The learning-rate range test (Smith, 2015) with a start that is measured in the
 parameters' own unit, as in DoG (Ivgi et al., 2023), so that the base learning rate
-drops out. The rate at which it ends is a poor guide alone, since its ratio to the best
-rate depends on the optimizer: so candidates below it decide.
+drops out. It ends where the gradient turns, and the noise in a trial run below says how
+far the best rate is from there.
 """
 
 import math
@@ -23,19 +23,17 @@ from optax_adaptive._controller import (
 from optax_adaptive.controllers.search import gradient_factor
 from optax_adaptive.controllers.search.bad_losses import watch, wild_above
 from optax_adaptive.controllers.search.calibration import calibrate
-from optax_adaptive.controllers.search.candidates import run_candidate
 from optax_adaptive.controllers.search.settings import (
     CALIBRATE,
-    CANDIDATES,
     WARM_UP,
-    Lengths,
     SearchSettings,
     SearchState,
     done,
     first_state,
     lengths,
 )
-from optax_adaptive.controllers.search.stability import test_range
+from optax_adaptive.controllers.search.trial import risen, run_trial
+from optax_adaptive.controllers.search.turning import test_range
 from optax_adaptive.state import packing
 from optax_adaptive.state.trees import select
 from optax_adaptive.state.validation import check_count, check_settings
@@ -50,19 +48,16 @@ def search(
 
     1. *Calibrate*, 12 steps: updates too small to move anything show the loss, its
        noise, and the size of an update.
-    2. *Range test*, about 20 to 80 steps: the rate rises exponentially from where
-       nothing moves until the loss is clearly worse than at the start, or one step
-       moves params by ten times their size.
-    3. *Candidates*: three trial runs from the first parameters, at rates a factor of
-       √10 apart below the largest stable one, each annealed to 0. Where no rate made
-       the loss worse, the first runs at twice that of the lowest loss at most. If the
-       first is best beyond doubt, a fourth runs above it; else more follow below until
-       one is clearly worse than the best (beyond doubt, while the best is one of the
-       first two and no better than a range test to its last step), eight at most. The
-       rate found follows from the best of them and the largest stable one. Where
-       losses have no noise, it is at least half of that of the best.
-    4. *Warm-up*, 2% of ``total_steps`` (10 to 1,000; 100 if it is not given): the
-       rate rises from 0 to the one found, since the first parameters tolerate less.
+    2. *Range test*, about 20 to 40 steps: the rate rises exponentially from where
+       nothing moves until the gradient has turned against the way from the first
+       parameters, or the loss is clearly worse there, or one step moves params by ten
+       times their size.
+    3. *Trial*, 60 steps from the first parameters: the rate rises linearly to 0.6 of
+       that at which the gradient turns. The rate found follows from the averaging gap
+       in the last third of them, over the decrease of the loss. Where the gap exceeds
+       nine times the decrease, or the loss blows up, a lower rate is tried.
+    4. *Warm-up*: the rate rises on to the one found; or, if that is less than half of
+       the rate reached, from 0 and from the first parameters, over 100 steps.
 
     Use :func:`then` to hand over to the rule that continues from there. Each call must
     make an update: accumulate gradients around it, as by ``optax.MultiSteps``, not
@@ -70,7 +65,7 @@ def search(
 
     Args:
       total_steps: Number of updates of the whole run, an integer of at least 200, or
-        None if it is not given. It sizes the search.
+        None if it is not given. If it is less than 480, the trial is an eighth of it.
       settings: Its constants; None for those of autotune without ``interpolate``.
 
     Returns:
@@ -92,8 +87,9 @@ def search(
     Reference:
       Smith, `Cyclical Learning Rates for Training Neural Networks
       <https://arxiv.org/abs/1506.01186>`_, 2015. Ivgi et al., `DoG is SGD's Best
-      Friend <https://arxiv.org/abs/2302.12022>`_, 2023. Wu et al., `Understanding
-      Short-Horizon Bias <https://arxiv.org/abs/1803.02021>`_, 2018.
+      Friend <https://arxiv.org/abs/2302.12022>`_, 2023. Defazio and Mishchenko,
+      `Learning-Rate-Free Learning by D-Adaptation <https://arxiv.org/abs/2301.07733>`_,
+      2023.
     """
     if total_steps is not None:
         total_steps = check_count("total_steps", total_steps, 200)
@@ -103,10 +99,10 @@ def search(
     stages = [  # in the order of their numbers
         lambda seen: calibrate(*seen[:3], settings=settings),
         lambda seen: test_range(seen[0], settings, sized),
-        lambda seen: run_candidate(seen[0], settings, sized),
-        lambda seen: _warm_up(seen[0], sized),
+        lambda seen: run_trial(seen[0], *seen[4:], settings=settings, sized=sized),
+        lambda seen: _warm_up(seen[0]),
         lambda seen: (seen[0], seen[0].found.log_scale),
-        lambda seen: (seen[0], seen[-1]),  # of a step that does not count
+        lambda seen: (seen[0], seen[3]),  # of a step that does not count
     ]
 
     def update_fn(observation: Observation, state: SearchState):
@@ -121,11 +117,12 @@ def search(
         is_step = (state.nonfinite == 0) & ~state.is_waiting
         is_step |= (state.stage == CALIBRATE) | (state.stage == WARM_UP)
         sizes = observation.displacement, observation.gradient_size
+        gap = observation.averaging_gap, observation.has_averaging_gap
         state, log_scale = packing.switch(
             jnp.where(is_step, state.stage, len(stages) - 1),
             stages,
             like=(state, observation.log_scale),
-            operands=(state, *sizes, observation.log_scale),
+            operands=(state, *sizes, observation.log_scale, *gap),
         )
         log_scale = jnp.where(state.is_done, state.found.log_scale, log_scale)
         # Once done, the factor in force is kept, as the bounds have left it.
@@ -136,9 +133,7 @@ def search(
         return done(state)._replace(found=found)
 
     def request_fn(state: SearchState):
-        is_candidate = state.stage == CANDIDATES
         number = state.stage + PROBE_CALIBRATION
-        number += jnp.where(is_candidate, state.candidate, 0)
         number = jnp.where(state.stage == WARM_UP, PROBE_WARM_UP, number)
         most = jnp.int32(jnp.iinfo(jnp.int32).max)
         return nothing()._replace(
@@ -173,16 +168,17 @@ def _begin_warm_up_anew(state: SearchState, observation: Observation) -> SearchS
     """Begins the warm-up anew after a rollback; to half the rate, if it is to blame."""
     is_back = observation.is_rolled_back & (state.stage == WARM_UP)
     is_blamed = is_back & ~jnp.isfinite(observation.value)
-    log_scale = state.found.log_scale - jnp.where(is_blamed, math.log(2.0), 0.0)
+    down = jnp.where(is_blamed, math.log(2.0), 0.0)
     return state._replace(
         clock=jnp.where(is_back, 0, state.clock),
-        found=state.found._replace(log_scale=log_scale),
+        log_scale=state.log_scale - down,
+        found=state.found._replace(log_scale=state.found.log_scale - down),
     )
 
 
-def _warm_up(state: SearchState, sized: Lengths) -> tuple[SearchState, Array]:
+def _warm_up(state: SearchState) -> tuple[SearchState, Array]:
     """Raises the rate to the one found, a step at a time."""
-    share = jnp.maximum(state.clock, 1).astype(jnp.float32) / max(sized.warm_up, 1)
-    log_scale = state.found.log_scale + jnp.log(share)
-    is_warm = state.clock >= sized.warm_up
-    return select(is_warm, done(state), state)._replace(is_warm=is_warm), log_scale
+    log_scale, found = risen(state), state.found.log_scale
+    is_warm = log_scale >= found - ROUNDING
+    state = select(is_warm, done(state), state)._replace(is_warm=is_warm)
+    return state, jnp.minimum(log_scale, found)

@@ -43,13 +43,10 @@ UNCORRECTED = Variant(
 
 VARIANTS = {
     "default": Variant(),
-    "fraction 0.1": Variant(search={"long_over_short": 0.1, "long_over_mean": 0.0}),
-    "fraction 0.4": Variant(search={"long_over_short": 0.4, "long_over_mean": 0.0}),
-    "no arm above": Variant(search={"clear_errors": 1e9}),
-    "the first arm √10 below the edge": Variant(search={"first_candidate": 1.0}),
-    "the first arm 10 below the edge": Variant(search={"first_candidate": 2.0}),
-    "arms 2 apart": Variant(search={"ratio": 2.0, "first_candidate": 2.5}),
-    "arms 10 apart": Variant(search={"ratio": 10.0, "first_candidate": 0.75}),
+    "half the rate found": Variant(search={"even_factor": 0.065, "most_factor": 0.5}),
+    "twice the rate found": Variant(search={"even_factor": 0.26, "most_factor": 2.0}),
+    "whatever the gap": Variant(search={"power": 0.0, "even_factor": 0.35}),
+    "the gap in full": Variant(search={"power": 1.0, "even_factor": 0.06}),
     "never corrected": UNCORRECTED,
     "never raised": Variant(correction={"low": 0.0}),
     "lowered by a rise alone": Variant(correction={"high": 1e9}),
@@ -66,9 +63,9 @@ VARIANTS = {
     "averaging 0.05": Variant(fraction=0.05),
     "averaging 0.2": Variant(fraction=0.2),
     "averaging 0.1 whatever noise costs": Variant(correction={"widest": 1.0}),
-    "the climb from 1e-5": Variant(search={"test_from": 1e-5}),
-    "the last short run never kept": Variant(search={"kept": 1e-9}),
-    "kept whatever its rate": Variant(search={"kept": 1e9}),
+    "range test from 1e-5": Variant(search={"test_from": 1e-5}),
+    "trial never kept": Variant(search={"keep_above": 1e9}),
+    "trial kept whatever its rate": Variant(search={"keep_above": 0.0}),
 }
 
 # The same for gradients at an interpolation.
@@ -83,8 +80,8 @@ INTERPOLATED = {
     "momentum as well": Variant(has_momentum=True),
     "averaging 0.05": Variant(fraction=0.05),
     "averaging 0.4": Variant(fraction=0.4),
-    "fraction 0.2": Variant(search={"long_over_short": 0.2}),
-    "fraction 0.8": Variant(search={"long_over_short": 0.8}),
+    "half the rate found": Variant(search={"even_factor": 0.08, "most_factor": 1.5}),
+    "twice the rate found": Variant(search={"even_factor": 0.32, "most_factor": 6.0}),
 }
 
 

@@ -1,4 +1,4 @@
-"""What the search of autotune sees and finds: largest stable rate, candidates, rate.
+"""What the search of autotune sees and finds: where the gradient turns, and the rate.
 
     cd examples && python -m benchmark.studies.beyond_home.searches
 
@@ -32,13 +32,19 @@ from optax_adaptive.transforms._observation import layout
 
 RESULTS = Path(__file__).with_name("searches.jsonl")
 TASKS = (
-    "deep_convolution",
-    "deep_residual",
-    "convolution_full",
+    "perceptron_short",
     "perceptron_full",
+    "convolution_short",
+    "convolution_full",
+    "deep_convolution",
     "diffusion",
+    "gpt_full",
+    "vision_transformer",
+    "lstm_10k",
+    "demand_10k",
+    "noisy_10k",
 )
-FORMS = ("autotune", "autotune_anytime")
+METHOD = "autotune_anytime"  # with ``total_steps`` the search is the same
 MOST_STEPS = 3000
 WINDOW = 32  # of ``scale_by_controller``, by default
 
@@ -50,8 +56,7 @@ class Searched(NamedTuple):
     opt_state: Any
     steps: jax.Array  # shape=(), dtype=int32
     range_steps: jax.Array  # shape=(), dtype=int32: of them, of the range test
-    lowest: jax.Array  # shape=(), dtype=float32: loss, a median, in the range test
-    scales: jax.Array  # shape=(8,), dtype=float32: of each candidate; 0 if not run
+    turned_at: jax.Array  # shape=(), dtype=float32: scale at which the gradient turned
 
 
 def state_of(opt_state: Any, rule: optax_adaptive.Controller) -> settings.SearchState:
@@ -61,13 +66,11 @@ def state_of(opt_state: Any, rule: optax_adaptive.Controller) -> settings.Search
     return unpack(layout(rule, WINDOW), words).controller_state.first_state
 
 
-def make_search(subject: Training, form: str) -> Callable[[jax.Array], dict[str, Any]]:
+def make_search(subject: Training) -> Callable[[jax.Array], dict[str, Any]]:
     """A function of the seed, to be jitted: the numbers of a line."""
     task = subject.task
-    total_steps = None if form.endswith("anytime") else task.steps
-    rule = controllers.tuned(total_steps)
-    base = methods.BASE_RATE
-    tx = optax_adaptive.autotune(subject.optimizer(base), total_steps=total_steps)
+    rule, base = controllers.tuned(), methods.BASE_RATE
+    tx = optax_adaptive.autotune(subject.optimizer(base))
 
     def search(seed: jax.Array) -> dict[str, Any]:
         key = jax.random.key(seed)
@@ -78,34 +81,24 @@ def make_search(subject: Training, form: str) -> Callable[[jax.Array], dict[str,
             return (stage < settings.WARM_UP) & (searched.steps < MOST_STEPS)
 
         def step(searched):
-            before = state_of(searched.opt_state, rule)
             step_key = jax.random.fold_in(keys, searched.steps)
             params = searched.params
             loss, grads = jax.value_and_grad(task.loss)(params, step_key)
             updates, opt_state = tx.update(
                 grads, searched.opt_state, params, value=loss
             )
-            # The first step of a candidate has its rate, later ones are annealed.
-            is_first = state_of(opt_state, rule).clock == 1
-            is_first &= before.stage == settings.CANDIDATES
-            scale = jnp.where(is_first, optax_adaptive.lr_scale(opt_state), 0.0)
-            is_range_test = before.stage == settings.RANGE_TEST
-            # At the end of a test that is cut short, the search forgets it.
-            lowest = jnp.minimum(searched.lowest, state_of(opt_state, rule).lowest)
+            state = state_of(opt_state, rule)
             return Searched(
                 params=optax.apply_updates(params, updates),
                 opt_state=opt_state,
                 steps=searched.steps + 1,
-                range_steps=searched.range_steps + is_range_test,
-                lowest=jnp.where(is_range_test, lowest, searched.lowest),
-                scales=searched.scales.at[before.candidate].max(scale),
+                range_steps=searched.range_steps + (state.stage == settings.RANGE_TEST),
+                turned_at=jnp.exp(state.turned_at),
             )
 
         params = task.init(key)
         zero = jnp.zeros((), jnp.int32)
-        none = jnp.zeros((settings.MOST_CANDIDATES,), jnp.float32)
-        no_loss = jnp.full((), jnp.inf, jnp.float32)
-        start = Searched(params, tx.init(params), zero, zero, no_loss, none)
+        start = Searched(params, tx.init(params), zero, zero, jnp.zeros(()))
         ended = jax.lax.while_loop(is_searching, step, start)
         state = state_of(ended.opt_state, rule)
         return {
@@ -113,11 +106,8 @@ def make_search(subject: Training, form: str) -> Callable[[jax.Array], dict[str,
             "range_steps": ended.range_steps,
             "first_loss": state.found.first_value,
             "deviation": state.found.standard_deviation,
-            "lowest_loss": ended.lowest,
-            "lowest_at": base * jnp.exp(state.lowest_at),
-            "edge": base * jnp.exp(state.log_scale),
-            "rates": base * ended.scales,
-            "losses": state.candidate_losses,
+            "turned_at": base * ended.turned_at,
+            "trials": state.trials,
             "found": base * jnp.exp(state.found.log_scale),
         }
 
@@ -126,47 +116,40 @@ def make_search(subject: Training, form: str) -> Callable[[jax.Array], dict[str,
 
 def measure(output: Path, tasks: list[str], seeds: list[int], data_dir: Path) -> None:
     """Searches that ``output`` lacks, a line each."""
-    done = {(row["task"], row["method"], row["seed"]) for row in records.rows(output)}
+    done = {(row["task"], row["seed"]) for row in records.rows(output)}
     with records.open_to_append(output) as file:
         for task in tasks:
-            for form in FORMS:
-                missing = [seed for seed in seeds if (task, form, seed) not in done]
-                if not missing:
-                    continue
-                search = jax.jit(make_search(run.make_training(task, data_dir), form))
-                config = {"study": "searches", "task": task, "method": form}
-                records.write(file, [records.header(config, 0.0)])
-                for seed in missing:
-                    found = jax.device_get(search(jnp.int32(seed)))
-                    line = {k: records.numbers(v, 4) for k, v in found.items()}
-                    count = int((found["rates"] > 0).sum())
-                    line |= {name: line[name][:count] for name in ("rates", "losses")}
-                    records.write(file, [{"seed": seed} | line])
-                    print(task, form, seed, line["rates"], line["found"], flush=True)
+            missing = [seed for seed in seeds if (task, seed) not in done]
+            if not missing:
+                continue
+            search = jax.jit(make_search(run.make_training(task, data_dir)))
+            config = {"study": "searches", "task": task, "method": METHOD}
+            records.write(file, [records.header(config, 0.0)])
+            for seed in missing:
+                found = jax.device_get(search(jnp.int32(seed)))
+                line = {k: records.numbers(v, 4) for k, v in found.items()}
+                records.write(file, [{"seed": seed} | line])
+                print(task, seed, line["turned_at"], line["found"], flush=True)
 
 
 def table(rows: list[dict[str, Any]], of_schedules: list[dict[str, Any]]) -> str:
-    """A row a task and form; ``of_schedules`` say what rate was best."""
+    """A row a task; ``of_schedules`` say what rate was best."""
     cells = []
-    for task, form in dict.fromkeys((row["task"], row["method"]) for row in rows):
-        own = [row for row in rows if (row["task"], row["method"]) == (task, form)]
+    for task in dict.fromkeys(row["task"] for row in rows):
+        own = [row for row in rows if row["task"] == task]
         best = run.tuned_rate(of_schedules, task, "constant, warm-up, averaged")
         cells.append(
             [
                 task,
-                "no" if form.endswith("anytime") else "yes",
                 str(len(own)),
                 spread([row["steps"] for row in own]),
-                spread([row["edge"] for row in own]),
-                spread([row["lowest_at"] for row in own]),
-                spread([row["rates"][0] for row in own]),
-                spread([len(row["rates"]) for row in own]),
+                spread([row["turned_at"] for row in own]),
+                spread([row["trials"] for row in own]),
                 spread([row["found"] for row in own]),
                 "" if best is None else f"{best:.2g}",
             ]
         )
-    header = ["task", "`total_steps` given", "searches", "steps", "largest stable rate"]
-    header += ["rate of the lowest loss", "first candidate", "candidates"]
+    header = ["task", "searches", "steps", "the gradient turns at", "trials"]
     return markdown([*header, "rate found", "best constant rate, averaged"], cells)
 
 

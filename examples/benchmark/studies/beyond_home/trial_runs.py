@@ -2,8 +2,8 @@
 
     cd examples && python -m benchmark.studies.beyond_home.trial_runs
 
-Runs of Adam from the first parameters, annealed to 0 as the candidates of the search
-are; the loss is that on 1,000 training images, which has little of the noise of the few
+Runs of Adam from the first parameters, annealed to 0 as those of earlier searches were;
+the loss is that on 1,000 training images, which has little of the noise of the few
 batches that a search goes by.
 """
 

@@ -13,8 +13,8 @@ from rich.progress import track
 from benchmark.studies.overhead.workloads import Workload, given
 from optax_adaptive.transforms.averaging import AveragingState
 
-# By then it is over (eight candidates, where losses are alike), and so is the time
-# after it in which maintain looks back.
+# By then it is over (also with a few trials), and so is the time after it in which
+# maintain looks back.
 SEARCH_STEPS = 600
 
 LATE = 10_000  # steps of the average, which follows ever more rarely
