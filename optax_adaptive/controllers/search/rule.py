@@ -55,7 +55,8 @@ def search(
     3. *Trial*, 60 steps from the first parameters: the rate rises linearly to 0.6 of
        that at which the gradient turns. The rate found follows from the averaging gap
        in the last third of them, over the decrease of the loss. Where the gap exceeds
-       nine times the decrease, or the loss blows up, a lower rate is tried.
+       four times the decrease, or the loss is clearly worse than at the start, a lower
+       rate is tried.
     4. *Warm-up*: the rate rises on to the one found; or, if that is less than half of
        the rate reached, from 0 and from the first parameters, over 100 steps.
 

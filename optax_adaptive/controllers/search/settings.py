@@ -11,7 +11,7 @@ from optax_adaptive.signals import spike_detector
 CALIBRATE, RANGE_TEST, TRIAL, WARM_UP, DONE = range(5)
 
 TINY = 1e-30  # guards divisions and logarithms
-MOST_TRIALS = 8  # each at a tenth of the rate of the one before
+MOST_TRIALS = 8  # each at a rate well below that of the one before
 MOST_LOSSES = 40  # that are remembered: two thirds of a trial
 
 
@@ -43,8 +43,8 @@ class SearchSettings(NamedTuple):
     # many standard deviations. Noise alone predicts far less. In the tasks of
     # docs/research it is 1 to 900.
     descent: float = 0.5
-    # Part of the last rate that is tried where the gradient does not turn, or where a
-    # trial fails.
+    # By what the last rate is divided where the gradient does not turn, or where the
+    # loss of a trial becomes worse than at the start: so high is tried next.
     below_end: float = 3.0
     # To first order, gradients predict how much the loss decreases in the range test.
     # Where they are those of the value itself, the largest decrease predicted is about
@@ -69,7 +69,7 @@ class SearchSettings(NamedTuple):
     even_factor: float = 0.2
     power: float = 0.5
     errors: float = 1.0  # standard errors by which the decrease may be larger
-    least_factor: float = 0.04  # below it, a tenth of the rate is tried
+    least_factor: float = 0.1  # below it, a tenth of the rate is tried
     most_factor: float = 1.0
     # Rate found, over the one that the trial has reached, above which the run goes on
     # from there. What is learned at a far higher rate generalises less.
