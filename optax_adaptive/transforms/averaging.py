@@ -64,7 +64,8 @@ def with_averaging(
     then. Per half-life it takes in the parameters of 32 to 64 steps, or of every step
     if there are fewer or ``interpolation`` is above 0. When a :func:`with_rollback`
     inside rolls back, the average begins anew from the restored parameters; while a
-    rule inside probes, :func:`eval_params` gives the parameters from before the probe.
+    rule inside tests a range of rates, :func:`eval_params` gives the parameters from
+    before the test.
 
     Rules inside are handed the averaging gap, ``Observation.averaging_gap``, and may
     ask for another half-life (see :class:`Request`). The gap is measured at steps at

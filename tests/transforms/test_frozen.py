@@ -117,6 +117,8 @@ def test_what_is_frozen_inside_is_not_changed(interpolate):
     alone = autotune(optax.sgd(1e-3), interpolate=interpolate)
     _, other, _ = train(alone, jnp.zeros(6), train_grad)
     found, expected = (summary(of)["found_scale"] for of in (state, other))
+    # Interpolation tolerates up to three times the rate.
+    assert 0.05 < 1e-3 * found < (3.0 if interpolate else 1.0)
     np.testing.assert_allclose(found, expected, rtol=0.33)
     sizes = [leaf.size for leaf in jax.tree.leaves(state)]
     assert sizes.count(FROZEN.size) == 2  # averaged and copied, as the docstring says

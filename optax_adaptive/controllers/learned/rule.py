@@ -24,9 +24,8 @@ BELOW_BLOW_UP = math.log(2.0)
 # The policy takes a scale this far above the one found for one that blows up. It stays
 # below half of that, which is five times the scale that it starts at.
 ABOVE_FOUND = math.log(10.0)
-# The policy was trained after a search without warm-up. The scale that it starts at,
-# over the best candidate's, is less than autotune's, since no restart undoes what too
-# high a learning rate has done. Chosen from 0.05 to 0.25, on four tasks.
+# The policy was trained after another search, from half the rate that autotune found,
+# since no restart undoes what too high a learning rate has done.
 SEARCH = SearchSettings(even_factor=0.1, most_factor=0.5)
 SHORTEST = 5  # steps of an accumulation window
 ELAPSED_WINDOW = 1 / 32  # of the steps so far, at most

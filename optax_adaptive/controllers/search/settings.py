@@ -195,6 +195,12 @@ def done(state: SearchState) -> SearchState:
     )
 
 
+def has_risen(state: SearchState, deviations: Array | float) -> Array:
+    """Whether three losses in a row are so many standard deviations above the first."""
+    above = deviations * state.found.standard_deviation
+    return jnp.min(state.losses[-3:]) > state.found.first_value + above
+
+
 def least_standard_deviation(value: Array, settings: SearchSettings) -> Array:
     """The least standard deviation that a loss of this size is taken to have."""
     return settings.least_noise * jnp.abs(value) + TINY

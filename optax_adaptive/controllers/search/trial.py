@@ -18,6 +18,7 @@ from optax_adaptive.controllers.search.settings import (
     Lengths,
     SearchSettings,
     SearchState,
+    has_risen,
     opened,
 )
 from optax_adaptive.state.trees import saturating_add, select
@@ -32,9 +33,7 @@ def run_trial(
 ) -> tuple[SearchState, Array]:
     """A step of a trial; at its end the rate is found, or a lower one is tried."""
     log_scale = risen(state)
-    above = 3.0 * state.found.standard_deviation
-    is_risen = jnp.min(state.losses[-3:]) > state.found.first_value + above
-    is_lost = state.is_lost | is_risen
+    is_lost = state.is_lost | has_risen(state, 3.0)
     is_late = state.clock > sized.trial - sized.part
     is_first = state.clock <= 1  # also where bad losses made the trial begin anew
     gaps = saturating_add(jnp.where(is_first, 0, state.gaps), is_late & has_gap)

@@ -17,6 +17,7 @@ from optax_adaptive.controllers.search.settings import (
     Lengths,
     SearchSettings,
     SearchState,
+    has_risen,
     opened,
 )
 from optax_adaptive.signals import history
@@ -29,14 +30,12 @@ def test_range(
     """Raises the rate each step until the gradient has turned, or the loss is worse."""
     steps_up = state.clock.astype(jnp.float32) - 1.0
     log_scale = state.log_scale + steps_up * (math.log(10.0) / settings.decade)
-    first_value = state.found.first_value
     standard_deviation = state.found.standard_deviation
     median = history.median(state.losses[-5:])
-    is_low = median < first_value - 2.0 * standard_deviation
+    is_low = median < state.found.first_value - 2.0 * standard_deviation
     has_descended = state.has_descended | is_low
     # Before anything has moved, noise must not end the test.
-    margin = jnp.where(has_descended, 3.0, 10.0) * standard_deviation
-    is_risen = jnp.min(state.losses[-3:]) > first_value + margin
+    is_risen = has_risen(state, jnp.where(has_descended, 3.0, 10.0))
     top = math.log10(settings.test_to / settings.test_from) * settings.decade
     has_descent = state.least_predicted < -settings.descent * standard_deviation
     is_turned = has_descent & (state.predicted > 0.0)

@@ -43,8 +43,8 @@ UNCORRECTED = Variant(
 
 VARIANTS = {
     "default": Variant(),
-    "half the rate found": Variant(search={"even_factor": 0.065, "most_factor": 0.5}),
-    "twice the rate found": Variant(search={"even_factor": 0.26, "most_factor": 2.0}),
+    "half the rate found": Variant(search={"even_factor": 0.1, "most_factor": 0.5}),
+    "twice the rate found": Variant(search={"even_factor": 0.4, "most_factor": 2.0}),
     "whatever the gap": Variant(search={"power": 0.0, "even_factor": 0.35}),
     "the gap in full": Variant(search={"power": 1.0, "even_factor": 0.06}),
     "never corrected": UNCORRECTED,
@@ -80,8 +80,8 @@ INTERPOLATED = {
     "momentum as well": Variant(has_momentum=True),
     "averaging 0.05": Variant(fraction=0.05),
     "averaging 0.4": Variant(fraction=0.4),
-    "half the rate found": Variant(search={"even_factor": 0.08, "most_factor": 1.5}),
-    "twice the rate found": Variant(search={"even_factor": 0.32, "most_factor": 6.0}),
+    "half the rate found": Variant(search={"even_factor": 0.125, "most_factor": 1.5}),
+    "twice the rate found": Variant(search={"even_factor": 0.5, "most_factor": 6.0}),
 }
 
 

@@ -56,7 +56,6 @@ class Searched(NamedTuple):
     opt_state: Any
     steps: jax.Array  # shape=(), dtype=int32
     range_steps: jax.Array  # shape=(), dtype=int32: of them, of the range test
-    turned_at: jax.Array  # shape=(), dtype=float32: scale at which the gradient turned
 
 
 def state_of(opt_state: Any, rule: optax_adaptive.Controller) -> settings.SearchState:
@@ -93,12 +92,11 @@ def make_search(subject: Training) -> Callable[[jax.Array], dict[str, Any]]:
                 opt_state=opt_state,
                 steps=searched.steps + 1,
                 range_steps=searched.range_steps + (state.stage == settings.RANGE_TEST),
-                turned_at=jnp.exp(state.turned_at),
             )
 
         params = task.init(key)
         zero = jnp.zeros((), jnp.int32)
-        start = Searched(params, tx.init(params), zero, zero, jnp.zeros(()))
+        start = Searched(params, tx.init(params), zero, zero)
         ended = jax.lax.while_loop(is_searching, step, start)
         state = state_of(ended.opt_state, rule)
         return {
@@ -106,7 +104,7 @@ def make_search(subject: Training) -> Callable[[jax.Array], dict[str, Any]]:
             "range_steps": ended.range_steps,
             "first_loss": state.found.first_value,
             "deviation": state.found.standard_deviation,
-            "turned_at": base * ended.turned_at,
+            "turned_at": base * jnp.exp(state.turned_at),
             "trials": state.trials,
             "found": base * jnp.exp(state.found.log_scale),
         }
