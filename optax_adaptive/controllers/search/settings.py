@@ -73,7 +73,7 @@ class SearchSettings(NamedTuple):
     most_factor: float = 1.0
     # Rate found, over the one that the trial has reached, above which the run goes on
     # from there. What is learned at a far higher rate generalises less.
-    keep_above: float = 0.5
+    keep_above: float = 0.8
     # Losses have noise if, while nothing moves, they have this standard deviation as a
     # part of their size (0.0015 at most on full batches), or the largest gradients
     # differ by this part (0.04 at most on full batches, 0.13 at least on others).
