@@ -98,9 +98,9 @@ def test_gradients_of_another_loss_have_another_gap():
     assert found(state) == pytest.approx(expected(1.0), rel=1e-3)
 
 
-@pytest.mark.parametrize(("ratio", "keeps"), [(0.1, True), (0.4, True), (0.5, False)])
+@pytest.mark.parametrize(("ratio", "keeps"), [(0.1, True), (0.17, True), (0.18, False)])
 def test_the_run_goes_on_from_a_trial_whose_rate_was_not_far_too_high(ratio, keeps):
-    """The rate reached is 0.6; half of it is found at a ratio of 0.44."""
+    """The rate reached is 0.6; 0.8 of it is found at a ratio of 0.174."""
     _, update, request = searching()
     state, factors = after_trial(ratio * DECREASE)
     assert bool(request(state).restore) != keeps
