@@ -72,7 +72,7 @@ class SearchSettings(NamedTuple):
     least_factor: float = 0.1  # below it, a tenth of the rate is tried
     most_factor: float = 1.0
     # Rate found, over the one that the trial has reached, above which the run goes on
-    # from there. What is learned at a far higher rate generalises less.
+    # from there. What is learned at a higher rate generalises less.
     keep_above: float = 0.8
     # Losses have noise if, while nothing moves, they have this standard deviation as a
     # part of their size (0.0015 at most on full batches), or the largest gradients
