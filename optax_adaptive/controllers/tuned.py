@@ -9,7 +9,7 @@ from optax_adaptive.state.validation import check_count
 
 # Interpolated gradients have less noise, and a run tolerates a higher rate. A trial,
 # which is plain, has no momentum either: the gradient may turn far below that rate.
-INTERPOLATED = SearchSettings(even_factor=0.25, most_factor=3.0)
+INTERPOLATED = SearchSettings(even_factor=0.5, most_factor=3.0)
 
 
 def tuned(
