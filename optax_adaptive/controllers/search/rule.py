@@ -57,8 +57,8 @@ def search(
        in the last third of them, over the decrease of the loss. Where the gap exceeds
        four times the decrease, or the loss is clearly worse than at the start, a lower
        rate is tried.
-    4. *Warm-up*: the rate rises on to the one found; or, if that is less than 0.8 of
-       the rate reached, from 0 and from the first parameters, over 100 steps.
+    4. *Warm-up*: the rate rises on to the one found, as steeply as in the trial; if
+       that is less than 0.8 of the rate reached, from 0 and from the first parameters.
 
     Use :func:`then` to hand over to the rule that continues from there. Each call must
     make an update: accumulate gradients around it, as by ``optax.MultiSteps``, not

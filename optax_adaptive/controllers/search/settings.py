@@ -87,7 +87,7 @@ class Lengths(NamedTuple):
 
     trial: int
     part: int  # a third of a trial
-    rise: int  # in which the rate rises from 0 to the one aimed at
+    rise: int  # in which the rate rises from 0 to that at which the gradient turns
 
 
 class SearchState(NamedTuple):

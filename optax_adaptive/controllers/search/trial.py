@@ -52,13 +52,16 @@ def run_trial(
     again = is_lost | (log_factor < least)
     again &= state.trials < MOST_TRIALS - 1
     keeps = ~is_lost & (found > log_scale + math.log(settings.keep_above))
-    # On to the rate found by steps in which it would have risen from 0 in due time.
-    done = jnp.round(sized.rise * jnp.exp(log_scale - found)).astype(jnp.int32)
+    # A warm-up rises as steeply as the trial has, or in ``rise`` steps, if it goes up
+    # further. A trial that is repeated takes as long as the first.
+    first = found - math.log(sized.rise)
+    first = jnp.where(again, first, jnp.maximum(first, state.log_scale))
+    done = jnp.round(jnp.exp(log_scale - first)).astype(jnp.int32)
     ended = opened(state, WARM_UP)._replace(
         stage=jnp.where(again, TRIAL, WARM_UP).astype(jnp.int32),
         trials=saturating_add(state.trials, 1),
-        clock=jnp.where(keeps, jnp.minimum(done, sized.rise), 0),
-        log_scale=found - math.log(sized.rise),
+        clock=jnp.where(keeps, done, 0),
+        log_scale=first,
         restores=~keeps,
         found=state.found._replace(log_scale=found),
     )

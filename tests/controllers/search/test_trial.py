@@ -44,9 +44,9 @@ def before_trial(standard_deviation=0.0, gradient_factor=1.0):
     )
 
 
-def after_trial(gap, state=None, decrease=DECREASE, every=1):
+def after_trial(gap, state=None, decrease=DECREASE, every=1, settings=SETTINGS):
     """The state after a trial with this gap, measured so often; and its factors."""
-    _, update, _ = searching()
+    _, update, _ = searching(settings=settings)
     state = before_trial() if state is None else state
     trials, factors = int(state.trials), []
     while int(state.trials) == trials:
@@ -61,6 +61,18 @@ def after_trial(gap, state=None, decrease=DECREASE, every=1):
         log_scale, state = update(seen, state)
         factors.append(float(jnp.exp(log_scale)))
     return state, factors
+
+
+def warmed_up(state):
+    """The factors of the warm-up, at the end of which a copy is taken."""
+    _, update, request = searching()
+    factors = []
+    while not state.is_done:
+        assert request(state).probe == -1 and request(state).accumulation_size == 1
+        log_scale, state = update(observation(value=1.0), state)
+        factors.append(float(jnp.exp(log_scale)))
+    assert request(state).snapshot and request(state).probe == 0
+    return factors
 
 
 def found(state):
@@ -101,20 +113,22 @@ def test_gradients_of_another_loss_have_another_gap():
 @pytest.mark.parametrize(("ratio", "keeps"), [(0.1, True), (0.17, True), (0.18, False)])
 def test_the_run_goes_on_from_a_trial_whose_rate_was_not_far_too_high(ratio, keeps):
     """The rate reached is 0.6; 0.8 of it is found at a ratio of 0.174."""
-    _, update, request = searching()
     state, factors = after_trial(ratio * DECREASE)
-    assert bool(request(state).restore) != keeps
-    while not state.is_done:
-        assert request(state).probe == -1 and request(state).accumulation_size == 1
-        log_scale, state = update(observation(value=1.0), state)
-        factors.append(float(jnp.exp(log_scale)))
-    # From the rate reached, or from 0, in steps of a hundredth of the one found.
-    begins = min(round(100 * 0.6 / found(state)), 100) if keeps else 0
-    rises = found(state) * np.minimum(np.arange(begins + 1, 102) / 100, 1.0)
-    np.testing.assert_allclose(
-        factors[STEPS:], rises[: max(100 - begins, 1)], rtol=1e-4
-    )
-    assert request(state).snapshot and request(state).probe == 0
+    assert bool(searching()[2](state).restore) != keeps
+    # As steeply as in the trial, from the rate reached or from 0.
+    rises = np.minimum(np.arange(61 if keeps else 1, 102) / 100, found(state))
+    after = warmed_up(state)
+    np.testing.assert_allclose(after, rises[: len(after)], rtol=1e-4)
+    assert len(factors) == STEPS and after[-1] == pytest.approx(found(state))
+
+
+def test_a_rate_above_the_turning_one_is_reached_by_hundredths_of_it():
+    settings = SETTINGS._replace(most_factor=3.0)
+    state, _ = after_trial(0.0, settings=settings)
+    assert found(state) == pytest.approx(3.0, rel=1e-4)
+    # 0.6, where the trial has ended, is 20 of them.
+    rises = np.arange(21, 101) * 3.0 / 100
+    np.testing.assert_allclose(warmed_up(state), rises, rtol=1e-4)
 
 
 def test_where_noise_is_all_that_is_left_a_far_lower_rate_is_tried():
