@@ -52,8 +52,8 @@ def run_trial(
     again = is_lost | (log_factor < least)
     again &= state.trials < MOST_TRIALS - 1
     keeps = ~is_lost & (found > log_scale + math.log(settings.keep_above))
-    # A warm-up rises as steeply as the trial has, or in ``rise`` steps, if it goes up
-    # further. A trial that is repeated takes as long as the first.
+    # A warm-up rises as steeply as the trial did; to a rate above the turning one, in
+    # ``rise`` steps. A trial that is repeated takes as long as the first.
     first = found - math.log(sized.rise)
     first = jnp.where(again, first, jnp.maximum(first, state.log_scale))
     done = jnp.round(jnp.exp(log_scale - first)).astype(jnp.int32)
