@@ -39,10 +39,10 @@ class SearchSettings(NamedTuple):
     test_to: float = 10.0  # at its last step, at the latest
     decade: int = 8  # steps in which the rate of the range test rises tenfold
     turned_steps: int = 5  # in a row with the gradient turned, which end the test
-    # Before a gradient can turn, it has to have predicted a decrease of the loss by so
-    # many standard deviations. Noise alone predicts far less. In the tasks of
-    # docs/research it is 1 to 900.
-    descent: float = 0.5
+    # A gradient has turned only if it has predicted a decrease of the loss, or predicts
+    # an increase, by so many standard deviations. Noise alone predicts far less. In the
+    # tasks of docs/research the decrease is 1 to 900.
+    clear_slope: float = 0.5
     # By what the last rate is divided where the gradient does not turn, or where the
     # loss of a trial becomes worse than at the start: so high is tried next.
     below_end: float = 3.0

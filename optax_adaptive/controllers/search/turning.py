@@ -37,8 +37,10 @@ def test_range(
     # Before anything has moved, noise must not end the test.
     is_risen = has_risen(state, jnp.where(has_descended, 3.0, 10.0))
     top = math.log10(settings.test_to / settings.test_from) * settings.decade
-    has_descent = state.least_predicted < -settings.descent * standard_deviation
-    is_turned = has_descent & (state.predicted > 0.0)
+    # Where noise hides the descent, the turn itself may be clear.
+    clear = settings.clear_slope * standard_deviation
+    is_turned = (state.least_predicted < -clear) & (state.predicted > 0.0)
+    is_turned |= state.predicted > clear
     turned = jnp.where(is_turned, state.turned + 1, 0)
     turned_at = jnp.where(turned == 1, log_scale, state.turned_at)
     is_over = is_risen | state.is_lost | (steps_up >= top)

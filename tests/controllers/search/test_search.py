@@ -156,6 +156,14 @@ def test_whether_batches_differ_shows_while_nothing_moves(
     assert bool(in_range_test(losses, gradient_sizes).found.has_noise) == expected
 
 
+@pytest.mark.parametrize(("increase", "expected"), [(4.0, TRIAL), (0.01, RANGE_TEST)])
+def test_a_clear_turn_counts_where_noise_hides_the_descent(increase, expected):
+    gaps = [(3.0, -0.01)] * 5 + [(3.0, increase)] * 5
+    state = in_range_test([1.0, 5.0], [1.0], gaps)
+    assert state.least_predicted > -0.1 * state.found.standard_deviation
+    assert state.stage == expected
+
+
 DESCENT = np.linspace(0.0, 1.0, 20)
 
 
