@@ -51,7 +51,7 @@ HEADLINE = (
     ("`autotune(adam)`", ("autotune_anytime",), "test"),
     ("`autotune(adam, total_steps=N)`", ("autotune",), "test"),
     (
-        "`autotune(adam, interpolate=True)`",
+        "`autotune(adam(b1=0), interpolate=True)`",
         ("autotune_interpolated_anytime",),
         "test",
     ),

@@ -26,7 +26,7 @@ from optax_adaptive.controllers.trend import trend
 from optax_adaptive.controllers.tuned import tuned
 from optax_adaptive.controllers.warmup import warmup
 
-hold = constant  # its older name
+hold = constant  # an alias
 
 # Every rule by name, to be called with its defaults: the common tests and the
 # benchmarks run over these.

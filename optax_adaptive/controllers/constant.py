@@ -4,7 +4,7 @@ from optax_adaptive._controller import Controller
 
 
 def constant() -> Controller:
-    """Keeps the factor where it is. Its older name is ``hold``.
+    """Keeps the factor where it is. ``hold`` is an alias.
 
     With it, the updates are bitwise those of the bare optimizer.
 

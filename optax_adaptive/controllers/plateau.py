@@ -81,8 +81,8 @@ def plateau(
         # windows look bad.
         count = jnp.minimum(available, jnp.maximum(patience - 1, 5))
         is_short = count < min(5, observation.mask.size)  # too few to tell: wait
-        slope = slope_test(observation.history, count)
-        return jnp.isfinite(observation.value) & (is_short | (slope.z < -_Z_95))
+        z = slope_test(observation.history, count)
+        return jnp.isfinite(observation.value) & (is_short | (z < -_Z_95))
 
     def update_fn(observation, state):
         is_better = beats(observation.value, state.best_value, rtol, atol)

@@ -74,7 +74,7 @@ def trend(
         is_finite = jnp.isfinite(observation.value)
         windows = saturating_add(state.windows_at_scale, is_finite)
         count = jnp.minimum(windows, span)
-        z = slope_test(observation.history, count).z
+        z = slope_test(observation.history, count)
         is_tested = windows >= _SHORTEST
         is_flat = (windows >= span) & (z > -_Z_FALLING)
         flat_windows = jnp.where(is_flat, saturating_add(state.flat_windows, 1), 0)

@@ -4,6 +4,7 @@ from optax_adaptive._controller import Controller
 from optax_adaptive.controllers._without_noise import without_noise
 from optax_adaptive.controllers.maintain import MaintainSettings, maintain
 from optax_adaptive.controllers.search import SearchSettings, search
+from optax_adaptive.controllers.search.settings import LEAST_STEPS
 from optax_adaptive.controllers.then import then
 from optax_adaptive.state.validation import check_count
 
@@ -48,7 +49,7 @@ def tuned(
     if search_settings is None:
         search_settings = INTERPOLATED if interpolate else SearchSettings()
     if total_steps is not None:
-        total_steps = check_count("total_steps", total_steps, 200)
+        total_steps = check_count("total_steps", total_steps, LEAST_STEPS)
     first = search(total_steps, search_settings)
     second = maintain(total_steps, interpolate, maintain_settings)
     rule = then(first, without_noise(second, total_steps))

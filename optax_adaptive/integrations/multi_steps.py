@@ -4,6 +4,8 @@ from typing import Any
 
 import optax
 
+from optax_adaptive.state.validation import check_optimizer
+
 
 def multi_steps(
     optimizer: optax.GradientTransformation, every_k_schedule: Any, **kwargs: Any
@@ -22,6 +24,9 @@ def multi_steps(
     Returns:
       A transformation whose updates are zero on all but every k-th call.
 
+    Raises:
+      TypeError: If ``optimizer`` is not a gradient transformation.
+
     Example:
       >>> import optax, optax_adaptive
       >>> from optax_adaptive import controllers, integrations
@@ -30,6 +35,7 @@ def multi_steps(
       ...     optax_adaptive.scale_by_controller(controllers.trend()),
       ... )
     """
+    check_optimizer(optimizer)
     accumulated = optax.MultiSteps(optimizer, every_k_schedule, **kwargs)
     update_fn: Any = accumulated.update  # its state type is narrower than optax's own
     return optax.GradientTransformationExtraArgs(accumulated.init, update_fn)

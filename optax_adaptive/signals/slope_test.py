@@ -1,7 +1,5 @@
 """The slope of a history by least squares, and whether it is a trend."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 
@@ -10,14 +8,7 @@ from optax_adaptive.signals.history import filled, mean
 Array = jax.Array
 
 
-class Slope(NamedTuple):
-    """Least-squares slope of a history, and how sure it is."""
-
-    value: Array  # shape=(), dtype=float32: metric units per window
-    z: Array  # shape=(), dtype=float32: standard normal if there is no trend
-
-
-def slope_test(history: Array, count: Array) -> Slope:
+def slope_test(history: Array, count: Array) -> Array:
     """Tests whether the ``count`` newest entries rise or decrease with their index.
 
     Ordinary least squares; the t statistic with ``count - 2`` degrees of freedom is
@@ -31,8 +22,9 @@ def slope_test(history: Array, count: Array) -> Slope:
       count: int32 of shape ``()``: how many of the newest count; above ``n``, all do.
 
     Returns:
-      The slope per window and its z score, negative where the metric decreases. Both
-      are 0 when fewer than three entries count or when all are equal.
+      float32 of shape ``()``: the z score of the least-squares slope, standard normal
+      if there is no trend, negative where the metric decreases; 0 where fewer than
+      three entries count, or all are equal.
 
     Reference:
       Wallace, *Bounds on normal approximations to Student's and the chi-square
@@ -60,8 +52,4 @@ def slope_test(history: Array, count: Array) -> Slope:
     t2 = jnp.square(slope) * sxx * freedom / residual
     wallace = (8 * freedom + 1) / (8 * freedom + 3)
     z = wallace * jnp.sqrt(freedom * jnp.log1p(t2 / freedom))
-    is_known = count >= 3
-    return Slope(
-        value=jnp.where(is_known, slope * spread, 0.0),
-        z=jnp.where(is_known, jnp.sign(slope) * z, 0.0),
-    )
+    return jnp.where(count >= 3, jnp.sign(slope) * z, 0.0)

@@ -21,7 +21,7 @@ def is_concrete(value: Any) -> bool:
 def check_range(
     name: str,
     value: Any,
-    low: Any = -math.inf,
+    low: Any,
     high: Any = math.inf,
     *,
     open_low: bool = False,
@@ -32,7 +32,6 @@ def check_range(
         return
     if not _is_number(value):
         raise ValueError(f"{name} must be one real number, but it is {value!r}")
-    open_low |= low == -math.inf
     open_high |= high == math.inf
     above = value > low if open_low else value >= low
     below = value < high if open_high else value <= high

@@ -39,7 +39,7 @@ class Plan(NamedTuple):
     is_spike: Array  # shape=(), dtype=bool: roll back
     is_small_rise: Array  # shape=(), dtype=bool: a rise that may pass by itself
     is_blown_up: Array  # shape=(), dtype=bool: the last spike was the rate's fault
-    is_undone: Array  # shape=(), dtype=bool: one back-off is
+    is_undone: Array  # shape=(), dtype=bool: is one back-off undone?
     is_futile: Array  # shape=(), dtype=bool: blown up, but updates are at their lowest
     is_returning: Array  # shape=(), dtype=bool: params are on their way to the copy
     is_waiting: Array  # shape=(), dtype=bool: params are at the copy, and stay there

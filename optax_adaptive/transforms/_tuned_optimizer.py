@@ -2,11 +2,10 @@
 
 import warnings
 
-import jax
 import optax
 
 from optax_adaptive.state import snapshots
-from optax_adaptive.state.controller_state import is_controller_state
+from optax_adaptive.state.controller_state import ScaleByControllerState
 from optax_adaptive.state.trees import nodes_of
 from optax_adaptive.transforms import averaging
 from optax_adaptive.transforms._base_rate import first_update_sizes
@@ -71,19 +70,18 @@ def with_warnings(
 
 def _warn_of_schedules(state: optax.OptState) -> None:
     """Warns of schedules in the optimizer, by the states that count for them."""
-    kinds = (optax.ScaleByScheduleState, optax.InjectStatefulHyperparamsState)
     names = set()
-    for node in nodes_of(state, kinds):
-        if isinstance(node, optax.ScaleByScheduleState):
-            names.add("a factor on the updates")
-        if isinstance(node, optax.InjectStatefulHyperparamsState):
-            names.update(node.hyperparams_states)
+    # One after the other: a search does not go on inside a node that it has found.
+    if nodes_of(state, optax.ScaleByScheduleState):
+        names.add("a factor on the updates")
+    for node in nodes_of(state, optax.InjectStatefulHyperparamsState):
+        names.update(node.hyperparams_states)
     if names:
         warnings.warn(
             f"the optimizer inside autotune has a schedule, of {', '.join(names)}: "
             "autotune sets the learning rate itself; a schedule multiplies the rate "
-            "found, and counts from 0 again after each rollback and each return of the "
-            "search. Give a constant, as in optax.adamw(1e-3)",
+            "found, and counts from 0 again after each rollback and each time that the "
+            "search restores parameters. Give a constant, as in optax.adamw(1e-3)",
             stacklevel=3,
         )
 
@@ -106,16 +104,17 @@ def without_rules(
 
     def init_fn(params):
         state = optimizer.init(params)
-        rules = filter(
-            is_controller_state, jax.tree.leaves(state, is_leaf=is_controller_state)
-        )
         if nodes_of(state, ACCUMULATION):
             raise ValueError(
                 "autotune measures each update, but the optimizer inside accumulates "
                 "gradients and updates only once in several steps: accumulate around "
                 "it, as in optax.MultiSteps(autotune(optimizer), every_k_schedule)"
             )
-        if any(rules) or averaging.find_all(state) or snapshots.find_all(state):
+        if (
+            nodes_of(state, ScaleByControllerState)
+            or averaging.find_all(state)
+            or snapshots.find_all(state)
+        ):
             raise ValueError(
                 "autotune sets the rate, averages and rolls back by itself: give it an "
                 "optimizer that holds no scale_by_controller, autotune, with_averaging "

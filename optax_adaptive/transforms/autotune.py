@@ -49,7 +49,7 @@ def autotune(
        part of the warm-up.
     2. :func:`controllers.maintain` keeps that rate, and corrects it by the averaging
        gap. If the rate proves far too high early on, the run restarts at a lower one,
-       from where this phase began (with ``interpolate`` from the first parameters).
+       from where this phase began.
     3. :func:`with_rollback` rolls back to a copy of the average when the loss rises by
        more than its noise explains, and skips updates of non-finite loss or gradients.
     4. :func:`with_averaging` averages the parameters: evaluate :func:`eval_params`. The

@@ -69,10 +69,11 @@ def with_averaging(
 
     Rules inside are handed the averaging gap, ``Observation.averaging_gap``, and may
     ask for another half-life (see :class:`Request`). The gap is measured at steps at
-    which the average moves (at every step under ``vmap``), and takes two passes over
-    params, average and gradients. Do not accumulate gradients inside: put
-    ``optax.MultiSteps`` around. Gradients must be those of the ``value`` that rules
-    see: for gradients of a sum, pass the sum, or the gap is off by a factor.
+    which the average moves, with ``interpolation`` at every fourth (under ``vmap`` at
+    every step), and takes two passes over params, average and gradients. Do not
+    accumulate gradients inside: put ``optax.MultiSteps`` around. Gradients must be
+    those of the ``value`` that rules see: for gradients of a sum, pass the sum, or the
+    gap is off by a factor.
 
     Memory: one copy of params, in float32 where they are coarser.
 
@@ -121,6 +122,8 @@ def with_averaging(
     check_range("interpolation", interpolation, 0.0, 1.0, open_high=True)
 
     interpolates = _average.interpolates(interpolation)
+    # With jax_enable_x64 it may be float64, which the state of a rule must not be.
+    fraction = jnp.asarray(fraction, jnp.float32)
     kind = "interpolated" if interpolates else "plain"
     tag = Tag("the kind of average in the state", kind)
     samples = _average.SAMPLES_INTERPOLATED if interpolates else _average.SAMPLES

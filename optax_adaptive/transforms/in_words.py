@@ -81,6 +81,11 @@ def in_words(numbers: Mapping[str, Any]) -> dict[str, str]:
                 f"{np.shape(numbers[name])}: index the numbers of one run, as in "
                 "jax.tree.map(lambda number: number[0], summary(opt_state))"
             )
+        if f"{prefix}cause" not in numbers:
+            raise ValueError(
+                f"in_words needs {prefix + 'cause'!r} beside {name!r}: pass all "
+                "numbers of summary(opt_state)"
+            )
         phase, cause = int(numbers[name]), int(numbers[f"{prefix}cause"])
         after = {RULE: "rule", RISING: "warm-up"}.get(cause, PHASES[-1])
         words[f"{prefix}phase_name"] = PHASES[phase] if phase < 3 else after

@@ -65,7 +65,8 @@ def lr_scale(opt_state: Any) -> Array:
         :func:`autotune` has.
 
     Returns:
-      float32 of shape ``()``: what the last update was multiplied by. Not included are
+      float32 of shape ``()``, or the leading axes that ``vmap`` has given the state:
+      what the last update was multiplied by. Not included are
       the factors of :func:`with_rollback`, ``backoff`` to the power of
       ``summary["backoffs_in_force"]``, or 0.001 if that is larger, and after a rollback
       a tenth to one over ten updates; and, if :func:`autotune` was resumed with another
@@ -97,7 +98,8 @@ def summary(opt_state: Any) -> dict[str, Array]:
         :func:`autotune` or :func:`with_rollback`.
 
     Returns:
-      Arrays of shape ``()`` by name. Of each controller:
+      Arrays of shape ``()``, or of the leading axes that ``vmap`` has given the state,
+      by name. Of each controller:
 
       * ``lr_scale``, float32: the factor in force;
       * ``last_value`` and ``best_value``, float32: window means as they were handed

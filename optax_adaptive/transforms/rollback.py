@@ -89,9 +89,10 @@ def with_rollback(
     in a row): the optimizer sees a gradient of 0, and its update is not applied. If
     more entries than before of its state, or of updates of at most 4,096 entries, are
     then not finite, its state returns to the copy, or is initialised anew. Of leaves
-    with two axes or more, and more than 4,096 entries, one row is looked at; any other
-    gradient that is not finite, or above 1e18, counts as 0, and so does an update above
-    1e30. Controllers inside see the loss without its spikes.
+    with two axes or more, and more than 4,096 entries, the middle row is looked at, and
+    of matrices the middle column; any other gradient that is not finite, or above 1e18,
+    counts as 0, and so does an update above 1e30. Controllers inside see the loss
+    without its spikes.
 
     Memory: one copy of params and, with ``restore_inner``, of the inner state.
 

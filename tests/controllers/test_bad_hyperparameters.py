@@ -71,6 +71,18 @@ def test_a_hyperparameter_out_of_range(make, arguments, message):
         assert repr(*arguments.values()) in str(raised.value)
 
 
+@pytest.mark.parametrize("make", [controllers.search, controllers.bandit])
+@pytest.mark.parametrize("settings", [{}, 0, ()])
+def test_settings_of_another_kind_that_are_empty(make, settings):
+    with pytest.raises(TypeError, match="settings"):
+        make(settings=settings)
+
+
+def test_micro_batches_of_what_is_no_optimizer():
+    with pytest.raises(TypeError, match="optimizer must be a gradient transformation"):
+        integrations.multi_steps(optax.adam, 4)
+
+
 @every_rule
 def test_no_hyperparameter_may_be_nan_or_negative(rule):
     for name, default in tunable(rule).items():

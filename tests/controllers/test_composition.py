@@ -3,11 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from optax_adaptive import (
     controllers,
     scale_by_controller,
+    with_averaging,
 )
 from optax_adaptive._controller import Found
 from tests.helpers.combined import (
@@ -169,6 +171,21 @@ def test_a_hyperparameter_may_be_of_float64(make):
     with jax.enable_x64(True):
         scales = [scales_of(make(factor)) for factor in (np.float64(0.5), 0.5)]
     np.testing.assert_array_equal(*scales)
+
+
+def test_the_fraction_of_an_average_may_be_of_float64():
+    def make(fraction):
+        return with_averaging(
+            optax.chain(optax.sgd(0.1), scale_by_controller(controllers.trend())),
+            fraction=fraction,
+        )
+
+    with jax.enable_x64(True):
+        params = jnp.ones(3)
+        tx = optax.inject_hyperparams(make)(fraction=0.05)
+        state = tx.init(params)
+        updates, _ = tx.update(params, state, params, value=jnp.float32(1.0))
+    assert updates.dtype == params.dtype
 
 
 def test_a_warm_up_inside_is_one_outside():

@@ -87,7 +87,7 @@ class FeaturesReference:
 
         def slope(count):
             newest = window.means[-count:]
-            z = slope_reference(newest)[1] if len(newest) >= 3 else 0.0
+            z = slope_reference(newest) if len(newest) >= 3 else 0.0
             return squash(z) / 2
 
         numbers = [

@@ -20,7 +20,7 @@ def plateau_reference(
             best = window.value
         if criterion == "slope":
             newest = window.means[-max(patience - 1, 5) :]
-            is_falling = len(newest) < 5 or slope_reference(newest)[1] < -1.645
+            is_falling = len(newest) < 5 or slope_reference(newest) < -1.645
             is_better = math.isfinite(window.value) and is_falling
         bad = 0 if is_better or cooling else bad + 1
         cooling = max(cooling - 1, 0)

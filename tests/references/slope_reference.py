@@ -5,11 +5,11 @@ import math
 import numpy as np
 
 
-def slope_reference(values) -> tuple[float, float]:
-    """Slope of ``values`` on their index, and its z score."""
+def slope_reference(values) -> float:
+    """The z score of the slope of ``values`` on their index."""
     n = len(values)
     if n < 3:
-        return 0.0, 0.0
+        return 0.0
     index = np.arange(n)
     slope, intercept = np.polyfit(index, values, 1)
     residuals = values - slope * index - intercept
@@ -20,4 +20,4 @@ def slope_reference(values) -> tuple[float, float]:
     freedom = n - 2
     z = math.sqrt(freedom * math.log1p(t * t / freedom))
     z *= (8 * freedom + 1) / (8 * freedom + 3)
-    return slope, math.copysign(z, t)
+    return math.copysign(z, t)

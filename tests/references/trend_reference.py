@@ -11,7 +11,7 @@ def trend_reference(growth=1.5, decay=0.5, span=12):
     def decide(window, log_scale):
         nonlocal first_window, flat
         values = window.means[first_window:]
-        z = slope_reference(values[-span:])[1] if len(values) >= 5 else 0.0
+        z = slope_reference(values[-span:]) if len(values) >= 5 else 0.0
         flat = flat + 1 if len(values) >= span and z > -1.645 else 0
         if math.isinf(window.value) or flat == 2 or z > 3.291:
             step = math.log(decay)

@@ -58,17 +58,16 @@ def test_an_empty_history_has_no_statistics():
     empty = padded([])
     assert history.mean(*empty) == 0
     assert history.difference_error(*empty) == 0
-    assert slope_test(*empty) == (0, 0)
+    assert slope_test(*empty) == 0
 
 
 @pytest.mark.parametrize("count", [3, 5, 8, SIZE])
 @pytest.mark.parametrize("trend", [0.0, -0.5, 2.0])
 def test_slope(count, trend):
     values = noise(count, seed=count) + trend * np.arange(count)
-    slope, z = slope_reference(np.float64(np.float32(values)))
+    z = slope_reference(np.float64(np.float32(values)))
     tested = slope_test(*padded(values))
-    np.testing.assert_allclose(tested.value, slope, rtol=1e-4)
-    np.testing.assert_allclose(tested.z, z, rtol=1e-4)
+    np.testing.assert_allclose(tested, z, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("count", "error"), [(5, 0.1), (8, 0.02), (SIZE, 0.01)])
@@ -78,12 +77,12 @@ def test_the_score_errs_a_little_on_the_cautious_side(count, error, trend):
     line = scipy.stats.linregress(np.arange(count), values)
     exact = scipy.stats.norm.isf(line.pvalue / 2) * np.sign(line.slope)
     assert 0 < exact < 4
-    assert exact - error < slope_test(*padded(values)).z < exact + 1e-3
+    assert exact - error < slope_test(*padded(values)) < exact + 1e-3
 
 
 def test_fewer_than_three_or_equal_entries_have_no_slope():
     for values in ([1.0], [1.0, 2.0], np.full(9, 0.1), np.full(9, -3e36)):
-        assert slope_test(*padded(values)) == (0, 0)
+        assert slope_test(*padded(values)) == 0
 
 
 @pytest.mark.parametrize("factor", [2.0**-100, 2.0**100])
@@ -91,18 +90,17 @@ def test_the_slope_test_neither_overflows_nor_vanishes(factor):
     values = noise(9) - 0.3 * np.arange(9)
     expected = slope_test(*padded(values))
     scaled = slope_test(*padded(values * factor))
-    assert scaled.z == expected.z
-    assert scaled.value == expected.value * np.float32(factor)
+    assert scaled == expected
 
 
 def test_statistics_of_the_largest_metrics_are_finite():
     largest = padded(1e37 * (-1.0) ** np.arange(SIZE))
     assert np.isfinite(history.mean(*largest))
     assert np.isfinite(history.difference_error(*largest))
-    assert np.all(np.isfinite(slope_test(*largest)))
+    assert np.isfinite(slope_test(*largest))
 
 
 def test_rounding_is_no_trend():
     one_bit = np.float32(1000) + np.float32(2**-14) * np.arange(8, dtype=np.float32)
-    assert abs(slope_test(jnp.asarray(one_bit), jnp.int32(8)).z) < 3.29
-    assert slope_test(jnp.arange(8.0), jnp.int32(8)).z > 10
+    assert abs(slope_test(jnp.asarray(one_bit), jnp.int32(8))) < 3.29
+    assert slope_test(jnp.arange(8.0), jnp.int32(8)) > 10

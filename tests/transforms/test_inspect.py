@@ -341,3 +341,8 @@ def test_words_are_of_a_summary_and_not_of_a_state():
     state = autotune(optax.adam(1e-3)).init({"w": jnp.ones(2)})
     with pytest.raises(TypeError, match="what summary.*given a WithAveragingState"):
         in_words(state)
+
+
+def test_words_need_both_numbers():
+    with pytest.raises(ValueError, match="needs 'cause' beside 'phase'"):
+        in_words({"phase": 3})

@@ -191,6 +191,15 @@ def test_the_rate_in_the_state_is_the_one_that_counts():
             ),
             "learning_rate",
         ),
+        (
+            optax.inject_hyperparams(
+                lambda decay: optax.chain(
+                    optax.add_decayed_weights(decay),
+                    optax.sgd(optax.linear_schedule(0.1, 0.0, 10)),
+                )
+            )(decay=0.01),
+            "a factor on the updates",
+        ),
     ],
 )
 def test_init_warns_of_a_schedule(optimizer, of):

@@ -65,6 +65,7 @@ def load_weights(path: Any) -> PolicyWeights:
       the shapes ``(features,)``, ``(features, h)``, ``(h,)``, ``(h,)`` and ``()``.
 
     Raises:
+      FileNotFoundError: If there is no such file.
       ValueError: If it is for other features, or an array is missing or misshapen.
 
     Example:

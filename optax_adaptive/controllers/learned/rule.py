@@ -13,6 +13,7 @@ from optax_adaptive.controllers.learned import (
     state_features,
 )
 from optax_adaptive.controllers.search import SearchSettings, search
+from optax_adaptive.controllers.search.settings import LEAST_STEPS
 from optax_adaptive.controllers.then import then
 from optax_adaptive.signals import history
 from optax_adaptive.state.trees import saturating_add
@@ -24,14 +25,13 @@ BELOW_BLOW_UP = math.log(2.0)
 # The policy takes a scale this far above the one found for one that blows up. It stays
 # below half of that, which is five times the scale that it starts at.
 ABOVE_FOUND = math.log(10.0)
-# The policy was trained after another search, from half the rate that autotune found,
-# since no restart undoes what too high a learning rate has done.
+# The policy starts from half the rate of autotune, since no restart undoes what too
+# high a learning rate has done.
 SEARCH = SearchSettings(even_factor=0.1, most_factor=0.5)
 SHORTEST = 5  # steps of an accumulation window
 ELAPSED_WINDOW = 1 / 32  # of the steps so far, at most
 TOTAL_WINDOW = 1 / 64  # and of all steps
 SEARCHED = 16  # windows that the policy counts the search as
-LEAST_STEPS = 200  # of a run whose total_steps the search can use
 
 
 class PolicyState(NamedTuple):
@@ -142,9 +142,7 @@ def searched(total_steps: int | Array | None, rule: Controller) -> Controller:
     if total_steps is not None and is_concrete(total_steps):
         search_steps = int(total_steps) if total_steps >= LEAST_STEPS else None
     first = search(search_steps, SEARCH)
-    return then(first, schedule_compensation.compensated(rule))._replace(
-        name="learned", needs=("with_averaging", "with_rollback")
-    )
+    return then(first, schedule_compensation.compensated(rule))._replace(name="learned")
 
 
 def policy_rule(

@@ -57,7 +57,7 @@ def features(
 
     def slope(windows):
         newest = jnp.minimum(count, windows)
-        return _squash(slope_test(observation.history, newest).z) / 2
+        return _squash(slope_test(observation.history, newest)) / 2
 
     progress = memory.first_value - memory.best_value
     unit = progress + 2.0 * memory.noise

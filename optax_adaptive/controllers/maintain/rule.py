@@ -112,7 +112,9 @@ def maintain(
         state = _with_start(state._replace(blocks=blocks), observation, settings)
         block = _block(observation, state, settings)
         proposal = propose(block, settings.correction)
-        is_judged = is_block & _can_be_judged(observation, state, block)
+        # Before, the gap and the decrease are not known.
+        is_judged = is_block & (state.blocks >= BLOCKS)
+        is_judged &= observation.has_averaging_gap
         on_probation = state.elapsed <= probation
         change, restarts = _allowed(
             proposal, state, observation, on_probation, settings
@@ -185,8 +187,7 @@ def _with_start(
     seen = Found(
         log_scale=observation.log_scale,
         first_value=observation.value,
-        # 0: a loss that hovers about one level from the first step on is judged too.
-        standard_deviation=jnp.zeros((), jnp.float32),
+        standard_deviation=standard_deviation,
         has_noise=standard_deviation > 1e-3 * jnp.abs(observation.value),
         gradient_factor=found.gradient_factor,
     )
@@ -218,16 +219,6 @@ def _block(
         gap=settings.gap_unit * observation.averaging_gap / factor,
         slope=observation.return_slope / factor,
     )
-
-
-def _can_be_judged(
-    observation: Observation, state: MaintainState, block: Block
-) -> Array:
-    """Whether gap and decrease are known, and the loss has changed by now."""
-    change = jnp.abs(state.found.first_value - block.mean)
-    has_moved = change > state.found.standard_deviation
-    is_judged = has_moved & (state.blocks >= BLOCKS)
-    return is_judged & observation.has_averaging_gap
 
 
 def _allowed(

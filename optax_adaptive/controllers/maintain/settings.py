@@ -18,7 +18,7 @@ CHANGES = (
     "raised back since the blow-up",
     "lowered by a restart",
 )
-NONE, LOWERED, RAISED, HALVED, UNDONE, RESTARTED = range(len(CHANGES))
+_, LOWERED, RAISED, HALVED, UNDONE, RESTARTED = range(len(CHANGES))
 
 
 class MaintainSettings(NamedTuple):

@@ -65,6 +65,7 @@ def load_prior(path: Any) -> Prior:
       The argument ``prior`` of ``bandit``, ``q_learning`` and ``actor_critic``.
 
     Raises:
+      FileNotFoundError: If there is no such file.
       ValueError: If it is for other features, or an array is missing or misshapen.
 
     Example:

@@ -82,6 +82,6 @@ DEFAULTS = OnlineSettings()
 
 def or_defaults(settings: OnlineSettings | None) -> OnlineSettings:
     """The settings, or those by default; TypeError if they are of another kind."""
-    settings = settings or DEFAULTS
+    settings = DEFAULTS if settings is None else settings
     check_settings(settings, OnlineSettings)
     return settings

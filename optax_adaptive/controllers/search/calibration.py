@@ -31,7 +31,8 @@ def calibrate(
     mean_deviation = history.mean_without_largest(deviations)
     # Of a normal it is 0.8 standard deviations, and less without the largest.
     least = least_standard_deviation(center, settings)
-    standard_deviation = jnp.maximum(1.45 * mean_deviation, least)
+    spread = 1.45 * mean_deviation
+    standard_deviation = jnp.maximum(spread, least)
     # Until params have moved, the size of an update is not known, and the factor grows.
     is_sized = state.had_gradient & (displacement > 0.0)
     log_size = jnp.log(jnp.where(is_sized, displacement, 1.0)) - state.log_scale
@@ -61,7 +62,8 @@ def calibrate(
         first_value=center,
         standard_deviation=standard_deviation,
         has_noise=(state.least_gradient < unchanged)
-        | (standard_deviation > settings.loss_noise * jnp.abs(center)),
+        # Not the least one: of a loss that is exactly 0, that would be noise.
+        | (spread > settings.loss_noise * jnp.abs(center)),
     )
     over = opened(state._replace(found=found), RANGE_TEST)
     is_over = (state.clock >= settings.calibration_steps) & (

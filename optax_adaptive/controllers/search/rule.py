@@ -25,6 +25,7 @@ from optax_adaptive.controllers.search.bad_losses import watch, wild_above
 from optax_adaptive.controllers.search.calibration import calibrate
 from optax_adaptive.controllers.search.settings import (
     CALIBRATE,
+    LEAST_STEPS,
     WARM_UP,
     SearchSettings,
     SearchState,
@@ -33,7 +34,7 @@ from optax_adaptive.controllers.search.settings import (
     lengths,
 )
 from optax_adaptive.controllers.search.trial import risen, run_trial
-from optax_adaptive.controllers.search.turning import test_range
+from optax_adaptive.controllers.search.turning import run_range_test
 from optax_adaptive.state import packing
 from optax_adaptive.state.trees import select
 from optax_adaptive.state.validation import check_count, check_settings
@@ -48,7 +49,7 @@ def search(
 
     1. *Calibrate*, 12 steps: updates too small to move anything show the loss, its
        noise, and the size of an update.
-    2. *Range test*, about 20 to 40 steps: the rate rises exponentially from where
+    2. *Range test*, about 15 to 41 steps: the rate rises exponentially from where
        nothing moves until the gradient has turned against the way from the first
        parameters, or the loss is clearly worse there, or one step moves params by ten
        times their size.
@@ -74,7 +75,8 @@ def search(
       :func:`with_rollback`.
 
     Raises:
-      ValueError: If ``total_steps`` is not an integer of at least 200.
+      ValueError: If ``total_steps`` is not an integer of at least 200, or the trial of
+        ``settings`` is of fewer than 3 steps.
       TypeError: If ``settings`` are of another kind.
 
     Example:
@@ -93,13 +95,18 @@ def search(
       2023.
     """
     if total_steps is not None:
-        total_steps = check_count("total_steps", total_steps, 200)
-    settings = settings or SETTINGS
+        total_steps = check_count("total_steps", total_steps, LEAST_STEPS)
+    settings = SETTINGS if settings is None else settings
     check_settings(settings, SearchSettings)
     sized = lengths(total_steps, settings)
+    if sized.part < 1:
+        raise ValueError(
+            "a trial is compared by thirds, so it must be of at least 3 steps, but "
+            f"settings make it {sized.trial}"
+        )
     stages = [  # in the order of their numbers
         lambda seen: calibrate(*seen[:3], settings=settings),
-        lambda seen: test_range(seen[0], settings, sized),
+        lambda seen: run_range_test(seen[0], settings, sized),
         lambda seen: run_trial(seen[0], *seen[4:], settings=settings, sized=sized),
         lambda seen: _warm_up(seen[0]),
         lambda seen: (seen[0], seen[0].found.log_scale),

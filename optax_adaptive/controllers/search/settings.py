@@ -12,7 +12,7 @@ CALIBRATE, RANGE_TEST, TRIAL, WARM_UP, DONE = range(5)
 
 TINY = 1e-30  # guards divisions and logarithms
 MOST_TRIALS = 8  # each at a rate well below that of the one before
-MOST_LOSSES = 40  # that are remembered: two thirds of a trial
+LEAST_STEPS = 200  # of a run whose total_steps a search can use
 
 
 class SearchSettings(NamedTuple):
@@ -95,7 +95,9 @@ class SearchState(NamedTuple):
 
     stage: Array  # shape=(), dtype=int32: CALIBRATE to DONE
     clock: Array  # shape=(), dtype=int32: steps in this stage, or since the rate was 0
-    losses: Array  # shape=(MOST_LOSSES,), dtype=float32: newest finite, oldest first
+    # dtype=float32: newest finite ones, oldest first; of calibration, or of the last
+    # two thirds of a trial
+    losses: Array
     nonfinite: Array  # shape=(), dtype=int32: newest bad ones in a row
     # shape=(), dtype=bool: are the first parameters back, and a good loss awaited?
     is_waiting: Array
@@ -146,10 +148,11 @@ def first_state(settings: SearchSettings) -> SearchState:
     """The search before the first step."""
     zero, none = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32)
     no = jnp.zeros((), jnp.bool_)
+    most = max(settings.calibration_steps, 2 * (settings.trial // 3), 5)
     return SearchState(
         stage=none,
         clock=none,
-        losses=jnp.zeros((MOST_LOSSES,), jnp.float32),
+        losses=jnp.zeros((most,), jnp.float32),
         nonfinite=none,
         is_waiting=no,
         is_acquitted=no,

@@ -24,7 +24,7 @@ from optax_adaptive.signals import history
 from optax_adaptive.state.trees import select
 
 
-def test_range(
+def run_range_test(
     state: SearchState, settings: SearchSettings, sized: Lengths
 ) -> tuple[SearchState, Array]:
     """Raises the rate each step until the gradient has turned, or the loss is worse."""

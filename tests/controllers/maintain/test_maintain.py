@@ -162,6 +162,12 @@ def test_by_hand():
     assert not asked.restore and float(asked.half_life) == pytest.approx(0.75**0.5)
 
 
+def test_a_rate_comes_down_also_where_noise_exceeds_all_that_the_loss_can_lose():
+    blocks = [block(3.0, 2.0), block(3.1, 2.0), block(3.0, 2.0)]
+    logs, _ = run(blocks, found=(-1.0, 4.0, 10.0, True))
+    assert logs[2] < -2.0
+
+
 def test_no_rate_is_raised_early_but_where_the_loss_has_no_noise():
     blocks = [block(4.0 - 0.4 * k, 0.0001) for k in range(1, 10)]
     noisy, _ = run(blocks)

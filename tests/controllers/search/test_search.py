@@ -144,6 +144,7 @@ def in_range_test(losses, gradient_sizes, gaps=(), **settings):
     [
         ([3.0], [1.0], False),
         ([3.0, 3.003], [1.0, 1.02], False),  # parameters have moved a little
+        ([0.0], [1.0], False),  # a loss that is exactly 0
         ([3.0], [1.0, 1.1], True),  # as of a network whose outputs begin at 0
         ([3.0, 3.1], [1.0], True),
         ([3.0], [1.0, 1.0, 0.0], False),  # no gradient at all says nothing
@@ -240,6 +241,19 @@ def test_settings_are_arguments():
     _, state, _ = train(wrapped(controllers.search(400, half)), 200, noise=0.0)
     _, usual, _ = train(wrapped(controllers.search(400, highest)), 200, noise=0.0)
     np.testing.assert_allclose(lr_scale(state), lr_scale(usual) / 2, rtol=1e-4)
+
+
+def test_a_trial_may_be_longer():
+    settings = SearchSettings(trial=90)
+    *_, numbers = train(wrapped(controllers.search(2000, settings)), 300, noise=0.0)
+    *_, usual = train(wrapped(controllers.search(2000)), 300, noise=0.0)
+    trials = [np.count_nonzero(run["phase"] == TRIAL) for run in (numbers, usual)]
+    assert trials[0] - trials[1] == 30
+
+
+def test_a_trial_is_at_least_three_steps():
+    with pytest.raises(ValueError, match="at least 3 steps, but settings make it 2"):
+        controllers.search(settings=SearchSettings(trial=2))
 
 
 def test_the_rate_found_is_warmed_up_to():
