@@ -122,8 +122,6 @@ def with_averaging(
     check_range("interpolation", interpolation, 0.0, 1.0, open_high=True)
 
     interpolates = _average.interpolates(interpolation)
-    # With jax_enable_x64 it may be float64, which the state of a rule must not be.
-    fraction = jnp.asarray(fraction, jnp.float32)
     kind = "interpolated" if interpolates else "plain"
     tag = Tag("the kind of average in the state", kind)
     samples = _average.SAMPLES_INTERPOLATED if interpolates else _average.SAMPLES
@@ -163,7 +161,9 @@ def with_averaging(
         interpolated = interpolation_in(asked_before)
         # How many params there are to average, including those handed in.
         count = tag.unwrap(averaging.averaged_steps)
-        last = pace(count - 1, fraction * asked_before.half_life, interpolated)
+        last = pace(
+            count - 1, jnp.float32(fraction) * asked_before.half_life, interpolated
+        )
         # While there are none, the average is the params before this update.
         is_due = (count == 0) | _average.is_multiple(count - 1, last.every)
         # A range test moves params far: the average keeps those before it to evaluate.
@@ -203,7 +203,7 @@ def with_averaging(
             before, interpolated = interpolated, interpolation_in(asked)
             # At the end of a trial, params and their average become one.
             is_restarted |= before < interpolated
-            now = pace(count, fraction * asked.half_life, interpolated)
+            now = pace(count, jnp.float32(fraction) * asked.half_life, interpolated)
             now = _average.pace_of_params(now, count, is_restarted, 1.0 - interpolated)
             updates = _average.interpolate(updates, seen.average, params, now)
         updates = multiply(updates, seen.after_average)

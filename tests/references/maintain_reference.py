@@ -33,7 +33,7 @@ class MaintainReference:
         self.probation = min(total_steps // 4, 125) if total_steps else 125
         # Log factor found; first loss, its error and whether it has noise.
         self.found_scale, *first = found or 4 * (None,)
-        self.first, _, self.is_noisy = first
+        self.first, self.deviation, self.is_noisy = first
         self.is_interpolated = is_interpolated
         self.value_left = math.inf
         self.begin(None)
@@ -54,7 +54,7 @@ class MaintainReference:
         if self.found_scale is None:
             self.found_scale = log_scale
         if self.first is None and is_finite:
-            self.first = block.value
+            self.first, self.deviation = block.value, block.error * math.sqrt(40)
             self.is_noisy = block.error * math.sqrt(40) > 1e-3 * abs(block.value)
         self.elapsed = block.step + 1 - self.began
         if block.is_rolled_back:
@@ -69,7 +69,9 @@ class MaintainReference:
         if is_finite:
             self.blocks.append((block.value, block.error))
             self.average_lags = False
-            if len(self.blocks) >= 3 and block.gap is not None:
+            is_mute = block.error <= 1e-6 * abs(block.value)
+            is_mute &= abs(self.first - block.value) <= self.deviation
+            if len(self.blocks) >= 3 and block.gap is not None and not is_mute:
                 change = self.judge(block, log_scale)
                 is_early = self.elapsed <= self.probation
                 if change < math.log(0.7) and is_early and self.is_harmful:

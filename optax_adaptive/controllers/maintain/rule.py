@@ -14,6 +14,7 @@ from optax_adaptive._controller import (
 )
 from optax_adaptive.controllers.maintain.rate_correction import (
     BLOCKS,
+    TINY,
     Block,
     Proposal,
     propose,
@@ -113,7 +114,7 @@ def maintain(
         block = _block(observation, state, settings)
         proposal = propose(block, settings.correction)
         # Before, the gap and the decrease are not known.
-        is_judged = is_block & (state.blocks >= BLOCKS)
+        is_judged = is_block & (state.blocks >= BLOCKS) & ~_is_mute(state, block)
         is_judged &= observation.has_averaging_gap
         on_probation = state.elapsed <= probation
         change, restarts = _allowed(
@@ -219,6 +220,13 @@ def _block(
         gap=settings.gap_unit * observation.averaging_gap / factor,
         slope=observation.return_slope / factor,
     )
+
+
+def _is_mute(state: MaintainState, block: Block) -> Array:
+    """Whether the loss says nothing: it neither changes nor has noise."""
+    change = jnp.abs(state.found.first_value - block.mean)
+    is_constant = block.error <= 1e-6 * jnp.abs(block.mean) + TINY
+    return is_constant & (change <= state.found.standard_deviation)
 
 
 def _allowed(
