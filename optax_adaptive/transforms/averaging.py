@@ -1,6 +1,5 @@
 """Averaged parameters for evaluation: annealing that needs no total_steps."""
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -125,7 +124,11 @@ def with_averaging(
     kind = "interpolated" if interpolates else "plain"
     tag = Tag("the kind of average in the state", kind)
     samples = _average.SAMPLES_INTERPOLATED if interpolates else _average.SAMPLES
-    pace = partial(_average.pace, samples=samples)
+
+    def pace(count, asked, interpolated):
+        # With jax_enable_x64, fraction may be float64; the state must not be.
+        part = jnp.float32(fraction) * asked.half_life
+        return _average.pace(count, part, interpolated, samples=samples)
 
     def interpolation_in(asked):
         # A trial is plain, so that its gap shows all of the noise.
@@ -161,9 +164,7 @@ def with_averaging(
         interpolated = interpolation_in(asked_before)
         # How many params there are to average, including those handed in.
         count = tag.unwrap(averaging.averaged_steps)
-        last = pace(
-            count - 1, jnp.float32(fraction) * asked_before.half_life, interpolated
-        )
+        last = pace(count - 1, asked_before, interpolated)
         # While there are none, the average is the params before this update.
         is_due = (count == 0) | _average.is_multiple(count - 1, last.every)
         # A range test moves params far: the average keeps those before it to evaluate.
@@ -203,7 +204,7 @@ def with_averaging(
             before, interpolated = interpolated, interpolation_in(asked)
             # At the end of a trial, params and their average become one.
             is_restarted |= before < interpolated
-            now = pace(count, jnp.float32(fraction) * asked.half_life, interpolated)
+            now = pace(count, asked, interpolated)
             now = _average.pace_of_params(now, count, is_restarted, 1.0 - interpolated)
             updates = _average.interpolate(updates, seen.average, params, now)
         updates = multiply(updates, seen.after_average)
