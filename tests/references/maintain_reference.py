@@ -55,7 +55,7 @@ class MaintainReference:
             self.found_scale = log_scale
         if self.first is None and is_finite:
             self.first, self.deviation = block.value, block.error * math.sqrt(40)
-            self.is_noisy = block.error * math.sqrt(40) > 1e-3 * abs(block.value)
+            self.is_noisy = self.deviation > 1e-3 * abs(block.value)
         self.elapsed = block.step + 1 - self.began
         if block.is_rolled_back:
             self.forget()

@@ -168,6 +168,11 @@ def test_a_rate_comes_down_also_where_noise_exceeds_all_that_the_loss_can_lose()
     assert logs[2] < -2.0
 
 
+def test_a_loss_that_says_nothing_corrects_no_rate():
+    logs, _ = run(4 * [block(4.0, 2.0)._replace(error=0.0)])
+    np.testing.assert_array_equal(logs, -1.0)
+
+
 def test_no_rate_is_raised_early_but_where_the_loss_has_no_noise():
     blocks = [block(4.0 - 0.4 * k, 0.0001) for k in range(1, 10)]
     noisy, _ = run(blocks)
